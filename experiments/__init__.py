@@ -1,0 +1,1 @@
+"""Experiments: one main per group of figures."""

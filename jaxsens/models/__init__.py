@@ -1,0 +1,1 @@
+"""Neural networks in Linen: the only files that import flax."""

@@ -1,0 +1,1 @@
+"""Training with optax, checkpoints with Orbax."""

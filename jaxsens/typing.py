@@ -1,0 +1,84 @@
+"""The roles that the library is built from, and the one legend of shapes.
+
+Shapes are written in brackets, in docstrings only: ``tokens [b t *s]``.
+
+====  ==========================================================================
+b     examples (the batch)
+t     tokens of an example: bits, ids, patches, embeddings
+*s    shape of one token: ``()`` for bits and ids, ``(d,)`` for patches and embeddings
+k     outputs of a model: logits, class probabilities
+h w c height, width and channels of an image
+m     models with stacked parameters
+l     layers
+====  ==========================================================================
+
+``mask [t]`` says which tokens are real: padding changes nothing. ``sites [t]`` says which of them are perturbed and
+counted. ``params`` are all the variables of a model; functions here are in evaluation mode, hence deterministic.
+"""
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import jax
+import numpy as np
+
+Array = jax.Array | np.ndarray
+"""An array on a device or on the host."""
+
+Key = jax.Array
+"""A typed random key, as made by ``jax.random.key``."""
+
+PyTree = Any
+"""A nest of tuples, lists, dicts and registered classes with arrays for leaves."""
+
+Where = Callable[[tuple[Any, ...], Array], bool]
+"""Chooses leaves of a pytree: ``where(path, leaf)``, with the path of ``jax.tree_util``."""
+
+
+class Apply(Protocol):
+    """A model in evaluation mode, over a batch."""
+
+    def __call__(self, params: PyTree, tokens: Array, mask: Array | None = None, /) -> PyTree:
+        """Map ``tokens [b t *s]`` and ``mask [b t]`` to outputs ``[b *k]`` (a pytree of them is allowed)."""
+        ...
+
+
+class Substitute(Protocol):
+    """The primitive: the outputs of one example, and of all its copies that differ from it in one token."""
+
+    def __call__(
+        self, params: PyTree, tokens: Array, alternatives: Array, mask: Array | None = None, /
+    ) -> tuple[PyTree, PyTree]:
+        """Map ``tokens [t *s]`` and ``alternatives [t *s]`` to ``(clean [*k], changed [t *k])``."""
+        ...
+
+
+class Perturbation(Protocol):
+    """A sampler of changed tokens or changed weights."""
+
+    def __call__(self, key: Key, draw: Array, x: PyTree, /) -> PyTree:
+        """Return the alternative of ``x`` for draw number ``draw``: same structure, shapes and dtypes as ``x``.
+
+        ``key`` belongs to the example (or to the estimate, for weights); the sampler folds ``draw`` in by itself, so
+        that draws which depend on each other, such as antithetic pairs, are samplers too.
+        """
+        ...
+
+
+class Change(Protocol):
+    """What is recorded of an output and of the output after the perturbation.
+
+    Booleans are events: their mean is a rate, and its interval is one for rates. Floats are averaged as they are.
+    """
+
+    def __call__(self, clean: PyTree, changed: PyTree, /) -> Array:
+        """Map two outputs ``[*k]`` of one example to a scalar."""
+        ...
+
+
+class Loss(Protocol):
+    """A loss per example, in nats where it is a likelihood."""
+
+    def __call__(self, params: PyTree, batch: PyTree, /) -> Array:
+        """Map a batch with leading axis ``b`` to losses ``[b]``."""
+        ...
