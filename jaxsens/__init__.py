@@ -1,1 +1,34 @@
-"""Sensitivity of neural networks to one token of the input, and to the weights."""
+"""Sensitivity of neural networks to one token of the input, and to the weights.
+
+    perturbation  x  substitution  x  change  ->  estimate
+
+Models, data sets and training are imported on their own: ``jaxsens.models``, ``jaxsens.data``, ``jaxsens.training``.
+"""
+
+from jaxsens import budget, changes, estimate, parallel, perturb, sensitivity, sharpness, substitution
+from jaxsens.estimate import Estimate
+from jaxsens.parallel import map_items
+from jaxsens.sensitivity import Sensitivity, token_sensitivity
+from jaxsens.sharpness import average_sharpness, output_sharpness, prediction_sharpness
+from jaxsens.substitution import one_at_a_time
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Estimate",
+    "Sensitivity",
+    "average_sharpness",
+    "budget",
+    "changes",
+    "estimate",
+    "map_items",
+    "one_at_a_time",
+    "output_sharpness",
+    "parallel",
+    "perturb",
+    "prediction_sharpness",
+    "sensitivity",
+    "sharpness",
+    "substitution",
+    "token_sensitivity",
+]

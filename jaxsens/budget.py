@@ -1,0 +1,54 @@
+"""How many model forwards to evaluate at once, found from shapes alone.
+
+``chunk=None`` must mean the same on every machine, since the chunk decides how numbers are rounded (law 1): it is a
+function of shapes and of one constant, never found by trial and crash.
+"""
+
+from collections.abc import Callable, Iterator
+
+import jax
+from jax.extend import core
+
+from jaxsens.typing import PyTree
+
+BYTES = 2**26
+"""Bytes that the largest intermediate result of a chunk may take, 64 MiB.
+
+On a CPU more would leave the cache and be slower; an accelerator is full long before. Pass ``chunk`` to override.
+"""
+
+
+def chunk_of(fn: Callable[..., PyTree], *args: PyTree) -> int:
+    """Return how many evaluations of ``fn(*args)`` fit the budget, at least one.
+
+    ``chunk = BYTES // largest intermediate result in bytes``, for arguments or their shapes.
+    """
+    jaxpr = jax.make_jaxpr(fn)(*args)
+    largest = max((_size(equation) for equation in _equations(jaxpr.jaxpr)), default=1)
+    return max(1, BYTES // max(largest, 1))
+
+
+def _equations(jaxpr: core.Jaxpr) -> Iterator[core.JaxprEqn]:
+    """Yield the operations that hold no others, at every depth."""
+    for equation in jaxpr.eqns:
+        inner = [found for value in equation.params.values() for found in _jaxprs(value)]
+        if not inner:
+            yield equation
+        for jaxpr_inside in inner:
+            yield from _equations(jaxpr_inside)
+
+
+def _jaxprs(value: object) -> Iterator[core.Jaxpr]:
+    if isinstance(value, core.ClosedJaxpr):
+        yield value.jaxpr
+    elif isinstance(value, core.Jaxpr):
+        yield value
+    elif isinstance(value, tuple | list):
+        for part in value:
+            yield from _jaxprs(part)
+
+
+def _size(equation: core.JaxprEqn) -> int:
+    """Return the bytes of an operation's results; its inputs may be weights, which a chunk shares."""
+    results = [variable.aval for variable in equation.outvars]
+    return sum(a.size * getattr(a.dtype, "itemsize", 0) for a in results if hasattr(a, "dtype"))

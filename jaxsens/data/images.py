@@ -1,0 +1,278 @@
+"""Labelled images by name: the UCI digits, and TFDS data sets read without TensorFlow, kept as arrays."""
+
+import contextlib
+import dataclasses
+import os
+from collections.abc import Mapping, Sequence
+from multiprocessing.pool import ThreadPool
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from jaxsens.data import array_cache, prepared
+from jaxsens.data.patches import from_patches, to_patches
+from jaxsens.typing import Array
+
+__all__ = ["NAMES", "ImageData", "from_patches", "load", "normalise", "to_patches"]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Stock:
+    """What is known of a TFDS data set before it is opened."""
+
+    classes: int
+    test_split: str = "test"
+    lossless: bool = True  # the images were published without JPEG compression
+
+
+_STOCK = {
+    "mnist": _Stock(10),
+    "fashion_mnist": _Stock(10),
+    "cifar10": _Stock(10),
+    "svhn_cropped": _Stock(10),
+    "imagenet2012": _Stock(1000, test_split="validation", lossless=False),
+}
+NAMES = ("digits", *_STOCK)
+"""The names that ``load`` knows."""
+
+_IMAGENET_SIZE = 224
+_FORMAT = 1  # of the cached arrays: raise it when the same key would give other arrays
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ImageData:
+    """Labelled images, all of one size, in the order in which they are stored.
+
+    Attributes:
+        name: the data set's name, as given to ``load``.
+        train_images: ``[n h w c]`` uint8, 0..255.
+        train_labels: ``[n]`` int32, 0..classes-1.
+        test_images: ``[n' h w c]`` uint8.
+        test_labels: ``[n']`` int32.
+        classes: number of classes.
+        source: where the data came from, and what is to be said beside every number made with it.
+
+    Raises:
+        ValueError: if a split is empty, or shapes, dtypes or labels do not fit.
+    """
+
+    name: str
+    train_images: np.ndarray
+    train_labels: np.ndarray
+    test_images: np.ndarray
+    test_labels: np.ndarray
+    classes: int
+    source: str
+
+    def __post_init__(self) -> None:
+        for split in ("train", "test"):
+            images, labels = getattr(self, f"{split}_images"), getattr(self, f"{split}_labels")
+            if len(images) == 0:
+                raise ValueError(f"the data set {self.name!r} has no {split} examples (source: {self.source})")
+            if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != self.train_images.shape[1:]:
+                raise ValueError(
+                    f"{split}_images of {self.name!r} must be uint8 [n h w c], of one size for both splits, "
+                    f"got {images.dtype} {images.shape} and train_images {self.train_images.shape}"
+                )
+            if labels.shape != images.shape[:1] or labels.min() < 0 or labels.max() >= self.classes:
+                raise ValueError(
+                    f"{split}_labels of {self.name!r} must be {len(images)} integers in 0..{self.classes - 1}, "
+                    f"got shape {labels.shape} in {labels.min()}..{labels.max()}"
+                )
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """``(h, w, c)`` of one image."""
+        return self.train_images.shape[1:]
+
+
+def normalise(images: Array) -> Array:
+    """Map bytes to the pixel space in which models see images and noise is added: ``(x / 255 - 0.5) / 0.5``.
+
+    One unit of noise is thus half of the range of a pixel. Paper (1), s.5 and its code: mean .5, deviation .5 for
+    every channel.
+
+    Args:
+        images: uint8, of any shape; NumPy in, NumPy out.
+
+    Returns:
+        float32 in [-1, 1], of the same shape.
+
+    Raises:
+        ValueError: if ``images`` is not uint8 (normalised already, or on another scale).
+    """
+    if images.dtype != np.uint8:
+        raise ValueError(f"images must be uint8 in 0..255, got {images.dtype}")
+    return (images.astype(np.float32) / 255 - 0.5) / 0.5
+
+
+def load(
+    name: str,
+    *,
+    data_dir: str | os.PathLike[str] | None = None,
+    limit: int | None = None,
+    image_size: int | None = None,
+) -> ImageData:
+    """Load labelled images; a data set that was asked for is never replaced by another.
+
+    ``digits`` are in scikit-learn: 1,437 training and 360 test images (every fifth) of 8 x 8 pixels. The other names
+    are TFDS data sets prepared as array_record. ``fashion_mnist`` is also taken from the files of Debian's package
+    dataset-fashion-mnist, exactly the same data, if ``data_dir`` does not hold it. Decoded arrays are cached, see
+    ``array_cache.folder``.
+
+    Args:
+        name: one of ``NAMES``; the test split of imagenet2012 is its ``validation``.
+        data_dir: TFDS folder; by default ``$TFDS_DATA_DIR`` or ``~/tensorflow_datasets``. Not used for ``digits``.
+        limit: keep the first ``limit`` examples of each split, in the stored order (TFDS shuffles when preparing);
+            required for imagenet2012.
+        image_size: resize the shorter side to this many pixels (Pillow, bilinear with antialiasing) and crop the
+            centre; by default 224 for imagenet2012, and the size as it is for all others.
+
+    Returns:
+        the images and labels of both splits.
+
+    Raises:
+        ValueError: if the name is unknown, the data set is not there (says where it was looked for and the command that
+            prepares it) or empty, ``limit`` is missing for imagenet2012, or ``limit`` or ``image_size`` is below 1.
+    """
+    if name not in NAMES:
+        raise ValueError(f"name={name!r} is not a known data set; known are {', '.join(NAMES)}")
+    for argument, value in (("limit", limit), ("image_size", image_size)):
+        if value is not None and value < 1:
+            raise ValueError(f"{argument}={value} must be at least 1, or None")
+    if name == "digits":
+        return _digits(limit, image_size)
+    if name == "imagenet2012":
+        image_size = image_size or _IMAGENET_SIZE
+        if limit is None:
+            gigabytes = 1_281_167 * image_size**2 * 3 / 1e9
+            raise ValueError(
+                f"limit=None is not allowed for imagenet2012: all training images at image_size={image_size} would "
+                f"take {gigabytes:.0f} GB of memory; give the number of examples to keep of each split"
+            )
+    with contextlib.ExitStack() as held:
+        sources, origin = _open(name, data_dir, held)
+        arrays = _decoded(name, sources, limit, image_size)
+        source = origin + _jpeg_remark(name, sources["train"])
+    return ImageData(name, **arrays, classes=_STOCK[name].classes, source=source)
+
+
+def _digits(limit: int | None, image_size: int | None) -> ImageData:
+    from sklearn.datasets import load_digits  # takes a second to import
+
+    digits = load_digits()
+    images = np.round(digits.images * (255 / 16)).astype(np.uint8)[..., None]
+    if image_size is not None:
+        images = np.stack([_resized(image, image_size) for image in images])
+    labels = digits.target.astype(np.int32)
+    test = np.arange(len(labels)) % 5 == 0
+    return ImageData(
+        "digits",
+        images[~test][:limit],
+        labels[~test][:limit],
+        images[test][:limit],
+        labels[test][:limit],
+        classes=10,
+        source="UCI optical digits, the 1,797 in scikit-learn; every fifth is a test image, so that both splits share "
+        "writers",
+    )
+
+
+def _open(name: str, data_dir: str | os.PathLike[str] | None, held: contextlib.ExitStack) -> tuple[dict[str, Any], str]:
+    """Return the data source of each split and where they come from; ``held`` keeps temporary folders."""
+    from jaxsens.data import fashion_mnist_idx  # imports TFDS
+
+    splits = {"train": "train", "test": _STOCK[name].test_split}
+    idx_folder = fashion_mnist_idx.DEBIAN_FOLDER if name == "fashion_mnist" else None
+    try:
+        sources = prepared.open_splits(name, splits, data_dir, other_places=[idx_folder] if idx_folder else [])
+    except ValueError:
+        if idx_folder is None or not fashion_mnist_idx.is_present(idx_folder):
+            raise
+    else:
+        return sources, f"TFDS {_full_name(sources)} in {prepared.data_folder(data_dir)}"
+    files = [path for pair in fashion_mnist_idx.idx_files(idx_folder).values() for path in pair]
+    key = array_cache.digest({"idx": array_cache.fingerprint(files)})
+    folder = held.enter_context(array_cache.working_folder(f"tfds-{key}"))
+    fashion_mnist_idx.prepare(idx_folder, folder)
+    sources = prepared.open_splits(name, splits, folder)
+    return sources, f"TFDS {_full_name(sources)}, exact, prepared by jaxsens from the idx files in {idx_folder}"
+
+
+def _full_name(sources: Mapping[str, Any]) -> str:
+    return sources["train"].dataset_info.full_name
+
+
+def _jpeg_remark(name: str, source: Any) -> str:
+    """Say so if images that were published losslessly are stored as JPEG: their pixels are not the published ones."""
+    record = source.data_source[0] if len(source) else b""
+    if _STOCK[name].lossless and isinstance(record, bytes) and b"\xff\xd8\xff" in record and b"\x89PNG" not in record:
+        return "; images are stored re-encoded as JPEG, so that pixels differ slightly from the published ones"
+    return ""
+
+
+def _decoded(name: str, sources: Mapping[str, Any], limit: int | None, image_size: int | None) -> dict[str, np.ndarray]:
+    """Return the arrays of both splits, from the cache if they are in it."""
+
+    def decode() -> dict[str, np.ndarray]:
+        arrays = {}
+        for split, source in sources.items():
+            count = len(source) if limit is None else min(limit, len(source))
+            arrays[f"{split}_images"], arrays[f"{split}_labels"] = _decode(
+                source, count, image_size, f"decode {name} {split}"
+            )
+        return arrays
+
+    info = sources["train"].dataset_info
+    files = [path for path in Path(info.data_dir).glob("*") if path.is_file()]
+    if not files:  # nothing to recognise the data by again, as under tfds.testing.mock_data
+        return decode()
+    key = {
+        "format": _FORMAT,
+        "name": info.full_name,
+        "limit": limit,
+        "image_size": image_size,
+        "files": array_cache.fingerprint(files),
+    }
+    return array_cache.cached(info.full_name.replace("/", "-"), key, decode)
+
+
+def _decode(source: Sequence, count: int, image_size: int | None, title: str) -> tuple[np.ndarray, np.ndarray]:
+    """Decode the first ``count`` examples; labels may be integers or arrays (mocked data)."""
+    labels = np.zeros(count, np.int32)
+    if count == 0:
+        return np.zeros((0, 1, 1, 1), np.uint8), labels
+
+    def example(index: int) -> tuple[np.ndarray, int]:
+        record = source[index]
+        image = np.asarray(record["image"])
+        return image if image_size is None else _resized(image, image_size), int(record["label"])
+
+    images = np.zeros((count, *example(0)[0].shape), np.uint8)
+    with ThreadPool(os.cpu_count()) as pool:  # Pillow decodes and resizes outside of the interpreter's lock
+        decoded = pool.imap(example, range(count), chunksize=64)
+        for index, (image, label) in enumerate(tqdm(decoded, title, count, delay=2, leave=False)):
+            if image.shape != images.shape[1:]:
+                raise ValueError(
+                    f"image {index} has shape {image.shape}, image 0 has {images.shape[1:]} ({title}); "
+                    f"give image_size to make all images one size"
+                )
+            images[index], labels[index] = image, label
+    return images, labels
+
+
+def _resized(image: np.ndarray, size: int) -> np.ndarray:
+    """Resize the shorter side to ``size`` and crop the centre: ``[h w c] -> [size size c]``."""
+    from PIL import Image
+
+    height, width, channels = image.shape
+    if height == width == size:
+        return image
+    scale = size / min(height, width)
+    rows, columns = max(size, round(height * scale)), max(size, round(width * scale))
+    top, left = (rows - size) // 2, (columns - size) // 2
+    picture = Image.fromarray(image[..., 0] if channels == 1 else image)
+    picture = picture.resize((columns, rows), Image.Resampling.BILINEAR)
+    return np.asarray(picture.crop((left, top, left + size, top + size))).reshape(size, size, channels)

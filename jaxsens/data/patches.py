@@ -1,0 +1,66 @@
+"""Images as tokens: square patches in row-major order, and back."""
+
+import operator
+
+from jaxsens.typing import Array
+
+
+def to_patches(images: Array, patch: int) -> Array:
+    """Cut images into square patches, one token each.
+
+    ``tokens[..., i * (w / patch) + j, :]`` holds the pixels ``images[..., i * patch : (i + 1) * patch, j * patch :
+    (j + 1) * patch, :]``, themselves in row-major order with the channel last. Only the shape changes: ``from_patches``
+    is the exact inverse.
+
+    Args:
+        images: ``[*b h w c]``, with any number of leading axes; NumPy in, NumPy out.
+        patch: side of a patch in pixels; must divide both h and w.
+
+    Returns:
+        tokens ``[*b t patch*patch*c]`` with ``t = (h / patch) * (w / patch)``, of the dtype of ``images``.
+
+    Raises:
+        ValueError: if ``images`` has no axes h, w, c, or ``patch`` does not divide h and w.
+    """
+    if images.ndim < 3:
+        raise ValueError(f"images must have axes [*b h w c], got shape {tuple(images.shape)}")
+    *leading, height, width, channels = images.shape
+    patch, rows, columns = _grid(patch, height, width)
+    cut = images.reshape(*leading, rows, patch, columns, patch, channels).swapaxes(-4, -3)
+    return cut.reshape(*leading, rows * columns, patch * patch * channels)
+
+
+def from_patches(tokens: Array, patch: int, image_shape: tuple[int, int, int]) -> Array:
+    """Put patches together again: the inverse of ``to_patches``.
+
+    Args:
+        tokens: ``[*b t patch*patch*c]``.
+        patch: side of a patch in pixels, as given to ``to_patches``.
+        image_shape: ``(h, w, c)`` of one image.
+
+    Returns:
+        images ``[*b h w c]``.
+
+    Raises:
+        ValueError: if ``patch`` does not divide h and w, or tokens of this shape do not make up such an image.
+    """
+    height, width, channels = image_shape
+    patch, rows, columns = _grid(patch, height, width)
+    expected = (rows * columns, patch * patch * channels)
+    if tuple(tokens.shape[-2:]) != expected:
+        raise ValueError(
+            f"tokens has shape {tuple(tokens.shape)}, but an image of shape {tuple(image_shape)} in patches of {patch} "
+            f"needs its last two axes to be {expected}"
+        )
+    leading = tokens.shape[:-2]
+    cut = tokens.reshape(*leading, rows, columns, patch, patch, channels).swapaxes(-4, -3)
+    return cut.reshape(*leading, height, width, channels)
+
+
+def _grid(patch: int, height: int, width: int) -> tuple[int, int, int]:
+    """Return the patch as an int, and the rows and columns of the grid of patches."""
+    patch = operator.index(patch)
+    if patch < 1 or height % patch or width % patch:
+        allowed = [p for p in range(1, min(height, width) + 1) if height % p == 0 and width % p == 0]
+        raise ValueError(f"patch={patch} does not divide images of {height} x {width} pixels; allowed are {allowed}")
+    return patch, height // patch, width // patch

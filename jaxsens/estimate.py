@@ -1,0 +1,170 @@
+"""Numbers with error bars: means over independent units, reduced on the host in float64 and in index order.
+
+The unit is whatever was drawn independently: examples for token noise (the tokens and draws of one example are
+correlated), draws or antithetic pairs for weight noise, models when several are compared.
+"""
+
+from dataclasses import dataclass, replace
+
+import jax
+import numpy as np
+from scipy import special
+
+from jaxsens.typing import Array
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over independent units, with its standard error.
+
+    Attributes:
+        mean: The estimate, float64 ``[*k]``.
+        sem: Its standard error ``[*k]``; infinite where a single unit says nothing of the spread.
+        count: The number of independent units.
+        values: What the units gave ``[count *k]``.
+        freedom: Degrees of freedom of the standard error, by default ``count - 1``.
+        rate: Whether the units are frequencies in [0, 1]; the interval then stays inside and does not collapse at 0.
+        trials: For rates, the number of trials to believe in where all units agree, so that ``sem`` is 0.
+    """
+
+    mean: np.ndarray
+    sem: np.ndarray
+    count: int
+    values: np.ndarray
+    freedom: np.ndarray | float | None = None
+    rate: bool = False
+    trials: int | None = None
+
+    def interval(self, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
+        """Return the two-sided confidence interval ``(low, high)``, each ``[*k]``.
+
+        Means: ``mean +- t * sem`` with Student's t. Rates: Wilson's interval with the t quantile and the effective
+        number of trials ``mean (1 - mean) / sem^2`` (the count of units, where the units do not differ): correlated
+        trials are not counted twice, and "no change in n examples" gives an upper limit of about ``t^2 / n``.
+
+        Raises:
+            ValueError: If ``level`` is not strictly between 0 and 1.
+        """
+        if not 0 < level < 1:
+            raise ValueError(f"level must lie strictly between 0 and 1, got {level}")
+        freedom = self.count - 1 if self.freedom is None else self.freedom
+        with np.errstate(invalid="ignore"):
+            quantile = special.stdtrit(freedom, (1 + level) / 2)
+        quantile = np.where(np.greater(freedom, 0), quantile, np.inf)
+        if self.rate:
+            return _wilson(self.mean, self.sem, self.trials or self.count, quantile)
+        # Where the spread is zero, or unknown, no quantile of it matters: 0 * inf would be NaN.
+        margin = np.where(self.sem > 0, np.where(self.sem > 0, quantile, 1) * self.sem, 0.0)
+        return self.mean - margin, self.mean + margin
+
+
+def from_values(values: Array, *, rate: bool | None = None) -> Estimate:
+    """Estimate a mean from one value per independent unit.
+
+    ``mean = sum(values) / n`` and ``sem = sqrt(sum((values - mean)^2) / (n (n - 1)))``, over the leading axis.
+
+    Args:
+        values: ``[n *k]``, one entry per unit.
+        rate: Whether values are frequencies in [0, 1]; by default, whether they are booleans.
+
+    Raises:
+        ValueError: If there is no unit, or a rate lies outside [0, 1].
+        FloatingPointError: If a value is not finite; it is named, and never averaged away.
+    """
+    values = np.asarray(values)
+    rate = values.dtype == bool if rate is None else rate
+    values = _checked(values, rate)
+    count = len(values)
+    sem = values.std(0, ddof=1) / np.sqrt(count) if count > 1 else np.full(values.shape[1:], np.inf)
+    return Estimate(values.mean(0), sem, count, values, rate=rate)
+
+
+def over_models(values: Array, *, rate: bool = False) -> Estimate:
+    """Estimate a mean over models (or seeds) that were all measured on the same units.
+
+    Both levels vary: with ``s_m`` the spread of the models' means and ``s_u`` the spread of the units' means over
+    models, ``sem^2 = s_m^2 / m + s_u^2 / n``, with degrees of freedom after Welch and Satterthwaite. (Interaction is in
+    both terms, so the interval is slightly wide.) The estimate counts models, and its values are their means.
+
+    Args:
+        values: ``[m n]``, model by unit.
+        rate: Whether the values are frequencies in [0, 1].
+
+    Raises:
+        ValueError: If there is no model or no unit, or a rate lies outside [0, 1].
+        FloatingPointError: If a value is not finite.
+    """
+    values = _checked(np.asarray(values), rate)
+    means = values.mean(1)
+    sem, freedom = _combine([_level(means), _level(values.mean(0))])
+    return Estimate(means.mean(), sem, len(means), means, freedom, rate, values.shape[1])
+
+
+def difference(first: Array, second: Array) -> Estimate:
+    """Estimate how much two groups of models differ, when all were measured on the same units.
+
+    The units are paired, the models are not: ``mean = mean(first) - mean(second)`` and ``sem^2 = s_1^2 / m_1 +
+    s_2^2 / m_2 + s_u^2 / n`` with ``s_u`` the spread over units of the difference of the groups' means. With one model
+    in each group the estimate is conditional on these two models, and is the plain paired difference.
+
+    Args:
+        first: ``[m1 n]``, model by unit.
+        second: ``[m2 n]``, the same units in the same order.
+
+    Raises:
+        ValueError: If the groups were not measured on equally many units, or one is empty.
+        FloatingPointError: If a value is not finite.
+    """
+    first, second = _checked(np.asarray(first)), _checked(np.asarray(second))
+    if first.shape[1:] != second.shape[1:]:
+        raise ValueError(
+            f"first and second must be measured on the same units, got {first.shape[1:]} and {second.shape[1:]}"
+        )
+    paired = first.mean(0) - second.mean(0)
+    levels = [_level(paired)] + [_level(group.mean(1)) for group in (first, second) if len(group) > 1]
+    sem, freedom = _combine(levels)
+    return replace(from_values(paired), sem=sem, freedom=freedom)
+
+
+def _checked(values: np.ndarray, rate: bool = False) -> np.ndarray:
+    if values.ndim == 0 or 0 in values.shape:
+        raise ValueError(f"values must hold at least one unit along every axis, got shape {values.shape}")
+    values = values.astype(np.float64)
+    if not np.isfinite(values).all():
+        where = tuple(int(i) for i in np.argwhere(~np.isfinite(values))[0])
+        raise FloatingPointError(f"value {where} is {values[where]}: an estimate of it would mean nothing")
+    if rate and (values.min() < 0 or values.max() > 1):
+        raise ValueError(f"rates must lie in [0, 1], got values from {values.min()} to {values.max()}")
+    return values
+
+
+def _level(values: np.ndarray) -> tuple[float, float]:
+    """Return the variance of a mean over ``values [n]`` and its degrees of freedom."""
+    if len(values) == 1:
+        return np.inf, 0.0
+    return values.var(ddof=1) / len(values), len(values) - 1.0
+
+
+def _combine(levels: list[tuple[float, float]]) -> tuple[np.ndarray, float]:
+    """Add independent variances; Welch and Satterthwaite give the degrees of freedom of the sum."""
+    total = sum(variance for variance, _ in levels)
+    if not np.isfinite(total):
+        return np.asarray(np.inf), 0.0
+    if total == 0:
+        return np.asarray(0.0), min(freedom for _, freedom in levels)
+    weight = sum(variance**2 / freedom for variance, freedom in levels)
+    return np.sqrt(total), float(total**2 / weight)
+
+
+def _wilson(mean: np.ndarray, sem: np.ndarray, trials: int, quantile: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    spread = mean * (1 - mean)
+    known = (sem > 0) & np.isfinite(sem) & (spread > 0)
+    count = np.where(known, spread / np.where(known, sem, 1) ** 2, trials)
+    # In 1 / t^2, so that an infinite quantile (a single unit) gives the whole of [0, 1].
+    inverse = 1 / quantile**2
+    scale = 1 / (inverse + 1 / count)
+    centre = scale * (mean * inverse + 1 / (2 * count))
+    margin = scale * np.sqrt(inverse * spread / count + 1 / (4 * count**2))
+    # Rounding must not push the mean itself out of its interval.
+    return np.minimum(np.clip(centre - margin, 0, 1), mean), np.maximum(np.clip(centre + margin, 0, 1), mean)

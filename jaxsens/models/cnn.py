@@ -1,0 +1,64 @@
+"""Convolutional network with pooling: the convolutional baseline of paper (1) on Fashion-MNIST."""
+
+import dataclasses
+
+import jax
+from flax import linen as nn
+
+from jaxsens.data.patches import from_patches
+from jaxsens.models.classifier import ImageConfig, read_tokens, require, require_positive
+from jaxsens.typing import Array
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config(ImageConfig):
+    """Sizes of a convolutional network, beside those of every image model.
+
+    Paper (1), App. D, says two convolutions of 32 channels, kernel 3, with max-pooling, and two fully connected
+    layers of 128, and calls it a network of three hidden layers. Both hold if the second fully connected layer is the
+    read-out, from 128 to the classes; the defaults are that.
+
+    Attributes:
+        channels: Channels of the convolutions; each is followed by ReLU and max-pooling that halves height and width.
+        kernel: Side of the convolutions' kernels.
+        hidden: Widths of the fully connected hidden layers.
+    """
+
+    channels: tuple[int, ...] = (32, 32)
+    kernel: int = 3
+    hidden: tuple[int, ...] = (128,)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("channels", "hidden"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+            require_positive(**{f"{name}[{layer}]": width for layer, width in enumerate(getattr(self, name))})
+        require_positive(kernel=self.kernel)
+        side = min(self.image_shape[:2])
+        allowed = f"at most {side.bit_length() - 1} layers, since each halves a side of {side} pixels"
+        require(side >> len(self.channels) > 0, "channels", self.channels, allowed)
+
+
+VARIANTS = {"small": Config, "paper": Config}
+"""Configurations by name, each a function of the fields of ``ImageConfig``; the paper's network is small."""
+
+
+class CNN(nn.Module):
+    """Convolution, ReLU and max-pooling, repeated; then dense layers with ReLU, and a linear head."""
+
+    config: Config
+
+    @nn.compact
+    def __call__(self, tokens: Array, mask: Array | None = None, *, train: bool = False) -> jax.Array:  # noqa: ARG002
+        """Map ``tokens [b t d]`` and ``mask [b t]`` to logits ``[b classes]``; padding counts as zero pixels."""
+        config = self.config
+        x = from_patches(read_tokens(config, tokens, mask), config.patch, config.image_shape)
+        for layer, channels in enumerate(config.channels):
+            convolve = nn.Conv(
+                channels, (config.kernel, config.kernel), dtype=config.dtype, name=f"convolution_{layer}"
+            )
+            x = nn.max_pool(nn.relu(convolve(x)), (2, 2), strides=(2, 2))
+        x = x.reshape(len(x), -1)
+        for layer, width in enumerate(config.hidden):
+            x = nn.relu(nn.Dense(width, dtype=config.dtype, name=f"hidden_{layer}")(x))
+        return nn.Dense(config.classes, dtype=config.logits_dtype, name="head")(x)

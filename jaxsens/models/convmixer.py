@@ -1,0 +1,110 @@
+"""ConvMixer (Trockman and Kolter 2022, arXiv 2201.09792): convolutions on patches, without pooling between layers."""
+
+import dataclasses
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from jaxsens.data.patches import from_patches, to_patches
+from jaxsens.models.classifier import ImageConfig, read_tokens, require, require_positive
+from jaxsens.typing import Array
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config(ImageConfig):
+    """Sizes of a ConvMixer, beside those of every image model.
+
+    Attributes:
+        width: Channels.
+        depth: Number of blocks.
+        kernel: Side of the depthwise convolutions' kernels.
+        stem: Side of the patches that the first layer embeds, in pixels; the tokens' ``patch`` if None. A smaller one
+            keeps a finer grid where images are tiny.
+    """
+
+    width: int
+    depth: int
+    kernel: int = 3
+    stem: int | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_positive(width=self.width, depth=self.depth, kernel=self.kernel, stem=self.stem_patch)
+        height, width, _ = self.image_shape
+        divides = height % self.stem_patch == 0 and width % self.stem_patch == 0
+        require(divides, "stem", self.stem, f"a divisor of the image's height {height} and width {width}")
+
+    @property
+    def stem_patch(self) -> int:
+        """Side of the patches that the first layer embeds."""
+        return self.patch if self.stem is None else self.stem
+
+
+# Paper (1), App. D, on CIFAR-10; its stem is not stated.
+VARIANTS = {"small": partial(Config, width=64, depth=4), "paper": partial(Config, width=128, depth=6)}
+"""Configurations by name, each a function of the fields of ``ImageConfig``."""
+
+
+class ConvMixer(nn.Module):
+    """Patch embedding, ``depth`` blocks, mean over the grid, linear head; every activation is batch-normalised."""
+
+    config: Config
+
+    @nn.compact
+    def __call__(self, tokens: Array, mask: Array | None = None, *, train: bool = False) -> jax.Array:
+        """Map ``tokens [b t d]`` and ``mask [b t]`` to logits ``[b classes]``; padding counts as zero pixels."""
+        config = self.config
+        height, width, _ = config.image_shape
+        x = read_tokens(config, tokens, mask)
+        if config.stem_patch != config.patch:
+            x = to_patches(from_patches(x, config.patch, config.image_shape), config.stem_patch)
+        # A convolution whose stride is its kernel is a matrix product with each patch.
+        x = nn.Dense(config.width, dtype=config.dtype, name="stem")(x)
+        x = x.reshape(len(x), height // config.stem_patch, width // config.stem_patch, config.width)
+        x = self._activate(x, "stem_norm", train)
+        for index in range(config.depth):
+            y = Depthwise(config, name=f"depthwise_{index}")(x)
+            x += self._activate(y, f"depthwise_norm_{index}", train)
+            x = nn.Dense(config.width, dtype=config.dtype, name=f"pointwise_{index}")(x)
+            x = self._activate(x, f"pointwise_norm_{index}", train)
+        return nn.Dense(config.classes, dtype=config.logits_dtype, name="head")(x.mean(axis=(1, 2)))
+
+    def _activate(self, x: jax.Array, name: str, train: bool) -> jax.Array:
+        norm = nn.BatchNorm(
+            use_running_average=not train, momentum=0.9, use_fast_variance=False, dtype=self.config.dtype, name=name
+        )
+        return norm(nn.gelu(x, approximate=False))
+
+
+class Depthwise(nn.Module):
+    """Depthwise convolution with a bias, one kernel for each channel."""
+
+    config: Config
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Map ``x [b h w c]`` to the same shape."""
+        config = self.config
+        shape = (config.kernel, config.kernel, 1, config.width)
+        kernel = self.param("kernel", nn.initializers.lecun_normal(), shape)
+        bias = self.param("bias", nn.initializers.zeros, (1, 1, 1, config.width))
+        return convolve_depthwise(x, kernel.astype(config.dtype)) + bias.astype(config.dtype)
+
+
+def convolve_depthwise(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """Return the depthwise convolution of ``x [b h w c]`` with ``kernel [k k 1 c]``, zeros around, same size.
+
+    ``y[i, j] = sum_uv kernel[u, v] x[i + u - p, j + v - p]`` with ``p = (k - 1) // 2``: shifted copies, weighted and
+    added, which XLA fuses into one loop. Its own grouped convolution is many times slower on CPU.
+    """
+    _, height, width, _ = x.shape
+    size = len(kernel)
+    around = ((size - 1) // 2, size // 2)
+    padded = jnp.pad(x, ((0, 0), around, around, (0, 0)))
+    return sum(
+        padded[:, row : row + height, column : column + width] * kernel[None, row : row + 1, column : column + 1, 0]
+        for row in range(size)
+        for column in range(size)
+    )

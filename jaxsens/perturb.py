@@ -1,0 +1,129 @@
+"""What replaces a token, and how weights are moved: samplers ``(key, draw, x) -> alternative of x``.
+
+A sampler is a frozen dataclass, so that two equal ones share compiled code, and a pytree whose numbers are traced, so
+that a sweep over variances compiles once. Any function of the same form serves as well.
+
+Randomness: the element ``[r, ...]`` of leaf number j is drawn with ``key`` folded by the draw, by j and by r. The
+noise of a token therefore depends on its position only, not on how many tokens follow or how long the padding is.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxsens.typing import Array, Key, Perturbation, PyTree
+
+
+def gaussian(variance: float) -> Perturbation:
+    """Add Gaussian noise: ``x + xi``, ``xi ~ N(0, variance I)``.
+
+    For tokens that are patches or embeddings (Vasudeva et al., Transformers Learn Low Sensitivity Functions, s.4; the
+    variance is in units of the normalised pixels or embeddings, squared) and for weights (s.7.2 there, absolute, the
+    same variance for every element).
+
+    Args:
+        variance: The variance per element, not the standard deviation; 0 leaves ``x`` as it is.
+
+    Raises:
+        ValueError: If the variance is negative or not finite; when called, if ``x`` has integers.
+    """
+    if not (np.isfinite(variance) and variance >= 0):
+        raise ValueError(f"variance must be a finite number of at least 0, got {variance}")
+    return Gaussian(float(variance))
+
+
+def replace_uniform(vocabulary: int) -> Perturbation:
+    """Replace every token by one drawn uniformly from ``0 .. vocabulary - 1``.
+
+    The token itself may be drawn, as in Def. 4.1 of Vasudeva et al. (Transformers Learn Low Sensitivity Functions):
+    a fraction ``1 / vocabulary`` of all replacements changes nothing.
+
+    Args:
+        vocabulary: The number of token ids.
+
+    Raises:
+        ValueError: If the vocabulary is smaller than 2; when called, if tokens are not integers.
+    """
+    if vocabulary != int(vocabulary) or vocabulary < 2:
+        raise ValueError(f"vocabulary must be an integer of at least 2, got {vocabulary}")
+    return ReplaceUniform(int(vocabulary))
+
+
+@partial(jax.tree_util.register_dataclass, data_fields=["variance"], meta_fields=[])
+@dataclass(frozen=True)
+class Gaussian:
+    """The sampler that ``gaussian`` returns."""
+
+    variance: float
+
+    def __call__(self, key: Key, draw: Array, x: PyTree) -> PyTree:
+        """Return ``x`` plus noise number ``draw``."""
+
+        def noisy(key: Key, row: Array) -> Array:
+            if not jnp.issubdtype(row.dtype, jnp.floating):
+                raise ValueError(f"gaussian noise needs floating-point x, got {row.dtype}; use replace_uniform for ids")
+            deviation = jnp.sqrt(jnp.asarray(self.variance, row.dtype))
+            return row + deviation * jax.random.normal(key, row.shape, row.dtype)
+
+        return _by_row(noisy, jax.random.fold_in(key, draw), x)
+
+
+@partial(jax.tree_util.register_dataclass, data_fields=[], meta_fields=["vocabulary"])
+@dataclass(frozen=True)
+class ReplaceUniform:
+    """The sampler that ``replace_uniform`` returns."""
+
+    vocabulary: int
+
+    def __call__(self, key: Key, draw: Array, x: PyTree) -> PyTree:
+        """Return replacement number ``draw`` of every token in ``x``."""
+
+        def replaced(key: Key, row: Array) -> Array:
+            if not jnp.issubdtype(row.dtype, jnp.integer):
+                raise ValueError(f"replace_uniform needs integer ids, got {row.dtype}; use gaussian for vectors")
+            return jax.random.randint(key, row.shape, 0, self.vocabulary, row.dtype)
+
+        return _by_row(replaced, jax.random.fold_in(key, draw), x)
+
+
+def separate(perturbation: Perturbation) -> tuple[tuple[Array, ...], Callable[[tuple[Array, ...]], Perturbation]]:
+    """Split a sampler into its numbers, to be traced, and a rebuilding function, to be compiled once (by value)."""
+    leaves, structure = jax.tree.flatten(perturbation)
+    if all(isinstance(leaf, int | float | np.ndarray | jax.Array) for leaf in leaves):
+        return tuple(leaves), _Rebuild(structure)
+    return (), _Constant(perturbation)
+
+
+@dataclass(frozen=True)
+class _Rebuild:
+    structure: jax.tree_util.PyTreeDef
+
+    def __call__(self, numbers: tuple[Array, ...]) -> Perturbation:
+        return self.structure.unflatten(numbers)
+
+
+@dataclass(frozen=True)
+class _Constant:
+    perturbation: Perturbation
+
+    def __call__(self, numbers: tuple[Array, ...]) -> Perturbation:
+        del numbers
+        return self.perturbation
+
+
+def _by_row(sample: Callable[[Key, Array], Array], key: Key, x: PyTree) -> PyTree:
+    """Apply ``sample(key, row)`` to the rows of every leaf, each with a key of its own."""
+    leaves, structure = jax.tree.flatten(x)
+
+    def leaf(number: int, value: Array) -> Array:
+        value = jnp.asarray(value)
+        rows = value if value.ndim else value[None]
+        leaf_key = jax.random.fold_in(key, number)
+        keys = jax.vmap(partial(jax.random.fold_in, leaf_key))(jnp.arange(len(rows), dtype=jnp.uint32))
+        return jax.vmap(sample)(keys, rows).reshape(value.shape)
+
+    return structure.unflatten([leaf(number, value) for number, value in enumerate(leaves)])

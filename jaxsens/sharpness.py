@@ -1,0 +1,232 @@
+"""Average-case sharpness: how outputs, predictions and the loss change when the weights are perturbed.
+
+The draws are the independent units, conditional on the data. All examples see the same draw.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxsens import budget, changes, estimate, parallel, perturb
+from jaxsens.estimate import Estimate
+from jaxsens.typing import Array, Change, Key, Loss, Perturbation, PyTree, Where
+
+
+def output_sharpness(
+    apply: Callable[[PyTree, PyTree], Array], perturbation: Perturbation, *, draws: int, **options: Any
+) -> Callable[[Key, PyTree, PyTree], Estimate]:
+    """Measure ``ShOp = E_x,xi sum_k |f_k(params + xi; x) - f_k(params; x)|``, in units of the logits.
+
+    The absolute change is summed over the logits and averaged over examples, as published (Vasudeva et al.,
+    Transformers Learn Low Sensitivity Functions, s.7.2; the sum is in its code), but in evaluation mode.
+
+    Args:
+        apply: ``apply(params, batch)`` -> outputs ``[b *k]``, deterministic.
+        perturbation: How weights move, such as ``perturb.gaussian(variance=0.005**2)``.
+        draws: The number of perturbed models.
+        **options: As in ``weight_changes``.
+
+    Returns:
+        ``measure(key, params, batch)`` -> ``Estimate`` over draws, for a batch with leading axis ``b``.
+
+    Raises:
+        ValueError: As ``weight_changes``.
+        FloatingPointError: As ``weight_changes``.
+    """
+    return weight_changes(apply, perturbation, change=changes.absolute_change, draws=draws, **options)
+
+
+def prediction_sharpness(
+    apply: Callable[[PyTree, PyTree], Array], perturbation: Perturbation, *, draws: int, **options: Any
+) -> Callable[[Key, PyTree, PyTree], Estimate]:
+    """Measure ``ShPred = P_x,xi[prediction(params + xi; x) != prediction(params; x)]``.
+
+    The source, arguments, result and errors are those of ``output_sharpness``.
+    """
+    return weight_changes(apply, perturbation, change=changes.prediction_change, draws=draws, **options)
+
+
+def average_sharpness(
+    loss: Loss, perturbation: Perturbation, *, draws: int, **options: Any
+) -> Callable[[Key, PyTree, PyTree], Estimate]:
+    """Measure ``E_xi L(params + xi) - L(params)``, with ``L`` the mean of a loss per example.
+
+    For small Gaussian noise it is ``variance / 2 * trace(Hessian)``; exactly so where L is quadratic. (Average-case
+    sharpness as in Andriushchenko et al., A Modern Look at the Relationship between Sharpness and Generalization, s.2.)
+
+    Args:
+        loss: ``loss(params, batch)`` -> losses ``[b]``, deterministic.
+        perturbation: How weights move.
+        draws: The number of perturbed models.
+        **options: As in ``weight_changes``.
+
+    Returns:
+        ``measure(key, params, batch)`` -> ``Estimate`` over draws, in the units of the loss.
+
+    Raises:
+        ValueError: As ``weight_changes``.
+        FloatingPointError: As ``weight_changes``.
+    """
+    return weight_changes(loss, perturbation, change=_increase, draws=draws, **options)
+
+
+def weight_changes(
+    apply: Callable[[PyTree, PyTree], PyTree],
+    perturbation: Perturbation,
+    *,
+    change: Change,
+    draws: int,
+    chunk: int | None = None,
+    where: Where | None = None,
+    backend: str = "pmap",
+    devices: Sequence[jax.Device] | None = None,
+    progress: str | None = None,
+    precision: str = "highest",
+) -> Callable[[Key, PyTree, PyTree], Estimate]:
+    """Measure ``E_x,xi change(f(params; x), f(params + xi; x))`` for any change: what the sharpnesses here are made of.
+
+    Floating-point leaves are perturbed; where the variables have a collection ``params``, as Flax's do, only those in
+    it (never batch statistics).
+
+    Args:
+        apply: ``apply(params, batch)`` -> outputs ``[b *k]``, a pytree of them allowed.
+        perturbation: How weights move: a sampler on the tuple of chosen leaves.
+        change: What is recorded of ``(clean [*k], changed [*k])`` for an example.
+        draws: The number of perturbed models.
+        chunk: Model forwards evaluated at once on a device (examples times draws). ``None`` fits ``budget.BYTES``.
+        where: ``where(path, leaf)`` narrows the leaves further, to a layer for instance.
+        backend: ``"pmap"`` or ``"shard_map"``; results are equal to the bit.
+        devices: Devices to use, by default all of this process.
+        progress: Label of a progress bar.
+        precision: Of matrix products, as in ``jax.default_matmul_precision``.
+
+    Returns:
+        ``measure(key, params, batch)`` -> ``Estimate`` whose values are the means over examples, one for each draw.
+
+    Raises:
+        ValueError: If ``draws`` or ``chunk`` is smaller than 1; when called, if the batch is empty or does not fit the
+            model, or if no leaf is chosen.
+        FloatingPointError: When called, if an output is not finite; the message says where the first one is.
+    """
+    if draws < 1:
+        raise ValueError(f"draws must be at least 1, got {draws}")
+    if chunk is not None and chunk < 1:
+        raise ValueError(f"chunk must be at least 1 model forward, or None, got {chunk}")
+    numbers, rebuild = perturb.separate(perturbation)
+
+    def measure(key: Key, params: PyTree, batch: PyTree) -> Estimate:
+        batch = jax.tree.map(np.asarray, batch)
+        count = _count(batch)
+        forwards = chunk or _default_chunk(apply, params, batch)
+        rows = min(forwards, count)
+        blocks = -(-count // rows)
+        index = np.minimum(np.arange(blocks * rows), count - 1)
+        batch = jax.tree.map(lambda a: a[index].reshape(blocks, rows, *a.shape[1:]), batch)
+        run = {"backend": backend, "devices": devices, "progress": progress}
+        clean = parallel.map_items(_Outputs(apply, precision), batch, params, chunk=1, **run)
+        _check_finite(clean, "the unperturbed model", count)
+        fn = _DrawChanges(apply, rebuild, change, where, precision)
+        at_once = max(1, forwards // rows)
+        recorded, nonfinite = parallel.map_items(
+            fn, np.arange(draws, dtype=np.uint32), key, params, numbers, batch, clean, chunk=at_once, **run
+        )
+        if nonfinite.any():
+            draw, example = np.argwhere(nonfinite.reshape(draws, -1)[:, :count])[0].tolist()
+            raise FloatingPointError(
+                f"the output of the model perturbed by draw {draw} is not finite for example {example}: "
+                "a smaller perturbation, or a look at the parameters, may help"
+            )
+        recorded = recorded.reshape(draws, -1)[:, :count]
+        return estimate.from_values(recorded.mean(1, dtype=np.float64), rate=recorded.dtype == bool)
+
+    return measure
+
+
+@dataclass(frozen=True)
+class _Outputs:
+    """The outputs of a block of examples; equal ones share compiled code."""
+
+    apply: Callable[[PyTree, PyTree], PyTree]
+    precision: str
+
+    def __call__(self, block: PyTree, params: PyTree) -> PyTree:
+        with jax.default_matmul_precision(self.precision):
+            return self.apply(params, block)
+
+
+@dataclass(frozen=True)
+class _DrawChanges:
+    """The changes ``[blocks rows]`` of all examples under one draw; equal ones share compiled code."""
+
+    apply: Callable[[PyTree, PyTree], PyTree]
+    rebuild: Callable[[tuple[Array, ...]], Perturbation]
+    change: Change
+    where: Where | None
+    precision: str
+
+    def __call__(
+        self, draw: Array, key: Key, params: PyTree, numbers: tuple[Array, ...], batch: PyTree, clean: PyTree
+    ) -> tuple[Array, Array]:
+        moved = _move(self.rebuild(numbers), key, draw, params, self.where)
+
+        def block(pair: tuple[PyTree, PyTree]) -> tuple[Array, Array]:
+            examples, before = pair
+            after = self.apply(moved, examples)
+            finite = [jnp.isfinite(a).reshape(len(a), -1).all(1) for a in jax.tree.leaves(after)]
+            return jax.vmap(self.change)(before, after), ~jnp.stack(finite).all(0)
+
+        with jax.default_matmul_precision(self.precision):
+            return jax.lax.map(block, (batch, clean))
+
+
+def _move(perturbation: Perturbation, key: Key, draw: Array, params: PyTree, where: Where | None) -> PyTree:
+    """Perturb the chosen leaves of ``params`` and return the whole."""
+    leaves, structure = jax.tree_util.tree_flatten_with_path(params)
+    collections = isinstance(params, dict) and "params" in params
+    chosen = [
+        i
+        for i, (path, leaf) in enumerate(leaves)
+        if jnp.issubdtype(jnp.result_type(leaf), jnp.floating)
+        and (not collections or path[0] == jax.tree_util.DictKey("params"))
+        and (where is None or where(path, leaf))
+    ]
+    if not chosen:
+        raise ValueError("where chooses no floating-point leaf of params: nothing would be perturbed")
+    values = [leaf for _, leaf in leaves]
+    for i, value in zip(chosen, perturbation(key, draw, tuple(values[i] for i in chosen)), strict=True):
+        values[i] = value
+    return structure.unflatten(values)
+
+
+def _increase(before: Array, after: Array) -> Array:
+    if before.ndim:
+        raise ValueError(f"loss must give one number for an example, [b] for a batch, got [b, *{before.shape}]")
+    return after - before
+
+
+def _count(batch: PyTree) -> int:
+    counts = {np.shape(leaf)[:1] for leaf in jax.tree.leaves(batch)}
+    if len(counts) != 1 or () in counts or (0,) in counts:
+        raise ValueError(f"batch must be arrays with one leading axis b of at least 1, got {sorted(counts)}")
+    return counts.pop()[0]
+
+
+def _default_chunk(apply: Callable, params: PyTree, batch: PyTree) -> int:
+    """Return the forwards that fit the budget, from the memory of one example's forward."""
+    one = jax.tree.map(lambda a: jax.ShapeDtypeStruct((1, *a.shape[1:]), a.dtype), batch)
+    try:
+        return budget.chunk_of(apply, params, one)
+    except Exception as error:
+        shapes = [a.shape[1:] for a in jax.tree.leaves(batch)]
+        raise ValueError(f"batch (examples of shapes {shapes}) and params do not fit the model: {error}") from error
+
+
+def _check_finite(outputs: PyTree, whose: str, count: int) -> None:
+    for leaf in jax.tree.leaves(outputs):
+        bad = ~np.isfinite(leaf).reshape(leaf.shape[0] * leaf.shape[1], -1)[:count].all(1)
+        if bad.any():
+            raise FloatingPointError(f"the output of {whose} is not finite for example {int(np.argmax(bad))}")

@@ -1,0 +1,66 @@
+"""The primitive: the outputs of all inputs that differ from an example in one token."""
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+
+from jaxsens.typing import Apply, Array, PyTree, Substitute
+
+
+def one_at_a_time(apply: Apply, rows: int | None = None) -> Substitute:
+    """Make the primitive from any model, by evaluating the example and its t changed copies.
+
+    The plain way, which works for every pure function; a model family may bring a faster exact one.
+
+    Args:
+        apply: ``apply(params, tokens [b t *s], mask [b t])`` -> outputs ``[b *k]``, a pytree of them allowed.
+        rows: Evaluate at most this many copies at once (``None``: all ``t + 1``), to bound memory or to stay in cache.
+
+    Returns:
+        ``substitute(params, tokens [t *s], alternatives [t *s], mask [t])`` -> ``(clean [*k], changed [t *k])``, with
+        ``mask=None`` where all tokens are real.
+
+    Raises:
+        ValueError: If ``rows`` is smaller than 1; when called, if alternatives do not match the tokens.
+    """
+    if rows is not None and rows < 1:
+        raise ValueError(f"rows must be at least 1, or None for all at once, got {rows}")
+    return OneAtATime(apply, rows)
+
+
+@dataclass(frozen=True)
+class OneAtATime:
+    """The substitution that ``one_at_a_time`` returns; equal ones share compiled code."""
+
+    apply: Apply
+    rows: int | None = None
+
+    def __call__(
+        self, params: PyTree, tokens: Array, alternatives: Array, mask: Array | None = None
+    ) -> tuple[PyTree, PyTree]:
+        """Return the clean output and, for every token, the output with that token alone replaced."""
+        if tokens.shape != alternatives.shape or tokens.dtype != alternatives.dtype:
+            raise ValueError(
+                f"alternatives must have the shape and dtype of the tokens, {tokens.shape} {tokens.dtype}, "
+                f"got {alternatives.shape} {alternatives.dtype}"
+            )
+        count = len(tokens)
+        rows = min(self.rows or count + 1, count + 1)
+
+        def outputs(sites: Array) -> PyTree:
+            """Evaluate one copy for each site; the copy for site -1 is the example itself."""
+            chosen = sites[:, None] == jnp.arange(count)[None]
+            chosen = chosen.reshape(chosen.shape + (1,) * (tokens.ndim - 1))
+            copies = jnp.where(chosen, alternatives[None], tokens[None])
+            masks = None if mask is None else jnp.broadcast_to(mask, (rows, count))
+            return self.apply(params, copies, masks)
+
+        blocks = -(-(count + 1) // rows)
+        sites = jnp.arange(blocks * rows) - 1
+        if blocks == 1:
+            results = outputs(sites)
+        else:
+            results = jax.lax.map(outputs, sites.reshape(blocks, rows))
+            results = jax.tree.map(lambda a: a.reshape(blocks * rows, *a.shape[2:]), results)
+        return jax.tree.map(lambda a: a[0], results), jax.tree.map(lambda a: a[1 : count + 1], results)

@@ -1,0 +1,61 @@
+"""Checkpoints: the only file that imports Orbax."""
+
+from pathlib import Path
+
+import jax
+import numpy as np
+from orbax.checkpoint import v1 as orbax
+
+from jaxsens.typing import PyTree
+
+
+def save(folder: Path, step: int, state: PyTree) -> None:
+    """Write a pytree of arrays as checkpoint number ``step``, whole or not at all, and then drop the older ones.
+
+    Orbax writes under a temporary name and renames: a checkpoint whose writer was killed is never seen again.
+
+    Raises:
+        OSError: If the folder cannot be written; the checkpoints that are there stay.
+    """
+    newest_only = orbax.training.preservation_policies.LatestN(1)
+    with orbax.training.Checkpointer(folder.absolute(), preservation_policy=newest_only) as checkpointer:
+        checkpointer.save(step, _named_leaves(state), force=True)
+
+
+def restore(folder: Path, like: PyTree) -> tuple[int, PyTree] | None:
+    """Read the newest checkpoint: its number and its pytree, or None if there is none.
+
+    Args:
+        folder: Where ``save`` wrote.
+        like: A pytree of arrays; the result has its structure, shapes and dtypes, and lies on its devices.
+
+    Raises:
+        ValueError: If the checkpoint has other leaves, shapes or dtypes; the first that differs is named.
+    """
+    if not folder.is_dir():
+        return None
+    wanted = {name: _abstract(leaf) for name, leaf in _named_leaves(like).items()}
+    with orbax.training.Checkpointer(folder.absolute()) as checkpointer:
+        if checkpointer.latest is None:
+            return None
+        step = checkpointer.latest.step
+        found = checkpointer.metadata(step).metadata
+        for name in sorted(wanted.keys() | found.keys()):
+            a, b = (_describe(leaves.get(name)) for leaves in (wanted, found))
+            if a != b:
+                raise ValueError(f"checkpoint {step} in {folder} has {name} = {b}, but {a} is needed")
+        leaves = checkpointer.load(step, wanted)
+    return step, jax.tree.structure(like).unflatten([leaves[name] for name in wanted])
+
+
+def _named_leaves(tree: PyTree) -> dict[str, jax.Array]:
+    """Return the leaves by path: a flat dictionary means the same to every version of Orbax, Optax and Flax."""
+    return {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+
+
+def _abstract(leaf: jax.Array) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=getattr(leaf, "sharding", None))
+
+
+def _describe(leaf: object) -> str:
+    return "no entry" if leaf is None else f"{np.dtype(leaf.dtype).name}{list(leaf.shape)}"

@@ -1,0 +1,133 @@
+import jax
+import numpy as np
+import pytest
+
+from jaxsens import estimate
+
+
+def test_mean_and_standard_error_are_the_textbook_ones():
+    result = estimate.from_values(np.array([1.0, 2.0, 4.0, 5.0]))
+    assert result.mean == 3
+    np.testing.assert_allclose(result.sem, np.sqrt((4 + 1 + 1 + 4) / 3 / 4))
+    low, high = result.interval(0.95)
+    np.testing.assert_allclose([low, high], [3 - 3.182446 * result.sem, 3 + 3.182446 * result.sem], rtol=1e-5)
+
+
+def test_float32_values_are_reduced_in_float64():
+    values = np.array([2**24, 1, 1, 1], np.float32)
+    assert estimate.from_values(values).mean == (2**24 + 3) / 4
+    assert np.cumsum(values)[-1] / 4 != (2**24 + 3) / 4
+
+
+def test_axes_behind_the_units_are_kept():
+    values = np.random.default_rng(0).normal(size=(50, 3, 2))
+    result = estimate.from_values(values)
+    one = estimate.from_values(values[:, 1, 1])
+    assert result.mean.shape == result.sem.shape == (3, 2)
+    np.testing.assert_allclose(np.array(result.interval())[:, 1, 1], one.interval())
+
+
+@pytest.mark.parametrize(("flips", "inside"), [(0, 0.0), (100, 1.0)])
+def test_a_rate_without_spread_keeps_an_interval(flips, inside):
+    result = estimate.from_values(np.arange(100) < flips)
+    low, high = result.interval()
+    assert result.rate
+    assert result.sem == 0
+    assert low <= inside <= high
+    assert 0.03 < high - low < 0.05  # t^2 / n
+
+
+def test_independent_trials_give_wilsons_interval():
+    """With one trial a unit, the effective count is n - 1 and Wilson's textbook interval follows."""
+    values = np.arange(200) < 30
+    low, high = estimate.from_values(values).interval(0.95)
+    z, n, p = 1.972, 199, 0.15
+    centre, margin = (p + z**2 / 2 / n), z * np.sqrt(p * (1 - p) / n + z**2 / 4 / n**2)
+    np.testing.assert_allclose([low, high], np.array([centre - margin, centre + margin]) / (1 + z**2 / n), rtol=1e-3)
+
+
+def test_correlated_trials_are_not_counted_twice():
+    once = np.random.default_rng(0).random(100) < 0.2
+    ten_copies = np.repeat(once[:, None], 10, 1).mean(1)
+    np.testing.assert_allclose(
+        estimate.from_values(ten_copies, rate=True).interval(), estimate.from_values(once).interval()
+    )
+
+
+def test_a_single_unit_says_nothing_of_the_spread():
+    assert np.isinf(estimate.from_values([3.0]).sem)
+    assert estimate.from_values([3.0]).interval() == (-np.inf, np.inf)
+    assert estimate.from_values([True]).interval() == (0, 1)
+
+
+@pytest.mark.parametrize("level", [0, 1, 95])
+def test_level_is_checked(level):
+    with pytest.raises(ValueError, match=f"level must lie strictly between 0 and 1, got {level}"):
+        estimate.from_values([1.0, 2.0]).interval(level)
+
+
+def test_bad_values_are_never_averaged_away():
+    with pytest.raises(FloatingPointError, match=r"value \(1,\) is nan"):
+        estimate.from_values([1.0, np.nan])
+    with pytest.raises(ValueError, match="at least one unit"):
+        estimate.from_values([])
+    with pytest.raises(ValueError, match=r"rates must lie in \[0, 1\]"):
+        estimate.from_values([0.5, 1.5], rate=True)
+
+
+def coverage(sample, truth, repeats=1000):
+    hits = 0
+    for seed in range(repeats):
+        low, high = sample(np.random.default_rng(seed)).interval()
+        hits += low <= truth <= high
+    return hits / repeats
+
+
+def test_the_interval_of_models_covers_when_models_and_units_vary():
+    """With the spread of units alone, or of models alone, coverage would be about 0.6 and 0.85."""
+
+    def sample(rng):
+        models, units = rng.normal(0, 0.5, (4, 1)), rng.normal(0, 4, (1, 60))
+        return estimate.over_models(1 + models + units + rng.normal(0, 1, (4, 60)))
+
+    assert 0.93 <= coverage(sample, 1) <= 0.995
+
+
+def test_the_interval_of_a_difference_covers_and_gains_by_pairing():
+    def groups(rng):
+        units = rng.normal(0, 5, (1, 60))
+        return [
+            mean + rng.normal(0, 0.5, (4, 1)) + units + rng.normal(0, 0.5, (4, 60)) for mean in (1.0, 3.0)
+        ]
+
+    assert 0.92 <= coverage(lambda rng: estimate.difference(*groups(rng)), -2) <= 0.995
+    first, second = groups(np.random.default_rng(0))
+    paired = estimate.difference(first, second).sem
+    unpaired = np.hypot(estimate.over_models(first).sem, estimate.over_models(second).sem)
+    assert paired < unpaired / 2
+
+
+def test_one_model_each_is_the_paired_difference():
+    first, second = np.random.default_rng(0).normal(size=(2, 1, 30))
+    plain = estimate.from_values(first[0] - second[0])
+    result = estimate.difference(first, second)
+    np.testing.assert_allclose([result.mean, result.sem], [plain.mean, plain.sem])
+    np.testing.assert_allclose(result.interval(), plain.interval())
+
+
+def test_different_units_cannot_be_compared():
+    with pytest.raises(ValueError, match="same units"):
+        estimate.difference(np.zeros((2, 3)), np.zeros((2, 4)))
+
+
+def test_a_rate_of_models_without_a_change_believes_in_the_units():
+    low, high = estimate.over_models(np.zeros((3, 500)), rate=True).interval()
+    assert low == 0
+    assert 0 < high < 0.05
+
+
+def test_estimates_are_pytrees():
+    result = estimate.from_values([0.0, 0.25], rate=True)
+    doubled = jax.tree.map(lambda a: 2 * a, result)
+    assert doubled.mean == 2 * result.mean
+    assert doubled.rate

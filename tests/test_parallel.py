@@ -1,0 +1,196 @@
+import os
+import socket
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxsens import parallel
+
+COUNT = 23  # no number of devices divides it
+
+
+def noisy_network(item, weights, key):
+    """Something whose rounding would betray a change of batching: products, a softmax, noise of its own."""
+    index, x = item
+    x = x + jax.random.normal(jax.random.fold_in(key, index), x.shape)
+    scores = jax.nn.softmax(x @ weights @ x.T)
+    return {"out": jnp.tanh(scores @ x), "total": x.sum(), "event": x[0, 0] > 0}
+
+
+@pytest.fixture
+def problem():
+    rng = np.random.default_rng(0)
+    items = (np.arange(COUNT, dtype=np.uint32), rng.normal(size=(COUNT, 5, 16)).astype(np.float32))
+    return items, rng.normal(size=(16, 16)).astype(np.float32), jax.random.key(3)
+
+
+@pytest.mark.parametrize("chunk", [1, 5, 100])
+def test_equal_bits_on_any_devices_and_backend(problem, devices, chunk):
+    items, *shared = problem
+    reference = parallel.map_items(noisy_network, items, *shared, chunk=chunk, devices=devices[:1])
+    for backend in parallel.BACKENDS:
+        for number in (1, 2, 3, 8):
+            result = parallel.map_items(
+                noisy_network, items, *shared, chunk=chunk, backend=backend, devices=devices[:number]
+            )
+            chex.assert_trees_all_equal(result, reference)
+
+
+def test_equals_the_plain_loop(problem):
+    items, *shared = problem
+    result = parallel.map_items(noisy_network, items, *shared, chunk=4)
+    for i in range(COUNT):
+        expected = noisy_network(jax.tree.map(lambda a, i=i: a[i], items), *shared)
+        chex.assert_trees_all_close(jax.tree.map(lambda a, i=i: a[i], result), expected, atol=2e-6)
+    assert all(isinstance(leaf, np.ndarray) for leaf in jax.tree.leaves(result))
+    assert result["event"].dtype == bool
+
+
+def test_across_chunks_values_agree_up_to_rounding(problem):
+    items, *shared = problem
+    one, four = (parallel.map_items(noisy_network, items, *shared, chunk=c) for c in (1, 4))
+    chex.assert_trees_all_close(one, four, atol=2e-6)
+
+
+def test_launches_of_any_size_give_the_same_bits(problem, monkeypatch):
+    items, *shared = problem
+    reference = parallel.map_items(noisy_network, items, *shared, chunk=2)
+    for seconds, chunks in ((0.0, 64), (1e9, 64), (0.25, 1), (0.25, 3)):
+        monkeypatch.setattr(parallel, "_LAUNCH_SECONDS", seconds)
+        monkeypatch.setattr(parallel, "_LAUNCH_CHUNKS", chunks)
+        chex.assert_trees_all_equal(parallel.map_items(noisy_network, items, *shared, chunk=2), reference)
+
+
+def test_does_not_compile_again(problem):
+    items, *shared = problem
+    traced = []
+
+    def fn(item, *shared):
+        traced.append(1)
+        return noisy_network(item, *shared)
+
+    parallel.map_items(fn, items, *shared, chunk=4)
+    first = len(traced)
+    parallel.map_items(fn, items, shared[0] + 1, shared[1], chunk=4)
+    parallel.map_items(fn, jax.tree.map(lambda a: a[:21], items), *shared, chunk=4)
+    assert first >= 1
+    assert len(traced) == first
+
+
+def test_float64_comes_back_whole(float64):
+    items = np.arange(5) / 3
+    result = parallel.map_items(lambda x: x * jnp.pi, items, chunk=2)
+    assert result.dtype == np.float64
+    np.testing.assert_array_equal(result, items * np.pi)
+
+
+@pytest.mark.parametrize(
+    ("items", "options", "match"),
+    [
+        (np.zeros((0, 2)), {"chunk": 1}, "empty"),
+        ((np.zeros(3), np.zeros(4)), {"chunk": 1}, "leading axis"),
+        (np.zeros(3), {"chunk": 0}, "chunk must be at least 1"),
+        (np.zeros(3), {"chunk": 1, "backend": "vmap"}, "backend must be one of"),
+    ],
+)
+def test_bad_arguments_are_named(items, options, match):
+    with pytest.raises(ValueError, match=match):
+        parallel.map_items(lambda item: item, items, **options)
+
+
+def test_progress_bar_counts_items(problem, monkeypatch):
+    seen = []
+
+    class Bar:
+        n = 0
+
+        def __init__(self, **options):
+            seen.append(options)
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *error):
+            seen.append(self.n)
+
+        def update(self, count):
+            self.n += count
+
+    monkeypatch.setattr(parallel, "tqdm", Bar)
+    items, *shared = problem
+    parallel.map_items(noisy_network, items, *shared, chunk=4, progress="noise")
+    assert seen[0]["desc"] == "noise"
+    assert seen[0]["total"] == seen[1] == COUNT
+
+
+def part_gradient(part, weights):
+    x, y = part
+    return jax.grad(lambda w: jnp.sum((jnp.tanh(x @ w) - y) ** 2))(weights)
+
+
+@pytest.mark.parametrize("parts", [1, 3, 8])
+def test_sum_over_parts_does_not_hang_on_devices(devices, parts):
+    rng = np.random.default_rng(1)
+    x, y = rng.normal(size=(parts, 6, 4)).astype(np.float32), rng.normal(size=(parts, 6, 2)).astype(np.float32)
+    weights = rng.normal(size=(4, 2)).astype(np.float32)
+    results = {}
+    for number in (1, 2, 3, 8):
+        used = devices[:number]
+        total = jax.jit(lambda p, w, used=used: parallel.sum_over_parts(part_gradient, p, w, devices=used))
+        results[number] = np.asarray(total((x, y), weights))
+    expected = part_gradient((x.reshape(-1, 4), y.reshape(-1, 2)), weights)
+    np.testing.assert_allclose(results[1], expected, rtol=1e-5, atol=1e-5)
+    np.testing.assert_array_equal(results[2], results[3])
+    np.testing.assert_array_equal(results[2], results[8])
+    np.testing.assert_allclose(results[2], results[1], rtol=1e-6, atol=1e-6)
+
+
+def test_equal_bits_on_any_number_of_processes(problem, tmp_path):
+    """Three real processes that talk over loopback, against this one; with one chunk, two of them have no work."""
+    script = tmp_path / "process.py"
+    script.write_text(
+        textwrap.dedent(
+            """
+            import sys
+            import jax
+            import numpy as np
+            rank, port, folder = int(sys.argv[1]), sys.argv[2], sys.argv[3]
+            jax.distributed.initialize(f"127.0.0.1:{port}", 3, rank)
+            assert jax.process_count() == 3
+            from jaxsens import parallel
+            from test_parallel import noisy_network
+            data = np.load(folder + "/items.npz")
+            items = data["index"], data["x"]
+            for chunk in (4, 100):
+                result = parallel.map_items(noisy_network, items, data["weights"], jax.random.key(3), chunk=chunk)
+                np.savez(f"{folder}/{chunk}-{rank}.npz", **result)
+            """
+        )
+    )
+    (index, x), weights, key = problem
+    np.savez(tmp_path / "items.npz", index=index, x=x, weights=weights)
+    here = Path(__file__).parent
+    environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join([str(here.parent), str(here)]),
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
+    }
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    running = [
+        subprocess.Popen([sys.executable, str(script), str(rank), port, str(tmp_path)], env=environment)
+        for rank in range(3)
+    ]
+    assert [process.wait(timeout=240) for process in running] == [0, 0, 0]
+    for chunk in (4, 100):
+        reference = parallel.map_items(noisy_network, (index, x), weights, key, chunk=chunk)
+        for rank in range(3):
+            with np.load(tmp_path / f"{chunk}-{rank}.npz") as result:
+                chex.assert_trees_all_equal(dict(result), reference)

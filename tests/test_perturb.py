@@ -1,0 +1,104 @@
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxsens import perturb
+
+KEY = jax.random.key(0)
+
+
+def draws(sampler, x, number=4000, key=KEY):
+    return jax.vmap(lambda draw: sampler(key, draw, x))(jnp.arange(number))
+
+
+@pytest.mark.parametrize("variance", [0.25, 5.0])
+def test_gaussian_moments(variance):
+    x = jnp.arange(6.0).reshape(2, 3)
+    noise = (draws(perturb.gaussian(variance), x) - x[None]).reshape(-1, 6)
+    tolerance = 5 * variance / np.sqrt(len(noise))
+    np.testing.assert_allclose(noise.mean(0), 0, atol=5 * np.sqrt(variance / len(noise)))
+    np.testing.assert_allclose(np.cov(noise.T), variance * np.eye(6), atol=1.5 * tolerance)
+    np.testing.assert_allclose((noise**4).mean() / variance**2, 3, atol=0.2)
+
+
+def test_no_variance_leaves_x_alone():
+    x = {"a": jnp.arange(3.0), "b": jnp.float32(2)}
+    chex.assert_trees_all_equal(perturb.gaussian(0)(KEY, 0, x), x)
+
+
+def test_replacement_is_uniform_and_may_draw_the_token_itself():
+    tokens = jnp.array([0, 3, 4], jnp.int32)
+    replaced = np.asarray(draws(perturb.replace_uniform(5), tokens, 5000))
+    assert replaced.dtype == np.int32
+    for site in range(3):
+        np.testing.assert_allclose(np.bincount(replaced[:, site], minlength=5) / 5000, 0.2, atol=0.03)
+
+
+@pytest.mark.parametrize("sampler", [perturb.gaussian(1.0), perturb.replace_uniform(100)])
+def test_draws_hang_on_key_draw_and_site_only(sampler):
+    dtype = jnp.float32 if isinstance(sampler, perturb.Gaussian) else jnp.int32
+    long, short = jnp.zeros((9, 2), dtype), jnp.zeros((5, 2), dtype)
+    np.testing.assert_array_equal(sampler(KEY, 3, long)[:5], sampler(KEY, 3, short))
+    np.testing.assert_array_equal(draws(sampler, short, 8)[:4], draws(sampler, short, 4))
+    np.testing.assert_array_equal(jax.jit(sampler)(KEY, 3, short), sampler(KEY, 3, short))
+    one = np.asarray(sampler(KEY, 3, short))
+    for other in (sampler(KEY, 4, short), sampler(jax.random.key(1), 3, short)):
+        assert (one != other).mean() > 0.9
+    assert len(np.unique(one[:, 0])) == 5
+
+
+def test_leaves_have_noise_of_their_own():
+    noise = perturb.gaussian(1.0)(KEY, 0, (jnp.zeros((4, 3)), jnp.zeros((4, 3)), jnp.zeros(())))
+    assert not np.allclose(noise[0], noise[1])
+    assert noise[2].shape == ()
+    assert noise[2] not in (noise[0][0, 0], noise[1][0, 0])
+
+
+def test_dtype_is_kept(float64):
+    for dtype in (jnp.float64, jnp.float32, jnp.bfloat16):
+        assert perturb.gaussian(1.0)(KEY, 0, jnp.zeros(3, dtype)).dtype == dtype
+
+
+def test_a_sweep_over_variances_compiles_once():
+    @jax.jit
+    @chex.assert_max_traces(n=1)
+    def noisy(sampler):
+        return sampler(KEY, 0, jnp.zeros(3))
+
+    one, four = noisy(perturb.gaussian(1.0)), noisy(perturb.gaussian(4.0))
+    np.testing.assert_allclose(four, 2 * one, rtol=1e-6)
+
+
+def test_separate_rebuilds_samplers_and_keeps_plain_functions():
+    numbers, rebuild = perturb.separate(perturb.gaussian(2.0))
+    assert rebuild(numbers) == perturb.gaussian(2.0)
+    assert numbers == (2.0,)
+    assert perturb.separate(perturb.gaussian(9.0))[1] == rebuild
+
+    def flip(key, draw, x):
+        return 1 - x
+
+    numbers, rebuild = perturb.separate(flip)
+    assert numbers == ()
+    assert rebuild(()) is flip
+
+
+@pytest.mark.parametrize("variance", [-1.0, np.nan, np.inf])
+def test_variance_is_checked(variance):
+    with pytest.raises(ValueError, match="variance must be a finite number of at least 0"):
+        perturb.gaussian(variance)
+
+
+@pytest.mark.parametrize("vocabulary", [1, 0, 2.5])
+def test_vocabulary_is_checked(vocabulary):
+    with pytest.raises(ValueError, match="vocabulary must be an integer of at least 2"):
+        perturb.replace_uniform(vocabulary)
+
+
+def test_samplers_refuse_tokens_of_the_wrong_kind():
+    with pytest.raises(ValueError, match="use replace_uniform for ids"):
+        perturb.gaussian(1.0)(KEY, 0, jnp.zeros(3, jnp.int32))
+    with pytest.raises(ValueError, match="use gaussian for vectors"):
+        perturb.replace_uniform(5)(KEY, 0, jnp.zeros(3))

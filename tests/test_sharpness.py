@@ -1,0 +1,194 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxsens import changes, parallel, perturb, sharpness
+from jaxsens.data import patches
+from jaxsens.models import convmixer, vit
+
+KEY = jax.random.key(0)
+
+
+def quadratic(params, batch):
+    """The loss ``(w - x)' H (w - x) / 2``, where H depends on the example."""
+    offset = params["w"][None] - batch["x"]
+    return 0.5 * jnp.einsum("bi,bij,bj->b", offset, batch["h"], offset)
+
+
+@pytest.fixture
+def problem():
+    rng = np.random.default_rng(0)
+    root = rng.normal(size=(11, 4, 4))
+    hessians = np.einsum("bij,bkj->bik", root, root)
+    batch = {"x": rng.normal(size=(11, 4)), "h": hessians}
+    return {"w": rng.normal(size=4).astype(np.float32)}, jax.tree.map(np.float32, batch), np.trace(hessians.mean(0))
+
+
+def test_a_quadratic_loss_rises_by_half_the_variance_times_the_trace(problem):
+    params, batch, trace = problem
+    measure = sharpness.average_sharpness(quadratic, perturb.gaussian(0.04), draws=20_000)
+    result = measure(KEY, params, batch)
+    low, high = result.interval(0.999)
+    assert low <= 0.02 * trace <= high
+    assert result.sem < 0.06 * 0.02 * trace
+    assert result.count == 20_000
+
+
+def linear(params, x):
+    return x @ params["w"]
+
+
+def test_a_linear_model_moves_as_the_folded_normal_law_says():
+    """``E |x . xi| = sigma |x| sqrt(2 / pi)`` for each logit, and they are summed."""
+    x = np.random.default_rng(1).normal(size=(6, 5)).astype(np.float32)
+    params = {"w": np.zeros((5, 3), np.float32)}
+    result = sharpness.output_sharpness(linear, perturb.gaussian(0.25), draws=8000)(KEY, params, x)
+    truth = 3 * 0.5 * np.sqrt(2 / np.pi) * np.linalg.norm(x, axis=1).mean()
+    np.testing.assert_allclose(result.mean, truth, rtol=0.01)
+
+
+def test_predictions_of_a_linear_score_change_as_the_normal_law_says():
+    """``P[sign change] = Phi(-|w . x| / (sigma |x|))``."""
+    from scipy import stats
+
+    x = np.random.default_rng(2).normal(size=(40, 5)).astype(np.float32)
+    params = {"w": np.ones(5, np.float32)}
+    result = sharpness.prediction_sharpness(linear, perturb.gaussian(1.0), draws=4000)(KEY, params, x)
+    truth = stats.norm.cdf(-np.abs(x.sum(1)) / np.linalg.norm(x, axis=1)).mean()
+    assert result.rate
+    low, high = result.interval(0.999)
+    assert low <= truth <= high
+    assert high - low < 0.02
+
+
+def test_without_noise_nothing_changes(problem):
+    params, batch, _ = problem
+    for chunk in (None, 1, 4, 1000):
+        result = sharpness.average_sharpness(quadratic, perturb.gaussian(0.0), draws=3, chunk=chunk)(
+            KEY, params, batch
+        )
+        np.testing.assert_allclose(result.values, 0, atol=1e-5)
+
+
+def test_chunks_alter_results_by_rounding_only(problem):
+    params, batch, _ = problem
+    results = [
+        sharpness.average_sharpness(quadratic, perturb.gaussian(1.0), draws=5, chunk=c)(KEY, params, batch).values
+        for c in (None, 1, 4, 11, 25, 1000)
+    ]
+    for result in results[1:]:
+        np.testing.assert_allclose(result, results[0], rtol=1e-5)
+
+
+def test_the_first_draws_of_many_are_the_draws_of_few(problem):
+    params, batch, _ = problem
+    few, many = (
+        sharpness.average_sharpness(quadratic, perturb.gaussian(1.0), draws=n)(KEY, params, batch).values
+        for n in (4, 8)
+    )
+    np.testing.assert_allclose(many[:4], few, rtol=1e-5)
+    assert len(np.unique(many)) == 8
+
+
+IMAGE = (8, 8, 1)
+MODELS = {
+    "vit": vit.ViT(vit.Config(image_shape=IMAGE, classes=5, patch=2, width=16, depth=1, heads=2, hidden=32)),
+    "convmixer": convmixer.ConvMixer(convmixer.Config(image_shape=IMAGE, classes=5, patch=2, width=8, depth=1)),
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_equal_bits_on_any_devices_and_backend(name, devices):
+    tokens = patches.to_patches(np.random.default_rng(5).normal(size=(5, *IMAGE)).astype(np.float32), 2)
+    params = MODELS[name].init(KEY, tokens[:1])
+
+    def run(**where):
+        measure = sharpness.output_sharpness(MODELS[name].apply, perturb.gaussian(1e-3), draws=7, chunk=3, **where)
+        return measure(KEY, params, tokens).values
+
+    reference = run(devices=devices[:1])
+    for backend, number in (("shard_map", 1), ("pmap", 2), ("shard_map", 3), ("pmap", 8)):
+        np.testing.assert_array_equal(run(backend=backend, devices=devices[:number]), reference)
+    assert set(parallel.BACKENDS) == {"pmap", "shard_map"}
+
+
+def test_only_floating_parameters_move():
+    """Batch statistics, integers and leaves outside ``where`` stay as they are."""
+    variables = {
+        "params": {"a": np.ones(2, np.float32), "b": np.ones(2, np.float32), "steps": np.int32(3)},
+        "batch_stats": {"mean": np.ones(2, np.float32)},
+    }
+
+    def probe(variables, x):
+        leaves = [variables["params"]["a"], variables["params"]["b"], variables["batch_stats"]["mean"]]
+        rows = jnp.stack([*leaves, jnp.full(2, variables["params"]["steps"], jnp.float32)])
+        return jnp.broadcast_to(rows, (len(x), 4, 2))
+
+    def moved(leaf, **options):
+        measure = sharpness.weight_changes(
+            probe,
+            perturb.gaussian(1.0),
+            change=lambda clean, changed: jnp.abs(clean[leaf] - changed[leaf]).sum(),
+            draws=2,
+            **options,
+        )
+        return measure(KEY, variables, np.zeros(3, np.float32)).mean > 0
+
+    assert [moved(leaf) for leaf in range(4)] == [True, True, False, False]
+    only_b = {"where": lambda path, leaf: path[-1].key == "b"}
+    assert [moved(leaf, **only_b) for leaf in range(4)] == [False, True, False, False]
+    with pytest.raises(ValueError, match="where chooses no floating-point leaf"):
+        moved(0, where=lambda path, leaf: False)
+
+
+def test_bad_arguments_are_named(problem):
+    params, batch, _ = problem
+    sampler = perturb.gaussian(1.0)
+    for options, match in (({"draws": 0}, "draws"), ({"draws": 2, "chunk": 0}, "chunk")):
+        with pytest.raises(ValueError, match=f"{match} must be at least 1"):
+            sharpness.average_sharpness(quadratic, sampler, **options)
+    measure = sharpness.average_sharpness(quadratic, sampler, draws=2)
+    with pytest.raises(ValueError, match="do not fit the model"):
+        measure(KEY, {"w": np.zeros(3, np.float32)}, batch)
+    with pytest.raises(ValueError, match="leading axis b of at least 1"):
+        measure(KEY, params, jax.tree.map(lambda a: a[:0], batch))
+    with pytest.raises(ValueError, match=r"one number for an example"):
+        sharpness.average_sharpness(linear, sampler, draws=2)(
+            KEY, {"w": np.zeros((4, 2), np.float32)}, np.zeros((3, 4), np.float32)
+        )
+
+
+def test_non_finite_outputs_stop_the_run_and_are_located():
+    def root(params, x):
+        return jnp.sqrt(x * params["w"])
+
+    params, x = {"w": np.float32(1)}, np.ones((5, 1), np.float32)
+    with pytest.raises(FloatingPointError, match="perturbed by draw . is not finite for example 0"):
+        sharpness.output_sharpness(root, perturb.gaussian(25.0), draws=9)(KEY, params, x)
+    x[3] = -1
+    with pytest.raises(FloatingPointError, match="unperturbed model is not finite for example 3"):
+        sharpness.output_sharpness(root, perturb.gaussian(0.0), draws=2, chunk=2)(KEY, params, x)
+
+
+def test_other_changes_are_welcome():
+    x = np.eye(3, dtype=np.float32)
+    measure = sharpness.weight_changes(linear, perturb.gaussian(4.0), change=changes.squared_change, draws=4000)
+    np.testing.assert_allclose(measure(KEY, {"w": np.zeros((3, 2), np.float32)}, x).mean, 8, rtol=0.05)
+
+
+@pytest.mark.slow
+def test_intervals_cover_the_truth(capsys):
+    """200 repeats with fresh inputs and draws: average sharpness of a quadratic."""
+    measure = sharpness.average_sharpness(quadratic, perturb.gaussian(0.09), draws=20)
+    hits = 0
+    for seed in range(200):
+        rng = np.random.default_rng(seed)
+        root = rng.normal(size=(30, 4, 4))
+        batch = {"x": rng.normal(size=(30, 4)), "h": np.einsum("bij,bkj->bik", root, root)}
+        params = {"w": rng.normal(size=4).astype(np.float32)}
+        low, high = measure(jax.random.key(seed), params, jax.tree.map(np.float32, batch)).interval(0.95)
+        hits += low <= 0.045 * np.trace(batch["h"].mean(0)) <= high
+    with capsys.disabled():
+        print(f"\naverage sharpness: {hits / 2:.1f} % of 200 intervals at 95 % cover it")
+    assert 0.905 <= hits / 200 <= 0.985
