@@ -14,23 +14,22 @@ from jaxsens.typing import Array
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.colors import Colormap
     from matplotlib.figure import Figure
 
 # Petroff's ten colours (arXiv:2107.02270), told apart with any colour vision; the marker tells the rest.
-_COLOURS = (
-    "#3f90da",
-    "#ffa90e",
-    "#bd1f01",
-    "#832db6",
-    "#a96b59",
-    "#e76300",
-    "#717581",
-    "#b9ac70",
-    "#94a4a2",
-    "#92dadd",
-)
-_MARKERS = "os^DvPX<>p"
-_MODELS = ("vit", "mlp", "cnn", "convmixer", "resnet", "densenet", "convnext", "lstm", "bert", "gpt")
+_LOOKS = {
+    "vit": ("#3f90da", "o"),
+    "mlp": ("#ffa90e", "s"),
+    "cnn": ("#bd1f01", "^"),
+    "convmixer": ("#832db6", "D"),
+    "resnet": ("#a96b59", "v"),
+    "densenet": ("#e76300", "P"),
+    "convnext": ("#717581", "X"),
+    "lstm": ("#b9ac70", "<"),
+    "bert": ("#94a4a2", ">"),
+    "gpt": ("#92dadd", "p"),
+}
 
 Interval = tuple[float, float, float]
 """A value with the ends of its interval: ``(mean, low, high)``."""
@@ -42,19 +41,19 @@ def style(labels: Sequence[str]) -> dict[str, dict[str, str]]:
     Raises:
         ValueError: more than ten labels, which no reader could tell apart.
     """
-    if len(labels) > len(_COLOURS):
-        raise ValueError(f"labels = {list(labels)}: {len(labels)} are more than {len(_COLOURS)} can be told apart")
-    numbers: dict[str, int] = {}
+    if len(labels) > len(_LOOKS):
+        raise ValueError(f"labels = {list(labels)}: {len(labels)} are more than the {len(_LOOKS)} looks that there are")
+    free = list(_LOOKS)
+    chosen: dict[str, str] = {}
     for label in labels:
         plain = "".join(letter for letter in label.lower() if letter.isalnum())
-        found = next((i for i, model in enumerate(_MODELS) if plain.startswith(model)), None)
-        if found is not None and found not in numbers.values():
-            numbers[label] = found
-    free = [i for i in range(len(_COLOURS)) if i not in numbers.values()]
+        if own := [model for model in free if plain.startswith(model)]:
+            chosen[label] = own[0]
+            free.remove(own[0])
     for label in labels:
-        if label not in numbers:
-            numbers[label] = free.pop(0)
-    return {label: {"color": _COLOURS[numbers[label]], "marker": _MARKERS[numbers[label]]} for label in labels}
+        if label not in chosen:
+            chosen[label] = free.pop(0)
+    return {label: {"color": _LOOKS[chosen[label]][0], "marker": _LOOKS[chosen[label]][1]} for label in labels}
 
 
 def training_curves(
@@ -84,26 +83,24 @@ def training_curves(
     Raises:
         ValueError: no series, arrays of several lengths or that are not finite, or a mean outside its interval.
     """
-    _require_some("series", series)
-    panels = [("series", series, f"{quantity} ({unit})")]
+    panels = [("series", series, f"{quantity}\n({unit})")]
     if accuracy is not None:
         panels.append(("accuracy", accuracy, "test accuracy (fraction)"))
     figure = _figure(6.4 if accuracy is None else 10.4, 4.6)
     axes = figure.subplots(1, len(panels), squeeze=False)[0]
     styles = style(list(dict.fromkeys([label for _, lines, _ in panels for label in lines])))
     for ax, (name, lines, text) in zip(axes, panels, strict=True):
+        _require_some(name, lines)
         checked = {label: _columns(f"{name}[{label!r}]", columns, 4) for label, columns in lines.items()}
+        floor = _floor([columns[1] for columns in checked.values()]) if name == "series" else None
         for label, columns in checked.items():
             _require_ordered(f"{name}[{label!r}]", *columns[1:])
-        floor = None
-        if name == "series":
-            floor = _set_scale(ax, "y", [columns[1] for columns in checked.values()])
-        for label, columns in checked.items():
-            epochs, mean, low, high = columns[0], *(_clip(column, floor) for column in columns[1:])
+            epochs, mean, low, high = columns[0], *_clip(columns[1:], floor)
             ax.fill_between(epochs, low, high, color=styles[label]["color"], alpha=0.2, linewidth=0)
             every = max(1, math.ceil(len(epochs) / 12))
             ax.plot(epochs, mean, label=label, markevery=every, markersize=5, linewidth=1.6, **styles[label])
-        ax.set(xlabel="training (epochs)", ylabel=_with_note(text, floor))
+        ax.set_xlabel("training (epochs)")
+        _dress(ax, "y", text, floor, [columns[2] for columns in checked.values()])
     heading = f"{_capital(quantity)} during training"
     return _finish(figure, heading, dataset, sample, f"bands: {level:.0%} intervals", *_entries(axes))
 
@@ -140,49 +137,26 @@ def scatter_with_intervals(
             two lengths.
     """
     _require_some("points", points)
-    for label, point in points.items():
-        if np.shape(point) != (6,):
-            raise ValueError(
-                f"points[{label!r}] has shape {np.shape(point)}: give (x, x_low, x_high, y, y_low, y_high)"
-            )
-        _require_ordered(f"points[{label!r}], x", *_columns(f"points[{label!r}]", np.reshape(point[:3], (3, 1)), 3))
-        _require_ordered(f"points[{label!r}], y", *_columns(f"points[{label!r}]", np.reshape(point[3:], (3, 1)), 3))
+    checked = {label: _columns(f"points[{label!r}]", np.reshape(point, (-1, 1)), 6) for label, point in points.items()}
     dots = {label: _columns(f"seeds[{label!r}]", pair, 2) for label, pair in (seeds or {}).items()}
     if unknown := [label for label in dots if label not in points]:
         raise ValueError(f"seeds of {unknown}: allowed are the labels of points, {list(points)}")
     figure = _figure(6.4, 5.2)
     ax = figure.subplots()
-    x_floor = _set_scale(ax, "x", [[point[0]] for point in points.values()] + [pair[0] for pair in dots.values()])
-    y_floor = _set_scale(ax, "y", [[point[3]] for point in points.values()] + [pair[1] for pair in dots.values()])
+    floors = [_floor([c[i] for c in checked.values()] + [d[j] for d in dots.values()]) for i, j in ((0, 0), (3, 1))]
     styles = style(list(points))
-    for label, point in points.items():
-        x, x_low, x_high = _clip(np.asarray(point[:3], float), x_floor)
-        y, y_low, y_high = _clip(np.asarray(point[3:], float), y_floor)
-        if label in dots:
-            ax.scatter(
-                _clip(dots[label][0], x_floor),
-                _clip(dots[label][1], y_floor),
-                s=18,
-                alpha=0.4,
-                linewidths=0,
-                **styles[label],
-            )
-        ax.errorbar(
-            x,
-            y,
-            xerr=[[x - x_low], [x_high - x]],
-            yerr=[[y - y_low], [y_high - y]],
-            label=label,
-            capsize=3,
-            linestyle="none",
-            markersize=8,
-            markeredgecolor="white",
-            **styles[label],
-        )
-    ax.set(
-        xlabel=_with_note(f"{x_quantity} ({x_unit})", x_floor), ylabel=_with_note(f"{y_quantity} ({y_unit})", y_floor)
-    )
-    note = f"bars: {level:.0%} intervals" + ("; faint dots: single seeds" if dots else "")
+    for label, columns in checked.items():
+        _require_ordered(f"points[{label!r}], x", *columns[:3])
+        _require_ordered(f"points[{label!r}], y", *columns[3:])
+        x, y = _clip(columns[:3], floors[0]), _clip(columns[3:], floors[1])
+        look = {"capsize": 3, "linestyle": "none", "markersize": 8, "markeredgecolor": "white"} | styles[label]
+        ax.errorbar(x[0], y[0], xerr=[x[0] - x[1], x[2] - x[0]], yerr=[y[0] - y[1], y[2] - y[0]], label=label, **look)
+    for label, pair in dots.items():
+        ax.scatter(*map(_clip, pair, floors), s=18, alpha=0.4, linewidths=0, **styles[label])
+    lows = [[values[i] for values in checked.values()] + [d[j] for d in dots.values()] for i, j in ((1, 0), (4, 1))]
+    _dress(ax, "x", f"{x_quantity} ({x_unit})", floors[0], lows[0])
+    _dress(ax, "y", f"{y_quantity}\n({y_unit})", floors[1], lows[1])
+    note = f"whiskers: {level:.0%} intervals" + ("; faint dots: single seeds" if dots else "")
     heading = f"{_capital(y_quantity)} against {x_quantity}"
     return _finish(figure, heading, dataset, sample, note, *_entries([ax]))
 
@@ -201,7 +175,7 @@ def token_map(
 
     Args:
         image: ``[h w c]`` with c = 1 or 3; floats in [0, 1], or integers in [0, 255].
-        sensitivity: label -> ``[t]``, one value a patch, row by row (as `jaxsens.data.images.to_patches` orders them).
+        sensitivity: label -> ``[t]``, one value a patch, row by row (as `jaxsens.data.patches.to_patches` orders them).
         patch: side of a patch in pixels.
         dataset: name of the data, for the title.
         sample: which image and how many draws, for the title.
@@ -237,14 +211,16 @@ def token_map(
     grey = {"cmap": "gray", "vmin": 0, "vmax": 1, "extent": extent}
     axes[0].imshow(pixels[..., 0] if pixels.shape[2] == 1 else pixels, interpolation="nearest", **grey)
     axes[0].set_title("image")
+    ghost = pixels.mean(axis=2)
+    ghost = 0.7 + 0.3 * (ghost if ghost.mean() > 0.5 else 1 - ghost)  # nearly white: the colours above are to be read
     for ax, (label, values) in zip(axes[1:], maps.items(), strict=True):
-        ax.imshow(0.4 + 0.6 * pixels.mean(axis=2), interpolation="nearest", **grey)  # pale: the colours shall be read
-        drawn = ax.imshow(values, cmap="viridis", vmin=0, vmax=top, alpha=0.75, extent=extent, interpolation="nearest")
+        ax.imshow(ghost, interpolation="nearest", **grey)
+        drawn = ax.imshow(values, cmap=_heat(), vmin=0, vmax=top, extent=extent, interpolation="nearest")
         ax.set_title(label)
     for ax in axes:
         ax.set_xticks(range(0, w + 1, patch), labels=[])
         ax.set_yticks(range(0, h + 1, patch), labels=[])
-        ax.grid(color="white", linewidth=0.5, alpha=0.5)
+        ax.grid(color="0.5", linewidth=0.5, alpha=0.6)
         ax.tick_params(length=0)
     axes[0].set_xlabel(f"patches of {patch} x {patch} pixels", fontsize="small")
     bar = figure.colorbar(drawn, ax=list(axes[1:]), shrink=0.9, aspect=15)
@@ -279,9 +255,7 @@ def bars_with_intervals(
     """
     _require_some("measured", measured)
     for label, triple in measured.items():
-        if np.shape(triple) != (3,):
-            raise ValueError(f"measured[{label!r}] has shape {np.shape(triple)}: give (mean, low, high)")
-        _require_ordered(f"measured[{label!r}]", *_columns(f"measured[{label!r}]", np.reshape(triple, (3, 1)), 3))
+        _require_ordered(f"measured[{label!r}]", *_columns(f"measured[{label!r}]", np.reshape(triple, (-1, 1)), 3))
     published = {label: np.atleast_1d(np.asarray(values, float)) for label, values in (published or {}).items()}
     for label, values in published.items():
         if label not in measured or not np.isfinite(values).all():
@@ -294,20 +268,25 @@ def bars_with_intervals(
         error = [[mean - low], [high - mean]]
         ax.errorbar(position, mean, yerr=error, color="0.15", capsize=5, linestyle="none", linewidth=1.4)
         ax.annotate(
-            f"{mean:.3g}", (position, max(high, 0.0)), (0, 4), textcoords="offset points", ha="center", fontsize="small"
+            f"{mean:#.3g}",
+            (position, max(high, 0.0)),
+            (0, 4),
+            textcoords="offset points",
+            ha="center",
+            fontsize="small",
         )
     hollow = {"marker": "D", "facecolors": "white", "edgecolors": "black", "s": 42, "zorder": 3}
     marks = [(i, value) for i, label in enumerate(measured) for value in published.get(label, ())]
     handles, labels = [], []
     if marks:
-        # Beside the middle, so that they hide neither the interval nor the number.
-        handles = [ax.scatter([i + 0.2 for i, _ in marks], [value for _, value in marks], **hollow)]
+        # Beside the bar, so that they hide neither the interval nor the number.
+        handles = [ax.scatter([i + 0.38 for i, _ in marks], [value for _, value in marks], **hollow)]
         labels = ["published"]
     ax.axhline(0, color="0.15", linewidth=0.8)
     ax.margins(y=0.1)
     ax.set_xticks(range(len(measured)), labels=list(measured))
-    ax.set_ylabel(f"{quantity} ({unit})")
-    return _finish(figure, _capital(quantity), dataset, sample, f"bars: {level:.0%} intervals", handles, labels)
+    ax.set_ylabel(f"{quantity}\n({unit})")
+    return _finish(figure, _capital(quantity), dataset, sample, f"whiskers: {level:.0%} intervals", handles, labels)
 
 
 def _figure(width: float, height: float) -> "Figure":
@@ -346,24 +325,43 @@ def _entries(axes: Sequence["Axes"]) -> tuple[list[Any], list[str]]:
     return list(found.values()), list(found)
 
 
-def _set_scale(ax: "Axes", which: str, values: Sequence[Array]) -> float | None:
-    """Make an axis logarithmic if the values span a factor of ten; the floor is then where lower ones are drawn."""
-    every = np.concatenate([np.asarray(value, float).ravel() for value in values])
+def _floor(values: Sequence[Array]) -> float | None:
+    """Where a logarithmic axis ends, below values that span more than a factor of ten; None for a linear one."""
+    every = np.concatenate(list(values))
     positive = every[every > 0]
     if (every < 0).any() or not positive.size or positive.max() <= 10 * positive.min():
         return None
-    floor = float(positive.min()) / 3
-    getattr(ax, f"set_{which}scale")("log")
-    getattr(ax, f"set_{which}lim")(**{"bottom" if which == "y" else "left": floor})
-    return floor
+    return float(positive.min()) / 3
 
 
-def _clip(values: np.ndarray, floor: float | None) -> np.ndarray:
-    return values if floor is None else np.maximum(values, floor)
+def _clip(values: Array | Sequence[Array], floor: float | None) -> np.ndarray:
+    return np.asarray(values) if floor is None else np.maximum(values, floor)
 
 
-def _with_note(text: str, floor: float | None) -> str:
-    return text if floor is None else f"{text}\nlog scale; less than {floor:.1g} is drawn there"
+def _dress(ax: "Axes", which: str, text: str, floor: float | None, lows: Sequence[Array]) -> None:
+    """Label an axis; make it logarithmic if it has a floor, and say so if anything was moved up to that."""
+    if floor is not None:
+        from matplotlib.ticker import LogLocator, NullLocator
+
+        axis = ax.xaxis if which == "x" else ax.yaxis
+        ax.set(**{f"{which}scale": "log"})
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.set_minor_locator(NullLocator())
+        axis.set_major_formatter("{x:g}")
+        if min(low.min() for low in lows) < floor:
+            ax.set(**{f"{which}lim": (floor, None)})
+            text += f"\nlog scale; less than {floor:.2g} is drawn there"
+    ax.set(**{f"{which}label": text})
+
+
+def _heat() -> "Colormap":
+    """Yellow to red, transparent at zero."""
+    from matplotlib import colormaps
+    from matplotlib.colors import ListedColormap
+
+    colours = colormaps["YlOrRd"](np.linspace(0, 1, 256))
+    colours[:, 3] = np.linspace(0, 0.95, 256) ** 0.6
+    return ListedColormap(colours)
 
 
 def _capital(text: str) -> str:

@@ -186,6 +186,9 @@ def test_jpeg_images_are_named_in_the_source(tmp_path):
     data = images.load("cifar10", data_dir=folder)
     assert "JPEG" in data.source
     assert (data.train_images != splits["train"][0]).any()
+    photographs = {"train": random_split(0, 1, (8, 8, 3)), "validation": random_split(1, 1, (8, 8, 3))}
+    write_tfds(folder, "imagenet2012", photographs, "jpeg", size=(None, None, 3))
+    assert "JPEG" not in images.load("imagenet2012", data_dir=folder, limit=1).source, "ImageNet was published so"
 
 
 def test_imagenet_is_cropped_to_the_centre_after_resizing_the_shorter_side(tmp_path):
