@@ -3,8 +3,9 @@
 A sampler is a frozen dataclass, so that two equal ones share compiled code, and a pytree whose numbers are traced, so
 that a sweep over variances compiles once. Any function of the same form serves as well.
 
-Randomness: the element ``[r, ...]`` of leaf number j is drawn with ``key`` folded by the draw, by j and by r. The
-noise of a token therefore depends on its position only, not on how many tokens follow or how long the padding is.
+Randomness: the rows of an array, its tokens, are drawn each with ``key`` folded by the draw and by the row's number, so
+that noise hangs on the position only, not on how many tokens or how much padding follows. A pytree of arrays, weights,
+is drawn as one long vector: a draw for each leaf would take XLA seconds to compile.
 """
 
 from collections.abc import Callable
@@ -69,7 +70,7 @@ class Gaussian:
             deviation = jnp.sqrt(jnp.asarray(self.variance, row.dtype))
             return row + deviation * jax.random.normal(key, row.shape, row.dtype)
 
-        return _by_row(noisy, jax.random.fold_in(key, draw), x)
+        return _sample(noisy, jax.random.fold_in(key, draw), x)
 
 
 @partial(jax.tree_util.register_dataclass, data_fields=[], meta_fields=["vocabulary"])
@@ -87,7 +88,7 @@ class ReplaceUniform:
                 raise ValueError(f"replace_uniform needs integer ids, got {row.dtype}; use gaussian for vectors")
             return jax.random.randint(key, row.shape, 0, self.vocabulary, row.dtype)
 
-        return _by_row(replaced, jax.random.fold_in(key, draw), x)
+        return _sample(replaced, jax.random.fold_in(key, draw), x)
 
 
 def separate(perturbation: Perturbation) -> tuple[tuple[Array, ...], Callable[[tuple[Array, ...]], Perturbation]]:
@@ -115,15 +116,17 @@ class _Constant:
         return self.perturbation
 
 
-def _by_row(sample: Callable[[Key, Array], Array], key: Key, x: PyTree) -> PyTree:
-    """Apply ``sample(key, row)`` to the rows of every leaf, each with a key of its own."""
+def _sample(sample: Callable[[Key, Array], Array], key: Key, x: PyTree) -> PyTree:
+    """Apply ``sample(key, values)`` to the rows of an array, or to all values of a pytree at once."""
     leaves, structure = jax.tree.flatten(x)
-
-    def leaf(number: int, value: Array) -> Array:
-        value = jnp.asarray(value)
-        rows = value if value.ndim else value[None]
-        leaf_key = jax.random.fold_in(key, number)
-        keys = jax.vmap(partial(jax.random.fold_in, leaf_key))(jnp.arange(len(rows), dtype=jnp.uint32))
-        return jax.vmap(sample)(keys, rows).reshape(value.shape)
-
-    return structure.unflatten([leaf(number, value) for number, value in enumerate(leaves)])
+    if jax.tree_util.treedef_is_leaf(structure):
+        rows = jnp.atleast_1d(x)
+        keys = jax.vmap(partial(jax.random.fold_in, key))(jnp.arange(len(rows), dtype=jnp.uint32))
+        return jax.vmap(sample)(keys, rows).reshape(jnp.shape(x))
+    vector = sample(key, jnp.concatenate([jnp.ravel(leaf) for leaf in leaves]))
+    ends = np.cumsum([jnp.size(leaf) for leaf in leaves])[:-1]
+    parts = [
+        part.reshape(jnp.shape(leaf)).astype(jnp.result_type(leaf))
+        for part, leaf in zip(jnp.split(vector, ends), leaves, strict=True)
+    ]
+    return structure.unflatten(parts)

@@ -86,7 +86,7 @@ def weight_changes(
     devices: Sequence[jax.Device] | None = None,
     progress: str | None = None,
     precision: str = "highest",
-) -> Callable[[Key, PyTree, PyTree], Estimate]:
+) -> Callable[[Key, PyTree, PyTree], PyTree]:
     """Measure ``E_x,xi change(f(params; x), f(params + xi; x))`` for any change: what the sharpnesses here are made of.
 
     Floating-point leaves are perturbed; where the variables have a collection ``params``, as Flax's do, only those in
@@ -95,7 +95,8 @@ def weight_changes(
     Args:
         apply: ``apply(params, batch)`` -> outputs ``[b *k]``, a pytree of them allowed.
         perturbation: How weights move: a sampler on the tuple of chosen leaves.
-        change: What is recorded of ``(clean [*k], changed [*k])`` for an example.
+        change: What is recorded of ``(clean [*k], changed [*k])`` for an example; where it is a pytree of scalars, so is
+            the result of estimates, all from one pass.
         draws: The number of perturbed models.
         chunk: Model forwards evaluated at once on a device (examples times draws). ``None`` fits ``budget.BYTES``.
         where: ``where(path, leaf)`` narrows the leaves further, to a layer for instance.
@@ -118,7 +119,7 @@ def weight_changes(
         raise ValueError(f"chunk must be at least 1 model forward, or None, got {chunk}")
     numbers, rebuild = perturb.separate(perturbation)
 
-    def measure(key: Key, params: PyTree, batch: PyTree) -> Estimate:
+    def measure(key: Key, params: PyTree, batch: PyTree) -> PyTree:
         batch = jax.tree.map(np.asarray, batch)
         count = _count(batch)
         forwards = chunk or _default_chunk(apply, params, batch)
@@ -140,8 +141,7 @@ def weight_changes(
                 f"the output of the model perturbed by draw {draw} is not finite for example {example}: "
                 "a smaller perturbation, or a look at the parameters, may help"
             )
-        recorded = recorded.reshape(draws, -1)[:, :count]
-        return estimate.from_values(recorded.mean(1, dtype=np.float64), rate=recorded.dtype == bool)
+        return jax.tree.map(lambda leaf: _over_draws(leaf.reshape(draws, -1)[:, :count]), recorded)
 
     return measure
 
@@ -200,6 +200,10 @@ def _move(perturbation: Perturbation, key: Key, draw: Array, params: PyTree, whe
     for i, value in zip(chosen, perturbation(key, draw, tuple(values[i] for i in chosen)), strict=True):
         values[i] = value
     return structure.unflatten(values)
+
+
+def _over_draws(recorded: np.ndarray) -> Estimate:
+    return estimate.from_values(recorded.mean(1, dtype=np.float64), rate=recorded.dtype == bool)
 
 
 def _increase(before: Array, after: Array) -> Array:

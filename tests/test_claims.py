@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from jaxsens import claims
+from jaxsens.runs import claims
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 import pytest
 
-from jaxsens import configs
+from jaxsens.runs import configs
 
 
 @dataclass(frozen=True)

@@ -96,9 +96,7 @@ def test_the_interval_of_models_covers_when_models_and_units_vary():
 def test_the_interval_of_a_difference_covers_and_gains_by_pairing():
     def groups(rng):
         units = rng.normal(0, 5, (1, 60))
-        return [
-            mean + rng.normal(0, 0.5, (4, 1)) + units + rng.normal(0, 0.5, (4, 60)) for mean in (1.0, 3.0)
-        ]
+        return [mean + rng.normal(0, 0.5, (4, 1)) + units + rng.normal(0, 0.5, (4, 60)) for mean in (1.0, 3.0)]
 
     assert 0.92 <= coverage(lambda rng: estimate.difference(*groups(rng)), -2) <= 0.995
     first, second = groups(np.random.default_rng(0))

@@ -9,7 +9,8 @@ from pathlib import Path
 import jax
 import pytest
 
-from jaxsens import manifest, runs
+from jaxsens import runs
+from jaxsens.runs import manifest
 
 
 @dataclass(frozen=True)

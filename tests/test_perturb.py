@@ -50,10 +50,17 @@ def test_draws_hang_on_key_draw_and_site_only(sampler):
 
 
 def test_leaves_have_noise_of_their_own():
-    noise = perturb.gaussian(1.0)(KEY, 0, (jnp.zeros((4, 3)), jnp.zeros((4, 3)), jnp.zeros(())))
-    assert not np.allclose(noise[0], noise[1])
-    assert noise[2].shape == ()
-    assert noise[2] not in (noise[0][0, 0], noise[1][0, 0])
+    weights = {"a": jnp.zeros((40, 30)), "b": jnp.ones((40, 30), jnp.bfloat16), "c": jnp.zeros(())}
+    moved = perturb.gaussian(1.0)(KEY, 0, weights)
+    chex.assert_trees_all_equal_shapes_and_dtypes(moved, weights)
+    noise = np.concatenate(
+        [np.ravel(m - w).astype(np.float32) for m, w in zip(*map(jax.tree.leaves, (moved, weights)))]
+    )
+    correlation = np.corrcoef(noise[:1200], noise[1200:2400])
+    np.testing.assert_allclose(correlation, np.eye(2), atol=0.15)
+    np.testing.assert_allclose([noise.mean(), noise.std()], [0, 1], atol=0.1)
+    again = perturb.gaussian(1.0)(KEY, 1, weights)
+    assert not np.allclose(again["a"], moved["a"])
 
 
 def test_dtype_is_kept(float64):

@@ -13,7 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxsens import claims, runs
+from jaxsens import runs
+from jaxsens.runs import claims
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,8 @@ import functools, json, os, signal, sys, time
 from dataclasses import dataclass
 from pathlib import Path
 import numpy as np
-from jaxsens import claims, runs
+from jaxsens import runs
+from jaxsens.runs import claims
 
 top = Path(sys.argv[1])
 

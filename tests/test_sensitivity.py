@@ -6,9 +6,8 @@ import pytest
 from scipy import stats
 
 import jaxsens
-from jaxsens import changes, parallel, perturb, sensitivity, substitution
+from jaxsens import changes, models, parallel, perturb, sensitivity, substitution
 from jaxsens.data import patches
-from jaxsens import models
 from jaxsens.models import vit
 
 KEY = jax.random.key(0)

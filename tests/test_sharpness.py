@@ -65,9 +65,7 @@ def test_predictions_of_a_linear_score_change_as_the_normal_law_says():
 def test_without_noise_nothing_changes(problem):
     params, batch, _ = problem
     for chunk in (None, 1, 4, 1000):
-        result = sharpness.average_sharpness(quadratic, perturb.gaussian(0.0), draws=3, chunk=chunk)(
-            KEY, params, batch
-        )
+        result = sharpness.average_sharpness(quadratic, perturb.gaussian(0.0), draws=3, chunk=chunk)(KEY, params, batch)
         np.testing.assert_allclose(result.values, 0, atol=1e-5)
 
 
@@ -175,6 +173,23 @@ def test_other_changes_are_welcome():
     x = np.eye(3, dtype=np.float32)
     measure = sharpness.weight_changes(linear, perturb.gaussian(4.0), change=changes.squared_change, draws=4000)
     np.testing.assert_allclose(measure(KEY, {"w": np.zeros((3, 2), np.float32)}, x).mean, 8, rtol=0.05)
+
+
+def test_several_changes_come_from_one_pass():
+    x, params = np.eye(3, dtype=np.float32), {"w": np.ones((3, 2), np.float32)}
+    sampler = perturb.gaussian(4.0)
+
+    def both(clean, changed):
+        return {
+            "output": changes.absolute_change(clean, changed),
+            "prediction": changes.prediction_change(clean, changed),
+        }
+
+    results = sharpness.weight_changes(linear, sampler, change=both, draws=10)(KEY, params, x)
+    for name, alone in (("output", sharpness.output_sharpness), ("prediction", sharpness.prediction_sharpness)):
+        expected = alone(linear, sampler, draws=10)(KEY, params, x)
+        np.testing.assert_allclose(results[name].values, expected.values, rtol=1e-6)
+        assert results[name].rate == expected.rate
 
 
 @pytest.mark.slow

@@ -5,7 +5,7 @@ import os
 import numpy as np
 import pytest
 
-from jaxsens import storage
+from jaxsens.runs import storage
 
 ARRAYS = {"x": np.arange(5.0), "text": np.array("word")}
 

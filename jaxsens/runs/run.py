@@ -30,9 +30,9 @@ from typing import TYPE_CHECKING, Any, Self
 import jax
 import numpy as np
 
-from jaxsens import configs, storage
-from jaxsens import manifest as manifests
-from jaxsens.claims import Claim
+from jaxsens.runs import configs, storage
+from jaxsens.runs import manifest as manifests
+from jaxsens.runs.claims import Claim
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -60,7 +60,7 @@ class Run:
 
         Args:
             out: folder; made if it is not there.
-            config: instance of a frozen dataclass (see `jaxsens.configs`).
+            config: instance of a frozen dataclass (see `jaxsens.runs.configs`).
             experiment: name of the experiment.
 
         Raises:

@@ -13,7 +13,7 @@ from typing import Any
 import jax
 from tqdm import tqdm
 
-from jaxsens import configs, storage
+from jaxsens.runs import configs, storage
 
 NAME = "manifest.json"
 
