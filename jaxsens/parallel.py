@@ -250,7 +250,7 @@ def _pipelined(
 @contextlib.contextmanager
 def _bar(label: str | None, total: int) -> Iterator[Callable[[int], None]]:
     hidden = label is None or jax.process_index() > 0
-    with tqdm(desc=label, total=total, delay=2, disable=hidden, dynamic_ncols=True, unit_scale=True) as bar:
+    with tqdm(desc=label, total=total, delay=2, leave=False, disable=hidden, dynamic_ncols=True) as bar:
         yield lambda count: bar.update(min(count, total - bar.n)) and None
 
 

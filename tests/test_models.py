@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from flax import linen as nn
 from jax import lax
 
 from jaxsens import models
@@ -241,6 +242,21 @@ def test_dropout_draws_from_the_key_in_training_only():
     chex.assert_trees_all_equal(evaluate(module, variables, tokens), without)
 
 
+def test_dropout_follows_embedding_attention_and_both_layers_of_the_mlp():
+    module = vit.ViT(vit.Config(**TINY_VIT, dropout=0.2))
+
+    @quick
+    def dropped(variables, tokens, key):
+        is_dropout = lambda module, _: isinstance(module, nn.Dropout)  # noqa: E731
+        settings = {"train": True, "rngs": {"dropout": key}, "mutable": ["intermediates"]}
+        return module.apply(variables, tokens, capture_intermediates=is_dropout, **settings)[1]
+
+    outputs = jax.tree.leaves(dropped(*example(module), jax.random.key(0)))
+    assert sorted(output.shape[-1] for output in outputs) == [16, 16, 16, 24]
+    for output in outputs:
+        assert 0.1 < np.mean(np.asarray(output) == 0) < 0.3
+
+
 def test_batch_statistics_move_towards_the_batch_and_are_what_evaluation_uses():
     module = TINY_MODULES["convmixer"]
     variables, tokens = example(module, count=32)
@@ -367,7 +383,8 @@ def test_sinusoidal_positions_of_equal_offsets_have_equal_products():
     products = (positions @ positions.T).reshape(4, 6, 4, 6)
     chex.assert_trees_all_close(products[:-1, :-1, :-1, :-1], products[1:, 1:, 1:, 1:])
     assert products[0, 0, 0, 1] < 8 - 0.1
-    assert np.linalg.norm(positions[1] - positions[6]) > 0.5, "one column on differs from one row on"
+    distances = np.linalg.norm(positions[:, None] - positions[None], axis=2)
+    assert distances[~np.eye(24, dtype=bool)].min() > 0.5, "no two places look alike"
 
 
 def test_attention_is_the_textbook_formula():
