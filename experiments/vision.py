@@ -92,7 +92,7 @@ class Config:
     optimiser: Literal["sgd", "adam", "adamw"] = _option("adam", "rule of steps")
     schedule: Literal["constant", "cosine"] = _option("cosine", "of the learning rate")
     learning_rates: tuple[float, ...] = _option((0.001, 0.003), "the grid")
-    epochs: int = _option(20, "passes over the training images")
+    epochs: int = _option(15, "passes over the training images")
     batch: int = _option(100, "images in a step")
     parts: int = _option(1, "parts of a batch, for several devices to share")
     checkpoints: bool = _option(False, "whether to save every epoch, so that a killed training resumes", identity=False)
@@ -100,9 +100,9 @@ class Config:
     draws: int = _option(5, "noisy versions of each patch")
     curve_points: int = _option(6, "measurements during training")
     curve_examples: int = _option(100, "images of each")
-    deviation: float = _option(0.005, "of the noise on the weights")
-    sharpness_draws: int = _option(10, "noisy versions of the weights")
-    chunk: int | None = _option(None, "model forwards at once; fitted to a memory budget if none")
+    deviation: float = _option(0.02, "of the noise on the weights; the paper's is 0.005, for larger models")
+    sharpness_draws: int = _option(20, "noisy versions of the weights")
+    chunk: int | None = _option(256, "model forwards at once; fitted to a memory budget if none")
 
     def __post_init__(self) -> None:
         if self.dataset not in SETTINGS:
@@ -148,7 +148,7 @@ PRESETS = {
     "paper": Config(
         variant="paper", train_examples=60_000, test_examples=10_000, optimiser="sgd", schedule="constant",
         learning_rates=(0.005, 0.02, 0.06, 0.2), epochs=50, measured=15_000, curve_points=10, curve_examples=1500,
-        checkpoints=True,
+        deviation=0.005, chunk=None, checkpoints=True,
     ),
 }  # fmt: skip
 

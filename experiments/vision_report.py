@@ -121,9 +121,9 @@ def difference(results: Results, first: str, second: str, quantity: str) -> Esti
 def _claims(config: "Config", results: Results, table: dict[str, dict[str, Estimate]]) -> list[runs.Claim]:
     claim, published = PUBLISHED.get(config.dataset, ("C1", {}))
     setting = (
-        f"{config.dataset}, {config.variant} models, {config.seeds} seeds, {config.optimiser}, {config.epochs} epochs on "
-        f"{config.train_examples} images at most, {config.measured} of them measured with {config.draws} draws, variance "
-        f"{config.noise:g} on patches of {config.token}"
+        f"{config.dataset}, {config.variant} models, {config.seeds} seeds, {config.optimiser}, {config.epochs} epochs "
+        f"on {config.train_examples} images at most, {config.measured} of them measured with {config.draws} draws, "
+        f"variance {config.noise:g} on patches of {config.token}"
     )
     rows = []
     for name, estimates in table.items():

@@ -152,7 +152,7 @@ def _combine(levels: list[tuple[float, float]]) -> tuple[np.ndarray, float]:
     if not np.isfinite(total):
         return np.asarray(np.inf), 0.0
     if total == 0:
-        return np.asarray(0.0), min(freedom for _, freedom in levels)
+        return np.asarray(0.0), max(freedom for _, freedom in levels)
     weight = sum(variance**2 / freedom for variance, freedom in levels)
     return np.sqrt(total), float(total**2 / weight)
 

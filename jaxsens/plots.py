@@ -204,9 +204,13 @@ def token_map(
             raise ValueError(f"sensitivity[{label!r}] holds values that are negative or not finite")
         maps[label] = values.reshape(rows, columns)
     top = max(values.max() for values in maps.values()) or 1.0
-    panel = 2.4
-    figure = _figure(panel * (len(maps) + 1) + 1.0, panel * max(h / w, 0.6) + 1.1)
-    axes = figure.subplots(1, len(maps) + 1, squeeze=False)[0]
+    panel, across = 2.4, min(len(maps) + 1, 4)
+    down = -(-(len(maps) + 1) // across)
+    figure = _figure(panel * across + 1.2, panel * max(h / w, 0.6) * down + 1.1)
+    axes = figure.subplots(down, across, squeeze=False).ravel()
+    for unused in axes[len(maps) + 1 :]:
+        unused.set_axis_off()
+    axes = axes[: len(maps) + 1]
     extent = (0, w, h, 0)
     grey = {"cmap": "gray", "vmin": 0, "vmax": 1, "extent": extent}
     axes[0].imshow(pixels[..., 0] if pixels.shape[2] == 1 else pixels, interpolation="nearest", **grey)
@@ -223,7 +227,7 @@ def token_map(
         ax.grid(color="0.5", linewidth=0.5, alpha=0.6)
         ax.tick_params(length=0)
     axes[0].set_xlabel(f"patches of {patch} x {patch} pixels", fontsize="small")
-    bar = figure.colorbar(drawn, ax=list(axes[1:]), shrink=0.9, aspect=15)
+    bar = figure.colorbar(drawn, ax=list(figure.axes), shrink=0.9, aspect=15 * down)
     bar.set_label(f"{quantity}\n({unit})")
     return _finish(figure, f"{_capital(quantity)} of every patch", dataset, sample, "", [], [])
 
@@ -309,7 +313,7 @@ def _finish(
             handles,
             labels,
             loc="outside lower center",
-            ncols=min(5, max(1, len(labels))),
+            ncols=max(1, min(len(labels), int(figure.get_figwidth() / 1.9))),
             frameon=False,
             title=note,
             title_fontsize="small",

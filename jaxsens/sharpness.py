@@ -95,8 +95,8 @@ def weight_changes(
     Args:
         apply: ``apply(params, batch)`` -> outputs ``[b *k]``, a pytree of them allowed.
         perturbation: How weights move: a sampler on the tuple of chosen leaves.
-        change: What is recorded of ``(clean [*k], changed [*k])`` for an example; where it is a pytree of scalars, so is
-            the result of estimates, all from one pass.
+        change: What is recorded of ``(clean [*k], changed [*k])`` for an example. Where it is a pytree of scalars, the
+            result is one of estimates, all from one pass.
         draws: The number of perturbed models.
         chunk: Model forwards evaluated at once on a device (examples times draws). ``None`` fits ``budget.BYTES``.
         where: ``where(path, leaf)`` narrows the leaves further, to a layer for instance.

@@ -53,9 +53,8 @@ def test_leaves_have_noise_of_their_own():
     weights = {"a": jnp.zeros((40, 30)), "b": jnp.ones((40, 30), jnp.bfloat16), "c": jnp.zeros(())}
     moved = perturb.gaussian(1.0)(KEY, 0, weights)
     chex.assert_trees_all_equal_shapes_and_dtypes(moved, weights)
-    noise = np.concatenate(
-        [np.ravel(m - w).astype(np.float32) for m, w in zip(*map(jax.tree.leaves, (moved, weights)))]
-    )
+    noise = jax.tree.leaves(jax.tree.map(lambda m, w: np.ravel(m - w).astype(np.float32), moved, weights))
+    noise = np.concatenate(noise)
     correlation = np.corrcoef(noise[:1200], noise[1200:2400])
     np.testing.assert_allclose(correlation, np.eye(2), atol=0.15)
     np.testing.assert_allclose([noise.mean(), noise.std()], [0, 1], atol=0.1)

@@ -7,6 +7,7 @@ from flax import linen as nn
 
 from jaxsens.data.patches import from_patches
 from jaxsens.models.classifier import ImageConfig, read_tokens, require, require_positive
+from jaxsens.models.convolution import Convolution
 from jaxsens.typing import Array
 
 
@@ -49,15 +50,13 @@ class CNN(nn.Module):
     config: Config
 
     @nn.compact
-    def __call__(self, tokens: Array, mask: Array | None = None, *, train: bool = False) -> jax.Array:  # noqa: ARG002
+    def __call__(self, tokens: Array, mask: Array | None = None, *, train: bool = False) -> jax.Array:
         """Map ``tokens [b t d]`` and ``mask [b t]`` to logits ``[b classes]``; padding counts as zero pixels."""
         config = self.config
         x = from_patches(read_tokens(config, tokens, mask), config.patch, config.image_shape)
         for layer, channels in enumerate(config.channels):
-            convolve = nn.Conv(
-                channels, (config.kernel, config.kernel), dtype=config.dtype, name=f"convolution_{layer}"
-            )
-            x = nn.max_pool(nn.relu(convolve(x)), (2, 2), strides=(2, 2))
+            convolve = Convolution(channels, config.kernel, config.dtype, name=f"convolution_{layer}")
+            x = nn.max_pool(nn.relu(convolve(x, train=train)), (2, 2), strides=(2, 2))
         x = x.reshape(len(x), -1)
         for layer, width in enumerate(config.hidden):
             x = nn.relu(nn.Dense(width, dtype=config.dtype, name=f"hidden_{layer}")(x))

@@ -122,7 +122,7 @@ def fit(
         after_epoch(start, state.variables)
     rate = np.float32(config.learning_rate)
     with tqdm(
-        desc=progress, total=config.epochs, initial=start, delay=2, disable=progress is None, unit="epoch",
+        desc=progress, total=config.epochs, initial=start, delay=2, leave=False, disable=progress is None, unit="epoch",
         dynamic_ncols=True,
     ) as bar:  # fmt: skip
         for epoch in range(start, config.epochs):

@@ -1,0 +1,30 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxsens.models import convolution
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 5])
+def test_the_product_is_the_convolution(size):
+    """Values and both gradients; the one computed on CPU against the one computed elsewhere."""
+    rng = np.random.default_rng(0)
+    x = jnp.asarray(rng.normal(size=(2, 6, 5, 3)), jnp.float32)
+    kernel = jnp.asarray(rng.normal(size=(size, size, 3, 4)), jnp.float32)
+    weights = jnp.asarray(rng.normal(size=(2, 6, 5, 4)), jnp.float32)
+    native, product = (
+        jax.value_and_grad(lambda x, k, f=f: jnp.sum(weights * f(x, k)), argnums=(0, 1))(x, kernel)
+        for f in (convolution.convolve, convolution._as_product)
+    )
+    for a, b in zip(jax.tree.leaves(native), jax.tree.leaves(product), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
+    np.testing.assert_array_equal(convolution.convolve_for_gradient(x, kernel), convolution._as_product(x, kernel))
+
+
+def test_a_shift_of_the_image_shifts_the_result():
+    kernel = jnp.zeros((3, 3, 1, 1)).at[0, 2, 0, 0].set(1)  # reads the pixel above and to the right
+    x = jnp.arange(16.0).reshape(1, 4, 4, 1)
+    expected = jnp.zeros_like(x).at[:, 1:, :-1].set(x[:, :-1, 1:])
+    for convolve in (convolution.convolve, convolution.convolve_for_gradient):
+        np.testing.assert_array_equal(convolve(x, kernel), expected)
