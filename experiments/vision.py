@@ -347,7 +347,7 @@ def execute(config: Config, out: Path) -> Path:
     for architecture in config.architectures:
         build(config, data, architecture)  # what does not fit shall be said now, not in an hour
     with runs.Run.open(out, config, experiment="vision") as run:
-        run.record(data=data.source, budget_bytes=budget.BYTES, **parallel.describe_devices())
+        run.record(data=data.source, budget_bytes=budget.BYTES, estimators_precision="highest")
         results: dict[str, list[dict[str, Array]]] = {}
         total = len(config.architectures) * (config.seeds + len(config.learning_rates))
         with tqdm(desc="all models", total=total, unit="model", dynamic_ncols=True) as bar:

@@ -129,7 +129,13 @@ def _claims(config: "Config", results: Results, table: dict[str, dict[str, Estim
     for name, estimates in table.items():
         like = name.removesuffix("_patch_norm")
         rows.append(
-            _claim(claim, f"token sensitivity of {name}", published.get(like), "s.5, App. D", estimates["sensitivity"])
+            _claim(
+                claim,
+                f"token sensitivity on {config.dataset}, {name}",
+                published.get(like),
+                "s.5, App. D",
+                estimates["sensitivity"],
+            )
             | {"note": f"{setting}; test accuracy {estimates['test_accuracy'].mean:.3f}"}
         )
     transformers = [name for name in results if name in ("vit", "vit_patch_norm")]
@@ -137,8 +143,8 @@ def _claims(config: "Config", results: Results, table: dict[str, dict[str, Estim
         for second in (name for name in results if not name.startswith("vit")):
             paired = difference(results, first, second, "sensitivity")
             accuracies = " and ".join(f"{table[name]['test_accuracy'].mean:.3f}" for name in (first, second))
-            words = "transformer lower" if first in published or published else "not measured on this data set"
-            row = _claim(claim, f"token sensitivity, {first} minus {second}", words, "s.5", paired)
+            words = "transformer lower" if published else "not measured on this data set"
+            row = _claim(claim, f"token sensitivity on {config.dataset}, {first} minus {second}", words, "s.5", paired)
             verdict = _verdict(paired, config.seeds)
             rows.append(row | {"verdict": verdict, "note": f"{setting}; test accuracies {accuracies}"})
     if {"vit", "vit_regularised"} <= set(results):
@@ -151,14 +157,18 @@ def _flatness(config: "Config", results: Results, setting: str) -> list[dict[str
     rows = []
     for quantity, published in SHARPNESS_PUBLISHED.items():
         paired = difference(results, "vit_regularised", "vit", quantity)
-        rows.append(_claim("C13", f"{quantity}, vit_regularised minus vit", published, "s.7.2, Table 2", paired))
+        rows.append(
+            _claim(
+                "C13", f"{quantity} on {config.dataset}, vit_regularised minus vit", published, "s.7.2, Table 2", paired
+            )
+        )
         rows[-1] |= {"verdict": _verdict(paired, config.seeds)}
     relative = {
         name: values(results[name], "output_sharpness") / np.stack([model["scale"] for model in results[name]])[:, None]
         for name in ("vit_regularised", "vit")
     }
     paired = estimate.difference(relative["vit_regularised"], relative["vit"])
-    text = "output_sharpness over mean sum |centred logits|, vit_regularised minus vit"
+    text = f"output_sharpness / sum |centred logits| on {config.dataset}, vit_regularised minus vit"
     rows.append(_claim("C13", text, None, "control, not in the paper", paired))
     rows[-1] |= {"verdict": _verdict(paired, config.seeds)}
     note = f"{setting}; weight noise of deviation {config.deviation:g}, evaluation mode; the paper: CIFAR-10, one model"

@@ -13,6 +13,7 @@ from typing import Any
 import jax
 from tqdm import tqdm
 
+from jaxsens import parallel
 from jaxsens.runs import configs, storage
 
 NAME = "manifest.json"
@@ -86,13 +87,13 @@ def _environment() -> dict[str, Any]:
             versions[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             versions[package] = None
-    kinds = sorted({device.device_kind for device in jax.devices()})
+    machine = parallel.describe_devices()
     return {
         "versions": versions,
         "code": _commit(),
-        "platform": {"backend": jax.default_backend(), "devices": kinds, "machine": platform.machine()},
+        "platform": {"backend": machine["platform"], "devices": machine["kind"], "machine": platform.machine()},
         "precision": {"matmul": jax.config.jax_default_matmul_precision, "x64": jax.config.jax_enable_x64},
-        "counts": {"devices": jax.device_count(), "processes": jax.process_count(), "cpus": os.cpu_count()},
+        "counts": {"devices": machine["devices"], "processes": machine["processes"], "cpus": os.cpu_count()},
     }
 
 

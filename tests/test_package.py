@@ -1,0 +1,97 @@
+"""What holds for the package as a whole: its import, its floors, its readme."""
+
+import ast
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+FLOORS = [
+    {"typing"},
+    {"perturb", "substitution", "changes", "estimate", "parallel", "budget"},
+    {"sensitivity", "sharpness"},
+]
+WINGS = {"models", "data", "training", "runs", "plots"}
+ONLY = {
+    "flax": {"models"},
+    "tensorflow_datasets": {"data"},
+    "orbax": {"training"},
+    "optax": {"training"},
+    "matplotlib": {"plots", "runs"},  # runs for an annotation
+}
+
+
+def modules():
+    for path in sorted((ROOT / "jaxsens").rglob("*.py")):
+        yield path, path.relative_to(ROOT / "jaxsens").with_suffix("").parts
+
+
+def imports(path):
+    """Names of modules that a file imports at run time, at its top or inside functions."""
+    tree = ast.parse(path.read_text())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def floor(name):
+    return next(i for i, names in enumerate(FLOORS) if name in names)
+
+
+def test_files_import_only_from_floors_below():
+    for path, (top, *_) in modules():
+        if top in WINGS or top == "__init__":
+            continue
+        for name in imports(path):
+            if name.startswith("jaxsens."):
+                other = name.split(".")[1]
+                assert other not in WINGS, f"{path} imports the wing {other}"
+                # estimators share the floor of samplers and estimates, whose files know only what is below
+                assert floor(other) < floor(top), f"{path} imports {other}, which is not below it"
+
+
+@pytest.mark.parametrize("package", ONLY)
+def test_one_wing_knows_each_library(package):
+    for path, (top, *_) in modules():
+        if any(name.split(".")[0] == package for name in imports(path)):
+            assert top in ONLY[package], f"{path} imports {package}"
+
+
+def test_one_file_knows_devices():
+    words = re.compile(r"pmap\(|shard_map\(|Mesh\(|PartitionSpec|jax\.devices\(|local_devices\(\)|device_put")
+    for path, parts in modules():
+        if parts != ("parallel",):
+            found = words.search(path.read_text())
+            assert found is None, f"{path} says {found}"
+
+
+def test_import_is_silent_and_light():
+    """Nothing printed, no warning, none of the heavy libraries, and under two seconds beyond JAX."""
+    script = (
+        "import sys, time, jax; start = time.perf_counter(); import jaxsens; seconds = time.perf_counter() - start;"
+        "heavy = {'tensorflow', 'tensorflow_datasets', 'orbax', 'matplotlib', 'sklearn'} & set(sys.modules);"
+        "assert not heavy, heavy; assert seconds < 2, seconds;"
+        "assert jaxsens.parallel.map_items and jaxsens.estimate.Estimate and jaxsens.perturb.replace_uniform"
+    )
+    command = [sys.executable, "-W", "error", "-c", script]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (run.returncode, run.stdout, run.stderr) == (0, "", "")
+
+
+def test_the_readmes_example_runs():
+    (block,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert len([line for line in block.splitlines() if line.strip()]) <= 15
+    short = block.replace("epochs=10", "epochs=1").replace("tokens[:300]", "tokens[:9]")
+    run = subprocess.run(
+        [sys.executable, "-c", short], cwd=ROOT, capture_output=True, text=True, check=False,
+        env=os.environ | {"XLA_FLAGS": ""},
+    )  # fmt: skip
+    assert run.returncode == 0, run.stderr
+    assert re.match(r"[\d.]+ \([\d.]+, [\d.]+\) \[\[", run.stdout)
