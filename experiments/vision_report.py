@@ -136,7 +136,10 @@ def _claims(config: "Config", results: Results, table: dict[str, dict[str, Estim
                 "s.5, App. D",
                 estimates["sensitivity"],
             )
-            | {"note": f"{setting}; test accuracy {estimates['test_accuracy'].mean:.3f}"}
+            | {
+                "note": f"{setting}; {results[name][0]['parameters']} parameters, "
+                f"test accuracy {estimates['test_accuracy'].mean:.3f}"
+            }
         )
     transformers = [name for name in results if name in ("vit", "vit_patch_norm")]
     for first in transformers:

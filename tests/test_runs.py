@@ -384,3 +384,20 @@ def test_the_compilation_cache_goes_where_it_is_told(tmp_path, monkeypatch):
     finally:
         for name, value in zip(names, before, strict=True):
             jax.config.update(name, value)
+
+
+def test_the_manifest_says_what_was_spent_on_compiling(tmp_path):
+    def compute():
+        return {"x": np.asarray(jax.jit(lambda x: 2 * x + len(str(tmp_path)))(1.0))}
+
+    def compiling():
+        return json.loads((tmp_path / "run" / "manifest.json").read_text())["sessions"][-1]["compiling"]
+
+    with begin(tmp_path / "run") as run:
+        before = compiling()["programs"]
+        run.unit("one", compute)
+        first = compiling()
+        assert first["programs"] > before
+        assert 0 < first["seconds"] < 60
+    jax.jit(lambda x: 3 * x)(1.0)
+    assert compiling()["programs"] == first["programs"], "what comes after a run is not its own"

@@ -50,6 +50,12 @@ class Run:
         self._session = manifest["sessions"][-1]
         self._start = time.perf_counter()
         self._seen: set[str] = set()
+        self._compiling = {"programs": 0, "seconds": 0.0}
+
+    def _count_compiling(self, event: str, seconds: float, **_: Any) -> None:
+        if event.startswith("/jax/core/compile/"):
+            self._compiling["seconds"] += seconds
+            self._compiling["programs"] += event.endswith("backend_compile_duration")
 
     @classmethod
     def open(cls, out: str | os.PathLike[str], config: Any, *, experiment: str) -> "Run":
@@ -86,6 +92,7 @@ class Run:
         except BaseException:
             os.close(lock)
             raise
+        jax.monitoring.register_event_duration_secs_listener(run._count_compiling)
         return run
 
     def unit(
@@ -205,6 +212,7 @@ class Run:
         try:
             self._write_manifest(status)
         finally:
+            jax.monitoring.unregister_event_duration_listener(self._count_compiling)
             lock, self._lock = self._lock, None
             os.close(lock)
 
@@ -229,6 +237,7 @@ class Run:
 
     def _write_manifest(self, status: str) -> None:
         self._session["seconds"] = time.perf_counter() - self._start
+        self._session["compiling"] = dict(self._compiling)
         self._session["status"] = self._manifest["status"] = status
         self._manifest["seconds"] = sum(session["seconds"] for session in self._manifest["sessions"])
         text = json.dumps(self._manifest, indent=1, allow_nan=False) + "\n"
