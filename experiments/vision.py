@@ -15,6 +15,7 @@ differences.csv (between architectures, paired), comparison.csv, four figures an
 """
 
 import dataclasses
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -57,16 +58,16 @@ class Treatment:
 
 
 TREATMENTS = {
-    "vit": Treatment("vit"),
+    "vit": Treatment("vit", fields=(("normalize_patches", False),)),
     "vit_patch_norm": Treatment("vit", fields=(("normalize_patches", True),)),
-    "vit_regularised": Treatment("vit", regularised=True),
+    "vit_regularised": Treatment("vit", fields=(("normalize_patches", False),), regularised=True),
     "mlp": Treatment("mlp"),
     "mlp_sigmoid": Treatment("mlp_sigmoid"),
     "cnn": Treatment("cnn"),
     "convmixer": Treatment("convmixer"),
 }
 """What ``--architectures`` may name. The published ViTs normalise the pixels of each patch, which takes the scale out
-of the noise: ``vit_patch_norm`` does so, ``vit`` sees the same noise as all others."""
+of the noise on it: ``vit_patch_norm`` does so, in both sizes; ``vit`` sees the same noise as all others."""
 
 
 def _option(default: Any, text: str, **metadata: Any) -> Any:
@@ -119,6 +120,8 @@ class Config:
             raise ValueError(f"validation must lie strictly between 0 and 1, got {self.validation}")
         if not self.learning_rates or min(self.learning_rates) <= 0:
             raise ValueError(f"learning_rates must be positive, and at least one, got {self.learning_rates}")
+        if len({f"{rate:g}" for rate in self.learning_rates}) < len(self.learning_rates):
+            raise ValueError(f"learning_rates must differ within six digits, got {self.learning_rates}")
         perturb.gaussian(self.noise)
         perturb.gaussian(self.deviation**2)
 
@@ -147,7 +150,7 @@ PRESETS = {
     ),
     "paper": Config(
         variant="paper", train_examples=60_000, test_examples=10_000, optimiser="sgd", schedule="constant",
-        learning_rates=(0.005, 0.02, 0.06, 0.2), epochs=50, measured=15_000, curve_points=10, curve_examples=1500,
+        learning_rates=(0.005, 0.02, 0.1, 0.2, 0.5), epochs=50, measured=15_000, curve_points=10, curve_examples=1500,
         deviation=0.005, chunk=None, checkpoints=True,
     ),
 }  # fmt: skip
@@ -237,14 +240,15 @@ def train(
 
 
 def try_rate(config: Config, data: Data, architecture: str, learning_rate: float) -> dict[str, Any]:
-    """Train one model at a learning rate, and return its accuracy on the validation images, 0 if it diverged."""
+    """Train the first model at a learning rate, and return its accuracy on validation images, 0 if it diverged."""
     label = f"{architecture}, rate {learning_rate:g}"
     try:
         variables, _ = train(config, data, architecture, learning_rate, seed=0, label=label)
-    except training.Diverged:
+        apply = models.evaluation(build(config, data, architecture))
+        correct = training.accuracy(apply, variables, *data.validation)
+    except FloatingPointError:
         return {"validation_accuracy": 0.0, "diverged": True}
-    apply = models.evaluation(build(config, data, architecture))
-    return {"validation_accuracy": training.accuracy(apply, variables, *data.validation).mean(), "diverged": False}
+    return {"validation_accuracy": correct.mean(), "diverged": False}
 
 
 def train_and_measure(
@@ -329,6 +333,14 @@ class _Logits:
             return self.apply(variables, tokens[None])[0]
 
 
+def _digest(data: Data) -> dict[str, str]:
+    """Return what tells one copy of the images from another, a re-encoded one for instance."""
+    digest = hashlib.sha256()
+    for array in (*data.train, *data.validation, *data.test):
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return {"sha256": digest.hexdigest()}
+
+
 def _key(config: Config, purpose: str) -> Key:
     """Return the key of a purpose: all models see the same noise, so that their differences are paired."""
     return jax.random.fold_in(jax.random.key(config.seed), ("train", "noise", "weights").index(purpose))
@@ -347,6 +359,11 @@ def execute(config: Config, out: Path) -> Path:
     for architecture in config.architectures:
         build(config, data, architecture)  # what does not fit shall be said now, not in an hour
     with runs.Run.open(out, config, experiment="vision") as run:
+        if run.unit("data", partial(_digest, data))["sha256"] != _digest(data)["sha256"]:
+            raise ValueError(
+                f"data_dir holds other images of {config.dataset} than those that the run in {out} was begun with: "
+                "name that folder, or another --out"
+            )
         run.record(data=data.source, budget_bytes=budget.BYTES, estimators_precision="highest")
         results: dict[str, list[dict[str, Array]]] = {}
         total = len(config.architectures) * (config.seeds + len(config.learning_rates))

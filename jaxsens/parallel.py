@@ -61,10 +61,12 @@ def map_items(
     Raises:
         ValueError: If there are no items, if they disagree on how many there are, or if ``chunk`` is not positive.
     """
+    if any(jnp.issubdtype(jnp.result_type(leaf), jax.dtypes.prng_key) for leaf in jax.tree.leaves(items)):
+        raise ValueError("items must be arrays of numbers, got random keys: pass indices, and fold them into one key")
     items = jax.tree.map(np.asarray, items)
     count = _leading(items)
-    if chunk < 1:
-        raise ValueError(f"chunk must be at least 1 item, got {chunk}")
+    if chunk != int(chunk) or chunk < 1:
+        raise ValueError(f"chunk must be an integer of at least 1 item, got {chunk}")
     if backend not in BACKENDS:
         raise ValueError(f"backend must be one of {BACKENDS}, got {backend!r}")
     devices = local_devices(devices)
@@ -88,7 +90,8 @@ def map_items(
         for counts, outputs in _pipelined(launch, first, stop, capacity, len(devices)):
             outputs = jax.tree.map(np.asarray, outputs)
             for device, taken in enumerate(counts):
-                blocks.append(jax.tree.map(lambda a, d=device, n=taken: a[d, : n * chunk], outputs))
+                # A copy: a view would keep the whole buffer of the launch.
+                blocks.append(jax.tree.map(lambda a, d=device, n=taken: a[d, : n * chunk].copy(), outputs))
             advance(sum(counts) * chunk)
     own = jax.tree.map(lambda *parts: np.concatenate(parts), *blocks)
     return jax.tree.map(lambda a: a[:count], _gather(own, total, chunk))
@@ -216,7 +219,12 @@ def _program(
 
     split, whole = PartitionSpec(_AXIS), PartitionSpec()
     if backend == "pmap":
-        program = jax.pmap(local, axis_name=_AXIS, devices=devices, in_axes=(0, 0, None))
+        # One argument: with several, pmap lays in_axes over the leaves when there are as many leaves as arguments.
+        whole_call = jax.pmap(lambda call: local(*call), axis_name=_AXIS, devices=devices, in_axes=((0, 0, None),))
+
+        def program(*call: PyTree) -> PyTree:
+            return whole_call(call)
+
     else:
         # check_vma stays off: a scan whose first carry is a constant (an LSTM's) would be refused, and every output
         # belongs to one device anyway.

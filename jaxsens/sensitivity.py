@@ -22,7 +22,7 @@ class Sensitivity:
         changes: What ``change`` gave ``[b draws t]``; zero where a token is no site.
         sites: Which tokens were perturbed and counted ``[b t]``.
         rate: Whether changes are events, so that sensitivity is a rate in [0, 1].
-        chunk: Model forwards that were evaluated at once, for the record.
+        chunk: Model forwards to evaluate at once, for the record.
     """
 
     changes: np.ndarray
@@ -38,13 +38,13 @@ class Sensitivity:
     @cached_property
     def per_example(self) -> np.ndarray:
         """Mean change over an example's draws and sites ``[b]``."""
-        return np.nanmean(self.values, 1)
+        return np.where(self.sites, self.values, 0).sum(1) / self.sites.sum(1)
 
     @cached_property
     def per_token(self) -> np.ndarray:
         """Mean change by position ``[t]``, over the examples where it is a site; NaN where it never is."""
         counted = self.sites.sum(0)
-        total = np.nansum(self.values, 0)
+        total = np.where(self.sites, self.values, 0).sum(0)
         return np.where(counted > 0, total / np.maximum(counted, 1), np.nan)
 
     @cached_property
@@ -142,6 +142,7 @@ def token_sensitivity(
             progress=progress,
         )
         _check_finite(nonfinite, sites)
+        _check_changes(recorded, sites)
         recorded = np.where(sites[:, None], recorded, np.zeros((), recorded.dtype))
         return Sensitivity(recorded, sites, recorded.dtype == bool, forwards)
 
@@ -189,20 +190,27 @@ def _validated(tokens: Array, mask: Array | None, sites: Array | None) -> tuple[
         raise ValueError(f"tokens must be [b t *s] with at least one example and one token, got shape {tokens.shape}")
     shape = tokens.shape[:2]
     if mask is not None:
-        mask = np.asarray(mask, bool)
+        mask = _booleans(mask, "mask")
         if mask.shape != shape:
             raise ValueError(f"mask must have the shape [b t] = {shape} of the tokens, got {mask.shape}")
     real = np.ones(shape, bool) if mask is None else mask
     if sites is None:
         sites = real
     else:
-        sites = np.asarray(sites, bool)
+        sites = _booleans(sites, "sites")
         if sites.shape not in (shape, shape[1:]):
             raise ValueError(f"sites must have the shape [b t] = {shape} or [t] = {shape[1:]}, got {sites.shape}")
         sites = np.broadcast_to(sites, shape) & real
     if not sites.any(1).all():
         raise ValueError(f"sites: example {int(np.argmin(sites.any(1)))} has no real token to perturb; leave it out")
     return tokens, mask, sites
+
+
+def _booleans(values: Array, name: str) -> np.ndarray:
+    values = np.asarray(values)
+    if values.dtype != bool:  # an additive mask of 0 and -inf, cast to booleans, would be upside down
+        raise ValueError(f"{name} must be booleans, True for the tokens that count, got {values.dtype}")
+    return values
 
 
 def _default_chunk(substitute: Substitute, params: PyTree, tokens: Any, mask: Any) -> int:
@@ -238,4 +246,14 @@ def _check_finite(nonfinite: np.ndarray, sites: np.ndarray) -> None:
         raise FloatingPointError(
             f"the model's output is not finite for example {example} {what} ({len(found)} such outputs in all); "
             "look at the parameters, or at the size of the perturbation"
+        )
+
+
+def _check_changes(recorded: np.ndarray, sites: np.ndarray) -> None:
+    found = np.argwhere(~np.isfinite(recorded) & sites[:, None])
+    if len(found):
+        example, draw, token = found[0].tolist()
+        raise FloatingPointError(
+            f"the change is {recorded[example, draw, token]} for example {example}, draw {draw}, token {token} "
+            f"({len(found)} such changes in all), though the outputs are finite; look at the change function"
         )

@@ -3,7 +3,7 @@
 The draws are the independent units, conditional on the data. All examples see the same draw.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,12 @@ from jaxsens.typing import Array, Change, Key, Loss, Perturbation, PyTree, Where
 
 
 def output_sharpness(
-    apply: Callable[[PyTree, PyTree], Array], perturbation: Perturbation, *, draws: int, **options: Any
+    apply: Callable[[PyTree, PyTree], Array],
+    perturbation: Perturbation,
+    *,
+    draws: int,
+    chunk: int | None = None,
+    **options: Any,
 ) -> Callable[[Key, PyTree, PyTree], Estimate]:
     """Measure ``ShOp = E_x,xi sum_k |f_k(params + xi; x) - f_k(params; x)|``, in units of the logits.
 
@@ -28,7 +33,8 @@ def output_sharpness(
         apply: ``apply(params, batch)`` -> outputs ``[b *k]``, deterministic.
         perturbation: How weights move, such as ``perturb.gaussian(variance=0.005**2)``.
         draws: The number of perturbed models.
-        **options: As in ``weight_changes``.
+        chunk: Model forwards evaluated at once on a device; ``None`` fits ``budget.BYTES``.
+        **options: ``where``, ``backend``, ``devices``, ``progress`` and ``precision``, as in ``weight_changes``.
 
     Returns:
         ``measure(key, params, batch)`` -> ``Estimate`` over draws, for a batch with leading axis ``b``.
@@ -37,21 +43,26 @@ def output_sharpness(
         ValueError: As ``weight_changes``.
         FloatingPointError: As ``weight_changes``.
     """
-    return weight_changes(apply, perturbation, change=changes.absolute_change, draws=draws, **options)
+    return weight_changes(apply, perturbation, change=changes.absolute_change, draws=draws, chunk=chunk, **options)
 
 
 def prediction_sharpness(
-    apply: Callable[[PyTree, PyTree], Array], perturbation: Perturbation, *, draws: int, **options: Any
+    apply: Callable[[PyTree, PyTree], Array],
+    perturbation: Perturbation,
+    *,
+    draws: int,
+    chunk: int | None = None,
+    **options: Any,
 ) -> Callable[[Key, PyTree, PyTree], Estimate]:
     """Measure ``ShPred = P_x,xi[prediction(params + xi; x) != prediction(params; x)]``.
 
     The source, arguments, result and errors are those of ``output_sharpness``.
     """
-    return weight_changes(apply, perturbation, change=changes.prediction_change, draws=draws, **options)
+    return weight_changes(apply, perturbation, change=changes.prediction_change, draws=draws, chunk=chunk, **options)
 
 
 def average_sharpness(
-    loss: Loss, perturbation: Perturbation, *, draws: int, **options: Any
+    loss: Loss, perturbation: Perturbation, *, draws: int, chunk: int | None = None, **options: Any
 ) -> Callable[[Key, PyTree, PyTree], Estimate]:
     """Measure ``E_xi L(params + xi) - L(params)``, with ``L`` the mean of a loss per example.
 
@@ -62,7 +73,8 @@ def average_sharpness(
         loss: ``loss(params, batch)`` -> losses ``[b]``, deterministic.
         perturbation: How weights move.
         draws: The number of perturbed models.
-        **options: As in ``weight_changes``.
+        chunk: Model forwards evaluated at once on a device; ``None`` fits ``budget.BYTES``.
+        **options: ``where``, ``backend``, ``devices``, ``progress`` and ``precision``, as in ``weight_changes``.
 
     Returns:
         ``measure(key, params, batch)`` -> ``Estimate`` over draws, in the units of the loss.
@@ -71,7 +83,7 @@ def average_sharpness(
         ValueError: As ``weight_changes``.
         FloatingPointError: As ``weight_changes``.
     """
-    return weight_changes(loss, perturbation, change=_increase, draws=draws, **options)
+    return weight_changes(loss, perturbation, change=_increase, draws=draws, chunk=chunk, **options)
 
 
 def weight_changes(
@@ -122,7 +134,9 @@ def weight_changes(
     def measure(key: Key, params: PyTree, batch: PyTree) -> PyTree:
         batch = jax.tree.map(np.asarray, batch)
         count = _count(batch)
-        forwards = chunk or _default_chunk(apply, params, batch)
+        one = jax.tree.map(lambda a: jax.ShapeDtypeStruct((1, *a.shape[1:]), a.dtype), batch)
+        _check_fit(apply, params, one)
+        forwards = chunk or budget.chunk_of(apply, params, one)
         rows = min(forwards, count)
         blocks = -(-count // rows)
         index = np.minimum(np.arange(blocks * rows), count - 1)
@@ -131,7 +145,8 @@ def weight_changes(
         clean = parallel.map_items(_Outputs(apply, precision), batch, params, chunk=1, **run)
         _check_finite(clean, "the unperturbed model", count)
         fn = _DrawChanges(apply, rebuild, change, where, precision)
-        at_once = max(1, forwards // rows)
+        # Every draw has weights of its own, and they take memory too.
+        at_once = max(1, min(forwards // rows, budget.BYTES // _bytes(params)))
         recorded, nonfinite = parallel.map_items(
             fn, np.arange(draws, dtype=np.uint32), key, params, numbers, batch, clean, chunk=at_once, **run
         )
@@ -186,12 +201,12 @@ class _DrawChanges:
 def _move(perturbation: Perturbation, key: Key, draw: Array, params: PyTree, where: Where | None) -> PyTree:
     """Perturb the chosen leaves of ``params`` and return the whole."""
     leaves, structure = jax.tree_util.tree_flatten_with_path(params)
-    collections = isinstance(params, dict) and "params" in params
+    collections = isinstance(params, Mapping) and "params" in params
     chosen = [
         i
         for i, (path, leaf) in enumerate(leaves)
         if jnp.issubdtype(jnp.result_type(leaf), jnp.floating)
-        and (not collections or path[0] == jax.tree_util.DictKey("params"))
+        and (not collections or path[0].key == "params")
         and (where is None or where(path, leaf))
     ]
     if not chosen:
@@ -219,14 +234,23 @@ def _count(batch: PyTree) -> int:
     return counts.pop()[0]
 
 
-def _default_chunk(apply: Callable, params: PyTree, batch: PyTree) -> int:
-    """Return the forwards that fit the budget, from the memory of one example's forward."""
-    one = jax.tree.map(lambda a: jax.ShapeDtypeStruct((1, *a.shape[1:]), a.dtype), batch)
+def _bytes(params: PyTree) -> int:
+    return max(1, sum(jnp.size(leaf) * jnp.result_type(leaf).itemsize for leaf in jax.tree.leaves(params)))
+
+
+def _check_fit(apply: Callable, params: PyTree, one: PyTree) -> None:
+    """Raise unless the model takes a batch of one example and gives outputs for one."""
+    shapes = [a.shape[1:] for a in jax.tree.leaves(one)]
     try:
-        return budget.chunk_of(apply, params, one)
+        outputs = jax.eval_shape(apply, params, one)
     except Exception as error:
-        shapes = [a.shape[1:] for a in jax.tree.leaves(batch)]
         raise ValueError(f"batch (examples of shapes {shapes}) and params do not fit the model: {error}") from error
+    for output in jax.tree.leaves(outputs):
+        if output.shape[:1] != (1,):
+            raise ValueError(
+                f"the model (or loss) must give one result for each example, [b *k], got shape {output.shape} for a "
+                "batch of one; a mean over the batch has neither error bar nor examples"
+            )
 
 
 def _check_finite(outputs: PyTree, whose: str, count: int) -> None:

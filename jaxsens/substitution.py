@@ -14,7 +14,8 @@ def one_at_a_time(apply: Apply, rows: int | None = None) -> Substitute:
     The plain way, which works for every pure function; a model family may bring a faster exact one.
 
     Args:
-        apply: ``apply(params, tokens [b t *s], mask [b t])`` -> outputs ``[b *k]``, a pytree of them allowed.
+        apply: ``apply(params, tokens [b t *s], mask [b t])`` -> outputs ``[b *k]``, a pytree of them allowed; called
+            without a mask where there is none.
         rows: Evaluate at most this many copies at once (``None``: all ``t + 1``), to bound memory or to stay in cache.
 
     Returns:
@@ -53,8 +54,9 @@ class OneAtATime:
             chosen = sites[:, None] == jnp.arange(count)[None]
             chosen = chosen.reshape(chosen.shape + (1,) * (tokens.ndim - 1))
             copies = jnp.where(chosen, alternatives[None], tokens[None])
-            masks = None if mask is None else jnp.broadcast_to(mask, (rows, count))
-            return self.apply(params, copies, masks)
+            if mask is None:  # not passed on, so that models without a mask do as well
+                return self.apply(params, copies)
+            return self.apply(params, copies, jnp.broadcast_to(mask, (rows, count)))
 
         blocks = -(-(count + 1) // rows)
         sites = jnp.arange(blocks * rows) - 1

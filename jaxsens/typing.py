@@ -82,3 +82,11 @@ class Loss(Protocol):
     def __call__(self, params: PyTree, batch: PyTree, /) -> Array:
         """Map a batch with leading axis ``b`` to losses ``[b]``."""
         ...
+
+
+class TrainApply(Protocol):
+    """A model in training mode."""
+
+    def __call__(self, variables: PyTree, tokens: Array, key: Key, /) -> tuple[Array, PyTree]:
+        """Map ``tokens [b t *s]`` to logits ``[b k]``, and to the variables with updated statistics."""
+        ...

@@ -1,6 +1,7 @@
 import jax
 import numpy as np
 import pytest
+from scipy import special
 
 from jaxsens import estimate
 
@@ -38,12 +39,12 @@ def test_a_rate_without_spread_keeps_an_interval(flips, inside):
 
 
 def test_independent_trials_give_wilsons_interval():
-    """With one trial a unit, the effective count is n - 1 and Wilson's textbook interval follows."""
+    """With one trial a unit the effective count is n, up to the estimate of the spread, and the textbook follows."""
     values = np.arange(200) < 30
     low, high = estimate.from_values(values).interval(0.95)
-    z, n, p = 1.972, 199, 0.15
+    z, n, p = 1.972, 200, 0.15
     centre, margin = (p + z**2 / 2 / n), z * np.sqrt(p * (1 - p) / n + z**2 / 4 / n**2)
-    np.testing.assert_allclose([low, high], np.array([centre - margin, centre + margin]) / (1 + z**2 / n), rtol=1e-3)
+    np.testing.assert_allclose([low, high], np.array([centre - margin, centre + margin]) / (1 + z**2 / n), rtol=2e-3)
 
 
 def test_correlated_trials_are_not_counted_twice():
@@ -105,12 +106,39 @@ def test_the_interval_of_a_difference_covers_and_gains_by_pairing():
     assert paired < unpaired / 2
 
 
-def test_one_model_each_is_the_paired_difference():
-    first, second = np.random.default_rng(0).normal(size=(2, 1, 30))
-    plain = estimate.from_values(first[0] - second[0])
-    result = estimate.difference(first, second)
-    np.testing.assert_allclose([result.mean, result.sem], [plain.mean, plain.sem])
-    np.testing.assert_allclose(result.interval(), plain.interval())
+def test_a_single_model_leaves_its_spread_open():
+    first, second = np.random.default_rng(0).normal(size=(2, 3, 30))
+    assert np.isinf(estimate.difference(first[:1], second).sem)
+    assert np.isinf(estimate.difference(first, second[:1]).sem)
+    assert np.isfinite(estimate.difference(first, second).sem)
+
+
+def test_no_difference_seen_is_no_proof_of_none():
+    low, high = estimate.difference(np.zeros((3, 50)), np.zeros((3, 50)), rate=True).interval()
+    assert low < -0.02
+    assert high > 0.02
+
+
+def test_a_single_change_does_not_shrink_the_interval_to_nothing():
+    """One changed trial of 245 in 300 examples, against none: of the same order."""
+    values = np.zeros(300)
+    none = estimate.from_values(values, rate=True).interval()[1]
+    values[0] = 1 / 245
+    one = estimate.from_values(values, rate=True).interval()[1]
+    assert none / 5 < one < 2 * none
+
+
+@pytest.mark.parametrize("size", [1e-3, 1e-2])
+def test_rare_clustered_changes_are_covered(size):
+    """Examples near the boundary change often, all others never: 300 examples, 49 tokens, 5 draws."""
+    margins = np.abs(np.random.default_rng(0).normal(size=10**6))
+    truth = special.ndtr(-margins / size).mean()
+
+    def sample(rng):
+        flips = rng.binomial(245, special.ndtr(-np.abs(rng.normal(size=300)) / size)) / 245
+        return estimate.from_values(flips, rate=True)
+
+    assert 0.92 <= coverage(sample, truth) <= 1
 
 
 def test_different_units_cannot_be_compared():
@@ -124,8 +152,14 @@ def test_a_rate_of_models_without_a_change_believes_in_the_units():
     assert 0 < high < 0.05
 
 
-def test_estimates_are_pytrees():
+def test_only_the_numbers_of_an_estimate_are_leaves():
     result = estimate.from_values([0.0, 0.25], rate=True)
     doubled = jax.tree.map(lambda a: 2 * a, result)
     assert doubled.mean == 2 * result.mean
-    assert doubled.rate
+    assert (doubled.count, doubled.rate, doubled.units) == (2, True, (2, 1))
+
+
+def test_model_by_unit_is_asked_for():
+    for call in (estimate.over_models, lambda values: estimate.difference(values, values)):
+        with pytest.raises(ValueError, match=r"must be \[m n\]"):
+            call(np.zeros(3))

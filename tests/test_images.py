@@ -176,7 +176,6 @@ def test_prepared_folder_is_read_exactly(tmp_path):
     data = images.load("cifar10", data_dir=folder)
     assert_holds(data, splits)
     assert data.train_labels.dtype == np.int32
-    assert str(folder) in data.source
     assert "cifar10/3.0.2" in data.source
     assert "JPEG" not in data.source
 
@@ -367,7 +366,6 @@ def test_idx_round_trip_through_the_stock_name(tmp_path):
     fashion_mnist_idx.prepare(tmp_path / "idx", tmp_path / "tfds")
     data = images.load("fashion_mnist", data_dir=tmp_path / "tfds")
     assert_holds(data, splits)
-    assert str(tmp_path / "tfds") in data.source
     stock = tfds.data_source("fashion_mnist", split="train", data_dir=str(tmp_path / "tfds"), download=False)
     assert stock.dataset_info.features["label"].num_classes == 10
 
@@ -377,7 +375,6 @@ def test_debian_files_serve_when_the_folder_is_absent_and_only_then(tmp_path, mo
     data = images.load("fashion_mnist", data_dir=tmp_path / "nowhere")
     assert_holds(data, splits)
     assert "idx files" in data.source
-    assert str(tmp_path / "debian") in data.source
     with monkeypatch.context() as patched:
         patched.setattr(images, "_decode", no_decoding)
         assert_same(images.load("fashion_mnist", data_dir=tmp_path / "nowhere"), data)

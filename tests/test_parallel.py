@@ -43,6 +43,32 @@ def test_equal_bits_on_any_devices_and_backend(problem, devices, chunk):
             chex.assert_trees_all_equal(result, reference)
 
 
+@pytest.mark.parametrize("backend", parallel.BACKENDS)
+@pytest.mark.parametrize("leaves", [1, 2, 3])
+@pytest.mark.parametrize("shared", [0, 1, 2])
+def test_any_number_of_leaves_and_arguments(devices, backend, leaves, shared):
+    items = tuple(np.arange(5 * (i + 1), dtype=np.float32).reshape(5, i + 1) for i in range(leaves))
+    others = tuple(np.float32(100 * (i + 1)) for i in range(shared))
+
+    def total(item, *others):
+        return sum(part.sum() for part in item) + sum(others)
+
+    expected = [total([part[i] for part in items], *others) for i in range(5)]
+    for number in (1, 2, 8):
+        result = parallel.map_items(total, items, *others, chunk=1, backend=backend, devices=devices[:number])
+        np.testing.assert_array_equal(result, expected)
+
+
+def test_outputs_of_any_dtype_and_items_of_any_layout():
+    items = np.asfortranarray(np.arange(12, dtype=np.float32).reshape(6, 2))
+    result = parallel.map_items(
+        lambda x: (x.astype(jnp.bfloat16), x > 3, x.astype(jnp.int8), jnp.zeros((0, 2))), jnp.asarray(items), chunk=4
+    )
+    assert [str(leaf.dtype) for leaf in result] == ["bfloat16", "bool", "int8", "float32"]
+    np.testing.assert_array_equal(result[2], items)
+    assert result[3].shape == (6, 0, 2)
+
+
 def test_equals_the_plain_loop(problem):
     items, *shared = problem
     result = parallel.map_items(noisy_network, items, *shared, chunk=4)
@@ -96,8 +122,10 @@ def test_float64_comes_back_whole(float64):
     [
         (np.zeros((0, 2)), {"chunk": 1}, "empty"),
         ((np.zeros(3), np.zeros(4)), {"chunk": 1}, "leading axis"),
-        (np.zeros(3), {"chunk": 0}, "chunk must be at least 1"),
+        (np.zeros(3), {"chunk": 0}, "chunk must be an integer of at least 1"),
+        (np.zeros(3), {"chunk": 2.5}, "chunk must be an integer"),
         (np.zeros(3), {"chunk": 1, "backend": "vmap"}, "backend must be one of"),
+        (jax.random.split(jax.random.key(0), 3), {"chunk": 1}, "got random keys"),
     ],
 )
 def test_bad_arguments_are_named(items, options, match):

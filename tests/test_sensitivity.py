@@ -1,4 +1,3 @@
-import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -215,13 +214,11 @@ def test_products_run_at_full_precision_unless_asked_otherwise():
         return linear(params, tokens)
 
     tokens, params = np.ones((2, 3, 4), np.float32), np.ones((3, 4), np.float32)
-    for precision in ("highest", "bfloat16"):
+    for options, expected in (({}, "highest"), ({"precision": "bfloat16"}, "bfloat16")):
         seen.clear()
         substitute = substitution.one_at_a_time(spy)
-        sensitivity.token_sensitivity(substitute, perturb.gaussian(1.0), precision=precision, chunk=4)(
-            KEY, params, tokens
-        )
-        assert set(seen) == {precision}
+        sensitivity.token_sensitivity(substitute, perturb.gaussian(1.0), chunk=4, **options)(KEY, params, tokens)
+        assert set(seen) == {expected}
 
 
 def broken(params, tokens, mask=None):
@@ -239,7 +236,28 @@ def test_non_finite_outputs_stop_the_run_and_are_located():
         measure(KEY, None, tokens, sites=np.arange(5) != 2)
 
 
+def test_non_finite_changes_are_not_averaged_away():
+    measure = sensitivity.token_sensitivity(
+        substitution.one_at_a_time(linear), perturb.gaussian(1.0), change=lambda a, b: jnp.where(b > a, jnp.nan, 1.0)
+    )
+    with pytest.raises(FloatingPointError, match=r"the change is nan for example \d, draw 0"):
+        measure(KEY, np.ones((3, 2), np.float32), np.zeros((4, 3, 2), np.float32))
+
+
+def test_a_model_without_a_mask_is_welcome_where_there_is_none():
+    def maskless(params, tokens):
+        return linear(params, tokens)
+
+    measure = sensitivity.token_sensitivity(substitution.one_at_a_time(maskless), perturb.gaussian(1.0))
+    params, tokens = np.ones((3, 2), np.float32), np.ones((4, 3, 2), np.float32)
+    assert measure(KEY, params, tokens).count == 4
+    with pytest.raises(ValueError, match="do not fit together"):
+        measure(KEY, params, tokens, mask=np.ones((4, 3), bool))
+
+
 BAD_CALLS = {
+    "additive mask": ({"mask": np.zeros((3, 4), np.float32)}, "mask must be booleans"),
+    "numbers for sites": ({"sites": np.arange(4)}, "sites must be booleans"),
     "no examples": ({"tokens": np.zeros((0, 4, 2), np.float32)}, "at least one example"),
     "one axis": ({"tokens": np.zeros(4, np.float32)}, r"tokens must be \[b t \*s\]"),
     "mask": ({"mask": np.ones((3, 5), bool)}, "mask must have the shape"),
@@ -280,11 +298,14 @@ def test_a_change_must_be_a_scalar():
 def test_results_are_pytrees_and_the_names_are_public():
     measure = jaxsens.token_sensitivity(jaxsens.one_at_a_time(linear), jaxsens.perturb.gaussian(1.0))
     result = measure(KEY, np.ones((3, 2), np.float32), np.ones((4, 3, 2), np.float32))
-    chex.assert_trees_all_equal(jax.tree.map(lambda a: a, result), result)
+    doubled = jax.tree.map(lambda a: a & False, result)
+    assert isinstance(doubled, jaxsens.Sensitivity)
+    assert not doubled.changes.any()
+    assert doubled.chunk == result.chunk
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("deviation", "examples"), [(1.5, 200), (0.02, 2000)])
+@pytest.mark.parametrize(("deviation", "examples"), [(1.5, 200), (0.02, 300), (0.02, 2000)])
 def test_intervals_cover_the_truth(deviation, examples, capsys):
     """200 repeats with fresh inputs and draws: a common rate (about .2), and a rare one (about .001)."""
     w = np.array([[1, 0], [0, 2], [3, 4]], np.float32)
@@ -294,7 +315,7 @@ def test_intervals_cover_the_truth(deviation, examples, capsys):
         deviation *= 0.001 / truth
         truth = np.mean(np.arctan(deviation * norms / np.linalg.norm(w)) / np.pi)
     measure = sensitivity.token_sensitivity(
-        substitution.one_at_a_time(linear), perturb.gaussian(deviation**2), draws=3, chunk=10**6
+        substitution.one_at_a_time(linear), perturb.gaussian(deviation**2), draws=20, chunk=10**6
     )
     hits = 0
     for seed in range(200):
@@ -302,5 +323,7 @@ def test_intervals_cover_the_truth(deviation, examples, capsys):
         low, high = measure(jax.random.key(seed), w, x).interval(0.95)
         hits += low <= truth <= high
     with capsys.disabled():
-        print(f"\ntoken sensitivity {truth:.4f}: {hits / 2:.1f} % of 200 intervals at 95 % cover it")
+        print(
+            f"\ntoken sensitivity {truth:.4f}, {examples} examples: {hits / 2:.1f} % of 200 intervals at 95 % cover it"
+        )
     assert 0.905 <= hits / 200 <= 0.985

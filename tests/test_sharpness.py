@@ -1,3 +1,4 @@
+import flax
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -134,6 +135,8 @@ def test_only_floating_parameters_move():
         return measure(KEY, variables, np.zeros(3, np.float32)).mean > 0
 
     assert [moved(leaf) for leaf in range(4)] == [True, True, False, False]
+    variables = flax.core.freeze(variables)
+    assert [moved(leaf) for leaf in range(4)] == [True, True, False, False]
     only_b = {"where": lambda path, leaf: path[-1].key == "b"}
     assert [moved(leaf, **only_b) for leaf in range(4)] == [False, True, False, False]
     with pytest.raises(ValueError, match="where chooses no floating-point leaf"):
@@ -146,9 +149,13 @@ def test_bad_arguments_are_named(problem):
     for options, match in (({"draws": 0}, "draws"), ({"draws": 2, "chunk": 0}, "chunk")):
         with pytest.raises(ValueError, match=f"{match} must be at least 1"):
             sharpness.average_sharpness(quadratic, sampler, **options)
-    measure = sharpness.average_sharpness(quadratic, sampler, draws=2)
-    with pytest.raises(ValueError, match="do not fit the model"):
-        measure(KEY, {"w": np.zeros(3, np.float32)}, batch)
+    for chunk in (None, 4):
+        measure = sharpness.average_sharpness(quadratic, sampler, draws=2, chunk=chunk)
+        with pytest.raises(ValueError, match="do not fit the model"):
+            measure(KEY, {"w": np.zeros(3, np.float32)}, batch)
+        scalar = sharpness.average_sharpness(lambda p, b: quadratic(p, b).mean(), sampler, draws=2, chunk=chunk)
+        with pytest.raises(ValueError, match="one result for each example"):
+            scalar(KEY, params, batch)
     with pytest.raises(ValueError, match="leading axis b of at least 1"):
         measure(KEY, params, jax.tree.map(lambda a: a[:0], batch))
     with pytest.raises(ValueError, match=r"one number for an example"):
@@ -167,6 +174,32 @@ def test_non_finite_outputs_stop_the_run_and_are_located():
     x[3] = -1
     with pytest.raises(FloatingPointError, match="unperturbed model is not finite for example 3"):
         sharpness.output_sharpness(root, perturb.gaussian(0.0), draws=2, chunk=2)(KEY, params, x)
+
+
+def test_draws_at_once_leave_room_for_their_weights(monkeypatch):
+    """Ten draws of 400 bytes fit a budget of 4,000, however many forwards do."""
+    from jaxsens import budget
+
+    seen = []
+    original = parallel.map_items
+    monkeypatch.setattr(budget, "BYTES", 4000)
+    monkeypatch.setattr(parallel, "map_items", lambda *a, **k: seen.append(k["chunk"]) or original(*a, **k))
+    x = np.ones((1, 50), np.float32)
+    sharpness.output_sharpness(linear, perturb.gaussian(1.0), draws=30)(KEY, {"w": np.ones((50, 2), np.float32)}, x)
+    assert seen[-1] == 10
+
+
+def test_products_run_at_full_precision():
+    seen = []
+
+    def spy(params, x):
+        seen.append(jax.config.jax_default_matmul_precision)
+        return linear(params, x)
+
+    sharpness.output_sharpness(spy, perturb.gaussian(1.0), draws=2, chunk=2)(
+        KEY, {"w": np.ones((5, 2), np.float32)}, np.ones((4, 5), np.float32)
+    )
+    assert set(seen[1:]) == {"highest"}  # the first call only asks for shapes
 
 
 def test_other_changes_are_welcome():

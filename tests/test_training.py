@@ -13,7 +13,7 @@ import optax
 import pytest
 
 from jaxsens import models, training
-from jaxsens.training import checkpoints, loop, objectives, optimisers
+from jaxsens.training import checkpoints, optimisers
 
 KEY = jax.random.key(0)
 
@@ -136,7 +136,9 @@ BAD = {
     "learning_rate must be": lambda p: fit(p, learning_rate=-1.0),
     "name must be one of": lambda p: training.Optimiser("lion"),
     "schedule must be one of": lambda p: training.Optimiser(schedule="step"),
-    "momentum must be": lambda p: training.Optimiser(momentum=1.0),
+    "momentum must be": lambda p: training.Optimiser("sgd", momentum=1.0),
+    "momentum belongs to 'sgd'": lambda p: training.Optimiser("adam", momentum=0.5),
+    "weight_decay belongs to 'adamw'": lambda p: training.Optimiser("adam", weight_decay=0.5),
     "strength must lie in": lambda p: training.NoiseConsistency(strength=1.5),
     "variance must be": lambda p: training.NoiseConsistency(variance=-1.0),
 }
@@ -263,6 +265,8 @@ def test_killed_while_saving_the_older_checkpoint_stands(tmp_path):
     np.testing.assert_array_equal(state["w"], np.arange(4.0))
 
 
-def test_protocols_name_what_models_offer():
-    assert set(objectives.__dict__) >= {"TrainApply", "Objective"}
-    assert loop.Config(epochs=1).parts == 1
+def test_logits_that_are_not_finite_are_no_wrong_answers(problem):
+    variables, tokens, labels = problem
+    tokens[5] = np.nan
+    with pytest.raises(FloatingPointError, match="not finite for example 5"):
+        training.accuracy(evaluate, variables, tokens, labels)

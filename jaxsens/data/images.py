@@ -91,8 +91,8 @@ class ImageData:
 def normalise(images: Array) -> Array:
     """Map bytes to the pixel space in which models see images and noise is added: ``(x / 255 - 0.5) / 0.5``.
 
-    One unit of noise is thus half of the range of a pixel. Paper (1), s.5 and its code: mean .5, deviation .5 for
-    every channel.
+    One unit of noise is thus half of the range of a pixel. Vasudeva et al. (ICLR 2025), s.5 and its code: mean .5,
+    deviation .5 for every channel.
 
     Args:
         images: uint8, of any shape; NumPy in, NumPy out.
@@ -192,13 +192,13 @@ def _open(name: str, data_dir: str | os.PathLike[str] | None, held: contextlib.E
         if idx_folder is None or not fashion_mnist_idx.is_present(idx_folder):
             raise
     else:
-        return sources, f"TFDS {_full_name(sources)} in {prepared.data_folder(data_dir)}"
+        return sources, f"TFDS {_full_name(sources)}"
     files = [path for pair in fashion_mnist_idx.idx_files(idx_folder).values() for path in pair]
     key = array_cache.digest({"idx": array_cache.fingerprint(files)})
     folder = held.enter_context(array_cache.working_folder(f"tfds-{key}"))
     fashion_mnist_idx.prepare(idx_folder, folder)
     sources = prepared.open_splits(name, splits, folder)
-    return sources, f"TFDS {_full_name(sources)}, exact, prepared by jaxsens from the idx files in {idx_folder}"
+    return sources, f"TFDS {_full_name(sources)}, exact, prepared by jaxsens from the idx files"
 
 
 def _full_name(sources: Mapping[str, Any]) -> str:

@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import math
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -11,13 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from jaxsens.typing import Apply, Array, Key, PyTree
+from jaxsens.typing import Apply, Array, Key, PyTree, TrainApply
 
 FLOATS = ("bfloat16", "float16", "float32", "float64")
 """The dtypes that a model may compute in."""
-
-TrainApply = Callable[[PyTree, Array, Key], tuple[jax.Array, PyTree]]
-"""A model in training mode: ``(variables, tokens [b t *s], key)`` to ``(logits [b classes], variables)``."""
 
 
 def require(holds: bool, argument: str, value: object, allowed: str) -> None:

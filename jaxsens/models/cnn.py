@@ -1,4 +1,4 @@
-"""Convolutional network with pooling: the convolutional baseline of paper (1) on Fashion-MNIST."""
+"""Convolutional network with pooling: the convolutional baseline of Vasudeva et al. on Fashion-MNIST."""
 
 import dataclasses
 
@@ -15,9 +15,9 @@ from jaxsens.typing import Array
 class Config(ImageConfig):
     """Sizes of a convolutional network, beside those of every image model.
 
-    Paper (1), App. D, says two convolutions of 32 channels, kernel 3, with max-pooling, and two fully connected
-    layers of 128, and calls it a network of three hidden layers. Both hold if the second fully connected layer is the
-    read-out, from 128 to the classes; the defaults are that.
+    Vasudeva et al. (ICLR 2025), App. D, have two convolutions of 32 channels, kernel 3, with max-pooling, and two fully
+    connected layers of 128, and call it a network of three hidden layers. Both hold if the second fully connected layer
+    is the read-out, from 128 to the classes; the defaults are that.
 
     Attributes:
         channels: Channels of the convolutions; each is followed by ReLU and max-pooling that halves height and width.

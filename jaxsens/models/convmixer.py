@@ -42,7 +42,7 @@ class Config(ImageConfig):
         return self.patch if self.stem is None else self.stem
 
 
-# Paper (1), App. D, on CIFAR-10; its stem is not stated.
+# Vasudeva et al. (ICLR 2025), App. D, on CIFAR-10; its stem is not stated.
 VARIANTS = {"small": partial(Config, width=64, depth=4), "paper": partial(Config, width=128, depth=6)}
 """Configurations by name, each a function of the fields of ``ImageConfig``."""
 

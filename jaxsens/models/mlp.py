@@ -1,4 +1,4 @@
-"""Multi-layer perceptron on the pixels of an image: the fully connected baseline of paper (1)."""
+"""Multi-layer perceptron on the pixels of an image: the fully connected baseline of Vasudeva et al., ICLR 2025."""
 
 import dataclasses
 from functools import partial
@@ -33,7 +33,7 @@ class Config(ImageConfig):
         require(self.activation in ACTIVATIONS, "activation", self.activation, f"one of {', '.join(ACTIVATIONS)}")
 
 
-# Paper (1), App. D: small already; 512 and 128 on Fashion-MNIST, one layer of 100 on MNIST.
+# Vasudeva et al. (ICLR 2025), App. D: small already; 512 and 128 on Fashion-MNIST, one layer of 100 on MNIST.
 VARIANTS = {"small": Config, "paper": Config, "paper_mnist": partial(Config, hidden=(100,))}
 """Configurations by name, each a function of the fields of ``ImageConfig`` and, if wished, the activation."""
 

@@ -67,22 +67,22 @@ class Config(ImageConfig):
         return self.width // self.heads if self.head_dim is None else self.head_dim
 
 
-# Paper (1), App. D, trained ViTs of the PyTorch package vit-pytorch. Width, head_dim and dropout are not stated there:
-# 64, 64 and .1 are from the authors' code. Not as published: the "paper" ones are without shifted patch tokenisation
-# (a token also sees the image shifted by a pixel in four directions) and locality self-attention (a learned
-# temperature, and no token attends to itself); "simple_cifar10" is without a second normalisation after the embedding,
-# and its output projections have biases.
+# Vasudeva et al. (ICLR 2025), App. D, trained ViTs of the PyTorch package vit-pytorch. Width, head_dim and dropout are
+# not stated there: 64, 64 and .1 are from the authors' code. Not as published: the "paper" ones are without shifted
+# patch tokenisation (a token also sees the image shifted by a pixel in four directions) and locality self-attention (a
+# learned temperature, and no token attends to itself); "simple_cifar10" is without a second normalisation after the
+# embedding, and its output projections have biases.
 _published = partial(Config, width=64, head_dim=64, normalize_patches=True)
 _published_small = partial(_published, pool="class", positions="learned", dropout=0.1)
 VARIANTS = {
     "small": partial(Config, width=64, depth=2, heads=4, hidden=128),
     "paper_mnist": partial(_published_small, depth=2, heads=1, hidden=128),
     "paper_fashion_mnist": partial(_published_small, depth=2, heads=8, hidden=256),
-    "paper_svhn": partial(_published_small, depth=8, heads=32, hidden=512),
+    "paper_svhn_cropped": partial(_published_small, depth=8, heads=32, hidden=512),
     "paper_cifar10": partial(_published_small, depth=8, heads=32, hidden=256),
     "simple_cifar10": partial(_published, depth=6, heads=16, hidden=512, pool="mean", positions="sinusoidal"),
 }
-"""Configurations by name, each a function of the fields of ``ImageConfig``; all but ``small`` are from paper (1)."""
+"""Configurations by name, each a function of the fields of ``ImageConfig``; all but ``small`` are from the paper."""
 
 
 class ViT(nn.Module):

@@ -1,7 +1,7 @@
 """Training: whole epochs in one compiled program, with the data on the device.
 
-Every random number hangs on the seed and on the epoch or step only, so that a run which was killed and resumed, or ran
-on other devices, takes the same steps.
+Every random number hangs on the seed and on the epoch or step only: a run that was killed and resumed takes the same
+steps, and so does one on other devices (from two on to the bit, see ``parallel.sum_over_parts``).
 """
 
 import functools
@@ -17,9 +17,9 @@ import optax
 from tqdm import tqdm
 
 from jaxsens import parallel
-from jaxsens.training.objectives import CrossEntropy, Objective, TrainApply
+from jaxsens.training.objectives import CrossEntropy, Objective
 from jaxsens.training.optimisers import Optimiser, build
-from jaxsens.typing import Array, Key, PyTree
+from jaxsens.typing import Array, Key, PyTree, TrainApply
 
 
 @dataclass(frozen=True)
@@ -32,8 +32,8 @@ class Config:
         learning_rate: The peak, where there is a schedule.
         optimiser: The rule of steps.
         parts: Into how many equal parts a batch is cut. Devices share the parts, and partial gradients are added in
-            order, so the steps do not hang on the number of devices; use as many parts as there are devices. Batch
-            normalisation sees a part, not the batch.
+            order, so the steps do not hang on the number of devices (but for the last bit on a single one); use as
+            many parts as there are devices. Batch normalisation sees a part, not the batch.
         precision: Of matrix products, as in ``jax.default_matmul_precision``.
 
     Raises:
@@ -95,7 +95,7 @@ def fit(
         objective: The loss, by default cross-entropy.
         after_epoch: Called as ``after_epoch(epochs done, variables)`` with 1, 2, ...; the variables are valid during
             the call only. A resumed run starts with the epoch it resumes from, for the call may have been cut short.
-        checkpoint: A folder to save the state in after every epoch, and to resume from.
+        checkpoint: A folder to save the state in after every epoch, and to resume from; for one training only.
         devices: The devices that share each step; no more than ``config.parts`` are used.
         progress: Label of a progress bar.
 
@@ -214,7 +214,7 @@ def accuracy(
     chunk: int = 500,
     devices: Sequence[jax.Device] | None = None,
 ) -> np.ndarray:
-    """Return for every example whether the most likely class is the label ``[n]``; a NaN logit counts as wrong.
+    """Return for every example whether the most likely class is the label ``[n]``.
 
     Args:
         apply: The model in evaluation mode; equal functions share compiled code.
@@ -223,17 +223,24 @@ def accuracy(
         labels: Class numbers ``[n]``.
         chunk: Examples evaluated at once on a device.
         devices: Devices to use, by default all of this process.
+
+    Raises:
+        ValueError: If there is no example.
+        FloatingPointError: If a logit is not finite; the first example with one is named.
     """
     items = (np.asarray(tokens), np.asarray(labels))
-    return parallel.map_items(_IsCorrect(apply), items, variables, chunk=chunk, devices=devices)
+    correct, finite = parallel.map_items(_IsCorrect(apply), items, variables, chunk=chunk, devices=devices)
+    if not finite.all():
+        raise FloatingPointError(f"the model's logits are not finite for example {int(np.argmin(finite))}")
+    return correct
 
 
 @dataclass(frozen=True)
 class _IsCorrect:
     apply: Callable[[PyTree, Array], Array]
 
-    def __call__(self, example: tuple[Array, Array], variables: PyTree) -> Array:
+    def __call__(self, example: tuple[Array, Array], variables: PyTree) -> tuple[Array, Array]:
         tokens, label = example
         with jax.default_matmul_precision("highest"):
             logits = self.apply(variables, tokens[None])[0]
-        return (logits.argmax() == label) & jnp.isfinite(logits).all()
+        return logits.argmax() == label, jnp.isfinite(logits).all()

@@ -8,15 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxsens import perturb
-from jaxsens.typing import Array, Key, PyTree
-
-
-class TrainApply(Protocol):
-    """A model in training mode."""
-
-    def __call__(self, variables: PyTree, tokens: Array, key: Key, /) -> tuple[Array, PyTree]:
-        """Map ``tokens [b t *s]`` to logits ``[b k]`` and to the variables with updated statistics."""
-        ...
+from jaxsens.typing import Array, Key, PyTree, TrainApply
 
 
 class Objective(Protocol):

@@ -37,6 +37,10 @@ class Optimiser:
             if not 0 <= getattr(self, field) < below:
                 raise ValueError(f"{field} must be at least 0 and below {below}, got {getattr(self, field)}")
 
+        for field, owner in (("momentum", "sgd"), ("weight_decay", "adamw")):
+            if getattr(self, field) and self.name != owner:
+                raise ValueError(f"{field} belongs to {owner!r}, got {getattr(self, field)} for {self.name!r}")
+
     def direction(self) -> optax.GradientTransformation:
         """Return the transformation of gradients into the direction of descent, at learning rate 1."""
         return _DIRECTIONS[self.name](self)
