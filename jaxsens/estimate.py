@@ -30,7 +30,7 @@ class Estimate:
         values: What the units gave ``[count *k]``.
         freedom: Degrees of freedom of the standard error, by default ``count - 1``.
         rate: Whether the units are frequencies in [0, 1]; the interval then stays inside and does not collapse at 0.
-        units: For rates, ``(n, k)``: how many units there are, and how many of them are neither 0 nor 1 alike.
+        units: For rates, ``(n, k)``: how many units there are, and how many are not 0 (or not 1, for high rates).
     """
 
     mean: np.ndarray
@@ -45,12 +45,12 @@ class Estimate:
         """Return the two-sided confidence interval ``(low, high)``, each ``[*k]``.
 
         Means: ``mean +- t * sem`` with Student's t. Rates: Wilson's interval with the t quantile and an effective
-        number of trials, so that correlated trials are not counted twice. Of n units, the k that are not all-or-none
-        alike show how much the trials of a unit vary together, ``d = n sem^2 / (mean (1 - mean))``, from 1 (as one
-        trial) to 0; few of them show little, hence ``n (k + 1/2) / (k d + 1/2)`` trials, which are n where there is no
-        change at all, and the upper limit is about ``t^2 / n``. (The 1/2 is a choice: in
-        simulations with rates down to .0004, 95 % intervals then cover 93 % or more, be changes clustered in few
-        examples or not, and up to 99.8 % where they are not.)
+        number of trials, so that correlated trials are not counted twice. Of n units, those k that are not 0 (or not 1,
+        for high rates) show how much the trials of a unit vary together, ``d = n sem^2 / (mean (1 - mean))``: 1 if
+        wholly, less if not. Few of them show little, hence ``n (k + w) / (k d + w)`` trials with
+        ``w = (n - k + 1) / 2n``. Where there is no change at all these are n, and the upper limit is about ``t^2 / n``.
+        (w is a choice: in simulations with rates down to .0004, 95 % intervals then cover 93 % or more where changes
+        cluster in few examples, and up to 99.7 % where they do not.)
 
         Raises:
             ValueError: If ``level`` is not strictly between 0 and 1.
@@ -191,7 +191,8 @@ def _wilson(
     known = np.isfinite(sem) & (spread > 0)
     together = np.where(known, total * np.where(known, sem, 0) ** 2 / np.where(known, spread, 1), 1)
     # A few changes say little of how much the trials of a unit vary together: until many are seen, assume wholly.
-    count = total * (deviating + 0.5) / (deviating * together + 0.5)
+    prior = (total - deviating + 1) / (2 * total)
+    count = total * (deviating + prior) / (deviating * together + prior)
     # In 1 / t^2, so that an infinite quantile (a single unit) gives the whole of [0, 1].
     inverse = 1 / quantile**2
     scale = 1 / (inverse + 1 / count)

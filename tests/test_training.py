@@ -45,21 +45,23 @@ def fit(problem, epochs=3, **options):
     )
 
 
-def test_sgd_takes_the_steps_that_one_would_take_by_hand(problem):
+@pytest.mark.parametrize("schedule", ["constant", "cosine"])
+def test_sgd_takes_the_steps_that_one_would_take_by_hand(problem, schedule):
     variables, tokens, labels = problem
-    trained, losses = fit(problem, epochs=2)
+    trained, losses = fit(problem, epochs=2, optimiser=training.Optimiser("sgd", schedule=schedule))
     params = variables["params"]
     for epoch in range(2):
         order = jax.random.permutation(jax.random.fold_in(KEY, epoch), 120).reshape(6, 20)
         by_hand = []
-        for index in np.asarray(order):
+        for number, index in enumerate(np.asarray(order)):
+            rate = 0.1 if schedule == "constant" else 0.05 * (1 + np.cos(np.pi * (6 * epoch + number) / 12))
 
             def loss(params, index=index):
                 logits, _ = softmax_regression({"params": params}, tokens[index], None)
                 return optax.losses.softmax_cross_entropy_with_integer_labels(logits, labels[index]).mean()
 
             value, gradient = jax.value_and_grad(loss)(params)
-            params = jax.tree.map(lambda p, g: p - 0.1 * g, params, gradient)
+            params = jax.tree.map(lambda p, g, rate=rate: p - rate * g, params, gradient)
             by_hand.append(value)
         np.testing.assert_allclose(losses[epoch], np.mean(by_hand), rtol=1e-5)
     chex.assert_trees_all_close(trained["params"], params, rtol=1e-5)

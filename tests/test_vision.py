@@ -96,7 +96,7 @@ def fake(sensitivities, sharpness=1.0, seeds=3):
 )
 def test_verdicts_follow_the_paired_difference(vit, mlp, verdict):
     config = replace(SMOKE, seeds=3)
-    results = {"vit": fake(vit), "mlp": fake(mlp)}
+    results = {"vit": fake(vit), "mlp": fake(mlp), "convmixer": fake(mlp)}
     table = {
         name: {q: vision_report.overall(found, q) for q in vision_report.QUANTITIES} for name, found in results.items()
     }
@@ -104,6 +104,8 @@ def test_verdicts_follow_the_paired_difference(vit, mlp, verdict):
         claims = vision_report._claims(replace(config, dataset=dataset), DATA, results, table)
         row = next(claim for claim in claims if "vit minus mlp" in claim.quantity)
         assert row.verdict == expected
+        row = next(claim for claim in claims if "vit minus convmixer" in claim.quantity)
+        assert (row.claim, row.verdict) == ("", ""), "the paper has no ConvMixer on these"
     np.testing.assert_allclose(row.measured, vit - mlp, atol=0.03)
 
 
