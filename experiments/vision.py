@@ -21,186 +21,19 @@ differences.csv (between architectures, paired), comparison.csv, four figures an
 import dataclasses
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import numpy as np
 from tqdm import tqdm
 
 from experiments import vision_report
+from experiments.vision_setting import PRESETS, TREATMENTS, Config, Data, load
 from jaxsens import budget, changes, models, parallel, perturb, runs, sensitivity, sharpness, substitution, training
-from jaxsens.data import images
 from jaxsens.typing import Array, Key
-
-SETTINGS = {
-    "digits": (2, 1.0),
-    "mnist": (7, 1.0),
-    "fashion_mnist": (4, 5.0),
-    "cifar10": (4, 1.0),
-    "svhn_cropped": (4, 1.0),
-    "imagenet2012": (16, 15.0),
-}
-"""Patch and noise variance by data set: the paper's (App. D), and for the digits, and MNIST's variance, our choice."""
-
-
-@dataclass(frozen=True)
-class Treatment:
-    """An architecture and how it is trained.
-
-    Attributes:
-        model: Its name in ``models.MODELS``.
-        fields: Fields of the model's configuration to replace.
-        regularised: Whether it is trained with the sensitivity regulariser.
-    """
-
-    model: str
-    fields: tuple[tuple[str, Any], ...] = ()
-    regularised: bool = False
-
-
-TREATMENTS = {
-    "vit": Treatment("vit", fields=(("normalize_patches", False),)),
-    "vit_patch_norm": Treatment("vit", fields=(("normalize_patches", True),)),
-    "vit_regularised": Treatment("vit", fields=(("normalize_patches", False),), regularised=True),
-    "mlp": Treatment("mlp"),
-    "mlp_sigmoid": Treatment("mlp_sigmoid"),
-    "cnn": Treatment("cnn"),
-    "convmixer": Treatment("convmixer"),
-}
-"""What ``--architectures`` may name. The published ViTs normalise the pixels of each patch, which takes the scale out
-of the noise on it: ``vit_patch_norm`` does so, in both sizes; ``vit`` sees the same noise as all others."""
-
-
-def _option(default: Any, text: str, **metadata: Any) -> Any:
-    return field(default=default, metadata={"help": text, **metadata})
-
-
-@dataclass(frozen=True)
-class Config:
-    """Settings of the experiment; the defaults are those of the preset ``laptop``."""
-
-    dataset: str = _option("digits", f"one of {', '.join(images.NAMES)}")
-    data_dir: str | None = _option(None, "folder of prepared TFDS data sets", identity=False)
-    architectures: tuple[str, ...] = _option(tuple(TREATMENTS), "what to compare")
-    variant: Literal["small", "paper"] = _option("small", "size of the models")
-    dtype: Literal["float32", "bfloat16"] = _option("float32", "in which models compute")
-    patch: int | None = _option(None, "side of a token in pixels; the data set's if none")
-    variance: float | None = _option(None, "of the noise on a token; the data set's if none")
-    seed: int = _option(0, "of everything")
-    seeds: int = _option(3, "trained models of each architecture")
-    train_examples: int = _option(6000, "training images at most, validation images among them")
-    validation: float = _option(0.15, "fraction of the training images held out to choose the learning rate")
-    test_examples: int = _option(2000, "test images at most")
-    optimiser: Literal["sgd", "adam", "adamw"] = _option("adam", "rule of steps")
-    schedule: Literal["constant", "cosine"] = _option("cosine", "of the learning rate")
-    learning_rates: tuple[float, ...] = _option((0.001, 0.003), "the grid")
-    epochs: int = _option(15, "passes over the training images")
-    batch: int = _option(100, "images in a step")
-    parts: int = _option(1, "parts of a batch, for several devices to share")
-    checkpoints: bool = _option(False, "whether to save every epoch, so that a killed training resumes", identity=False)
-    measured: int = _option(300, "training images whose sensitivity is measured")
-    draws: int = _option(5, "noisy versions of each patch")
-    curve_points: int = _option(6, "measurements during training")
-    curve_examples: int = _option(100, "images of each")
-    deviation: float = _option(0.02, "of the noise on the weights; the paper's is 0.005, for larger models")
-    sharpness_draws: int = _option(20, "noisy versions of the weights")
-    chunk: int | None = _option(256, "model forwards at once; fitted to a memory budget if none")
-
-    def __post_init__(self) -> None:
-        if self.dataset not in SETTINGS:
-            raise ValueError(f"dataset must be one of {sorted(SETTINGS)}, got {self.dataset!r}")
-        if not self.architectures or not set(self.architectures) <= set(TREATMENTS):
-            raise ValueError(f"architectures must be some of {sorted(TREATMENTS)}, got {self.architectures}")
-        if len(set(self.architectures)) < len(self.architectures):
-            raise ValueError(f"architectures must differ, got {self.architectures}")
-        counts = ("seeds", "train_examples", "test_examples", "epochs", "batch", "parts", "measured", "draws")
-        for name in (*counts, "curve_points", "curve_examples", "sharpness_draws"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if not 0 < self.validation < 1:
-            raise ValueError(f"validation must lie strictly between 0 and 1, got {self.validation}")
-        if not self.learning_rates or min(self.learning_rates) <= 0:
-            raise ValueError(f"learning_rates must be positive, and at least one, got {self.learning_rates}")
-        if len({f"{rate:g}" for rate in self.learning_rates}) < len(self.learning_rates):
-            raise ValueError(f"learning_rates must differ within six digits, got {self.learning_rates}")
-        perturb.gaussian(self.noise)
-        perturb.gaussian(self.deviation**2)
-
-    @property
-    def token(self) -> int:
-        """Side of a token in pixels."""
-        return SETTINGS[self.dataset][0] if self.patch is None else self.patch
-
-    @property
-    def noise(self) -> float:
-        """Variance of the noise on a token, in normalised pixels squared."""
-        return SETTINGS[self.dataset][1] if self.variance is None else self.variance
-
-    def training(self, learning_rate: float) -> training.Config:
-        """Return how to train at a learning rate."""
-        optimiser = training.Optimiser(self.optimiser, schedule=self.schedule)
-        return training.Config(self.epochs, self.batch, learning_rate, optimiser, self.parts)
-
-
-PRESETS = {
-    "laptop": Config(),
-    "smoke": Config(
-        architectures=("vit", "vit_regularised", "mlp"), seeds=2, train_examples=60, test_examples=20,
-        learning_rates=(0.003,), epochs=2, batch=20, measured=4, draws=2, curve_points=2, curve_examples=2,
-        sharpness_draws=2,
-    ),
-    "paper": Config(
-        variant="paper", train_examples=60_000, test_examples=10_000, optimiser="sgd", schedule="constant",
-        learning_rates=(0.005, 0.02, 0.1, 0.2, 0.5), epochs=50, measured=15_000, curve_points=10, curve_examples=1500,
-        deviation=0.005, chunk=None, checkpoints=True,
-    ),
-}  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Data:
-    """Images as tokens ``[n t d]`` in the normalised pixel space, with labels ``[n]``."""
-
-    source: str
-    image_shape: tuple[int, int, int]
-    classes: int
-    train: tuple[Array, Array]
-    validation: tuple[Array, Array]
-    test: tuple[Array, Array]
-
-
-def load(config: Config) -> Data:
-    """Load the images, and cut them into training, validation and test tokens.
-
-    Raises:
-        ValueError: If the data set is not there, the patch does not divide the image, or too few images are left.
-    """
-    # Whole where it fits: what a run takes is then a random sample, not the first that are stored.
-    limit = config.train_examples if config.dataset == "imagenet2012" else None
-    found = images.load(config.dataset, data_dir=config.data_dir, limit=limit)
-
-    def split(which: Array, labels: Array, count: int) -> tuple[Array, Array]:
-        chosen = np.random.default_rng(config.seed).permutation(len(labels))[:count]
-        return images.to_patches(images.normalise(which[chosen]), config.token), labels[chosen]
-
-    tokens, labels = split(found.train_images, found.train_labels, config.train_examples)
-    held_out = round(config.validation * len(labels))
-    if not 0 < held_out <= len(labels) - config.batch:
-        raise ValueError(
-            f"train_examples must leave a batch of {config.batch} beside a fraction of {config.validation} held out, "
-            f"got {len(labels)}"
-        )
-    return Data(
-        found.source,
-        found.image_shape,
-        found.classes,
-        (tokens[held_out:], labels[held_out:]),
-        (tokens[:held_out], labels[:held_out]),
-        split(found.test_images, found.test_labels, config.test_examples),
-    )
 
 
 def build(config: Config, data: Data, architecture: str) -> Any:

@@ -1,16 +1,14 @@
 """What ``experiments.vision`` says of its results: tables, figures, and verdicts on the paper's claims."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from experiments.vision_setting import Config, Data
 from jaxsens import estimate, plots, runs
 from jaxsens.data import patches
 from jaxsens.estimate import Estimate
 from jaxsens.typing import Array
-
-if TYPE_CHECKING:
-    from experiments.vision import Config, Data
 
 Results = dict[str, list[dict[str, Array]]]
 """Architecture to the results of its models, one for each seed."""
@@ -43,7 +41,7 @@ QUANTITIES = {
 """Quantity to the key of its values, and whether they are rates."""
 
 
-def write(run: runs.Run, config: "Config", data: "Data", results: Results) -> None:
+def write(run: runs.Run, config: Config, data: Data, results: Results) -> None:
     """Write all tables and figures of a run, and print the table of architectures."""
     table = {name: {q: overall(found, q) for q in QUANTITIES} for name, found in results.items()}
     run.table("models", [row for name, found in results.items() for row in _model_rows(name, found)])
@@ -128,9 +126,7 @@ def difference(results: Results, first: str, second: str, quantity: str) -> Esti
     return estimate.difference(values(results[first], quantity), values(results[second], quantity), rate=rate)
 
 
-def _claims(
-    config: "Config", data: "Data", results: Results, table: dict[str, dict[str, Estimate]]
-) -> list[runs.Claim]:
+def _claims(config: Config, data: Data, results: Results, table: dict[str, dict[str, Estimate]]) -> list[runs.Claim]:
     """Compare with the paper: a verdict where both sides of a comparison are in it, plain numbers elsewhere."""
     claim, published = PUBLISHED.get(config.dataset, ("", {}))
     setting = _setting(config, data, results)
@@ -159,7 +155,7 @@ def _claims(
     return [runs.Claim(**row) for row in rows]
 
 
-def _setting(config: "Config", data: "Data", results: Results) -> str:
+def _setting(config: Config, data: Data, results: Results) -> str:
     """Return how the numbers came about, in words."""
     measured = values(results[next(iter(results))], "sensitivity").shape[1]
     return (
@@ -169,7 +165,7 @@ def _setting(config: "Config", data: "Data", results: Results) -> str:
     )
 
 
-def _rate(config: "Config", found: list[dict[str, Array]]) -> str:
+def _rate(config: Config, found: list[dict[str, Array]]) -> str:
     rate = float(found[0]["learning_rate"])
     edge = rate in (min(config.learning_rates), max(config.learning_rates)) and len(config.learning_rates) > 1
     return f"learning rate {rate:g}" + (" (edge of the grid)" if edge else "")
@@ -180,7 +176,7 @@ def _counterpart(name: str) -> str:
     return "vit" if name == "vit_patch_norm" else name
 
 
-def _flatness(config: "Config", results: Results, setting: str) -> list[dict[str, Any]]:
+def _flatness(config: Config, results: Results, setting: str) -> list[dict[str, Any]]:
     """Judge C13: regularised minus plain, as it is, and with the size of the function divided out."""
     rows = []
     for quantity, published in SHARPNESS_PUBLISHED.items():
@@ -222,7 +218,7 @@ def _verdict(found: Estimate, seeds: int) -> str:
 
 
 def _figures(
-    run: runs.Run, config: "Config", data: "Data", results: Results, table: dict[str, dict[str, Estimate]]
+    run: runs.Run, config: Config, data: Data, results: Results, table: dict[str, dict[str, Estimate]]
 ) -> None:
     titles = {"dataset": config.dataset}
     noise = f"noise variance {config.noise:g}"
@@ -284,7 +280,7 @@ def _shown(found: Estimate) -> tuple[float, float, float] | float:
     return _triple(found) if np.isfinite(found.sem) else float(found.mean)
 
 
-def _printed(config: "Config", results: Results, table: dict[str, dict[str, Estimate]]) -> str:
+def _printed(config: Config, results: Results, table: dict[str, dict[str, Estimate]]) -> str:
     headings = {
         "architecture": "architecture", "parameters": "parameters", "learning_rate": "rate",
         "test_accuracy": "test accuracy", "sensitivity": "token sensitivity",
