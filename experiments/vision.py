@@ -196,7 +196,8 @@ def execute(config: Config, out: Path) -> Path:
     for architecture in config.architectures:
         build(config, data, architecture)  # what does not fit shall be said now, not in an hour
     with runs.Run.open(out, config, experiment="vision") as run:
-        if run.unit("data", partial(_digest, data))["sha256"] != _digest(data)["sha256"]:
+        digest = _digest(data)
+        if run.unit("data", lambda: digest)["sha256"] != digest["sha256"]:
             raise ValueError(
                 f"data_dir holds other images of {config.dataset} than those that the run in {out} was begun with: "
                 "name that folder, or another --out"

@@ -72,6 +72,10 @@ def _bounds(found: Estimate) -> dict[str, float | None]:
     return {name: number if np.isfinite(number) else None for name, number in numbers.items()}
 
 
+def _columns(prefix: str, found: Estimate) -> dict[str, float | None]:
+    return {f"{prefix}_{key}": number for key, number in _bounds(found).items()}
+
+
 def _model_rows(name: str, found: list[dict[str, Array]]) -> list[dict[str, Any]]:
     rows = []
     for seed, model in enumerate(found):
@@ -79,7 +83,7 @@ def _model_rows(name: str, found: list[dict[str, Array]]) -> list[dict[str, Any]
         row |= {"learning_rate": float(model["learning_rate"]), "training_loss": float(model["losses"][-1])}
         for quantity, (_, rate) in QUANTITIES.items():
             one = estimate.from_values(values([model], quantity)[0], rate=rate)
-            row |= {f"{quantity}_{key}": number for key, number in _bounds(one).items()}
+            row |= _columns(quantity, one)
         rows.append(row | {"logit_scale": float(model["scale"])})
     return rows
 
@@ -88,7 +92,7 @@ def _architecture_row(name: str, found: list[dict[str, Array]], estimates: dict[
     row = {"architecture": name, "parameters": int(found[0]["parameters"]), "models": len(found)}
     row |= {"learning_rate": float(found[0]["learning_rate"])}
     for quantity, value in estimates.items():
-        row |= {f"{quantity}_{key}": number for key, number in _bounds(value).items()}
+        row |= _columns(quantity, value)
     return row
 
 
@@ -98,7 +102,7 @@ def _training_rows(name: str, found: list[dict[str, Array]]) -> list[dict[str, A
         row = {"architecture": name, "epoch": int(epoch)}
         for quantity in ("sensitivity", "accuracy"):
             at_epoch = estimate.over_models(np.stack([model[f"curve_{quantity}"][i] for model in found]), rate=True)
-            row |= {f"{quantity}_{key}": number for key, number in _bounds(at_epoch).items()}
+            row |= _columns(quantity, at_epoch)
         rows.append(row)
     return rows
 
@@ -116,7 +120,7 @@ def _difference_rows(results: Results) -> list[dict[str, Any]]:
                     continue  # draws are shared only by models of one shape
                 paired = difference(results, first, second, quantity)
                 row = {"first": first, "second": second, "quantity": quantity}
-                rows.append(row | {f"difference_{key}": number for key, number in _bounds(paired).items()})
+                rows.append(row | _columns("difference", paired))
     return rows
 
 

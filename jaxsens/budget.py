@@ -28,6 +28,14 @@ def chunk_of(fn: Callable[..., PyTree], *args: PyTree) -> int:
     return max(1, BYTES // max(largest, 1))
 
 
+def require_counts(draws: int, chunk: int | None) -> None:
+    """Raise ValueError unless there is at least one draw, and one model forward at once if a number is asked for."""
+    if draws < 1:
+        raise ValueError(f"draws must be at least 1, got {draws}")
+    if chunk is not None and chunk < 1:
+        raise ValueError(f"chunk must be at least 1 model forward, or None, got {chunk}")
+
+
 def _equations(jaxpr: core.Jaxpr) -> Iterator[core.JaxprEqn]:
     """Yield the operations that hold no others, at every depth."""
     for equation in jaxpr.eqns:

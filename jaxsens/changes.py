@@ -3,9 +3,10 @@
 Each function maps ``(clean [*k], changed [*k])`` to a scalar. Booleans are events, and their mean is a rate.
 """
 
+import jax
 import jax.numpy as jnp
 
-from jaxsens.typing import Array
+from jaxsens.typing import Array, PyTree
 
 
 def prediction_change(clean: Array, changed: Array) -> Array:
@@ -46,3 +47,9 @@ def euclidean_change(clean: Array, changed: Array) -> Array:
 def largest_change(clean: Array, changed: Array) -> Array:
     """Return ``max_k |changed_k - clean_k|``: the l-infinity norm of the change."""
     return jnp.max(jnp.abs(changed - clean))
+
+
+def nonfinite(outputs: PyTree) -> Array:
+    """Return for every example of a batch ``[b *k]`` whether any of its outputs is NaN or infinite, ``[b]``."""
+    rows = [~jnp.isfinite(a).reshape(len(a), -1).all(1) for a in jax.tree.leaves(outputs)]
+    return jnp.stack(rows).any(0)

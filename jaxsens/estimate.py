@@ -63,8 +63,8 @@ class Estimate:
         quantile = np.where(np.greater(freedom, 0), quantile, np.inf)
         if self.rate:
             return _wilson(self.mean, self.sem, self.units, quantile)
-        # Where the spread is zero, or unknown, no quantile of it matters: 0 * inf would be NaN.
-        margin = np.where(self.sem > 0, np.where(self.sem > 0, quantile, 1) * self.sem, 0.0)
+        # Where the spread is zero no quantile of it matters: 0 * inf would be NaN.
+        margin = np.where(self.sem > 0, quantile, 1) * self.sem
         return self.mean - margin, self.mean + margin
 
 

@@ -106,17 +106,14 @@ def token_sensitivity(
     Returns:
         ``measure(key, params, tokens [b t *s], mask=None, sites=None)`` -> ``Sensitivity``. ``mask [b t]`` says which
         tokens are real, by default all; ``sites [b t]`` (or ``[t]`` for all examples alike) which are perturbed and
-        counted, by default the real ones.
+        counted, by default the real ones; padding never is.
 
     Raises:
         ValueError: If ``draws`` or ``chunk`` is smaller than 1; when called, if the model cannot take the tokens, if
             there is no example, or if an example has no site.
         FloatingPointError: When called, if an output is not finite; the message says where the first one is.
     """
-    if draws < 1:
-        raise ValueError(f"draws must be at least 1, got {draws}")
-    if chunk is not None and chunk < 1:
-        raise ValueError(f"chunk must be at least 1 model forward, or None, got {chunk}")
+    budget.require_counts(draws, chunk)
     numbers, rebuild = perturb.separate(perturbation)
 
     def measure(
@@ -171,17 +168,11 @@ class _ExampleChanges:
             recorded = jax.vmap(self.change, in_axes=(None, 0))(clean, changed)
             if recorded.shape != tokens.shape[:1]:
                 raise ValueError(f"change must map an example's outputs to a scalar, got shape {recorded.shape[1:]}")
-            clean_bad = _nonfinite(jax.tree.map(lambda a: a[None], clean))
-            return recorded, jnp.concatenate([clean_bad, _nonfinite(changed)])
+            clean_bad = changes.nonfinite(jax.tree.map(lambda a: a[None], clean))
+            return recorded, jnp.concatenate([clean_bad, changes.nonfinite(changed)])
 
         with jax.default_matmul_precision(self.precision):
             return jax.lax.map(one_draw, jnp.arange(self.draws, dtype=jnp.uint32), batch_size=self.at_once)
-
-
-def _nonfinite(outputs: PyTree) -> Array:
-    """Return for every row whether any of its outputs is NaN or infinite."""
-    rows = [~jnp.isfinite(a).reshape(len(a), -1).all(1) for a in jax.tree.leaves(outputs)]
-    return jnp.stack(rows).any(0)
 
 
 def _validated(tokens: Array, mask: Array | None, sites: Array | None) -> tuple[np.ndarray, Any, np.ndarray]:

@@ -125,10 +125,7 @@ def weight_changes(
             model, or if no leaf is chosen.
         FloatingPointError: When called, if an output is not finite; the message says where the first one is.
     """
-    if draws < 1:
-        raise ValueError(f"draws must be at least 1, got {draws}")
-    if chunk is not None and chunk < 1:
-        raise ValueError(f"chunk must be at least 1 model forward, or None, got {chunk}")
+    budget.require_counts(draws, chunk)
     numbers, rebuild = perturb.separate(perturbation)
 
     def measure(key: Key, params: PyTree, batch: PyTree) -> PyTree:
@@ -191,8 +188,7 @@ class _DrawChanges:
         def block(pair: tuple[PyTree, PyTree]) -> tuple[Array, Array]:
             examples, before = pair
             after = self.apply(moved, examples)
-            finite = [jnp.isfinite(a).reshape(len(a), -1).all(1) for a in jax.tree.leaves(after)]
-            return jax.vmap(self.change)(before, after), ~jnp.stack(finite).all(0)
+            return jax.vmap(self.change)(before, after), changes.nonfinite(after)
 
         with jax.default_matmul_precision(self.precision):
             return jax.lax.map(block, (batch, clean))
