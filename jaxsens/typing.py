@@ -17,7 +17,7 @@ counted. ``params`` are all the variables of a model; functions here are in eval
 """
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import numpy as np
@@ -82,6 +82,21 @@ class Loss(Protocol):
     def __call__(self, params: PyTree, batch: PyTree, /) -> Array:
         """Map a batch with leading axis ``b`` to losses ``[b]``."""
         ...
+
+
+class Internals(NamedTuple):
+    """What a recognizer of strings ``[b n]`` computes on its way to the logit; ``t = n + 1`` with the end of string.
+
+    Attributes:
+        logits: ``[b]``.
+        states: Activations ``[b l+1 t d]``: the embeddings, then those after each layer.
+        normalizers: ``1 / sqrt(variance + epsilon)`` of every layer normalisation ``[b r t]``, in the order in which
+            they are applied; infinite where both terms are zero.
+    """
+
+    logits: Array
+    states: Array
+    normalizers: Array
 
 
 class TrainApply(Protocol):

@@ -1,59 +1,30 @@
-"""The figures: sensitivity during training, against sharpness, over an image, and beside the papers' values.
-
-Every function takes plain numbers and returns a `matplotlib.figure.Figure` that belongs to no global state; save it
-with ``Run.figure`` or ``figure.savefig``. A model keeps its colour and its marker in all figures.
-"""
+"""Figures of networks: sensitivity during training, against sharpness, over an image, and beside published values."""
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from jaxsens.plots.drawing import (
+    Interval,
+    capital,
+    clip,
+    dress,
+    finish,
+    finite_vectors,
+    legend_entries,
+    log_floor,
+    new_figure,
+    require_ordered,
+    require_some,
+    style,
+)
 from jaxsens.typing import Array
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.colors import Colormap
     from matplotlib.figure import Figure
-
-# Petroff's ten colours (arXiv:2107.02270), told apart with any colour vision; the marker tells the rest.
-_LOOKS = {
-    "vit": ("#3f90da", "o"),
-    "mlp": ("#ffa90e", "s"),
-    "cnn": ("#bd1f01", "^"),
-    "convmixer": ("#832db6", "D"),
-    "resnet": ("#a96b59", "v"),
-    "densenet": ("#e76300", "P"),
-    "convnext": ("#717581", "X"),
-    "lstm": ("#b9ac70", "<"),
-    "bert": ("#94a4a2", ">"),
-    "gpt": ("#92dadd", "p"),
-}
-
-Interval = tuple[float, float, float]
-"""A value with the ends of its interval: ``(mean, low, high)``."""
-
-
-def style(labels: Sequence[str]) -> dict[str, dict[str, str]]:
-    """Return colour and marker of every label: those of the model whose name it begins with, else the next free ones.
-
-    Raises:
-        ValueError: more than ten labels, which no reader could tell apart.
-    """
-    if len(labels) > len(_LOOKS):
-        raise ValueError(f"labels = {list(labels)}: {len(labels)} are more than the {len(_LOOKS)} looks that there are")
-    free = list(_LOOKS)
-    chosen: dict[str, str] = {}
-    for label in labels:
-        plain = "".join(letter for letter in label.lower() if letter.isalnum())
-        if own := [model for model in free if plain.startswith(model)]:
-            chosen[label] = own[0]
-            free.remove(own[0])
-    for label in labels:
-        if label not in chosen:
-            chosen[label] = free.pop(0)
-    return {label: {"color": _LOOKS[chosen[label]][0], "marker": _LOOKS[chosen[label]][1]} for label in labels}
 
 
 def training_curves(
@@ -86,23 +57,23 @@ def training_curves(
     panels = [("series", series, f"{quantity}\n({unit})")]
     if accuracy is not None:
         panels.append(("accuracy", accuracy, "test accuracy (fraction)"))
-    figure = _figure(6.4 if accuracy is None else 10.4, 4.6)
+    figure = new_figure(6.4 if accuracy is None else 10.4, 4.6)
     axes = figure.subplots(1, len(panels), squeeze=False)[0]
     styles = style(list(dict.fromkeys([label for _, lines, _ in panels for label in lines])))
     for ax, (name, lines, text) in zip(axes, panels, strict=True):
-        _require_some(name, lines)
-        checked = {label: _columns(f"{name}[{label!r}]", columns, 4) for label, columns in lines.items()}
-        floor = _floor([columns[1] for columns in checked.values()]) if name == "series" else None
+        require_some(name, lines)
+        checked = {label: finite_vectors(f"{name}[{label!r}]", columns, 4) for label, columns in lines.items()}
+        floor = log_floor([columns[1] for columns in checked.values()]) if name == "series" else None
         for label, columns in checked.items():
-            _require_ordered(f"{name}[{label!r}]", *columns[1:])
-            epochs, mean, low, high = columns[0], *_clip(columns[1:], floor)
+            require_ordered(f"{name}[{label!r}]", *columns[1:])
+            epochs, mean, low, high = columns[0], *clip(columns[1:], floor)
             ax.fill_between(epochs, low, high, color=styles[label]["color"], alpha=0.2, linewidth=0)
             every = max(1, math.ceil(len(epochs) / 12))
             ax.plot(epochs, mean, label=label, markevery=every, markersize=5, linewidth=1.6, **styles[label])
         ax.set_xlabel("training (epochs)")
-        _dress(ax, "y", text, floor, [columns[2] for columns in checked.values()])
-    heading = f"{_capital(quantity)} during training"
-    return _finish(figure, heading, dataset, sample, f"bands: {level:.0%} intervals", *_entries(axes))
+        dress(ax, "y", text, floor, [columns[2] for columns in checked.values()])
+    heading = f"{capital(quantity)} during training"
+    return finish(figure, heading, dataset, sample, f"bands: {level:.0%} intervals", *legend_entries(axes))
 
 
 def scatter_with_intervals(
@@ -136,29 +107,31 @@ def scatter_with_intervals(
         ValueError: no points, not six finite numbers, a value outside its interval, seeds of an unknown label or with
             two lengths.
     """
-    _require_some("points", points)
-    checked = {label: _columns(f"points[{label!r}]", np.reshape(point, (-1, 1)), 6) for label, point in points.items()}
-    dots = {label: _columns(f"seeds[{label!r}]", pair, 2) for label, pair in (seeds or {}).items()}
+    require_some("points", points)
+    checked = {
+        label: finite_vectors(f"points[{label!r}]", np.reshape(point, (-1, 1)), 6) for label, point in points.items()
+    }
+    dots = {label: finite_vectors(f"seeds[{label!r}]", pair, 2) for label, pair in (seeds or {}).items()}
     if unknown := [label for label in dots if label not in points]:
         raise ValueError(f"seeds of {unknown}: allowed are the labels of points, {list(points)}")
-    figure = _figure(6.4, 5.2)
+    figure = new_figure(6.4, 5.2)
     ax = figure.subplots()
-    floors = [_floor([c[i] for c in checked.values()] + [d[j] for d in dots.values()]) for i, j in ((0, 0), (3, 1))]
+    floors = [log_floor([c[i] for c in checked.values()] + [d[j] for d in dots.values()]) for i, j in ((0, 0), (3, 1))]
     styles = style(list(points))
     for label, columns in checked.items():
-        _require_ordered(f"points[{label!r}], x", *columns[:3])
-        _require_ordered(f"points[{label!r}], y", *columns[3:])
-        x, y = _clip(columns[:3], floors[0]), _clip(columns[3:], floors[1])
+        require_ordered(f"points[{label!r}], x", *columns[:3])
+        require_ordered(f"points[{label!r}], y", *columns[3:])
+        x, y = clip(columns[:3], floors[0]), clip(columns[3:], floors[1])
         look = {"capsize": 3, "linestyle": "none", "markersize": 8, "markeredgecolor": "white"} | styles[label]
         ax.errorbar(x[0], y[0], xerr=[x[0] - x[1], x[2] - x[0]], yerr=[y[0] - y[1], y[2] - y[0]], label=label, **look)
     for label, pair in dots.items():
-        ax.scatter(*map(_clip, pair, floors), s=18, alpha=0.4, linewidths=0, **styles[label])
+        ax.scatter(*map(clip, pair, floors), s=18, alpha=0.4, linewidths=0, **styles[label])
     lows = [[values[i] for values in checked.values()] + [d[j] for d in dots.values()] for i, j in ((1, 0), (4, 1))]
-    _dress(ax, "x", f"{x_quantity} ({x_unit})", floors[0], lows[0])
-    _dress(ax, "y", f"{y_quantity}\n({y_unit})", floors[1], lows[1])
+    dress(ax, "x", f"{x_quantity} ({x_unit})", floors[0], lows[0])
+    dress(ax, "y", f"{y_quantity}\n({y_unit})", floors[1], lows[1])
     note = f"whiskers: {level:.0%} intervals" + ("; faint dots: single seeds" if dots else "")
-    heading = f"{_capital(y_quantity)} against {x_quantity}"
-    return _finish(figure, heading, dataset, sample, note, *_entries([ax]))
+    heading = f"{capital(y_quantity)} against {x_quantity}"
+    return finish(figure, heading, dataset, sample, note, *legend_entries([ax]))
 
 
 def token_map(
@@ -186,7 +159,7 @@ def token_map(
         ValueError: no models, an image of another shape or range, a patch that does not divide it, values of another
             number than patches, negative or not finite.
     """
-    _require_some("sensitivity", sensitivity)
+    require_some("sensitivity", sensitivity)
     pixels = _pixels(image)
     h, w, _ = pixels.shape
     if patch < 1 or h % patch or w % patch:
@@ -206,7 +179,7 @@ def token_map(
     top = max(values.max() for values in maps.values()) or 1.0
     panel, across = 2.4, min(len(maps) + 1, 4)
     down = -(-(len(maps) + 1) // across)
-    figure = _figure(panel * across + 1.2, panel * max(h / w, 0.6) * down + 1.1)
+    figure = new_figure(panel * across + 1.2, panel * max(h / w, 0.6) * down + 1.1)
     axes = figure.subplots(down, across, squeeze=False).ravel()
     for unused in axes[len(maps) + 1 :]:
         unused.set_axis_off()
@@ -229,7 +202,7 @@ def token_map(
     axes[0].set_xlabel(f"patches of {patch} x {patch} pixels", fontsize="small")
     bar = figure.colorbar(drawn, ax=list(figure.axes), shrink=0.9, aspect=15 * down)
     bar.set_label(f"{quantity}\n({unit})")
-    return _finish(figure, f"{_capital(quantity)} of every patch", dataset, sample, "", [], [])
+    return finish(figure, f"{capital(quantity)} of every patch", dataset, sample, "", [], [])
 
 
 def bars_with_intervals(
@@ -257,14 +230,14 @@ def bars_with_intervals(
         ValueError: no bars, not three finite numbers, a mean outside its interval, or published values that are not
             finite or of an unknown label.
     """
-    _require_some("measured", measured)
+    require_some("measured", measured)
     for label, triple in measured.items():
-        _require_ordered(f"measured[{label!r}]", *_columns(f"measured[{label!r}]", np.reshape(triple, (-1, 1)), 3))
+        require_ordered(f"measured[{label!r}]", *finite_vectors(f"measured[{label!r}]", np.reshape(triple, (-1, 1)), 3))
     published = {label: np.atleast_1d(np.asarray(values, float)) for label, values in (published or {}).items()}
     for label, values in published.items():
         if label not in measured or not np.isfinite(values).all():
             raise ValueError(f"published[{label!r}] = {values}: allowed are finite values of {list(measured)}")
-    figure = _figure(max(4.8, 1.2 * len(measured) + 1.5), 4.6)
+    figure = new_figure(max(4.8, 1.2 * len(measured) + 1.5), 4.6)
     ax = figure.subplots()
     styles = style(list(measured))
     for position, (label, (mean, low, high)) in enumerate(measured.items()):
@@ -290,72 +263,7 @@ def bars_with_intervals(
     ax.margins(y=0.1)
     ax.set_xticks(range(len(measured)), labels=list(measured))
     ax.set_ylabel(f"{quantity}\n({unit})")
-    return _finish(figure, _capital(quantity), dataset, sample, f"whiskers: {level:.0%} intervals", handles, labels)
-
-
-def _figure(width: float, height: float) -> "Figure":
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError("figures need matplotlib: pip install 'jaxsens[plot]'") from error
-    return Figure(figsize=(width, height), layout="constrained")
-
-
-def _finish(
-    figure: "Figure", heading: str, dataset: str, sample: str, note: str, handles: list[Any], labels: list[str]
-) -> "Figure":
-    """Say what it shows, of what, and over how many; and what the marks mean."""
-    figure.suptitle(f"{heading}\n{dataset}, {sample}", fontsize="medium")
-    for ax in figure.axes:
-        ax.spines[["top", "right"]].set_visible(False)
-    if handles or note:
-        figure.legend(
-            handles,
-            labels,
-            loc="outside lower center",
-            ncols=max(1, min(len(labels), int(figure.get_figwidth() / 1.9))),
-            frameon=False,
-            title=note,
-            title_fontsize="small",
-        )
-    return figure
-
-
-def _entries(axes: Sequence["Axes"]) -> tuple[list[Any], list[str]]:
-    found: dict[str, Any] = {}
-    for ax in axes:
-        for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
-            found.setdefault(label, handle)
-    return list(found.values()), list(found)
-
-
-def _floor(values: Sequence[Array]) -> float | None:
-    """Where a logarithmic axis ends, below values that span more than a factor of ten; None for a linear one."""
-    every = np.concatenate(list(values))
-    positive = every[every > 0]
-    if (every < 0).any() or not positive.size or positive.max() <= 10 * positive.min():
-        return None
-    return float(positive.min()) / 3
-
-
-def _clip(values: Array | Sequence[Array], floor: float | None) -> np.ndarray:
-    return np.asarray(values) if floor is None else np.maximum(values, floor)
-
-
-def _dress(ax: "Axes", which: str, text: str, floor: float | None, lows: Sequence[Array]) -> None:
-    """Label an axis; make it logarithmic if it has a floor, and say so if anything was moved up to that."""
-    if floor is not None:
-        from matplotlib.ticker import LogLocator, NullLocator
-
-        axis = ax.xaxis if which == "x" else ax.yaxis
-        ax.set(**{f"{which}scale": "log"})
-        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axis.set_minor_locator(NullLocator())
-        axis.set_major_formatter("{x:g}")
-        if min(low.min() for low in lows) < floor:
-            ax.set(**{f"{which}lim": (floor, None)})
-            text += f"\nlog scale; less than {floor:.2g} is drawn there"
-    ax.set(**{f"{which}label": text})
+    return finish(figure, capital(quantity), dataset, sample, f"whiskers: {level:.0%} intervals", handles, labels)
 
 
 def _heat() -> "Colormap":
@@ -366,33 +274,6 @@ def _heat() -> "Colormap":
     colours = colormaps["YlOrRd"](np.linspace(0, 1, 256))
     colours[:, 3] = np.linspace(0, 0.95, 256) ** 0.6
     return ListedColormap(colours)
-
-
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]
-
-
-def _require_some(name: str, values: Mapping[str, Any]) -> None:
-    if not values:
-        raise ValueError(f"{name} = {{}}: give one entry at least")
-
-
-def _columns(name: str, values: Sequence[Array], count: int) -> list[np.ndarray]:
-    """``count`` vectors of one length, checked."""
-    columns = [np.asarray(column, float) for column in values]
-    shapes = [column.shape for column in columns]
-    if len(columns) != count or len(set(shapes)) != 1 or columns[0].ndim != 1 or not columns[0].size:
-        raise ValueError(f"{name} has arrays of shapes {shapes}: give {count} vectors of one length")
-    if not all(np.isfinite(column).all() for column in columns):
-        raise ValueError(f"{name} holds values that are not finite: leave those out")
-    return columns
-
-
-def _require_ordered(name: str, mean: np.ndarray, low: np.ndarray, high: np.ndarray) -> None:
-    bad = np.flatnonzero((low > mean) | (mean > high))
-    if bad.size:
-        i = bad[0]
-        raise ValueError(f"{name}: at index {i} the mean {mean[i]} is outside its interval [{low[i]}, {high[i]}]")
 
 
 def _pixels(image: Array) -> np.ndarray:

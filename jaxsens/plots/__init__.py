@@ -1,0 +1,10 @@
+"""The figures.
+
+Every function takes plain numbers and returns a `matplotlib.figure.Figure` that belongs to no global state; save it
+with ``Run.figure`` or ``figure.savefig``. A model keeps its colour and its marker in all figures.
+"""
+
+from jaxsens.plots.drawing import Interval, style
+from jaxsens.plots.networks import bars_with_intervals, scatter_with_intervals, token_map, training_curves
+
+__all__ = ["Interval", "bars_with_intervals", "scatter_with_intervals", "style", "token_map", "training_curves"]
