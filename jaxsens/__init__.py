@@ -5,7 +5,8 @@
 Models, data sets and training are imported on their own: ``jaxsens.models``, ``jaxsens.data``, ``jaxsens.training``.
 """
 
-from jaxsens import budget, changes, estimate, parallel, perturb, sensitivity, sharpness, substitution
+from jaxsens import boolean, budget, changes, estimate, parallel, perturb, sensitivity, sharpness, substitution
+from jaxsens.boolean import sensitivity_profile
 from jaxsens.estimate import Estimate
 from jaxsens.parallel import map_items
 from jaxsens.sensitivity import Sensitivity, token_sensitivity
@@ -18,6 +19,7 @@ __all__ = [
     "Estimate",
     "Sensitivity",
     "average_sharpness",
+    "boolean",
     "budget",
     "changes",
     "estimate",
@@ -28,6 +30,7 @@ __all__ = [
     "perturb",
     "prediction_sharpness",
     "sensitivity",
+    "sensitivity_profile",
     "sharpness",
     "substitution",
     "token_sensitivity",

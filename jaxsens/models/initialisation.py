@@ -7,13 +7,14 @@ import dataclasses
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxsens.models.classifier import require
-from jaxsens.typing import Key, PyTree
+from jaxsens.typing import Array, Key, PyTree
 
 ROLES = ("weight", "bias", "gain", "offset", "embedding")
 
@@ -33,23 +34,49 @@ class Spec:
     fans: tuple[int, int] = (1, 1)
 
 
-def _uniform(key: Key, spec: Spec, limit: float) -> jax.Array:
-    return jax.random.uniform(key, spec.shape, minval=-limit, maxval=limit)
+class Architecture(Protocol):
+    """A configuration that says what parameters it has."""
+
+    @property
+    def specs(self) -> PyTree:
+        """A tree of ``Spec``."""
+        ...
 
 
-def _normal(key: Key, spec: Spec, deviation: float) -> jax.Array:
-    return deviation * jax.random.normal(key, spec.shape)
+def _uniform(key: Key, spec: Spec, limit: float) -> Array:
+    return limit * _numbers(key, spec.shape, "uniform")
 
 
-def _xavier_uniform(key: Key, spec: Spec) -> jax.Array:
+def _normal(key: Key, spec: Spec, deviation: float) -> Array:
+    return deviation * _numbers(key, spec.shape, "normal")
+
+
+def _numbers(key: Key, shape: tuple[int, ...], kind: str) -> Array:
+    """Draw numbers, uniform on [-1, 1] or standard normal, in blocks of few sizes, since each size is compiled."""
+    count = math.prod(shape)
+    size = min(2**20, 1 << (count - 1).bit_length())
+    blocks = [_block(jax.random.fold_in(key, i), kind, size) for i in range(-(-count // size))]
+    host = not any(isinstance(block, jax.core.Tracer) for block in blocks)
+    joined = np.concatenate(blocks) if host else jnp.concatenate(blocks)
+    return joined[:count].reshape(shape)
+
+
+@partial(jax.jit, static_argnames=("kind", "size"))
+def _block(key: Key, kind: str, size: int) -> jax.Array:
+    if kind == "uniform":
+        return jax.random.uniform(key, (size,), jnp.float32, -1.0, 1.0)
+    return jax.random.normal(key, (size,), jnp.float32)
+
+
+def _xavier_uniform(key: Key, spec: Spec) -> Array:
     return _uniform(key, spec, math.sqrt(6 / sum(spec.fans)))
 
 
-def _xavier_normal(key: Key, spec: Spec) -> jax.Array:
+def _xavier_normal(key: Key, spec: Spec) -> Array:
     return _normal(key, spec, math.sqrt(2 / sum(spec.fans)))
 
 
-SCHEMES: dict[str, Callable[[Key, Spec], jax.Array]] = {
+SCHEMES: dict[str, Callable[[Key, Spec], Array]] = {
     "uniform": partial(_uniform, limit=1.0),
     "normal": partial(_normal, deviation=1.0),
     "xavier_uniform": _xavier_uniform,
@@ -75,7 +102,7 @@ def draw(
         embedding: ``"normal"``: standard normal; or ``"scheme"``: as weights are.
 
     Returns:
-        The tree with float32 arrays in the place of specs.
+        The tree with float32 arrays in the place of specs; on the host, unless it is traced.
 
     Raises:
         ValueError: If an argument is none of those.
@@ -95,7 +122,8 @@ def _leaf(key: Key, spec: Spec, scheme: str, biases: str, gains: str, embedding:
     if spec.role == "embedding" and embedding == "normal":
         drawn = SCHEMES["normal"]
     elif spec.role == "bias" and (biases == "zero" or xavier):
-        return jnp.zeros(spec.shape)
+        return np.zeros(spec.shape, np.float32)
     elif spec.role in ("gain", "offset") and (gains == "ones" or xavier):
-        return jnp.full(spec.shape, float(spec.role == "gain"))
-    return drawn(key, spec)
+        return np.full(spec.shape, spec.role == "gain", np.float32)
+    numbers = drawn(key, spec)
+    return np.asarray(numbers) if isinstance(numbers, np.generic) else numbers

@@ -42,11 +42,32 @@ def substitute(config: Config, rows: int | None = None) -> Substitute:
         arguments give equal functions, which share compiled code.
 
     Raises:
-        ValueError: If ``rows`` is smaller than 1; when called, as ``recognizer.evaluation``.
+        ValueError: If ``rows`` is smaller than 1; when called, as ``recognizer.evaluation``, or if alternatives do not
+            match the tokens.
     """
     if rows is not None and rows < 1:
         raise ValueError(f"rows must be at least 1, or None for all at once, got {rows}")
     return SharedLayers(config, rows)
+
+
+def operations(config: Config, depth: int, length: int) -> tuple[int, int]:
+    """Return the floating-point operations of all flips of a string of ``length``: evaluated plainly, and shared.
+
+    Multiplications and additions of matrix products and of the first layer's mixing of features; normalisations and
+    exponentials, of lower order, are left out.
+    """
+    d, h, k, f, t = config.width, config.heads, config.head_size, config.multiplier * config.width, length + 1
+    joined = 2 * h * k * d if config.standard else 0
+    token = 6 * d * h * k + 4 * t * h * k + joined + 4 * d * f
+    features = h * (f + (d if config.standard else 0))
+    values = 2 * (h * k * d + h * d * f if config.standard else h * d * f)
+    # The string and its t replaced tokens, twice the sums of a row, and the replaced token's own row.
+    prepare = 2 * t * (6 * d * h * k + values) + t * t * (6 * h * k + 6 * features) + t * (joined + 2 * d * f)
+    first = prepare + t * t * (7 * features + 2 * d * f)
+    last = t * t * 4 * h * d + t * (6 * d * h * k + joined + 4 * d * f)
+    if depth == 1:  # only the row that is read
+        return t * t * token, prepare + t * (7 * features + 2 * d * f)
+    return depth * t * t * token, first + (depth - 2) * t * t * token + last
 
 
 @dataclass(frozen=True)
@@ -60,25 +81,29 @@ class SharedLayers:
         self, variables: PyTree, tokens: Array, alternatives: Array, mask: None = None
     ) -> tuple[jax.Array, jax.Array]:
         """Return the clean logit and, for every token, the logit with that token alone replaced."""
-        config, stack = self.config, variables["params"]["layers"]
-        params, x = recognizer.embed(config, variables, tokens[None], mask)
-        x, embedding = x[0], params["embedding"]
-        replaced = x[:-1] + (embedding[alternatives] - embedding[tokens])
+        if tokens.shape != alternatives.shape or tokens.dtype != alternatives.dtype:
+            raise ValueError(
+                f"alternatives must have the shape and dtype of the tokens, {tokens.shape} {tokens.dtype}, "
+                f"got {alternatives.shape} {alternatives.dtype}"
+            )
+        config = self.config
+        params, x = recognizer.embed(config, variables, jnp.stack([tokens, alternatives]), mask)
+        stack, depth = params["layers"], variables.get("depth", config.depth)
+        x, replaced = x
         # The clean string is the one in which token 0 is replaced by itself.
-        replaced = jnp.concatenate([replaced, x[:1]])
+        replaced = jnp.concatenate([replaced[:-1], x[:1]])
         sites = jnp.append(jnp.arange(len(tokens)), 0)
         shared, own = _share(config, recognizer.take_layer(stack, 0), x, replaced, sites)
 
         def logits(one: _Own) -> jax.Array:
             """Evaluate a block of substitutions ``[r]`` from the first layer to the read-out."""
             x = _first_layer(config, recognizer.take_layer(stack, 0), shared, one)
+            final = x[:, -1]
             if config.depth > 1:
                 x = recognizer.through_layers(config, variables, x, 1, config.depth - 1)
-                last = variables["depth"] - 1 if "depth" in variables else config.depth - 1
-                x = _last_layer(config, recognizer.take_layer(stack, last), x)
-            else:
-                x = x[:, -1]
-            return recognizer.read_out(config, params["readout"], x)
+                # Variables padded by ``at_depth`` may have a single layer, which is then first and last.
+                final = jnp.where(depth > 1, _last_layer(config, recognizer.take_layer(stack, depth - 1), x), final)
+            return recognizer.read_out(config, params["readout"], final)
 
         results = _in_blocks(logits, own, self.rows)
         return results[-1], results[:-1]
@@ -183,7 +208,7 @@ def _base(config: Config, weights: PyTree, x: jax.Array) -> jax.Array | None:
 
 
 def _sums(scores: jax.Array, features: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Return for scores ``[n h m]`` their maxima ``[n h]``, and weighted sums of features ``[n h f]`` and of 1 ``[n h]``."""
+    """Return maxima of scores ``[n h m]`` as ``[n h]``, weighted sums of features ``[n h f]`` and of 1 ``[n h]``."""
     highest = scores.max(-1)
     weights = jnp.exp(scores - highest[..., None])
     return highest, jnp.einsum("nhm,mhf->nhf", weights, features), weights.sum(-1)
@@ -199,6 +224,8 @@ def _first_layer(config: Config, weights: PyTree, shared: _Shared, own: _Own) ->
         mixed += own.kept[:, :, h, None] * sums
         mixed += own.left[:, :, h, None] * leaving[:, None, h] + own.come[:, :, h, None] * coming[:, None, h]
     x = _after(config, weights, shared.x[None], None if shared.base is None else shared.base[None], mixed)
+    if config.depth == 1:  # then the end of string is the only row, and it is never the one replaced
+        return x
     at_site = jnp.arange(len(shared.x))[None] == own.site[:, None]
     return jnp.where(at_site[..., None], own.row[:, None], x)
 

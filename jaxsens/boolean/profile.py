@@ -1,0 +1,355 @@
+"""Sensitivity profiles: on how many bits of a string its acceptance hangs, over a sample of strings or all of them."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from scipy import special
+
+from jaxsens import budget, estimate, parallel
+from jaxsens.boolean import recognition
+from jaxsens.typing import Array, Key, PyTree, Substitute
+
+
+@partial(jax.tree_util.register_dataclass, data_fields=["changed", "error"], meta_fields=[])
+@dataclass(frozen=True)
+class Audit:
+    """How far float64 disagrees with the precision that a profile was measured in.
+
+    Attributes:
+        changed: The share of decisions that float64 alters, of a string's n + 1 (its own, and those with one bit
+            flipped); strings are the units.
+        error: The largest ``|logit - logit in float64|``, in standard deviations of the float64 logits.
+    """
+
+    changed: estimate.Estimate
+    error: float
+
+
+@partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["flips", "decisions", "audit"],
+    meta_fields=["exhaustive", "margin", "chunk"],
+)
+@dataclass(frozen=True)
+class Profile:
+    """Which bits of which strings turn acceptance into rejection or back, and what follows from it.
+
+    Whatever speaks of all 2^n strings (intervals, scaled counts, means) presumes that the strings were drawn uniformly,
+    or that they are all of them: everything is then exact, and the intervals have no width.
+
+    Attributes:
+        flips: Whether flipping a bit turns acceptance into rejection or back ``[b n]``; where one of the two decisions
+            is undefined it does not.
+        decisions: What was decided about the strings as they are, int8 ``[b]``; see ``recognition.decide``.
+        exhaustive: Whether the strings are all 2^n, each once, in any order.
+        audit: What float64 says of the decisions; ``None`` where it was not asked.
+        margin: Of recognition, in units of the logit.
+        chunk: Model forwards to evaluate at once, for the record.
+    """
+
+    flips: np.ndarray
+    decisions: np.ndarray
+    exhaustive: bool
+    audit: Audit | None
+    margin: float
+    chunk: int
+
+    @cached_property
+    def sensitivities(self) -> np.ndarray:
+        """Sensitivity ``s(x)`` of every string, int ``[b]``, from 0 to n; 0 for undefined strings (Def. 2.2)."""
+        return self.flips.sum(1)
+
+    @cached_property
+    def counts(self) -> np.ndarray:
+        """How many of the strings have sensitivity 0 to n, int ``[n+1]``."""
+        return np.bincount(self.sensitivities, minlength=self.flips.shape[1] + 1)
+
+    @property
+    def shares(self) -> np.ndarray:
+        """``counts / b``, ``[n+1]``."""
+        return self.counts / len(self.flips)
+
+    def share_intervals(self, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
+        """Return intervals ``(low, high)``, each ``[n+1]``, that hold all n + 1 shares at once with this confidence.
+
+        Clopper and Pearson's, each at level ``1 - (1 - level) / (n + 1)`` (Bonferroni).
+
+        Raises:
+            ValueError: If ``level`` is not strictly between 0 and 1.
+        """
+        return self._intervals(self.counts, level)
+
+    @property
+    def scaled(self) -> tuple[float, ...]:
+        """``K_0 .. K_n``, the profile of Def. 2.6: ``2^n shares``, for uniformly drawn strings.
+
+        Python integers, and exact, where the strings are all there are.
+
+        Raises:
+            ValueError: If a count is beyond float64, which begins at n = 1024.
+        """
+        return tuple(self.counts.tolist()) if self.exhaustive else self._scaled(self.shares)
+
+    def scaled_intervals(self, level: float = 0.95) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Return intervals ``(low, high)`` that hold ``K_0 .. K_n`` at once: those of the shares, times 2^n.
+
+        Raises:
+            ValueError: If ``level`` is not strictly between 0 and 1, or a limit is beyond float64.
+        """
+        low, high = self.share_intervals(level)
+        return (self.scaled, self.scaled) if self.exhaustive else (self._scaled(low), self._scaled(high))
+
+    @cached_property
+    def average_sensitivity(self) -> estimate.Estimate:
+        """Mean of ``s(x)`` (Def. 2.3), in bits, from 0 to n; strings, drawn uniformly, are the units.
+
+        Its interval has no width where all strings seen are equally sensitive; that of ``normalised_average`` has.
+        """
+        return _over_strings(self.sensitivities, rate=False, exact=self.exhaustive)
+
+    @cached_property
+    def normalised_average(self) -> estimate.Estimate:
+        """Mean of ``s(x) / n``, a rate in [0, 1]: the share of bit flips that turn the decision."""
+        return _over_strings(self.sensitivities / self.flips.shape[1], rate=True, exact=self.exhaustive)
+
+    @property
+    def influences(self) -> np.ndarray:
+        """Share of the strings on which flipping bit i turns the decision, ``[n]``; their sum is the average."""
+        return self.flips.mean(0)
+
+    def influence_intervals(self, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
+        """Return intervals ``(low, high)``, each ``[n]``, that hold all n influences at once with this confidence.
+
+        Clopper and Pearson's, each at level ``1 - (1 - level) / n`` (Bonferroni).
+
+        Raises:
+            ValueError: If ``level`` is not strictly between 0 and 1.
+        """
+        return self._intervals(self.flips.sum(0), level)
+
+    @cached_property
+    def undefined(self) -> estimate.Estimate:
+        """Share of the strings about which nothing is decided at this margin."""
+        return _over_strings(self.decisions == recognition.UNDEFINED, rate=True, exact=self.exhaustive)
+
+    @property
+    def min_sensitivity(self) -> int:
+        """Smallest sensitivity seen: that of the function (Def. 2.5), or more if the strings are a sample."""
+        return int(self.sensitivities.min())
+
+    @property
+    def max_sensitivity(self) -> int:
+        """Largest sensitivity seen: that of the function (Def. 2.4), or less if the strings are a sample."""
+        return int(self.sensitivities.max())
+
+    def _intervals(self, counts: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray]:
+        if not 0 < level < 1:
+            raise ValueError(f"level must lie strictly between 0 and 1, got {level}")
+        total = len(self.flips)
+        if self.exhaustive:
+            return counts / total, counts / total
+        tail = (1 - level) / (2 * len(counts))
+        low = special.betaincinv(np.maximum(counts, 1), total - counts + 1, tail)
+        high = special.betainccinv(counts + 1, np.maximum(total - counts, 1), tail)
+        return np.where(counts > 0, low, 0), np.where(counts < total, high, 1)
+
+    def _scaled(self, shares: np.ndarray) -> tuple[float, ...]:
+        n = self.flips.shape[1]
+        try:
+            return tuple(math.ldexp(share, n) for share in shares.tolist())
+        except OverflowError as error:
+            raise ValueError(f"counts of 2^{n} strings are beyond float64: use shares and share_intervals") from error
+
+
+def sensitivity_profile(
+    substitute: Substitute,
+    *,
+    margin: float = 0.0,
+    chunk: int | None = None,
+    audit: int = 0,
+    reference: Substitute | None = None,
+    backend: str = "pmap",
+    devices: Sequence[jax.Device] | None = None,
+    progress: str | None = None,
+    precision: str = "highest",
+) -> Callable[..., Profile]:
+    """Measure on how many bits of a string its acceptance hangs, for every string given.
+
+    ``s(x) = #{i : alpha(T(x)) and alpha(T(x with bit i flipped)) are acceptance and rejection, or the reverse}`` and
+    ``K_j = #{x : s(x) = j}``: Defs. 2.2 to 2.6 of Kövér et al., Understanding the Parameter Space Geometry of
+    Transformers Encoding Boolean Functions (arXiv 2606.08768), with alpha of Eq. 15. There acceptance is a Boolean
+    function; here a string may stay undefined at the margin, and a flip from or to such a string does not count.
+
+    Args:
+        substitute: The primitive, such as ``substitution.one_at_a_time(model.apply)``; its output is one logit, ``[]``
+            or ``[1]``.
+        margin: Of recognition, in units of the logit.
+        chunk: Model forwards evaluated at once on a device, ``n + 1`` for a string; at least one string is. ``None``
+            fits ``budget.BYTES``. It alters logits by rounding only.
+        audit: How many strings, drawn with the key, to evaluate in float64 as well; all if there are no more.
+        reference: What evaluates them, by default ``substitute``. It gets params whose floating leaves are float64.
+        backend: ``"pmap"`` or ``"shard_map"``; results are equal to the bit.
+        devices: Devices to use, by default all of this process.
+        progress: Label of a progress bar.
+        precision: Of matrix products, as in ``jax.default_matmul_precision``.
+
+    Returns:
+        ``measure(key, params, strings [b n])`` -> ``Profile``. Only the audit is random.
+
+    Raises:
+        ValueError: If ``margin`` or ``audit`` is negative or ``chunk`` smaller than 1; when called, if strings are not
+            0 or 1, if there is none or they are empty, if the model cannot take them or has more than one logit, or if
+            the audited logits are not float64.
+        FloatingPointError: When called, if a logit is not finite; the message says where the first one is.
+    """
+    budget.require_counts(1, chunk)
+    recognition.require_margin(margin)
+    if audit != int(audit) or audit < 0:
+        raise ValueError(f"audit must be a number of strings, at least 0, got {audit}")
+    plain, exact = _Logits(substitute, precision), _Logits(substitute if reference is None else reference, precision)
+
+    def evaluate(fn: Callable[..., PyTree], strings: np.ndarray, forwards: int, *shared: PyTree) -> PyTree:
+        items = max(1, forwards // (strings.shape[1] + 1))
+        return parallel.map_items(
+            fn, strings, *shared, chunk=items, backend=backend, devices=devices, progress=progress
+        )
+
+    def audited(sample: np.ndarray, strings: np.ndarray, decisions: np.ndarray, forwards: int, params: PyTree) -> Audit:
+        chosen = strings[sample]
+        narrow = evaluate(plain, chosen, forwards, params)
+        with jax.enable_x64(True):
+            params = jax.tree.map(_widened, params)
+            wide = evaluate(exact, chosen, chunk or _default_chunk(exact, strings.shape[1], params), params)
+        _check_finite(~np.isfinite(wide), sample, " in float64")
+        changed = (recognition.decide(wide, margin) != decisions[sample]).mean(1)
+        everything = len(sample) == len(strings) and _exhaustive(strings)
+        return Audit(_over_strings(changed, rate=True, exact=everything), _relative_error(narrow, wide))
+
+    def measure(key: Key, params: PyTree, strings: Array) -> Profile:
+        strings = _validated(strings)
+        count, length = strings.shape
+        _check_fit(plain, length, params)
+        if audit:
+            _check_width(exact, length, params)
+        forwards = chunk or _default_chunk(plain, length, params)
+        decisions, nonfinite = evaluate(_Decisions(plain), strings, forwards, params, np.float64(margin))
+        _check_finite(nonfinite, np.arange(count))
+        found = audited(_sample(key, count, audit), strings, decisions, forwards, params) if audit else None
+        return Profile(_flips(decisions), decisions[:, 0], _exhaustive(strings), found, float(margin), forwards)
+
+    return measure
+
+
+@dataclass(frozen=True)
+class _Logits:
+    """The logits ``[n+1]`` of a string and of its neighbours, its own first; equal ones share compiled code."""
+
+    substitute: Substitute
+    precision: str
+
+    def __call__(self, bits: Array, params: PyTree) -> Array:
+        with jax.default_matmul_precision(self.precision):
+            clean, changed = self.substitute(params, bits, 1 - bits, None)
+        shapes = [getattr(logits, "shape", type(logits)) for logits in (clean, changed)]
+        if shapes not in ([(), bits.shape], [(1,), (*bits.shape, 1)]):
+            raise ValueError(
+                f"the model must give one logit a string, [] or [1], got {shapes[0]} and, changed, {shapes[1]}"
+            )
+        if not jnp.issubdtype(clean.dtype, jnp.floating):
+            raise ValueError(f"the model must give floating logits, got {clean.dtype}")
+        return jnp.concatenate([clean.reshape(1), changed.reshape(-1)])
+
+
+@dataclass(frozen=True)
+class _Decisions:
+    """The decisions about a string and its neighbours ``[n+1]``, and which of their logits are not finite."""
+
+    logits: _Logits
+
+    def __call__(self, bits: Array, params: PyTree, margin: Array) -> tuple[Array, Array]:
+        logits = self.logits(bits, params)
+        return recognition.decide(logits, margin), ~jnp.isfinite(logits)
+
+
+def _validated(strings: Array) -> np.ndarray:
+    strings = np.asarray(strings)
+    if strings.ndim != 2 or 0 in strings.shape:
+        raise ValueError(f"strings must be [b n] with at least one string and one bit, got shape {strings.shape}")
+    bad = np.argwhere((strings != 0) & (strings != 1))
+    if len(bad):
+        string, bit = bad[0].tolist()
+        raise ValueError(f"strings must be of bits 0 and 1, got {strings[string, bit]} in string {string}, bit {bit}")
+    return strings.astype(np.int32)
+
+
+def _exhaustive(strings: np.ndarray) -> bool:
+    count, length = strings.shape
+    return count == 2**length and len(np.unique(np.packbits(strings, axis=1), axis=0)) == count
+
+
+def _flips(decisions: np.ndarray) -> np.ndarray:
+    """Return which bits turn acceptance into rejection or back ``[b n]``, from decisions ``[b n+1]``."""
+    defined = decisions != recognition.UNDEFINED
+    return (decisions[:, 1:] != decisions[:, :1]) & defined[:, 1:] & defined[:, :1]
+
+
+def _over_strings(values: np.ndarray, *, rate: bool, exact: bool) -> estimate.Estimate:
+    result = estimate.from_values(values, rate=rate)
+    if exact:  # nothing was drawn
+        return replace(result, sem=np.zeros_like(result.mean), rate=False, units=None)
+    return result
+
+
+def _sample(key: Key, count: int, size: int) -> np.ndarray:
+    """Draw distinct indices of strings; the first of many are those of few."""
+    return np.arange(count) if size >= count else np.asarray(jax.random.permutation(key, count)[: int(size)])
+
+
+def _widened(leaf: Any) -> Any:
+    return np.asarray(leaf, np.float64) if jnp.issubdtype(jnp.result_type(leaf), jnp.floating) else leaf
+
+
+def _relative_error(narrow: np.ndarray, wide: np.ndarray) -> float:
+    error, scale = np.abs(narrow.astype(np.float64) - wide).max(), wide.std()
+    return float(error / scale) if scale > 0 else (math.inf if error > 0 else 0.0)
+
+
+def _default_chunk(logits: _Logits, length: int, params: PyTree) -> int:
+    """Return the forwards that fit the budget, from the memory of one string's substitution."""
+    return budget.chunk_of(logits, jax.ShapeDtypeStruct((length,), np.int32), params) * (length + 1)
+
+
+def _check_fit(logits: _Logits, length: int, params: PyTree) -> np.dtype:
+    """Return the type of the logits; raise if the model cannot take the strings."""
+    try:
+        return jax.eval_shape(logits, jax.ShapeDtypeStruct((length,), np.int32), params).dtype
+    except Exception as error:
+        raise ValueError(f"strings of {length} bits, params and substitute do not fit together: {error}") from error
+
+
+def _check_width(logits: _Logits, length: int, params: PyTree) -> None:
+    with jax.enable_x64(True):
+        found = _check_fit(logits, length, jax.tree.map(_widened, params))
+    if found != np.float64:
+        raise ValueError(
+            f"audit: this model computes in {found} whatever its params, since its logits are {found} where they are "
+            "float64; pass reference=, a substitute that computes in float64, or audit=0"
+        )
+
+
+def _check_finite(nonfinite: np.ndarray, index: np.ndarray, where: str = "") -> None:
+    """Raise if a logit is not finite: ``nonfinite [b n+1]``, the string's own first, for strings number ``index``."""
+    found = np.argwhere(nonfinite)
+    if len(found):
+        string, row = found[0].tolist()
+        what = f"with bit {row - 1} flipped" if row else "as it is"
+        raise FloatingPointError(
+            f"the model's logit is not finite{where} for string {index[string]} {what} ({len(found)} such logits in "
+            "all); look at the parameters"
+        )
