@@ -1,0 +1,409 @@
+"""Boolean functions as truth tables: everything here is exact, over all ``2**n`` strings.
+
+A table ``[..., 2**n]`` holds ``f(x)`` at the index whose bits are the string x, the first position the most significant
+bit: booleans, or integers 0 and 1. All functions batch over leading axes, and work under ``jit`` and ``vmap``, where
+integers are not checked and all but 0 count as 1. Tables have at most ``2**30`` entries, the batch included: indices
+and counts are int32. Costs are those of one table, in operations and in bytes beyond the table, which has ``2**n``.
+
+Definitions: Kövér et al., Understanding the Parameter Space Geometry of Transformers Encoding Boolean Functions, s.2.1;
+O'Donnell, Analysis of Boolean Functions (2014); for blocks and certificates, Buhrman and de Wolf, Complexity Measures
+and Decision Tree Complexity (2002).
+"""
+
+from collections.abc import Callable
+from functools import wraps
+from typing import ParamSpec
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxsens import budget
+from jaxsens.boolean import strings
+from jaxsens.typing import Array
+
+LARGEST = strings.LARGEST_INDEXED
+"""Most variables: 30, where int32 indices end."""
+
+LARGEST_SEARCHED = 12
+"""Most variables for block sensitivity and certificates: seconds for one table."""
+
+P = ParamSpec("P")
+
+
+def truth_table(accept: strings.Accept, n: int, *, chunk: int = 2**16) -> np.ndarray:
+    """Evaluate a function on all ``2**n`` strings.
+
+    ``accept`` is called as it is, once a chunk and always with ``chunk`` strings: give ``jax.jit(accept)`` where it is
+    slow, and ``functools.partial(jitted, params)`` for a model, which then compiles once for all ``params``. Cost:
+    ``2**n`` evaluations; ``4 n chunk`` bytes of strings, beside what ``accept`` takes.
+
+    Args:
+        accept: ``accept(strings [b n]) -> bool [b]``; strings are int32 zeros and ones.
+        n: Positions of a string.
+        chunk: Strings to evaluate at once.
+
+    Returns:
+        The table ``[2**n]``, booleans, on the host.
+
+    Raises:
+        ValueError: If ``n`` is not from 1 to 30, if ``chunk`` is smaller than 1, or if ``accept`` returns anything but
+            booleans ``[b]``.
+    """
+    size = 2 ** strings.require_positions(n, LARGEST)
+    if chunk < 1:
+        raise ValueError(f"chunk must be at least 1 string, got {chunk}")
+    table, chunk = np.empty(size, bool), min(chunk, size)
+    for start in range(0, size, chunk):
+        indices = np.minimum(np.arange(start, start + chunk), size - 1).astype(np.int32)
+        table[start : start + chunk] = strings.labels(accept, strings.from_indices(indices, n))[: size - start]
+    return table
+
+
+def _of_tables(fn: Callable[P, jax.Array]) -> Callable[P, jax.Array]:
+    """Check and convert the table, then run ``fn`` compiled."""
+    compiled = jax.jit(fn)
+
+    @wraps(fn)
+    def checked(*args: P.args, **kwargs: P.kwargs) -> jax.Array:
+        table, *others = args
+        return compiled(_checked(table), *others, **kwargs)
+
+    return checked
+
+
+@_of_tables
+def sensitivity(table: Array, /) -> jax.Array:
+    """Count, for every string, the flips of one bit that change the function (Def. 2.2).
+
+    ``s(x) = #{i : f(x) != f(x with bit i flipped)}``. Cost: ``n 2**n / 4`` word operations, ``2**n`` bytes.
+
+    Args:
+        table: Truth tables ``[..., 2**n]``.
+
+    Returns:
+        Sensitivities ``[..., 2**n]``, int8.
+
+    Raises:
+        ValueError: If the table is no truth table.
+    """
+    words = _words(table)
+    total = jnp.zeros_like(words)
+    for difference in _differences(words):  # bytes cannot overflow: at most 30 ones each
+        total = (total.reshape(*difference.shape[:-2], -1, difference.shape[-1]) + difference).reshape(words.shape)
+    counts = jax.lax.bitcast_convert_type(total, jnp.int8)
+    return counts.reshape(*table.shape[:-1], -1)[..., : table.shape[-1]]
+
+
+@_of_tables
+def profile(table: Array, /) -> jax.Array:
+    """Count the strings of each sensitivity: ``K_k = #{x : s(x) = k}`` (Def. 2.6), which sum to ``2**n``.
+
+    Cost: as ``sensitivity``, and ``2**n`` increments; ``9 * 2**n`` bytes.
+
+    Args:
+        table: Truth tables ``[..., 2**n]``.
+
+    Returns:
+        Exact counts ``[..., n + 1]``, int32, of sensitivities 0 to n.
+
+    Raises:
+        ValueError: If the table is no truth table.
+    """
+    found = sensitivity(table).reshape(-1, table.shape[-1])
+    count = jax.vmap(lambda row: jnp.zeros(_variables(table) + 1, jnp.int32).at[row.astype(jnp.int32)].add(1))
+    return count(found).reshape(*table.shape[:-1], -1)
+
+
+@_of_tables
+def average_sensitivity(table: Array, /) -> jax.Array:
+    """Average the sensitivity over all strings: ``as(f) = 2**-n sum_x s(x)`` (Def. 2.3), in flips, from 0 to n.
+
+    It is the sum of the influences. Cost: as ``profile``, which gives the numbers as integers.
+
+    Args:
+        table: Truth tables ``[..., 2**n]``.
+
+    Returns:
+        Averages ``[...]``, float32, exact while ``n 2**n`` is below 2**24, n = 19, and rounded beyond.
+
+    Raises:
+        ValueError: If the table is no truth table.
+    """
+    counts = jnp.moveaxis(profile(table), -1, 0)
+    return sum(k * count.astype(jnp.float32) for k, count in enumerate(counts)) / table.shape[-1]
+
+
+@_of_tables
+def min_sensitivity(table: Array, /) -> jax.Array:
+    """Return the smallest sensitivity of a string ``[...]`` (Def. 2.5), int8; cost and errors as ``sensitivity``."""
+    return sensitivity(table).min(-1)
+
+
+@_of_tables
+def max_sensitivity(table: Array, /) -> jax.Array:
+    """Return the largest sensitivity of a string ``[...]`` (Def. 2.4), int8; cost and errors as ``sensitivity``."""
+    return sensitivity(table).max(-1)
+
+
+@_of_tables
+def influences(table: Array, /) -> jax.Array:
+    """Return how often each position matters: ``Inf_i = P_x[f(x) != f(x with bit i flipped)]`` (O'Donnell, Def. 2.13).
+
+    Cost: ``n 2**n / 4`` word operations, ``2**n`` bytes.
+
+    Args:
+        table: Truth tables ``[..., 2**n]``.
+
+    Returns:
+        Probabilities ``[..., n]`` in [0, 1], float32, in the order of positions; exact to n = 25, rounded beyond.
+
+    Raises:
+        ValueError: If the table is no truth table.
+    """
+    words, n = _words(table), _variables(table)
+    counts = []
+    for difference in _differences(words):
+        repeats = words.shape[-1] // (difference.shape[-3] * difference.shape[-1])
+        ones = jax.lax.population_count(difference).astype(jnp.int32)
+        counts.append(repeats * ones.sum((-3, -2, -1)))
+    return jnp.stack(counts[len(counts) - n :], -1) / (4 * words.shape[-1]) if n else jnp.zeros((*table.shape[:-1], 0))
+
+
+@_of_tables
+def walsh(table: Array, /) -> jax.Array:
+    """Transform to the Walsh-Fourier spectrum: ``fhat(S) = 2**-n sum_x (-1)**f(x) (-1)**(sum of x_i, i in S)``.
+
+    Values 0 and 1 stand for +1 and -1, so that ``sum_S fhat(S)**2 = 1`` (Parseval; O'Donnell, s.1.2 - 1.4). Sums
+    are int32, exact for all n, and each coefficient is rounded once (not at all to n = 24). Cost: ``n 2**n`` additions,
+    ``8 * 2**n`` bytes, the result among them.
+
+    Args:
+        table: Truth tables ``[..., 2**n]``.
+
+    Returns:
+        Coefficients ``[..., 2**n]``, float32; the set S is the index whose bits say which positions are in it, the
+        first position the most significant bit.
+
+    Raises:
+        ValueError: If the table is no truth table.
+    """
+    return _sums(table).astype(jnp.float32) / table.shape[-1]
+
+
+@_of_tables
+def degree_weights(table: Array, /) -> jax.Array:
+    """Sum the squared spectrum by degree: ``W_k = sum over |S| = k of fhat(S)**2``, which sum to 1 (O'Donnell, s.1.4).
+
+    Summed in pairs, so that rounding grows as n, not as 2**n. Cost: as ``walsh``, and ``4 * 2**n`` additions;
+    ``16 * 2**n`` bytes.
+
+    Args:
+        table: Truth tables ``[..., 2**n]``.
+
+    Returns:
+        Weights ``[..., n + 1]``, float32, of degrees 0 to n.
+
+    Raises:
+        ValueError: If the table is no truth table.
+    """
+    weights = jnp.square(walsh(table))[..., None, :]  # [... degree 2**i]
+    for _ in range(_variables(table)):
+        without, with_it = jnp.split(weights, 2, -1)  # the most significant position left
+        one_more = [(0, 0)] * (weights.ndim - 2)
+        weights = jnp.pad(without, [*one_more, (0, 1), (0, 0)]) + jnp.pad(with_it, [*one_more, (1, 0), (0, 0)])
+    return weights[..., 0]
+
+
+@_of_tables
+def degree(table: Array, /) -> jax.Array:
+    """Return the largest ``|S|`` with ``fhat(S) != 0``, 0 for constants (O'Donnell, Def. 1.10): exact, in integers.
+
+    Cost: as ``walsh``.
+
+    Args:
+        table: Truth tables ``[..., 2**n]``.
+
+    Returns:
+        Degrees ``[...]``, int32, from 0 to n.
+
+    Raises:
+        ValueError: If the table is no truth table.
+    """
+    sizes = jax.lax.population_count(jnp.arange(table.shape[-1], dtype=jnp.int32))
+    return jnp.where(_sums(table) != 0, sizes.reshape((1,) * (table.ndim - 1) + (-1,)), 0).max(-1)
+
+
+def noise_stability(table: Array, rho: float) -> jax.Array:
+    """Correlate a function with itself under noise: ``Stab_rho = E[F(x) F(y)] = sum_k rho**k W_k``, F of values +-1.
+
+    Every bit of y has correlation rho with that of x: for rho >= 0 it is kept with that probability and drawn anew
+    otherwise (O'Donnell, Def. 2.42, Thm. 2.49). Cost: as ``degree_weights``.
+
+    Args:
+        table: Truth tables ``[..., 2**n]``.
+        rho: The correlation, a number from -1 to 1.
+
+    Returns:
+        Stabilities ``[...]`` in [-1, 1], float32.
+
+    Raises:
+        ValueError: If the table is no truth table, or if ``rho`` is not from -1 to 1 (unchecked under ``jit``).
+    """
+    if not isinstance(rho, jax.core.Tracer) and not (np.ndim(rho) == 0 and -1 <= rho <= 1):
+        raise ValueError(f"rho must be a number from -1 to 1, got {rho}")
+    return _stability(table, rho)
+
+
+@_of_tables
+def _stability(table: Array, rho: Array, /) -> jax.Array:
+    weights = jnp.moveaxis(degree_weights(table), -1, 0)
+    total = jnp.zeros_like(weights[0])
+    for weight in weights[::-1]:  # Horner's rule, which has no 0**0
+        total = total * rho + weight
+    return total
+
+
+@_of_tables
+def block_sensitivity(table: Array, /) -> jax.Array:
+    """Return the most disjoint blocks of positions, over all strings, that each change the function when flipped.
+
+    ``bs(f) = max_x max{k : B_1 .. B_k disjoint, f(x) != f(x with B_j flipped)}`` (Buhrman and de Wolf, Def. 4). For all
+    strings at once, the most blocks within a set of positions are found from those within its subsets. Cost: ``6**n /
+    2`` operations, ``2 * 4**n`` bytes (n = 12: 0.3 s on two cores).
+
+    Args:
+        table: Truth tables ``[..., 2**n]``.
+
+    Returns:
+        Block sensitivities ``[...]``, int32, from 0 to n.
+
+    Raises:
+        ValueError: If the table is no truth table, or if n is larger than ``LARGEST_SEARCHED``.
+    """
+
+    def of_one(row: Array) -> Array:
+        changes = _changes(row).astype(jnp.int8)
+
+        def most_within(members: Array, most: Array) -> Array:
+            """Fill in a set: the block with its last member takes any of the others, further blocks the rest."""
+            last = 1 << (31 - jax.lax.clz(members))
+            others = members ^ last
+
+            def better(state: tuple[Array, Array]) -> tuple[Array, Array]:
+                taken, best = state
+                return (taken - 1) & others, jnp.maximum(best, changes[last | taken] + most[others ^ taken])
+
+            start = ((others - 1) & others, changes[members] + most[0])  # the subsets after the whole, to the empty one
+            _, best = jax.lax.while_loop(lambda state: state[0] != others, better, start)
+            return most.at[members].set(best)
+
+        most = jax.lax.fori_loop(1, len(row), most_within, jnp.zeros_like(changes))
+        return most[-1].max().astype(jnp.int32)
+
+    return _one_by_one(of_one, table, "block_sensitivity")
+
+
+@_of_tables
+def certificate_complexity(table: Array, /) -> jax.Array:
+    """Return how many bits of the worst string one must know to be sure of the function's value there.
+
+    ``C(f) = max_x min{|S| : f(y) = f(x) for all y that agree with x on S}`` (Buhrman and de Wolf, Def. 3). Cost: ``n
+    4**n`` operations, ``2 * 4**n`` bytes (n = 12: 0.2 s on two cores).
+
+    Args:
+        table: Truth tables ``[..., 2**n]``.
+
+    Returns:
+        Certificate complexities ``[...]``, int32, from 0 to n.
+
+    Raises:
+        ValueError: If the table is no truth table, or if n is larger than ``LARGEST_SEARCHED``.
+    """
+    n = _variables(table)
+
+    def of_one(row: Array) -> Array:
+        unsure = _changes(row)  # whether some flip within this set of unknown positions changes the function
+        for i in range(n):
+            pairs = unsure.reshape(2**i, 2, -1, len(row))
+            unsure = jnp.stack([pairs[:, 0], pairs[:, 0] | pairs[:, 1]], 1).reshape(unsure.shape)
+        sizes = jax.lax.population_count(jnp.arange(len(row), dtype=jnp.int32))
+        return n - jnp.where(unsure, 0, sizes[:, None]).max(0).min()
+
+    return _one_by_one(of_one, table, "certificate_complexity")
+
+
+def _changes(row: Array) -> Array:
+    """Return whether flipping the set B changes f(x), ``[B x]``, for one table ``[2**n]``."""
+    indices = jnp.arange(len(row), dtype=jnp.int32)
+    return row[indices[:, None] ^ indices[None]] != row[None]
+
+
+def _one_by_one(fn: Callable[[Array], Array], table: Array, name: str) -> jax.Array:
+    """Return ``fn`` of every table, as many at once as fit the budget."""
+    n, size = _variables(table), table.shape[-1]
+    if n > LARGEST_SEARCHED:
+        raise ValueError(f"table: {name} searches at most {LARGEST_SEARCHED} variables, got n = {n}")
+    rows = table.reshape(-1, size)
+    batch = min(len(rows), max(1, budget.BYTES // (2 * size**2)))
+    return jax.lax.map(fn, rows, batch_size=batch).reshape(table.shape[:-1])
+
+
+def _sums(table: Array) -> Array:
+    """Return ``2**n fhat`` as integers: a butterfly, two positions at a time, which halves the passes over memory."""
+    sums = 1 - 2 * table.astype(jnp.int32)
+    lead, left = table.shape[:-1], _variables(table)
+    while left:
+        bits = min(2, left)
+        parts = sums.reshape(*lead, -1, 2**bits, 2 ** (left - bits))
+        parts = [parts[..., i, :] for i in range(2**bits)]
+        for distance in (2, 1)[2 - bits :]:
+            parts = [
+                parts[i ^ distance] - parts[i] if i & distance else parts[i] + parts[i ^ distance]
+                for i in range(len(parts))
+            ]
+        sums, left = jnp.stack(parts, -2), left - bits
+    return sums.reshape(table.shape)
+
+
+def _words(table: Array) -> Array:
+    """Return tables as words of four entries, a byte each, ``[... 2**n / 4]``; shorter tables are repeated."""
+    repeated = jnp.concatenate([table] * max(1, 4 // table.shape[-1]), -1).astype(jnp.uint8)
+    return jax.lax.bitcast_convert_type(repeated.reshape(*table.shape[:-1], -1, 4), jnp.uint32)
+
+
+def _differences(words: Array) -> list[Array]:
+    """Return f(x) XOR f(x with bit i flipped), in words, for every position i.
+
+    Words are ``[... a 2 d]`` by the position's bit, and differences, the same for both, ``[... a 1 d]``. The last two
+    positions lie within a word: all differences, ``[... 2**n / 4 1 1]``.
+    """
+    lead, count = words.shape[:-1], words.shape[-1]
+    across = [words.reshape(*lead, 2**i, 2, -1) for i in range(count.bit_length() - 1)]
+    halves = (words >> 16) | (words << 16)
+    even = jnp.uint32(0x00FF00FF)
+    bytes_ = ((words >> 8) & even) | ((words & even) << 8)
+    within = [(words ^ swapped)[..., None, None] for swapped in (halves, bytes_)]
+    return [pair[..., :1, :] ^ pair[..., 1:, :] for pair in across] + within
+
+
+def _variables(table: Array) -> int:
+    return table.shape[-1].bit_length() - 1
+
+
+def _checked(table: Array) -> jax.Array:
+    """Return the table as booleans; raise ValueError if it is no truth table."""
+    if not isinstance(table, jax.Array):
+        table = np.asarray(table)
+    if table.dtype != bool and not jnp.issubdtype(table.dtype, jnp.integer):
+        raise ValueError(f"table must hold booleans, or integers 0 and 1, got {table.dtype}")
+    size = table.shape[-1] if table.ndim else 0
+    if size.bit_count() != 1:
+        raise ValueError(f"table must have 2**n entries along its last axis, got shape {table.shape}")
+    if not 0 < table.size <= 2**LARGEST:
+        raise ValueError(f"table must have from 1 to 2**{LARGEST} entries in all, got shape {table.shape}")
+    if table.dtype != bool and not isinstance(table, jax.core.Tracer):
+        wrong = np.asarray((table != 0) & (table != 1))
+        if wrong.any():
+            raise ValueError(f"table must hold 0 and 1 alone, got {np.asarray(table)[wrong][0]}")
+    return jnp.asarray(table.astype(bool))
