@@ -8,7 +8,7 @@ that noise hangs on the position only, not on how many tokens or how much paddin
 is drawn as one long vector: a draw for each leaf would take XLA seconds to compile.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxsens.typing import Array, Key, Perturbation, PyTree
+from jaxsens.typing import Array, Key, Perturbation, PyTree, Where
 
 
 def gaussian(variance: float) -> Perturbation:
@@ -89,6 +89,36 @@ class ReplaceUniform:
             return jax.random.randint(key, row.shape, 0, self.vocabulary, row.dtype)
 
         return _sample(replaced, jax.random.fold_in(key, draw), x)
+
+
+def weights(params: PyTree, where: Where | None = None) -> tuple[tuple[Array, ...], Callable[[Sequence[Array]], PyTree]]:
+    """Return the leaves of ``params`` that perturbations move, and a function that puts others in their place.
+
+    They are the floating-point leaves; where the variables have a collection ``params``, as Flax's do, only those in it
+    (never batch statistics); ``where(path, leaf)`` narrows them further.
+
+    Raises:
+        ValueError: If no leaf is chosen.
+    """
+    leaves, structure = jax.tree_util.tree_flatten_with_path(params)
+    collections = isinstance(params, Mapping) and "params" in params
+    chosen = [
+        i
+        for i, (path, leaf) in enumerate(leaves)
+        if jnp.issubdtype(jnp.result_type(leaf), jnp.floating)
+        and (not collections or path[0].key == "params")
+        and (where is None or where(path, leaf))
+    ]
+    if not chosen:
+        raise ValueError("where chooses no floating-point leaf of params: nothing would be perturbed")
+
+    def put_back(moved: Sequence[Array]) -> PyTree:
+        values = [leaf for _, leaf in leaves]
+        for i, value in zip(chosen, moved, strict=True):
+            values[i] = value
+        return structure.unflatten(values)
+
+    return tuple(leaves[i][1] for i in chosen), put_back
 
 
 def separate(perturbation: Perturbation) -> tuple[tuple[Array, ...], Callable[[tuple[Array, ...]], Perturbation]]:

@@ -3,7 +3,7 @@
 The draws are the independent units, conditional on the data. All examples see the same draw.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -183,7 +183,8 @@ class _DrawChanges:
     def __call__(
         self, draw: Array, key: Key, params: PyTree, numbers: tuple[Array, ...], batch: PyTree, clean: PyTree
     ) -> tuple[Array, Array]:
-        moved = _move(self.rebuild(numbers), key, draw, params, self.where)
+        weights, put_back = perturb.weights(params, self.where)
+        moved = put_back(self.rebuild(numbers)(key, draw, weights))
 
         def block(pair: tuple[PyTree, PyTree]) -> tuple[Array, Array]:
             examples, before = pair
@@ -192,25 +193,6 @@ class _DrawChanges:
 
         with jax.default_matmul_precision(self.precision):
             return jax.lax.map(block, (batch, clean))
-
-
-def _move(perturbation: Perturbation, key: Key, draw: Array, params: PyTree, where: Where | None) -> PyTree:
-    """Perturb the chosen leaves of ``params`` and return the whole."""
-    leaves, structure = jax.tree_util.tree_flatten_with_path(params)
-    collections = isinstance(params, Mapping) and "params" in params
-    chosen = [
-        i
-        for i, (path, leaf) in enumerate(leaves)
-        if jnp.issubdtype(jnp.result_type(leaf), jnp.floating)
-        and (not collections or path[0].key == "params")
-        and (where is None or where(path, leaf))
-    ]
-    if not chosen:
-        raise ValueError("where chooses no floating-point leaf of params: nothing would be perturbed")
-    values = [leaf for _, leaf in leaves]
-    for i, value in zip(chosen, perturbation(key, draw, tuple(values[i] for i in chosen)), strict=True):
-        values[i] = value
-    return structure.unflatten(values)
 
 
 def _over_draws(recorded: np.ndarray) -> Estimate:

@@ -26,12 +26,15 @@ class Spec:
     Attributes:
         shape: Its shape, with the layers it is stacked over.
         role: ``weight``, ``bias`` (added to a product), ``gain`` and ``offset`` (of a normalisation), ``embedding``.
-        fans: ``(fan in, fan out)`` of a weight.
+        fans: ``(fan in, fan out)`` of a weight or an embedding.
     """
 
     shape: tuple[int, ...]
     role: str = "weight"
     fans: tuple[int, int] = (1, 1)
+
+    def __post_init__(self) -> None:
+        require(self.role in ROLES, "role", self.role, f"one of {', '.join(ROLES)}")
 
 
 class Architecture(Protocol):
@@ -55,7 +58,7 @@ def _numbers(key: Key, shape: tuple[int, ...], kind: str) -> Array:
     """Draw numbers, uniform on [-1, 1] or standard normal, in blocks of few sizes, since each size is compiled."""
     count = math.prod(shape)
     size = min(2**20, 1 << (count - 1).bit_length())
-    blocks = [_block(jax.random.fold_in(key, i), kind, size) for i in range(-(-count // size))]
+    blocks = [_block(jax.random.fold_in(key, i), kind, size) for i in range(max(1, -(-count // size)))]
     host = not any(isinstance(block, jax.core.Tracer) for block in blocks)
     joined = np.concatenate(blocks) if host else jnp.concatenate(blocks)
     return joined[:count].reshape(shape)

@@ -16,7 +16,7 @@ from flax import linen as nn
 
 from jaxsens.models import initialisation
 from jaxsens.models.classifier import require, require_positive
-from jaxsens.models.initialisation import Spec
+from jaxsens.models.initialisation import Architecture, Spec
 from jaxsens.typing import Apply, Array, Internals, Key, PyTree
 
 BLOCKS = ("standard", "paper")
@@ -76,7 +76,8 @@ class Config:
     def specs(self) -> PyTree:
         """What parameters there are: ``embedding [3 d]``, ``layers`` (stacked ``[l ...]``) and ``readout``."""
         d, h, k, f = self.width, self.heads, self.head_size, self.multiplier * self.width
-        project, gain, offset = Spec((d, h, k), fans=(d, h * k if self.standard else k)), Spec((d,), "gain"), Spec((d,), "offset")
+        project = Spec((d, h, k), fans=(d, h * k if self.standard else k))
+        gain, offset = Spec((d,), "gain"), Spec((d,), "offset")
         layer = {
             "query": project,
             "key": project,
@@ -94,7 +95,7 @@ class Config:
         if self.norm_first:
             readout |= {"gain": gain, "offset": offset}
         stacked = {name: dataclasses.replace(spec, shape=(self.depth, *spec.shape)) for name, spec in layer.items()}
-        return {"embedding": Spec((3, d), "embedding"), "layers": stacked, "readout": readout}
+        return {"embedding": Spec((3, d), "embedding", fans=(3, d)), "layers": stacked, "readout": readout}
 
 
 class Recognizer(nn.Module):
@@ -112,8 +113,8 @@ class Recognizer(nn.Module):
         return evaluation(self.config)({"params": params}, strings, mask)
 
 
-def init(config: Config, key: Key, scheme: str = "xavier_uniform", **choices: str) -> PyTree:
-    """Return variables ``{"params": ...}`` drawn by ``initialisation.draw``, which see for ``scheme`` and ``choices``."""
+def init(config: Architecture, key: Key, scheme: str = "xavier_uniform", **choices: str) -> PyTree:
+    """Return variables ``{"params": ...}``; ``scheme`` and ``choices`` are those of ``initialisation.draw``."""
     return {"params": initialisation.draw(key, config.specs, scheme, **choices)}
 
 
@@ -125,8 +126,9 @@ def at_depth(variables: PyTree, layers: int) -> PyTree:
     reverse mode.
 
     Raises:
-        ValueError: If there are more layers already.
+        ValueError: If there are more layers already, or if the variables say a ``depth`` of their own.
     """
+    require("depth" not in variables, "variables['depth']", "present", "absent: give the layers unpadded")
     stack = variables["params"]["layers"]
     depth = len(stack["query"])
     require(layers >= depth, "layers", layers, f"at least {depth}, the number that the variables have")
@@ -190,15 +192,15 @@ class _Internals:
 
 def embed(config: Config, variables: PyTree, strings: Array, mask: None = None) -> tuple[PyTree, jax.Array]:
     """Check the arguments; return the parameters and the embedded string with its end ``[b n+1 d]`` (Eq. 7)."""
-    if mask is not None:
-        raise ValueError("mask must be None: all strings of a batch have one length, so that there is no padding")
-    _check(config, variables)
-    shape = np.shape(strings)
-    require(len(shape) == 2 and shape[1] > 0, "strings' shape", shape, "[b n] with at least one bit")
-    require(jnp.issubdtype(strings.dtype, jnp.integer), "strings' dtype", str(strings.dtype), "int32: bits 0 and 1")
-    symbols = jnp.concatenate([strings, jnp.full((shape[0], 1), EOS, strings.dtype)], 1)
-    params = variables["params"]
-    return params, params["embedding"][symbols] + positions(config, variables, shape[1] + 1)[None]
+    require_strings(strings, mask)
+    require_variables(config, variables, "depth", "positions")
+    params, symbols = variables["params"], end(strings)
+    return params, params["embedding"][symbols] + positions(config, variables, symbols.shape[1])[None]
+
+
+def end(strings: Array) -> jax.Array:
+    """Return strings ``[b n]`` with the end-of-string symbol after them, ``[b n+1]``."""
+    return jnp.concatenate([strings, jnp.full((len(strings), 1), EOS, strings.dtype)], 1)
 
 
 def positions(config: Config, variables: PyTree, count: int) -> jax.Array:
@@ -206,14 +208,14 @@ def positions(config: Config, variables: PyTree, count: int) -> jax.Array:
     dtype = variables["params"]["embedding"].dtype
     if "positions" in variables:
         table = variables["positions"]
-        expected = (count, config.width)
-        require(table.shape == expected, "variables['positions']' shape", table.shape, f"{expected}, with the string's end")
+        shape, expected = np.shape(table), (count, config.width)
+        require(shape == expected, "variables['positions']' shape", shape, f"{expected}, with the string's end")
         return jnp.asarray(table, dtype)
     return jnp.asarray(sinusoidal_positions(count, config.width), dtype)
 
 
 def sinusoidal_positions(count: int, width: int) -> np.ndarray:
-    """Return ``[count width]``: sines at even, cosines at odd places, of ``n / 10000^(2i / width)`` (Vaswani et al.)."""
+    """Return ``[count width]``: sine and cosine of ``n / 10000^(2i / width)`` at places 2i, 2i + 1 (Vaswani et al.)."""
     angles = np.arange(count)[:, None] / 10_000.0 ** (2 * (np.arange(width) // 2) / width)
     return np.where(np.arange(width) % 2 == 0, np.sin(angles), np.cos(angles))
 
@@ -320,7 +322,7 @@ def normalise(config: Config, x: jax.Array, weights: Mapping[str, Any] = {}, nam
 
 
 def centre(config: Config, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Return ``x - mean`` over the last axis, and ``z = 1 / sqrt(variance + epsilon)``, infinite where both are zero."""
+    """Return ``x - mean`` over the last axis, and ``1 / sqrt(variance + epsilon)``, infinite where both are zero."""
     if config.epsilon == 0:
         x = x - x[..., :1]  # so that a constant row is exactly zero, rather than rounding noise blown up to size 1
     centred = x - x.mean(-1, keepdims=True)
@@ -336,8 +338,20 @@ def read_out(config: Config, weights: PyTree, final: jax.Array) -> jax.Array:
     return final @ weights["weight"] + weights["bias"]
 
 
-def _check(config: Config, variables: PyTree) -> None:
-    """Raise ValueError unless the parameters have the shapes of the configuration."""
+def require_strings(strings: Array, mask: None) -> None:
+    """Raise ValueError unless strings are integers ``[b n]`` and there is no mask."""
+    if mask is not None:
+        raise ValueError("mask must be None: all strings of a batch have one length, so that there is no padding")
+    shape = np.shape(strings)
+    require(len(shape) == 2 and shape[1] > 0, "strings' shape", shape, "[b n] with at least one bit")
+    require(jnp.issubdtype(strings.dtype, jnp.integer), "strings' dtype", str(strings.dtype), "int32: bits 0 and 1")
+
+
+def require_variables(config: Architecture, variables: PyTree, *optional: str) -> None:
+    """Raise ValueError unless variables hold a configuration's parameters, and beside them only what is optional."""
+    known = "params" in variables and variables.keys() <= {"params", *optional}
+    allowed = "['params']" + "".join(f", with {name!r} if wished" for name in optional)
+    require(known, "variables' keys", sorted(variables), allowed)
     expected = {jax.tree_util.keystr(path): spec.shape for path, spec in jax.tree.leaves_with_path(config.specs)}
     given = {jax.tree_util.keystr(path): np.shape(a) for path, a in jax.tree.leaves_with_path(variables["params"])}
     for path in sorted(expected.keys() | given.keys()):

@@ -6,5 +6,17 @@ with ``Run.figure`` or ``figure.savefig``. A model keeps its colour and its mark
 
 from jaxsens.plots.drawing import Interval, style
 from jaxsens.plots.networks import bars_with_intervals, scatter_with_intervals, token_map, training_curves
+from jaxsens.plots.spectra import dots, rate_by_length, spectra, survival
 
-__all__ = ["Interval", "bars_with_intervals", "scatter_with_intervals", "style", "token_map", "training_curves"]
+__all__ = [
+    "Interval",
+    "bars_with_intervals",
+    "dots",
+    "rate_by_length",
+    "scatter_with_intervals",
+    "spectra",
+    "style",
+    "survival",
+    "token_map",
+    "training_curves",
+]

@@ -144,6 +144,14 @@ class Run:
             self._write_manifest("running")
         return result
 
+    @property
+    def compiling(self) -> str:
+        """What this session has spent on compiling, as a sentence with its share of the wall time."""
+        seconds, wall = self._compiling["seconds"], time.perf_counter() - self._start
+        return (
+            f"{self._compiling['programs']} programs compiled in {seconds:.0f} s, {seconds / wall:.0%} of {wall:.0f} s"
+        )
+
     def record(self, **entries: Any) -> None:
         """Keep facts about how this session works in the manifest, such as the chunk and the memory budget."""
         self._require_open()
