@@ -141,6 +141,41 @@ def difference(first: Array, second: Array, *, rate: bool = False) -> Estimate:
     return replace(from_values(paired), sem=sem, freedom=freedom)
 
 
+def clopper_pearson(
+    counts: Array, total: int, level: float = 0.95, *, comparisons: int = 1
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return intervals for the probabilities of events that were seen ``counts`` times in ``total`` independent trials.
+
+    ``low`` solves ``P[X >= k] = alpha / 2`` and ``high`` solves ``P[X <= k] = alpha / 2`` with X binomial and
+    ``alpha = (1 - level) / comparisons`` (Bonferroni); 0 where k = 0 and 1 where k is the total. They cover at the
+    level or above, whatever the probabilities. Clopper and Pearson, The Use of Confidence or Fiducial Limits (1934).
+
+    Args:
+        counts: Integers from 0 to ``total``, ``[*k]``.
+        total: The number of trials.
+        level: The confidence with which all the comparisons hold at once.
+        comparisons: How many intervals are to hold at once.
+
+    Returns:
+        ``(low, high)``, float64, each ``[*k]``.
+
+    Raises:
+        ValueError: If ``level`` is not strictly between 0 and 1, if a count is no integer from 0 to ``total``, or if
+            ``total`` or ``comparisons`` is smaller than 1.
+    """
+    if not 0 < level < 1:
+        raise ValueError(f"level must lie strictly between 0 and 1, got {level}")
+    if total < 1 or comparisons < 1:
+        raise ValueError(f"total and comparisons must be at least 1, got {total} and {comparisons}")
+    counts = np.asarray(counts)
+    if counts.dtype.kind not in "iu" or (counts < 0).any() or (counts > total).any():
+        raise ValueError(f"counts must be integers from 0 to the total, {total}, got {counts.tolist()}")
+    tail = (1 - level) / (2 * comparisons)
+    low = special.betaincinv(np.maximum(counts, 1), total - counts + 1, tail)
+    high = special.betainccinv(counts + 1, np.maximum(total - counts, 1), tail)
+    return np.where(counts > 0, low, 0.0), np.where(counts < total, high, 1.0)
+
+
 def _models(values: Array, rate: bool) -> np.ndarray:
     values = _checked(np.asarray(values), rate)
     if values.ndim != 2:

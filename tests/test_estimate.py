@@ -1,7 +1,7 @@
 import jax
 import numpy as np
 import pytest
-from scipy import special
+from scipy import special, stats
 
 from jaxsens import estimate
 
@@ -163,3 +163,44 @@ def test_model_by_unit_is_asked_for():
     for call in (estimate.over_models, lambda values: estimate.difference(values, values)):
         with pytest.raises(ValueError, match=r"must be \[m n\]"):
             call(np.zeros(3))
+
+
+def test_no_event_and_nothing_but_events_in_closed_form():
+    """``P[X = 0] = (1 - p)^n = alpha / 2``, and its mirror image."""
+    for n, alpha in ((1, 0.05), (30, 0.05), (1000, 0.2)):
+        limit = 1 - (alpha / 2) ** (1 / n)
+        low, high = estimate.clopper_pearson(np.array([0, n]), n, 1 - alpha)
+        np.testing.assert_allclose(low, [0, 1 - limit], rtol=1e-12)
+        np.testing.assert_allclose(high, [limit, 1], rtol=1e-12)
+
+
+def test_binomial_tails_at_the_limits_are_half_of_what_is_left():
+    counts, total, comparisons = np.arange(1, 20), 20, 7
+    low, high = estimate.clopper_pearson(counts, total, 0.9, comparisons=comparisons)
+    np.testing.assert_allclose(stats.binom.sf(counts - 1, total, low), 0.05 / comparisons, rtol=1e-9)
+    np.testing.assert_allclose(stats.binom.cdf(counts, total, high), 0.05 / comparisons, rtol=1e-9)
+    np.testing.assert_allclose(low, 1 - high[::-1], rtol=1e-12)  # failures are successes of the rest
+
+
+@pytest.mark.parametrize("p", [0.003, 0.1, 0.5])
+def test_clopper_and_pearson_cover_exactly(p):
+    """Summed over all counts of 40 trials, not sampled."""
+    low, high = estimate.clopper_pearson(np.arange(41), 40, 0.9)
+    chance = stats.binom.pmf(np.arange(41), 40, p)
+    assert chance[(low <= p) & (p <= high)].sum() >= 0.9
+
+
+@pytest.mark.parametrize(
+    ("counts", "total", "options", "message"),
+    [
+        ([1, 5], 4, {}, r"counts must be integers from 0 to the total, 4, got \[1, 5\]"),
+        ([-1], 4, {}, r"counts .*got \[-1\]"),
+        ([0.5], 4, {}, r"counts .*got \[0.5\]"),
+        ([0], 0, {}, "total and comparisons must be at least 1, got 0 and 1"),
+        ([0], 4, {"comparisons": 0}, "total and comparisons must be at least 1, got 4 and 0"),
+        ([0], 4, {"level": 95}, "level must lie strictly between 0 and 1, got 95"),
+    ],
+)
+def test_counts_out_of_range_are_named(counts, total, options, message):
+    with pytest.raises(ValueError, match=message):
+        estimate.clopper_pearson(np.array(counts), total, **options)

@@ -16,7 +16,12 @@ FLOORS = [
     {"perturb", "substitution", "changes", "estimate", "parallel", "budget"},
     {"sensitivity", "sharpness", "boolean"},
 ]
-BOOLEAN = [{"strings", "recognition"}, {"cube", "languages"}, {"profile", "geometry"}]
+BOOLEAN = [
+    {"strings", "recognition"},
+    {"tables", "languages"},
+    {"certificates"},
+    {"cube", "profile", "geometry", "parameter_space"},
+]
 WINGS = {"models", "data", "training", "runs", "plots"}
 ONLY = {
     "flax": {"models"},
@@ -89,13 +94,30 @@ def test_import_is_silent_and_light():
     assert (run.returncode, run.stdout, run.stderr) == (0, "", "")
 
 
-def test_the_readmes_example_runs():
-    (block,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+README = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+
+
+def printed_by_example(number, *shortened):
+    """What an example of the readme prints, with some of its numbers made smaller."""
+    block = README[number]
     assert len([line for line in block.splitlines() if line.strip()]) <= 15
-    short = block.replace("epochs=10", "epochs=1").replace("tokens[:300]", "tokens[:9]")
+    for old, new in shortened:
+        assert old in block
+        block = block.replace(old, new)
     run = subprocess.run(
-        [sys.executable, "-c", short], cwd=ROOT, capture_output=True, text=True, check=False,
+        [sys.executable, "-c", block], cwd=ROOT, capture_output=True, text=True, check=False,
         env=os.environ | {"XLA_FLAGS": ""},
     )  # fmt: skip
     assert run.returncode == 0, run.stderr
-    assert re.match(r"[\d.]+ \([\d.]+, [\d.]+\) \[\[", run.stdout)
+    return run.stdout
+
+
+def test_the_readmes_example_of_an_image_classifier_runs():
+    printed = printed_by_example(0, ("epochs=10", "epochs=1"), ("tokens[:300]", "tokens[:9]"))
+    assert re.match(r"[\d.]+ \([\d.]+, [\d.]+\) \[\[", printed)
+
+
+def test_the_readmes_example_of_a_recognizer_runs():
+    measured, exact = printed_by_example(1, ("100, 100)", "6, 20)")).splitlines()
+    assert re.match(r"[\d.]+ \([\d.]+, [\d.]+\) \[\d+ \d+ \d+\] [\d.]+", measured)
+    assert exact == "3.700138 21 7.958923738717876"

@@ -77,6 +77,31 @@ def test_a_sweep_over_variances_compiles_once():
     np.testing.assert_allclose(four, 2 * one, rtol=1e-6)
 
 
+def test_weights_are_the_floating_leaves_and_can_be_put_back():
+    params = {"a": np.float32([1, 2]), "count": np.int32(3), "b": jnp.bfloat16(4)}
+    chosen, put_back = perturb.weights(params)
+    chex.assert_trees_all_equal(chosen, (params["a"], params["b"]))
+    chex.assert_trees_all_equal(put_back(chosen), params)
+    chex.assert_trees_all_equal(put_back([5.0, 6.0]), {"a": 5.0, "count": np.int32(3), "b": 6.0})
+    with pytest.raises(ValueError, match="zip"):
+        put_back(chosen[:1])
+
+
+def test_only_the_collection_params_has_weights_where_there_is_one():
+    variables = {"batch_stats": {"mean": np.float32(1)}, "params": {"w": np.float32(2), "bias": np.float32(3)}}
+    assert perturb.weights(variables)[0] == (3, 2)
+    (bias,), put_back = perturb.weights(variables, lambda path, leaf: path[-1].key == "bias")
+    moved = put_back([bias + 1])
+    assert moved == {"batch_stats": {"mean": 1}, "params": {"w": 2, "bias": 4}}
+    assert variables["params"]["bias"] == 3
+
+
+def test_choosing_no_weights_is_refused():
+    for params, where in (({"w": np.ones(2)}, lambda path, leaf: False), ({"w": np.arange(2)}, None)):
+        with pytest.raises(ValueError, match="where chooses no floating-point leaf of params"):
+            perturb.weights(params, where)
+
+
 def test_separate_rebuilds_samplers_and_keeps_plain_functions():
     numbers, rebuild = perturb.separate(perturb.gaussian(2.0))
     assert rebuild(numbers) == perturb.gaussian(2.0)

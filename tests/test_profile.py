@@ -105,7 +105,7 @@ def test_a_string_too_few_or_twice_makes_a_sample():
         assert result.normalised_average.interval()[0] < 1
 
 
-@pytest.mark.parametrize("n", [1, 5, 20, 100])
+@pytest.mark.parametrize("n", [1, 5, 100])
 def test_every_flip_turns_parity(n):
     strings = uniform(n, 30, n)
     result = measure(parity)(KEY, None, strings)
@@ -142,26 +142,26 @@ def test_languages_have_their_own_profile(language):
 
 
 def test_average_sensitivity_is_the_sum_of_influences():
-    result = measure(perceptron)(KEY, perceptron_params(12), uniform(0, 300, 12))
-    assert 0 < result.average_sensitivity.mean < 12
+    result = measure(perceptron)(KEY, perceptron_params(8), uniform(0, 50, 8))
+    assert 0 < result.average_sensitivity.mean < 8
     np.testing.assert_allclose(result.influences.sum(), result.average_sensitivity.mean, rtol=1e-12)
-    np.testing.assert_allclose(result.normalised_average.mean, result.average_sensitivity.mean / 12, rtol=1e-12)
-    np.testing.assert_allclose((result.shares * np.arange(13)).sum(), result.average_sensitivity.mean, rtol=1e-12)
-    np.testing.assert_allclose(result.scaled, result.counts / 300 * 2**12)
-    assert result.counts.sum() == 300
-    assert result.average_sensitivity.count == 300
+    np.testing.assert_allclose(result.normalised_average.mean, result.average_sensitivity.mean / 8, rtol=1e-12)
+    np.testing.assert_allclose((result.shares * np.arange(9)).sum(), result.average_sensitivity.mean, rtol=1e-12)
+    np.testing.assert_allclose(result.scaled, result.counts / 50 * 2**8)
+    assert result.counts.sum() == 50
+    assert result.average_sensitivity.count == 50
 
 
 def test_intervals_are_clopper_and_pearsons_shared_out():
-    result = measure(perceptron)(KEY, perceptron_params(7), uniform(3, 60, 7))
+    result = measure(perceptron)(KEY, perceptron_params(8), uniform(3, 50, 8))
     for counts, level, found in (
-        (result.counts, 1 - 0.1 / 8, result.share_intervals(0.9)),
-        (result.flips.sum(0), 1 - 0.1 / 7, result.influence_intervals(0.9)),
+        (result.counts, 1 - 0.1 / 9, result.share_intervals(0.9)),
+        (result.flips.sum(0), 1 - 0.1 / 8, result.influence_intervals(0.9)),
     ):
-        exact = [stats.binomtest(int(k), 60).proportion_ci(level, method="exact") for k in counts]
+        exact = [stats.binomtest(int(k), 50).proportion_ci(level, method="exact") for k in counts]
         np.testing.assert_allclose(np.transpose(found), exact, atol=1e-9)
     assert {0} < set(result.counts.tolist())
-    np.testing.assert_allclose(result.scaled_intervals(0.9), 2**7 * np.array(result.share_intervals(0.9)))
+    np.testing.assert_allclose(result.scaled_intervals(0.9), 2**8 * np.array(result.share_intervals(0.9)))
 
 
 @pytest.mark.parametrize("level", [0, 1, 95])
@@ -226,10 +226,10 @@ def test_small_logits_are_undefined_and_turn_nothing():
 
 
 def test_logits_of_one_number_in_either_form():
-    strings = uniform(0, 20, 6)
+    strings = uniform(0, 50, 8)
     for apply in (perceptron, lambda *args: perceptron(*args)[:, None]):
-        result = measure(apply)(KEY, perceptron_params(6), strings)
-        assert (result.decisions == (perceptron(perceptron_params(6), strings) > 0)).all()
+        result = measure(apply)(KEY, perceptron_params(8), strings)
+        assert (result.decisions == (perceptron(perceptron_params(8), strings) > 0)).all()
         assert 0 < result.flips.mean() < 1
 
 
@@ -283,7 +283,7 @@ def test_an_error_without_a_scale_is_nothing_or_infinite(other, error):
 
 def test_margins_hold_in_the_audit():
     """float64 decides with the same margin: what is undefined in both has not changed."""
-    result = measure(perceptron, audit=50, margin=1.0)(KEY, perceptron_params(8), uniform(2, 50, 8))
+    result = measure(perceptron, audit=40, margin=1.0)(KEY, perceptron_params(8), uniform(2, 50, 8))
     assert 0 < result.undefined.mean < 1
     assert result.audit.changed.mean == 0
 
@@ -329,19 +329,18 @@ def test_float64_is_left_behind_by_the_audit():
 
 def test_low_precision_params_are_widened():
     params = jax.tree.map(lambda a: jnp.asarray(a, jnp.bfloat16), perceptron_params(8))
-    result = measure(perceptron, audit=50)(KEY, params | {"unused": KEY, "count": 3}, uniform(0, 50, 8))
+    result = measure(perceptron, audit=40)(KEY, params | {"unused": KEY, "count": 3}, uniform(0, 50, 8))
     assert 1e-4 < result.audit.error < 0.1
 
 
-@pytest.mark.parametrize("backend", parallel.BACKENDS)
-def test_equal_bits_on_any_devices(backend, devices):
+def test_equal_bits_on_any_devices_and_backend(devices):
     """Seven strings, which no number of devices divides; logits show in the audit's error."""
     strings, params = uniform(5, 7, 9), perceptron_params(9)
-    options = {"chunk": 20, "audit": 5, "backend": backend}
     reference = measure(perceptron, chunk=20, audit=5, devices=devices[:1])(KEY, params, strings)
     assert 0 < reference.flips.mean() < 1
-    for number in (1, 2, 3, 8):
-        result = measure(perceptron, **options, devices=devices[:number])(KEY, params, strings)
+    for backend, number in (("shard_map", 2), ("pmap", 3), ("shard_map", 8)):
+        options = {"backend": backend, "devices": devices[:number]}
+        result = measure(perceptron, chunk=20, audit=5, **options)(KEY, params, strings)
         np.testing.assert_array_equal(result.flips, reference.flips)
         np.testing.assert_array_equal(result.decisions, reference.decisions)
         assert result.audit.error == reference.audit.error
@@ -350,7 +349,7 @@ def test_equal_bits_on_any_devices(backend, devices):
 
 def test_chunks_count_forwards_and_alter_logits_by_rounding_only():
     strings, params = uniform(5, 30, 9), perceptron_params(9)
-    results = {chunk: measure(perceptron, chunk=chunk, audit=30)(KEY, params, strings) for chunk in (None, 1, 45)}
+    results = {chunk: measure(perceptron, chunk=chunk, audit=30)(KEY, params, strings) for chunk in (None, 20)}
     for chunk, result in results.items():
         np.testing.assert_array_equal(result.flips, results[None].flips)
         assert result.audit.error < 1e-5
@@ -434,10 +433,10 @@ def test_logits_that_are_not_finite_in_float64_alone_are_located():
 
 
 BAD_STRINGS = {
-    "a two": (np.array([[0, 1, 0], [1, 2, 0]]), "strings must be of bits 0 and 1, got 2 in string 1, bit 1"),
-    "a sign": (np.array([[0, -1, 0]]), "got -1 in string 0, bit 1"),
-    "a half": (np.array([[0, 1, 0.5]]), "got 0.5 in string 0, bit 2"),
-    "nan": (np.array([[0, 1, np.nan]]), "got nan in string 0, bit 2"),
+    "a two": (np.array([[0, 1, 0], [1, 2, 0]]), "strings must hold 0 and 1 alone, got 2 for bit 1 of string 1"),
+    "a sign": (np.array([[0, -1, 0]]), "got -1 for bit 1 of string 0"),
+    "a half": (np.array([[0, 1, 0.5]]), "got 0.5 for bit 2 of string 0"),
+    "nan": (np.array([[0, 1, np.nan]]), "got nan for bit 2 of string 0"),
     "one axis": (np.array([0, 1, 1]), r"strings must be \[b n\].*got shape \(3,\)"),
     "three axes": (np.zeros((2, 3, 1), int), r"got shape \(2, 3, 1\)"),
     "none": (np.zeros((0, 3), int), r"at least one string and one bit, got shape \(0, 3\)"),
@@ -447,11 +446,10 @@ BAD_STRINGS = {
 
 
 @pytest.mark.parametrize("case", BAD_STRINGS)
-@pytest.mark.parametrize("chunk", [None, 5])
-def test_bad_strings_are_named(case, chunk):
+def test_bad_strings_are_named(case):
     strings, match = BAD_STRINGS[case]
     with pytest.raises(ValueError, match=match):
-        measure(perceptron, chunk=chunk)(KEY, perceptron_params(3), strings)
+        measure(perceptron)(KEY, perceptron_params(3), strings)
 
 
 @pytest.mark.parametrize(
@@ -491,10 +489,10 @@ def test_counts_beyond_float64_are_refused_and_shares_are_not():
 
 
 def test_booleans_and_device_arrays_are_strings_too():
-    strings = uniform(0, 20, 6)
-    expected = measure(perceptron)(KEY, perceptron_params(6), strings).flips
+    strings = uniform(0, 50, 8)
+    expected = measure(perceptron)(KEY, perceptron_params(8), strings).flips
     for same in (strings == 1, jnp.asarray(strings), strings.astype(np.float32), strings.tolist()):
-        np.testing.assert_array_equal(measure(perceptron)(KEY, perceptron_params(6), same).flips, expected)
+        np.testing.assert_array_equal(measure(perceptron)(KEY, perceptron_params(8), same).flips, expected)
 
 
 def test_profiles_are_pytrees():

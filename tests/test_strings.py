@@ -133,3 +133,29 @@ def test_a_label_too_rare_is_said_to_be():
 def test_bad_input_is_refused(build, message):
     with pytest.raises(ValueError, match=message):
         build()
+
+
+@pytest.mark.parametrize("kind", [np.int8, np.uint32, bool, np.float32, jnp.int32, list])
+def test_bits_of_any_type_become_int32(kind):
+    bits = [[0, 1, 1], [1, 0, 0]]
+    found = strings.require_bits(bits if kind is list else jnp.asarray(bits, kind))
+    assert (type(found), found.dtype) == (np.ndarray, np.int32)
+    np.testing.assert_array_equal(found, bits)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ([[0, 1, 1], [1, 1, 2]], "strings must hold 0 and 1 alone, got 2 for bit 2 of string 1"),
+        ([[0, -1, 2]], "got -1 for bit 1 of string 0"),
+        ([[0, 1, 0.5]], "got 0.5 for bit 2 of string 0"),
+        ([[0, np.nan]], "got nan for bit 1 of string 0"),
+        ([0, 1], r"strings must be \[b n\] .*got shape \(2,\)"),
+        (np.zeros((2, 3, 1), int), r"got shape \(2, 3, 1\)"),
+        (np.zeros((0, 3), int), r"at least one string and one bit, got shape \(0, 3\)"),
+        (np.zeros((3, 0), int), r"at least one string and one bit, got shape \(3, 0\)"),
+    ],
+)
+def test_what_is_no_bit_is_named(wrong, message):
+    with pytest.raises(ValueError, match=message):
+        strings.require_bits(wrong)

@@ -6,29 +6,33 @@ integers are not checked and all but 0 count as 1. Tables have at most ``2**30``
 and counts are int32. Costs are those of one table, in operations and in bytes beyond the table, which has ``2**n``.
 
 Definitions: Kövér et al., Understanding the Parameter Space Geometry of Transformers Encoding Boolean Functions, s.2.1;
-O'Donnell, Analysis of Boolean Functions (2014); for blocks and certificates, Buhrman and de Wolf, Complexity Measures
-and Decision Tree Complexity (2002).
+O'Donnell, Analysis of Boolean Functions (2014). ``certificates`` searches for what is given here too.
 """
-
-from collections.abc import Callable
-from functools import wraps
-from typing import ParamSpec
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxsens import budget
 from jaxsens.boolean import strings
+from jaxsens.boolean.certificates import block_sensitivity, certificate_complexity
+from jaxsens.boolean.tables import LARGEST, of_tables, variables
 from jaxsens.typing import Array
 
-LARGEST = strings.LARGEST_INDEXED
-"""Most variables: 30, where int32 indices end."""
-
-LARGEST_SEARCHED = 12
-"""Most variables for block sensitivity and certificates: seconds for one table."""
-
-P = ParamSpec("P")
+__all__ = [
+    "average_sensitivity",
+    "block_sensitivity",
+    "certificate_complexity",
+    "degree",
+    "degree_weights",
+    "influences",
+    "max_sensitivity",
+    "min_sensitivity",
+    "noise_stability",
+    "profile",
+    "sensitivity",
+    "truth_table",
+    "walsh",
+]
 
 
 def truth_table(accept: strings.Accept, n: int, *, chunk: int = 2**16) -> np.ndarray:
@@ -60,19 +64,7 @@ def truth_table(accept: strings.Accept, n: int, *, chunk: int = 2**16) -> np.nda
     return table
 
 
-def _of_tables(fn: Callable[P, jax.Array]) -> Callable[P, jax.Array]:
-    """Check and convert the table, then run ``fn`` compiled."""
-    compiled = jax.jit(fn)
-
-    @wraps(fn)
-    def checked(*args: P.args, **kwargs: P.kwargs) -> jax.Array:
-        table, *others = args
-        return compiled(_checked(table), *others, **kwargs)
-
-    return checked
-
-
-@_of_tables
+@of_tables
 def sensitivity(table: Array, /) -> jax.Array:
     """Count, for every string, the flips of one bit that change the function (Def. 2.2).
 
@@ -95,7 +87,7 @@ def sensitivity(table: Array, /) -> jax.Array:
     return counts.reshape(*table.shape[:-1], -1)[..., : table.shape[-1]]
 
 
-@_of_tables
+@of_tables
 def profile(table: Array, /) -> jax.Array:
     """Count the strings of each sensitivity: ``K_k = #{x : s(x) = k}`` (Def. 2.6), which sum to ``2**n``.
 
@@ -111,11 +103,11 @@ def profile(table: Array, /) -> jax.Array:
         ValueError: If the table is no truth table.
     """
     found = sensitivity(table).reshape(-1, table.shape[-1])
-    count = jax.vmap(lambda row: jnp.zeros(_variables(table) + 1, jnp.int32).at[row.astype(jnp.int32)].add(1))
+    count = jax.vmap(lambda row: jnp.zeros(variables(table) + 1, jnp.int32).at[row.astype(jnp.int32)].add(1))
     return count(found).reshape(*table.shape[:-1], -1)
 
 
-@_of_tables
+@of_tables
 def average_sensitivity(table: Array, /) -> jax.Array:
     """Average the sensitivity over all strings: ``as(f) = 2**-n sum_x s(x)`` (Def. 2.3), in flips, from 0 to n.
 
@@ -134,19 +126,19 @@ def average_sensitivity(table: Array, /) -> jax.Array:
     return sum(k * count.astype(jnp.float32) for k, count in enumerate(counts)) / table.shape[-1]
 
 
-@_of_tables
+@of_tables
 def min_sensitivity(table: Array, /) -> jax.Array:
     """Return the smallest sensitivity of a string ``[...]`` (Def. 2.5), int8; cost and errors as ``sensitivity``."""
     return sensitivity(table).min(-1)
 
 
-@_of_tables
+@of_tables
 def max_sensitivity(table: Array, /) -> jax.Array:
     """Return the largest sensitivity of a string ``[...]`` (Def. 2.4), int8; cost and errors as ``sensitivity``."""
     return sensitivity(table).max(-1)
 
 
-@_of_tables
+@of_tables
 def influences(table: Array, /) -> jax.Array:
     """Return how often each position matters: ``Inf_i = P_x[f(x) != f(x with bit i flipped)]`` (O'Donnell, Def. 2.13).
 
@@ -161,7 +153,7 @@ def influences(table: Array, /) -> jax.Array:
     Raises:
         ValueError: If the table is no truth table.
     """
-    words, n = _words(table), _variables(table)
+    words, n = _words(table), variables(table)
     counts = []
     for difference in _differences(words):
         repeats = words.shape[-1] // (difference.shape[-3] * difference.shape[-1])
@@ -170,7 +162,7 @@ def influences(table: Array, /) -> jax.Array:
     return jnp.stack(counts[len(counts) - n :], -1) / (4 * words.shape[-1]) if n else jnp.zeros((*table.shape[:-1], 0))
 
 
-@_of_tables
+@of_tables
 def walsh(table: Array, /) -> jax.Array:
     """Transform to the Walsh-Fourier spectrum: ``fhat(S) = 2**-n sum_x (-1)**f(x) (-1)**(sum of x_i, i in S)``.
 
@@ -191,7 +183,7 @@ def walsh(table: Array, /) -> jax.Array:
     return _sums(table).astype(jnp.float32) / table.shape[-1]
 
 
-@_of_tables
+@of_tables
 def degree_weights(table: Array, /) -> jax.Array:
     """Sum the squared spectrum by degree: ``W_k = sum over |S| = k of fhat(S)**2``, which sum to 1 (O'Donnell, s.1.4).
 
@@ -208,14 +200,14 @@ def degree_weights(table: Array, /) -> jax.Array:
         ValueError: If the table is no truth table.
     """
     weights = jnp.square(walsh(table))[..., None, :]  # [... degree 2**i]
-    for _ in range(_variables(table)):
+    for _ in range(variables(table)):
         without, with_it = jnp.split(weights, 2, -1)  # the most significant position left
         one_more = [(0, 0)] * (weights.ndim - 2)
         weights = jnp.pad(without, [*one_more, (0, 1), (0, 0)]) + jnp.pad(with_it, [*one_more, (1, 0), (0, 0)])
     return weights[..., 0]
 
 
-@_of_tables
+@of_tables
 def degree(table: Array, /) -> jax.Array:
     """Return the largest ``|S|`` with ``fhat(S) != 0``, 0 for constants (O'Donnell, Def. 1.10): exact, in integers.
 
@@ -255,7 +247,7 @@ def noise_stability(table: Array, rho: float) -> jax.Array:
     return _stability(table, rho)
 
 
-@_of_tables
+@of_tables
 def _stability(table: Array, rho: Array, /) -> jax.Array:
     weights = jnp.moveaxis(degree_weights(table), -1, 0)
     total = jnp.zeros_like(weights[0])
@@ -264,95 +256,10 @@ def _stability(table: Array, rho: Array, /) -> jax.Array:
     return total
 
 
-@_of_tables
-def block_sensitivity(table: Array, /) -> jax.Array:
-    """Return the most disjoint blocks of positions, over all strings, that each change the function when flipped.
-
-    ``bs(f) = max_x max{k : B_1 .. B_k disjoint, f(x) != f(x with B_j flipped)}`` (Buhrman and de Wolf, Def. 4). For all
-    strings at once, the most blocks within a set of positions are found from those within its subsets. Cost: ``6**n /
-    2`` operations, ``2 * 4**n`` bytes (n = 12: 0.3 s on two cores).
-
-    Args:
-        table: Truth tables ``[..., 2**n]``.
-
-    Returns:
-        Block sensitivities ``[...]``, int32, from 0 to n.
-
-    Raises:
-        ValueError: If the table is no truth table, or if n is larger than ``LARGEST_SEARCHED``.
-    """
-
-    def of_one(row: Array) -> Array:
-        changes = _changes(row).astype(jnp.int8)
-
-        def most_within(members: Array, most: Array) -> Array:
-            """Fill in a set: the block with its last member takes any of the others, further blocks the rest."""
-            last = 1 << (31 - jax.lax.clz(members))
-            others = members ^ last
-
-            def better(state: tuple[Array, Array]) -> tuple[Array, Array]:
-                taken, best = state
-                return (taken - 1) & others, jnp.maximum(best, changes[last | taken] + most[others ^ taken])
-
-            start = ((others - 1) & others, changes[members] + most[0])  # the subsets after the whole, to the empty one
-            _, best = jax.lax.while_loop(lambda state: state[0] != others, better, start)
-            return most.at[members].set(best)
-
-        most = jax.lax.fori_loop(1, len(row), most_within, jnp.zeros_like(changes))
-        return most[-1].max().astype(jnp.int32)
-
-    return _one_by_one(of_one, table, "block_sensitivity")
-
-
-@_of_tables
-def certificate_complexity(table: Array, /) -> jax.Array:
-    """Return how many bits of the worst string one must know to be sure of the function's value there.
-
-    ``C(f) = max_x min{|S| : f(y) = f(x) for all y that agree with x on S}`` (Buhrman and de Wolf, Def. 3). Cost: ``n
-    4**n`` operations, ``2 * 4**n`` bytes (n = 12: 0.2 s on two cores).
-
-    Args:
-        table: Truth tables ``[..., 2**n]``.
-
-    Returns:
-        Certificate complexities ``[...]``, int32, from 0 to n.
-
-    Raises:
-        ValueError: If the table is no truth table, or if n is larger than ``LARGEST_SEARCHED``.
-    """
-    n = _variables(table)
-
-    def of_one(row: Array) -> Array:
-        unsure = _changes(row)  # whether some flip within this set of unknown positions changes the function
-        for i in range(n):
-            pairs = unsure.reshape(2**i, 2, -1, len(row))
-            unsure = jnp.stack([pairs[:, 0], pairs[:, 0] | pairs[:, 1]], 1).reshape(unsure.shape)
-        sizes = jax.lax.population_count(jnp.arange(len(row), dtype=jnp.int32))
-        return n - jnp.where(unsure, 0, sizes[:, None]).max(0).min()
-
-    return _one_by_one(of_one, table, "certificate_complexity")
-
-
-def _changes(row: Array) -> Array:
-    """Return whether flipping the set B changes f(x), ``[B x]``, for one table ``[2**n]``."""
-    indices = jnp.arange(len(row), dtype=jnp.int32)
-    return row[indices[:, None] ^ indices[None]] != row[None]
-
-
-def _one_by_one(fn: Callable[[Array], Array], table: Array, name: str) -> jax.Array:
-    """Return ``fn`` of every table, as many at once as fit the budget."""
-    n, size = _variables(table), table.shape[-1]
-    if n > LARGEST_SEARCHED:
-        raise ValueError(f"table: {name} searches at most {LARGEST_SEARCHED} variables, got n = {n}")
-    rows = table.reshape(-1, size)
-    batch = min(len(rows), max(1, budget.BYTES // (2 * size**2)))
-    return jax.lax.map(fn, rows, batch_size=batch).reshape(table.shape[:-1])
-
-
 def _sums(table: Array) -> Array:
     """Return ``2**n fhat`` as integers: a butterfly, two positions at a time, which halves the passes over memory."""
     sums = 1 - 2 * table.astype(jnp.int32)
-    lead, left = table.shape[:-1], _variables(table)
+    lead, left = table.shape[:-1], variables(table)
     while left:
         bits = min(2, left)
         parts = sums.reshape(*lead, -1, 2**bits, 2 ** (left - bits))
@@ -385,25 +292,3 @@ def _differences(words: Array) -> list[Array]:
     bytes_ = ((words >> 8) & even) | ((words & even) << 8)
     within = [(words ^ swapped)[..., None, None] for swapped in (halves, bytes_)]
     return [pair[..., :1, :] ^ pair[..., 1:, :] for pair in across] + within
-
-
-def _variables(table: Array) -> int:
-    return table.shape[-1].bit_length() - 1
-
-
-def _checked(table: Array) -> jax.Array:
-    """Return the table as booleans; raise ValueError if it is no truth table."""
-    if not isinstance(table, jax.Array):
-        table = np.asarray(table)
-    if table.dtype != bool and not jnp.issubdtype(table.dtype, jnp.integer):
-        raise ValueError(f"table must hold booleans, or integers 0 and 1, got {table.dtype}")
-    size = table.shape[-1] if table.ndim else 0
-    if size.bit_count() != 1:
-        raise ValueError(f"table must have 2**n entries along its last axis, got shape {table.shape}")
-    if not 0 < table.size <= 2**LARGEST:
-        raise ValueError(f"table must have from 1 to 2**{LARGEST} entries in all, got shape {table.shape}")
-    if table.dtype != bool and not isinstance(table, jax.core.Tracer):
-        wrong = np.asarray((table != 0) & (table != 1))
-        if wrong.any():
-            raise ValueError(f"table must hold 0 and 1 alone, got {np.asarray(table)[wrong][0]}")
-    return jnp.asarray(table.astype(bool))

@@ -1,21 +1,23 @@
-"""How far a recognizer of bit strings moves when one bit or its weights do: blow-up, influence, Lipschitz quotients.
+"""How far a recognizer of bit strings moves when one bit is flipped: blow-up and influence.
 
 Numbers of sections, definitions and equations are those of Kövér et al., Understanding the Parameter Space Geometry of
 Transformers Encoding Boolean Functions.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import Any, Protocol
+from typing import Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxsens import budget, estimate, parallel, perturb
+from jaxsens import budget, estimate, parallel
+from jaxsens.boolean.strings import require_bits
 from jaxsens.estimate import Estimate
-from jaxsens.typing import Array, Internals, Key, Perturbation, PyTree, Where
+from jaxsens.typing import Array, Internals, PyTree
 
 LAYERS = ("last", "all")
 
@@ -80,32 +82,6 @@ class Influences:
         return estimate.from_values(self.logits.mean(1, dtype=np.float64))
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=["values", "distances"], meta_fields=["chunk"])
-@dataclass(frozen=True)
-class LipschitzQuotients:
-    """What ``lipschitz_quotients`` measured.
-
-    Attributes:
-        values: ``|T(theta + xi, x) - T(theta, x)| / ||xi||_2`` ``[draws b]``.
-        distances: How far the weights moved, ``||xi||_2`` ``[draws]``.
-        chunk: Model forwards to evaluate at once, for the record.
-    """
-
-    values: np.ndarray
-    distances: np.ndarray
-    chunk: int
-
-    @cached_property
-    def estimate(self) -> Estimate:
-        """Mean quotient over the strings; the units are draws."""
-        return estimate.from_values(self.values.mean(1))
-
-    @property
-    def maximum(self) -> float:
-        """The largest quotient seen: a lower bound of ``C_Lip`` in Lem. 3.1."""
-        return float(self.values.max())
-
-
 def blow_up(normalizers: Array) -> Array:
     """Return ``tau = max_t (1 + z_t)``, how much a normalisation can amplify a change of its input (Eq. 17).
 
@@ -143,8 +119,10 @@ def blow_up_bound(epsilon: float, layers: int) -> float:
     Raises:
         ValueError: If ``epsilon`` is negative or not finite, or there is not at least one layer.
     """
-    _require_finite("epsilon", epsilon)
-    _require_count("layers", layers)
+    if not 0 <= epsilon < math.inf:
+        raise ValueError(f"epsilon must be a finite number of at least 0, got {epsilon}")
+    if not layers >= 1 or layers % 1:
+        raise ValueError(f"layers must be an integer of at least 1, got {layers}")
     with np.errstate(divide="ignore", over="ignore"):
         return float((1 + 1 / np.sqrt(np.float64(epsilon))) ** layers)
 
@@ -180,7 +158,8 @@ def blow_ups(
     run = {"backend": backend, "devices": devices, "progress": progress}
 
     def measure(params: PyTree, strings: Array) -> BlowUps:
-        strings, one = _bits(strings)
+        strings = require_bits(strings)
+        one = _one_of(strings)
         _check_internals(internals, params, one)
         forwards = chunk or budget.chunk_of(internals, params, one)
         tau = parallel.map_items(_BlowUps(internals, precision), strings, params, chunk=forwards, **run)
@@ -236,8 +215,8 @@ def influences(
     run = {"backend": backend, "devices": devices, "progress": progress}
 
     def measure(params: PyTree, strings: Array, sites: Array | None = None) -> Influences:
-        strings, one = _bits(strings)
-        length = one.shape[1]
+        strings = require_bits(strings)
+        one, length = _one_of(strings), strings.shape[1]
         where = np.arange(length + 1) if chosen is None else _inside("positions", chosen, -length - 1, length + 1)
         flips = np.arange(length) if sites is None else _inside("sites", _indices("sites", sites), 0, length)
         _check_internals(internals, params, one)
@@ -256,142 +235,6 @@ def influences(
         return Influences(states, logits, flips, fn.positions, forwards)
 
     return measure
-
-
-def lipschitz_quotients(
-    apply: Callable[[PyTree, Array], Array],
-    perturbation: Perturbation,
-    *,
-    draws: int,
-    where: Where | None = None,
-    chunk: int | None = None,
-    backend: str = "pmap",
-    devices: Sequence[jax.Device] | None = None,
-    progress: str | None = None,
-    precision: str = "highest",
-) -> Callable[[Key, PyTree, Array], LipschitzQuotients]:
-    """Measure ``|T(theta + xi, x) - T(theta, x)| / ||xi||_2``, each a lower bound of ``C_Lip`` in Lem. 3.1.
-
-    Weights are drawn as in ``sharpness.weight_changes``: floating-point leaves move, only those in the collection
-    ``params`` where there is one, and all strings see the same draw. The norm is that of the difference as rounded.
-
-    Args:
-        apply: ``apply(params, strings [b n])`` -> logits ``[b]``.
-        perturbation: How weights move, such as ``perturb.gaussian(variance=1e-4)``.
-        draws: The number of perturbed models.
-        where: ``where(path, leaf)`` narrows the leaves; the paper's theta leaves out embeddings and positions (s.2.4).
-        chunk: Model forwards evaluated at once on a device (strings times draws). ``None`` fits ``budget.BYTES``.
-        backend: As in ``blow_ups``; so are ``devices``, ``progress`` and ``precision``.
-        devices: Devices to use.
-        progress: Label of a progress bar.
-        precision: Of matrix products.
-
-    Returns:
-        ``measure(key, params, strings [b n])`` -> ``LipschitzQuotients``.
-
-    Raises:
-        ValueError: If ``draws`` or ``chunk`` is smaller than 1; when called, if the strings are not bits or do not fit
-            the model, if no leaf is chosen, or if a draw leaves the weights where they are.
-        FloatingPointError: When called, if a logit is not finite; the message says where the first one is.
-    """
-    budget.require_counts(draws, chunk)
-    numbers, rebuild = perturb.separate(perturbation)
-    run = {"backend": backend, "devices": devices, "progress": progress}
-
-    def measure(key: Key, params: PyTree, strings: Array) -> LipschitzQuotients:
-        strings, one = _bits(strings)
-        logits = _shapes(apply, params, one)
-        if getattr(logits, "shape", None) != (1,):
-            raise ValueError(f"apply must give logits [b], got {logits} for one string")
-        forwards = chunk or budget.chunk_of(apply, params, one)
-        rows = min(forwards, len(strings))
-        blocks = -(-len(strings) // rows)
-        index = np.minimum(np.arange(blocks * rows), len(strings) - 1).reshape(blocks, rows)
-        weights, _ = _weights(params, where)
-        # Every draw has weights of its own, and they take memory too.
-        size = sum(jnp.size(leaf) * jnp.result_type(leaf).itemsize for leaf in weights)
-        at_once = max(1, min(forwards // rows, budget.BYTES // max(size, 1)))
-        fn = _MovedLogits(apply, rebuild, where, precision)
-        models = np.arange(draws + 1, dtype=np.uint32)
-        shared = (key, params, numbers, strings[index])
-        logits, distances = parallel.map_items(fn, models, *shared, chunk=at_once, **run)
-        logits = logits.reshape(draws + 1, -1)[:, : len(strings)].astype(np.float64)
-        if at := _first(~np.isfinite(logits)):
-            whose = f"perturbed by draw {at[0] - 1}" if at[0] else "as it is"
-            raise FloatingPointError(f"the logit of the model {whose} is {logits[at]} for string {at[1]}")
-        distances = distances[1:].astype(np.float64)
-        if at := _first(~(np.isfinite(distances) & (distances > 0))):
-            raise ValueError(
-                f"perturbation moves the weights by {distances[at]} in draw {at[0]}, but the distance must be finite "
-                "and positive: choose another variance"
-            )
-        return LipschitzQuotients(np.abs(logits[1:] - logits[0]) / distances[:, None], distances, forwards)
-
-    return measure
-
-
-def diameter(stacked: PyTree, where: Where | None = None) -> float:
-    """Return ``max ||theta_1 - theta_2||_2`` over pairs of models (Eq. 26 for a finite set), in float64.
-
-    Args:
-        stacked: Parameters with a leading axis ``[m ...]``. The leaves that count are those that
-            ``lipschitz_quotients`` would move.
-        where: ``where(path, leaf)`` narrows them further.
-
-    Raises:
-        ValueError: If no leaf counts, or leaves disagree on ``m``, or one holds a number that is not finite.
-    """
-    leaves, _ = _weights(stacked, where)
-    counts = {np.shape(leaf)[:1] for leaf in leaves}
-    if len(counts) != 1 or counts & {(), (0,)}:
-        raise ValueError(f"stacked must be arrays with one leading axis m of at least 1, got {sorted(counts)}")
-    ((models,),) = counts
-    squared = np.zeros((models, models))
-    for leaf in leaves:
-        vectors = np.asarray(leaf, np.float64).reshape(models, -1)
-        if at := _first(~np.isfinite(vectors)):
-            raise ValueError(f"stacked must hold finite numbers, got {vectors[at]} for model {at[0]}")
-        for i in range(models - 1):
-            squared[i, i + 1 :] += ((vectors[i + 1 :] - vectors[i]) ** 2).sum(1)
-    return float(np.sqrt(squared.max()))
-
-
-def box_diameter(half_width: float, parameters: int) -> float:
-    """Return ``2 a sqrt(M)``, the diameter (Eq. 26) of the parameter space ``[-a, a]^M``.
-
-    Args:
-        half_width: ``a``, at least 0.
-        parameters: ``M``, the number of scalar parameters.
-
-    Raises:
-        ValueError: If an argument is smaller than said, or not finite.
-    """
-    _require_finite("half_width", half_width)
-    _require_count("parameters", parameters)
-    return float(2 * half_width * np.sqrt(parameters))
-
-
-def log_count_bound(lipschitz: float, diameter: float, margin: float, parameters: int) -> float:
-    """Return ``M ln(1 + C_Lip diam / margin)``: no more than e to that many functions are recognized (Prop. 3.5).
-
-    The bound holds for every length of the strings. It is a logarithm, in nats, because the count itself overflows;
-    there are ``2^n ln 2`` nats of Boolean functions in all. A quotient measured by ``lipschitz_quotients`` bounds
-    ``C_Lip`` from below only, so that with it this is no upper bound.
-
-    Args:
-        lipschitz: ``C_Lip`` of Lem. 3.1.
-        diameter: That of the parameter space, Eq. 26.
-        margin: The margin of recognition, in units of the logit (Eq. 15); positive.
-        parameters: ``M``, the number of scalar parameters.
-
-    Raises:
-        ValueError: If an argument is negative or not finite, the margin is 0, or ``parameters`` smaller than 1.
-    """
-    _require_finite("lipschitz", lipschitz)
-    _require_finite("diameter", diameter)
-    _require_finite("margin", margin, positive=True)
-    _require_count("parameters", parameters)
-    return float(parameters * np.log1p(lipschitz * diameter / margin))
 
 
 @dataclass(frozen=True)
@@ -442,78 +285,22 @@ class _BitInfluences:
         return jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:])[1 : len(sites) + 1], found)
 
 
-@dataclass(frozen=True)
-class _MovedLogits:
-    """The logits ``[blocks rows]`` of model 0, as it is, or of model ``i``, moved by draw ``i - 1``; and how far."""
-
-    apply: Callable[[PyTree, Array], Array]
-    rebuild: Callable[[tuple[Array, ...]], Perturbation]
-    where: Where | None
-    precision: str
-
-    def __call__(
-        self, model: Array, key: Key, params: PyTree, numbers: tuple[Array, ...], blocks: Array
-    ) -> tuple[Array, Array]:
-        weights, put_back = _weights(params, self.where)
-        draw = jnp.maximum(model, 1) - 1
-        noisy = self.rebuild(numbers)(key, draw, weights)
-        moved = [jnp.where(model == 0, old, new) for old, new in zip(weights, noisy, strict=True)]
-        squared = [jnp.sum((new - old) ** 2) for old, new in zip(weights, moved, strict=True)]
-        with jax.default_matmul_precision(self.precision):
-            logits = jax.lax.map(partial(self.apply, put_back(moved)), blocks)
-        return logits, jnp.sqrt(sum(squared))
-
-
-def _weights(params: PyTree, where: Where | None) -> tuple[tuple[Array, ...], Callable[[Sequence[Array]], PyTree]]:
-    """Return the leaves that perturbations move, and a function that puts others in their place."""
-    leaves, structure = jax.tree_util.tree_flatten_with_path(params)
-    collections = isinstance(params, Mapping) and "params" in params
-    chosen = [
-        i
-        for i, (path, leaf) in enumerate(leaves)
-        if jnp.issubdtype(jnp.result_type(leaf), jnp.floating)
-        and (not collections or path[0].key == "params")
-        and (where is None or where(path, leaf))
-    ]
-    if not chosen:
-        raise ValueError("where chooses no floating-point leaf of params")
-
-    def put_back(moved: Sequence[Array]) -> PyTree:
-        values = [leaf for _, leaf in leaves]
-        for i, value in zip(chosen, moved, strict=True):
-            values[i] = value
-        return structure.unflatten(values)
-
-    return tuple(leaves[i][1] for i in chosen), put_back
-
-
 def _accumulated(tau: np.ndarray) -> np.ndarray:
     with np.errstate(over="ignore"):  # beyond float64, infinity is what is meant
         return np.cumprod(tau, -1, dtype=np.float64)
 
 
-def _bits(strings: Array) -> tuple[np.ndarray, jax.ShapeDtypeStruct]:
-    """Return strings as int32, and the shape of one of them as a batch."""
-    strings = np.asarray(strings)
-    if strings.ndim != 2 or 0 in strings.shape:
-        raise ValueError(f"strings must be [b n] with at least one string of one bit, got shape {strings.shape}")
-    if strings.dtype.kind not in "biu":
-        raise ValueError(f"strings must be integers 0 and 1, got {strings.dtype}")
-    if at := _first((strings != 0) & (strings != 1)):
-        raise ValueError(f"strings must hold 0 and 1 only, got {strings[at]} for bit {at[1]} of string {at[0]}")
-    return strings.astype(np.int32), jax.ShapeDtypeStruct((1, strings.shape[1]), np.int32)
-
-
-def _shapes(fn: Callable, params: PyTree, one: jax.ShapeDtypeStruct) -> Any:
-    try:
-        return jax.eval_shape(fn, params, one)
-    except Exception as error:
-        raise ValueError(f"strings of {one.shape[1]} bits and params do not fit the recognizer: {error}") from error
+def _one_of(strings: np.ndarray) -> jax.ShapeDtypeStruct:
+    """Return the shape of one string as a batch."""
+    return jax.ShapeDtypeStruct((1, strings.shape[1]), strings.dtype)
 
 
 def _check_internals(internals: ComputeInternals, params: PyTree, one: jax.ShapeDtypeStruct) -> None:
     """Raise unless the recognizer gives, for a single string, internals of the promised shapes."""
-    found = _shapes(internals, params, one)
+    try:
+        found = jax.eval_shape(internals, params, one)
+    except Exception as error:
+        raise ValueError(f"strings of {one.shape[1]} bits and params do not fit the recognizer: {error}") from error
     if not isinstance(found, Internals):
         raise ValueError(f"internals must return jaxsens.typing.Internals, got {type(found).__name__}")
     logits, states, normalizers = (leaf.shape for leaf in found)
@@ -544,13 +331,3 @@ def _first(found: np.ndarray) -> tuple[int, ...] | None:
     """Return the index of the first True, if there is one."""
     indices = np.argwhere(found)
     return tuple(indices[0].tolist()) if len(indices) else None
-
-
-def _require_finite(name: str, value: float, *, positive: bool = False) -> None:
-    if not np.isfinite(value) or value < 0 or (positive and value == 0):
-        raise ValueError(f"{name} must be a finite number {'above' if positive else 'of at least'} 0, got {value}")
-
-
-def _require_count(name: str, value: int) -> None:
-    if not np.isfinite(value) or value != int(value) or value < 1:
-        raise ValueError(f"{name} must be an integer of at least 1, got {value}")

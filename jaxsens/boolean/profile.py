@@ -9,10 +9,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy import special
 
 from jaxsens import budget, estimate, parallel
 from jaxsens.boolean import recognition
+from jaxsens.boolean.strings import require_bits
 from jaxsens.typing import Array, Key, PyTree, Substitute
 
 
@@ -149,15 +149,9 @@ class Profile:
         return int(self.sensitivities.max())
 
     def _intervals(self, counts: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray]:
-        if not 0 < level < 1:
-            raise ValueError(f"level must lie strictly between 0 and 1, got {level}")
         total = len(self.flips)
-        if self.exhaustive:
-            return counts / total, counts / total
-        tail = (1 - level) / (2 * len(counts))
-        low = special.betaincinv(np.maximum(counts, 1), total - counts + 1, tail)
-        high = special.betainccinv(counts + 1, np.maximum(total - counts, 1), tail)
-        return np.where(counts > 0, low, 0), np.where(counts < total, high, 1)
+        low, high = estimate.clopper_pearson(counts, total, level, comparisons=len(counts))
+        return (counts / total, counts / total) if self.exhaustive else (low, high)
 
     def _scaled(self, shares: np.ndarray) -> tuple[float, ...]:
         n = self.flips.shape[1]
@@ -232,7 +226,7 @@ def sensitivity_profile(
         return Audit(_over_strings(changed, rate=True, exact=everything), _relative_error(narrow, wide))
 
     def measure(key: Key, params: PyTree, strings: Array) -> Profile:
-        strings = _validated(strings)
+        strings = require_bits(strings)
         count, length = strings.shape
         _check_fit(plain, length, params)
         if audit:
@@ -275,17 +269,6 @@ class _Decisions:
     def __call__(self, bits: Array, params: PyTree, margin: Array) -> tuple[Array, Array]:
         logits = self.logits(bits, params)
         return recognition.decide(logits, margin), ~jnp.isfinite(logits)
-
-
-def _validated(strings: Array) -> np.ndarray:
-    strings = np.asarray(strings)
-    if strings.ndim != 2 or 0 in strings.shape:
-        raise ValueError(f"strings must be [b n] with at least one string and one bit, got shape {strings.shape}")
-    bad = np.argwhere((strings != 0) & (strings != 1))
-    if len(bad):
-        string, bit = bad[0].tolist()
-        raise ValueError(f"strings must be of bits 0 and 1, got {strings[string, bit]} in string {string}, bit {bit}")
-    return strings.astype(np.int32)
 
 
 def _exhaustive(strings: np.ndarray) -> bool:

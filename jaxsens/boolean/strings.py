@@ -151,6 +151,27 @@ def require_positions(n: int, largest: int | None = None) -> int:
     return operator.index(n)
 
 
+def require_bits(strings: Array) -> np.ndarray:
+    """Return bit strings ``[b n]`` on the host as int32, once they are checked.
+
+    Args:
+        strings: Of any type whose values are 0 and 1.
+
+    Raises:
+        ValueError: If there is not at least one string of one bit, or if a value is neither 0 nor 1; the message says
+            where the first one is.
+    """
+    strings = np.asarray(strings)
+    if strings.ndim != 2 or 0 in strings.shape:
+        raise ValueError(f"strings must be [b n] with at least one string and one bit, got shape {strings.shape}")
+    if len(bad := np.argwhere((strings != 0) & (strings != 1))):
+        string, bit = bad[0]
+        raise ValueError(
+            f"strings must hold 0 and 1 alone, got {strings[string, bit]} for bit {bit} of string {string}"
+        )
+    return strings.astype(np.int32)
+
+
 def _require_count(count: int) -> int:
     if count < 1:
         raise ValueError(f"count must be at least 1 string, got {count}")
