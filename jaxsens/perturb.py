@@ -91,7 +91,9 @@ class ReplaceUniform:
         return _sample(replaced, jax.random.fold_in(key, draw), x)
 
 
-def weights(params: PyTree, where: Where | None = None) -> tuple[tuple[Array, ...], Callable[[Sequence[Array]], PyTree]]:
+def weights(
+    params: PyTree, where: Where | None = None
+) -> tuple[tuple[Array, ...], Callable[[Sequence[Array]], PyTree]]:
     """Return the leaves of ``params`` that perturbations move, and a function that puts others in their place.
 
     They are the floating-point leaves; where the variables have a collection ``params``, as Flax's do, only those in it

@@ -151,6 +151,7 @@ def test_the_random_language_points_to_the_cube():
         (lambda: languages.sparse_parity(4, []), r"one or more.*got \(\)"),
         (lambda: languages.sparse_majority(4, [0, 9]), r"got \(0, 9\)"),
         (lambda: languages.sparse_majority(4, [0.5]), r"integers, got \(0.5,\)"),
+        (lambda: languages.sparse_majority(4, 1), "a list of integers, got 1"),
         (lambda: languages.Language("xor", 3), "one of parity.*'xor'"),
         (lambda: languages.Language("parity", 3, (1,)), "indices must be given"),
         (lambda: languages.Language("dictator", 3), "indices must be given"),

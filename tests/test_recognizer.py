@@ -313,7 +313,6 @@ def test_the_block_of_the_paper_normalises_after_the_mlp():
         (STRINGS[0], r"strings' shape is \(5,\), but must be \[b n\] with at least one bit"),
         (STRINGS[:, :0], r"strings' shape is \(3, 0\), but"),
         (STRINGS.astype(np.float32), "strings' dtype is 'float32', but must be int32"),
-        (STRINGS.astype(bool), "strings' dtype is 'bool', but"),
     ],
 )
 def test_bad_strings_are_named(strings, message):
@@ -336,3 +335,41 @@ def test_bad_variables_are_named():
         apply({**variables, "position": np.zeros((6, 6))}, STRINGS)
     with pytest.raises(ValueError, match=r"variables\['positions'\]' shape is \(5, 6\), but must be \(6, 6\)"):
         apply({**variables, "positions": np.zeros((5, 6))}, STRINGS)
+
+
+def test_nothing_wrong_is_hidden_by_a_normalisation():
+    """NaN stays NaN, an overflow becomes one, and without epsilon small and large rows alike have unit variance."""
+    row = jnp.array([1.0, -1.0, 2.0, 0.5])
+    zero, small = (recognizer.Config(block="paper", depth=1, heads=1, head_size=4, epsilon=e) for e in (0.0, 1e-5))
+    for config in (zero, small):
+        y, z = recognizer.normalise(config, row.at[1].set(jnp.nan))
+        assert jnp.isnan(y).all()
+        assert jnp.isnan(z)
+    y, z = recognizer.normalise(small, 1e20 * row)
+    assert jnp.isnan(y).all()
+    assert jnp.isnan(z)
+    expected, z = recognizer.normalise(zero, row)
+    for factor in (1e-25, 1e20):
+        scaled, own = recognizer.normalise(zero, factor * row)
+        np.testing.assert_allclose(scaled, expected, rtol=1e-5)
+        np.testing.assert_allclose(own * factor, z, rtol=1e-5)
+
+
+@pytest.mark.parametrize("block", recognizer.BLOCKS)
+def test_variables_of_the_host_may_be_closed_over(block):
+    config = recognizer.Config(block=block, depth=1, heads=1, head_size=4)
+    variables = recognizer.init(config, jax.random.key(0))
+    apply = recognizer.evaluation(config)
+    strings = np.array([[0, 1, 1], [1, 0, 0]], np.int32)
+    np.testing.assert_allclose(jax.jit(lambda x: apply(variables, x))(strings), apply(variables, strings), rtol=1e-5)
+
+
+def test_strings_may_be_booleans_but_hold_bits_only():
+    config = recognizer.Config(depth=1, heads=1, head_size=4)
+    variables = recognizer.init(config, jax.random.key(0))
+    apply = recognizer.evaluation(config)
+    strings = np.array([[False, True, True]])
+    np.testing.assert_array_equal(apply(variables, strings), apply(variables, strings.astype(np.int32)))
+    np.testing.assert_array_equal(apply(variables, strings.tolist()), apply(variables, strings))
+    with pytest.raises(ValueError, match="2, but must be 0 or 1"):
+        apply(variables, np.array([[0, 2]]))

@@ -159,7 +159,9 @@ def influences(table: Array, /) -> jax.Array:
         repeats = words.shape[-1] // (difference.shape[-3] * difference.shape[-1])
         ones = jax.lax.population_count(difference).astype(jnp.int32)
         counts.append(repeats * ones.sum((-3, -2, -1)))
-    return jnp.stack(counts[len(counts) - n :], -1) / (4 * words.shape[-1]) if n else jnp.zeros((*table.shape[:-1], 0))
+    if n == 0:
+        return jnp.zeros((*table.shape[:-1], 0), jnp.float32)
+    return (jnp.stack(counts[len(counts) - n :], -1) / (4 * words.shape[-1])).astype(jnp.float32)
 
 
 @of_tables

@@ -50,6 +50,8 @@ class Language:
             object.__setattr__(self, "indices", _validated(self.indices, self.n))
         if (self.key is not None) != (self.name == "random"):
             raise ValueError(f"key must be given for the random language alone, got {self.key}")
+        if self.key is not None:
+            object.__setattr__(self, "key", tuple(int(word) for word in self.key))
 
     def __repr__(self) -> str:
         given = {"n": self.n, "indices": self.indices, "key": self.key}
@@ -141,7 +143,7 @@ def sparse_parity(n: int, indices: Sequence[int]) -> Language:
     Raises:
         ValueError: If there is no index, or if indices are not distinct integers from 0 to n - 1.
     """
-    return Language("sparse_parity", n, tuple(indices))
+    return Language("sparse_parity", n, indices)
 
 
 def sparse_majority(n: int, indices: Sequence[int]) -> Language:
@@ -150,7 +152,7 @@ def sparse_majority(n: int, indices: Sequence[int]) -> Language:
     Raises:
         ValueError: If there is no index, or if indices are not distinct integers from 0 to n - 1.
     """
-    return Language("sparse_majority", n, tuple(indices))
+    return Language("sparse_majority", n, indices)
 
 
 def random_language(key: Key, n: int) -> Language:
@@ -207,11 +209,12 @@ def _bits(strings: Array, n: int) -> Array:
     return strings
 
 
-def _validated(indices: tuple[int, ...], n: int) -> tuple[int, ...]:
+def _validated(indices: Sequence[int], n: int) -> tuple[int, ...]:
     try:
+        indices = tuple(indices)
         found = sorted(operator.index(index) for index in indices)
     except TypeError as error:
-        raise ValueError(f"indices must be integers, got {indices}") from error
+        raise ValueError(f"indices must be a list of integers, got {indices}") from error
     if not found or len(set(found)) < len(found) or found[0] < 0 or found[-1] >= n:
         raise ValueError(f"indices must be one or more distinct positions from 0 to {n - 1}, got {indices}")
     return tuple(found)

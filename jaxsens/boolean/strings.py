@@ -173,9 +173,9 @@ def require_bits(strings: Array) -> np.ndarray:
 
 
 def _require_count(count: int) -> int:
-    if count < 1:
-        raise ValueError(f"count must be at least 1 string, got {count}")
-    return count
+    if count < 1 or count != int(count):
+        raise ValueError(f"count must be an integer of at least 1 string, got {count}")
+    return int(count)
 
 
 @partial(jax.jit, static_argnums=2)

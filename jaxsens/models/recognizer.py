@@ -192,10 +192,11 @@ class _Internals:
 
 def embed(config: Config, variables: PyTree, strings: Array, mask: None = None) -> tuple[PyTree, jax.Array]:
     """Check the arguments; return the parameters and the embedded string with its end ``[b n+1 d]`` (Eq. 7)."""
-    require_strings(strings, mask)
+    symbols = end(require_strings(strings, mask))
     require_variables(config, variables, "depth", "positions")
-    params, symbols = variables["params"], end(strings)
-    return params, params["embedding"][symbols] + positions(config, variables, symbols.shape[1])[None]
+    params = variables["params"]
+    # An array of the host could not be indexed by a traced one.
+    return params, jnp.asarray(params["embedding"])[symbols] + positions(config, variables, symbols.shape[1])[None]
 
 
 def end(strings: Array) -> jax.Array:
@@ -310,10 +311,10 @@ def normalise(config: Config, x: jax.Array, weights: Mapping[str, Any] = {}, nam
     """Return ``z (x - mean)`` over the last axis, with the gain and offset of ``name`` if there are, and ``z [...]``.
 
     ``z = 1 / sqrt(variance + epsilon)`` (Eqs. 11 to 13). Where both are zero, the result is 0, its gradient 0 and z
-    infinite.
+    infinite. Where the variance overflows beside a positive epsilon, both are NaN.
     """
     centred, z = centre(config, x)
-    y = centred * jnp.where(jnp.isfinite(z), z, 0)[..., None]
+    y = centred * finite_factor(z)
     prefix = f"{name}_" if name else ""
     if f"{prefix}gain" in weights:
         y = y * jnp.expand_dims(weights[f"{prefix}gain"], range(x.ndim - 1))
@@ -323,12 +324,23 @@ def normalise(config: Config, x: jax.Array, weights: Mapping[str, Any] = {}, nam
 
 def centre(config: Config, x: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Return ``x - mean`` over the last axis, and ``1 / sqrt(variance + epsilon)``, infinite where both are zero."""
-    if config.epsilon == 0:
-        x = x - x[..., :1]  # so that a constant row is exactly zero, rather than rounding noise blown up to size 1
+    if config.epsilon > 0:
+        centred = x - x.mean(-1, keepdims=True)
+        stabilised = (centred**2).mean(-1) + config.epsilon
+        # An overflow would make of a finite row a row of zeros, which nobody would notice.
+        return centred, jnp.where(jnp.isinf(stabilised), jnp.nan, 1 / jnp.sqrt(stabilised))
+    x = x - x[..., :1]  # so that a constant row is exactly zero, rather than rounding noise blown up to size 1
     centred = x - x.mean(-1, keepdims=True)
-    stabilised = (centred**2).mean(-1) + config.epsilon
-    positive = stabilised > 0
-    return centred, jnp.where(positive, 1 / jnp.sqrt(jnp.where(positive, stabilised, 1)), jnp.inf)
+    size = jax.lax.stop_gradient(jnp.abs(centred).max(-1))  # divided out, so that no square under- or overflows
+    constant = size == 0
+    size = jnp.where(constant, 1, size)
+    variance = jnp.where(constant, 1, ((centred / size[..., None]) ** 2).mean(-1))
+    return centred, jnp.where(constant, jnp.inf, 1 / (jnp.sqrt(variance) * size))
+
+
+def finite_factor(z: jax.Array) -> jax.Array:
+    """Return what a centred row is multiplied by, ``[... 1]``: z, but 0 where it is infinite, as the row is 0 there."""
+    return jnp.where(jnp.isinf(z), 0, z)[..., None]
 
 
 def read_out(config: Config, weights: PyTree, final: jax.Array) -> jax.Array:
@@ -338,13 +350,20 @@ def read_out(config: Config, weights: PyTree, final: jax.Array) -> jax.Array:
     return final @ weights["weight"] + weights["bias"]
 
 
-def require_strings(strings: Array, mask: None) -> None:
-    """Raise ValueError unless strings are integers ``[b n]`` and there is no mask."""
+def require_strings(strings: Array, mask: None) -> jax.Array:
+    """Return strings as integers ``[b n]``, or raise ValueError: on a mask, and on values that are no bits if known."""
     if mask is not None:
         raise ValueError("mask must be None: all strings of a batch have one length, so that there is no padding")
-    shape = np.shape(strings)
+    strings = strings if isinstance(strings, jax.Array) else np.asarray(strings)
+    shape = strings.shape
     require(len(shape) == 2 and shape[1] > 0, "strings' shape", shape, "[b n] with at least one bit")
-    require(jnp.issubdtype(strings.dtype, jnp.integer), "strings' dtype", str(strings.dtype), "int32: bits 0 and 1")
+    bits = strings.dtype == bool or jnp.issubdtype(strings.dtype, jnp.integer)
+    require(bits, "strings' dtype", str(strings.dtype), "int32 or bool: bits 0 and 1")
+    if not isinstance(strings, jax.core.Tracer):
+        known = np.asarray(strings)
+        wrong = known[(known != 0) & (known != 1)]
+        require(not wrong.size, "a value in strings", int(wrong[0]) if wrong.size else 0, "0 or 1")
+    return jnp.asarray(strings).astype(jnp.int32)
 
 
 def require_variables(config: Architecture, variables: PyTree, *optional: str) -> None:

@@ -137,7 +137,7 @@ class _Evaluation:
     config: LSTMConfig | MLPConfig
 
     def __call__(self, variables: PyTree, strings: Array, mask: None = None, /) -> jax.Array:
-        recognizer.require_strings(strings, mask)
+        strings = recognizer.require_strings(strings, mask)
         recognizer.require_variables(self.config, variables)
         params = variables["params"]
         final = _FORWARD[type(self.config)](self.config, params, strings)
@@ -147,7 +147,7 @@ class _Evaluation:
 def _lstm(config: LSTMConfig, params: PyTree, strings: Array) -> jax.Array:
     """Return the last layer's output at the end of string ``[b d]``."""
     del config
-    x = params["embedding"][recognizer.end(strings)].swapaxes(0, 1)  # time first, as scan wants it
+    x = jnp.asarray(params["embedding"])[recognizer.end(strings)].swapaxes(0, 1)  # time first, as scan wants it
 
     def layer(x: jax.Array, weights: PyTree) -> tuple[jax.Array, None]:
         driven = jnp.einsum("tbd,dgk->tbgk", x, weights["from_below"]) + weights["bias"][None, None]

@@ -245,9 +245,8 @@ def _after(config: Config, weights: PyTree, x: jax.Array, base: Any, mixed: jax.
     x = x + (mixed[..., :width] + jnp.expand_dims(weights["out_bias"], across))
     which = "mlp" if config.norm_first else "attention"
     normalised, z = recognizer.normalise(config, x, weights, which)
-    z = jnp.where(jnp.isfinite(z), z, 0)[..., None]
     bias = bias + jnp.expand_dims(weights[f"{which}_offset"] @ weights["expand"], across)
-    contracted = recognizer.contract(weights, z * (mixed[..., width:] + base) + bias)
+    contracted = recognizer.contract(weights, recognizer.finite_factor(z) * (mixed[..., width:] + base) + bias)
     if config.norm_first:
         return x + contracted
     return recognizer.normalise(config, normalised + contracted, weights, "mlp")[0]

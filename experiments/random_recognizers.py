@@ -1,0 +1,333 @@
+"""How sensitive are the Boolean functions that randomly initialised transformers compute?
+
+Draws transformers as Kövér et al. do (Understanding the Parameter Space Geometry of Transformers Encoding Boolean
+Functions, F.1: 2 to 6 layers, 1 to 8 heads of 16 to 128, four initialisations), and counts for random strings of length
+100 the bits that each prediction hangs on: the spectra and average sensitivities of their Fig. 3 (left) and Fig. 4.
+Beside them stand LSTMs and MLPs of as many parameters, transformers that differ in what F.1 leaves open, and uniformly
+random Boolean functions. Decides claims C20, that spectra pile up at 0, and C25, that a random function has a string of
+sensitivity 0 with probability 1 - 1/e.
+
+    python -m experiments.random_recognizers --preset laptop
+    python -m experiments.random_recognizers --preset paper --rows none --chunk 4040    # on an accelerator
+
+TIMES
+
+Leaves models.csv (a row for each model), spectra.csv, schemes.csv (the table that is printed), choices.csv (what F.1
+leaves open), control.csv (random functions), comparison.csv, four figures and manifest.json in the folder ``--out``.
+"""
+
+import dataclasses
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from tqdm import tqdm
+
+from experiments import random_recognizers_report
+from jaxsens import boolean, budget, runs, substitution
+from jaxsens.models import initialisation, recognizer, recognizer_baselines, recognizer_substitution
+from jaxsens.typing import Array, Key, PyTree, Substitute
+
+TRANSFORMERS: dict[str, tuple[dict[str, Any], dict[str, str]]] = {
+    "transformer": ({}, {}),
+    "default": ({}, {}),
+    "unscaled": ({"scaled": False}, {}),
+    "norm_first": ({"norm_first": True}, {}),
+    "paper_block": ({"block": "paper"}, {}),
+    "zero_biases": ({}, {"biases": "zero"}),
+    "drawn_gains": ({}, {"gains": "scheme"}),
+    "drawn_embedding": ({}, {"embedding": "scheme"}),
+}
+"""Kinds of transformer by what they change: fields of the configuration, and arguments of the initialisation.
+
+From ``default`` on they read differently what F.1 leaves open, all on the same architectures.
+"""
+
+BASELINES = ("lstm", "mlp")
+
+PLAIN_AUDIT = 1e11
+"""Floating-point operations of a string up to which the audit evaluates it plainly, all its flips one by one."""
+
+
+@dataclass(frozen=True, order=True)
+class Architecture:
+    """The sizes that F.1 draws."""
+
+    layers: int
+    heads: int
+    head_size: int
+    multiplier: int
+
+    @property
+    def width(self) -> int:
+        """The model dimension: heads times head size."""
+        return self.heads * self.head_size
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """What a program is compiled for; the number of layers is data."""
+        return self.heads, self.head_size, self.multiplier
+
+    def config(self, epsilon: float, **fields: Any) -> recognizer.Config:
+        """Return the recognizer's configuration; in the block of the paper the heads have the model's width."""
+        head_size = self.width if fields.get("block") == "paper" else self.head_size
+        return recognizer.Config(
+            depth=self.layers,
+            heads=self.heads,
+            head_size=head_size,
+            multiplier=self.multiplier,
+            epsilon=epsilon,
+            **fields,
+        )
+
+
+def _option(default: Any, text: str, **metadata: Any) -> Any:
+    return dataclasses.field(default=default, metadata={"help": text} | metadata)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """What to measure; every field is also a flag."""
+
+    seed: int = _option(0, "of everything")
+    schemes: tuple[str, ...] = _option(
+        ("uniform", "normal", "xavier_uniform", "xavier_normal"),
+        f"initialisations, of {', '.join(initialisation.SCHEMES)}",
+    )
+    length: int = _option(100, "bits of a string")
+    datasets: int = _option(10, "sets of strings")
+    strings: int = _option(10_000, "strings of a set, at most")
+    models: int = _option(50, "transformers for each initialisation and set")
+    operations: float | None = _option(
+        None, "floating-point operations that a model's strings may cost; none: no limit"
+    )
+    baselines: int = _option(50, "LSTMs and MLPs for each initialisation and set")
+    choices: int = _option(50, "transformers of each other reading of F.1, for each initialisation and set")
+    choice_width: int = _option(1024, "their largest width")
+    audit: int = _option(10, "strings of a model that are evaluated again in float64")
+    layers: tuple[int, ...] = _option((2, 3, 4, 5, 6), "drawn from")
+    heads: tuple[int, ...] = _option((1, 2, 4, 8), "drawn from")
+    head_sizes: tuple[int, ...] = _option((16, 32, 64, 128), "drawn from")
+    multipliers: tuple[int, ...] = _option((2, 4, 8), "drawn from")
+    epsilon: float = _option(1e-5, "of layer normalisation")
+    control_lengths: tuple[int, ...] = _option((1, 2, 3, 4, 6, 8, 10, 12, 14, 16), "of random functions")
+    control_functions: int = _option(10_000, "random functions of each length beyond 4")
+    rows: int | None = _option(4, "substitutions in a block; none on an accelerator", identity=False)
+    chunk: int | None = _option(101, "model forwards at once; fitted to a memory budget if none", identity=False)
+
+    def __post_init__(self) -> None:
+        for name in ("length", "datasets", "strings", "models", "control_functions"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name in ("baselines", "choices", "audit"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
+        if not self.schemes or not set(self.schemes) <= set(initialisation.SCHEMES):
+            raise ValueError(f"schemes must be some of {sorted(initialisation.SCHEMES)}, got {self.schemes}")
+        if self.operations is not None and self.operations <= 0:
+            raise ValueError(f"operations must be positive, or none for no limit, got {self.operations}")
+        if not self.control_lengths or not 1 <= min(self.control_lengths) <= max(self.control_lengths) <= 20:
+            raise ValueError(f"control_lengths must lie between 1 and 20, got {self.control_lengths}")
+        for sizes in itertools.product(self.layers, self.heads, self.head_sizes, self.multipliers):
+            Architecture(*sizes).config(self.epsilon)
+        for name in ("layers", "heads", "head_sizes", "multipliers"):
+            if not getattr(self, name):
+                raise ValueError(f"{name} must hold something to draw from, got ()")
+        if min(self.layers) < 2:
+            raise ValueError(
+                f"layers must be at least 2, where a layer can be shared and another folded, got {self.layers}"
+            )
+
+
+PRESETS = {
+    "laptop": Config(
+        datasets=1, models=24, strings=256, operations=1e11, baselines=12, choices=8, choice_width=128, audit=1,
+        control_lengths=(1, 2, 3, 4, 6, 8, 10, 12),
+    ),
+    "smoke": Config(
+        schemes=("uniform", "xavier_normal"), length=12, datasets=1, models=3, strings=16, baselines=2, choices=1,
+        audit=2, layers=(2, 3), heads=(1, 2), head_sizes=(4,), multipliers=(2,), control_lengths=(2, 4, 6),
+        control_functions=50, chunk=52,
+    ),
+    "paper": Config(),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Model:
+    """One model to measure: what it is, how it is initialised, and on which strings."""
+
+    kind: str
+    scheme: str
+    dataset: int
+    number: int
+    architecture: Architecture
+
+    @property
+    def name(self) -> str:
+        """The name of its unit."""
+        return f"{self.kind}-{self.scheme}-set{self.dataset}-{self.number}"
+
+
+def models(config: Config) -> list[Model]:
+    """Return all models, those that share a program next to each other.
+
+    Initialisations, and other readings of F.1, see the same architectures: their differences are paired.
+    """
+    found = []
+    for dataset in range(config.datasets):
+        drawn = list(itertools.islice(_architectures(config, dataset), config.models))
+        narrow = (a for a in _architectures(config, dataset) if a.width <= config.choice_width)
+        narrow = list(itertools.islice(narrow, config.choices)) if config.choices else []
+        groups = {"transformer": drawn} | dict.fromkeys(BASELINES, drawn[: config.baselines])
+        groups |= {kind: narrow for kind in TRANSFORMERS if kind != "transformer"}
+        found += [
+            Model(kind, scheme, dataset, number, architecture)
+            for kind, architectures in groups.items()
+            for scheme in config.schemes
+            if _differs(kind, scheme)
+            for number, architecture in enumerate(architectures)
+        ]
+    return sorted(found, key=lambda model: (model.kind in BASELINES, model.kind, *model.architecture.shape))
+
+
+def _differs(kind: str, scheme: str) -> bool:
+    """Return whether a reading of F.1 is not the default itself under an initialisation."""
+    if kind in ("zero_biases", "drawn_gains"):
+        return not scheme.startswith("xavier")
+    return kind != "drawn_embedding" or scheme != "normal"
+
+
+def _architectures(config: Config, dataset: int) -> Iterator[Architecture]:
+    generator = np.random.default_rng([config.seed, dataset])
+    grids = (config.layers, config.heads, config.head_sizes, config.multipliers)
+    while True:
+        yield Architecture(*(int(generator.choice(grid)) for grid in grids))
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A model that is ready to be measured.
+
+    Attributes:
+        substitute: How its single-bit flips are evaluated.
+        reference: How the audit evaluates them.
+        variables: Its weights.
+        parameters: How many they are, without padding.
+        cost: Floating-point operations that a string takes.
+    """
+
+    substitute: Substitute
+    reference: Substitute
+    variables: PyTree
+    parameters: int
+    cost: int
+
+
+def prepare(config: Config, model: Model) -> Ready:
+    """Draw the weights of a model."""
+    key = _key(config, "weights", model.dataset, model.number)
+    fields, arguments = TRANSFORMERS.get(model.kind, ({}, {}))
+    own = model.architecture.config(config.epsilon, **fields)
+    parameters = recognizer_baselines.parameter_count(own)
+    if model.kind in BASELINES:
+        matched = recognizer_baselines.matched(model.kind, parameters, config.length)
+        parameters = recognizer_baselines.parameter_count(matched)
+        steps = config.length + 1 if model.kind == "lstm" else 1
+        plain = substitution.one_at_a_time(recognizer_baselines.evaluation(matched))
+        variables = recognizer.init(matched, key, model.scheme)
+        return Ready(plain, plain, variables, parameters, 2 * parameters * steps * (config.length + 1))
+    deepest = dataclasses.replace(own, depth=max(config.layers))
+    variables = recognizer.at_depth(recognizer.init(own, key, model.scheme, **arguments), deepest.depth)
+    # The cost is that of a middling depth, as strings of one number share a program of all depths.
+    middle = sorted(config.layers)[len(config.layers) // 2]
+    plain_cost, cost = recognizer_substitution.operations(own, middle, config.length)
+    shared = recognizer_substitution.substitute(deepest, config.rows)
+    # The audit is independent, and compiled sooner, where it is plain; where that would cost too much it is not.
+    plain = substitution.one_at_a_time(recognizer.evaluation(deepest), config.rows)
+    return Ready(shared, plain if plain_cost < PLAIN_AUDIT else shared, variables, parameters, cost)
+
+
+def strings_for(config: Config, cost: int) -> int:
+    """Return how many strings a model is measured on: a power of two that its cost allows, or all."""
+    if config.operations is None or config.operations >= cost * config.strings:
+        return config.strings
+    return min(config.strings, 1 << max(0, int(np.log2(max(1, config.operations / cost)))))
+
+
+def measure(config: Config, model: Model) -> dict[str, Array]:
+    """Measure the sensitivity profile of a model."""
+    ready = prepare(config, model)
+    count = strings_for(config, ready.cost)
+    strings = boolean.strings.uniform(_key(config, "strings", model.dataset), count, config.length)
+    profile = boolean.sensitivity_profile(
+        ready.substitute, chunk=config.chunk, audit=config.audit, reference=ready.reference
+    )(_key(config, "audit", model.dataset, model.number), ready.variables, strings)
+    found = {
+        "parameters": ready.parameters,
+        "sensitivities": profile.sensitivities,
+        "influences": profile.influences,
+        "accepted": np.mean(profile.decisions == boolean.recognition.ACCEPT),
+    }
+    if profile.audit is None:
+        return found | {"audited": 0, "altered": 0.0, "error": 0.0}
+    audit = profile.audit
+    return found | {"audited": audit.changed.count, "altered": float(audit.changed.mean), "error": audit.error}
+
+
+def random_functions(config: Config, length: int) -> dict[str, Array]:
+    """Return how many strings of sensitivity 0 random functions have ``[functions]``; to n = 4 all functions."""
+    if length <= 4:
+        bits = 2**length
+        numbers = np.arange(2**bits, dtype=np.uint32)
+        tables = (numbers[:, None] >> np.arange(bits, dtype=np.uint32)[None]) & 1 == 1
+        return {"zeros": np.asarray(boolean.cube.profile(tables))[:, 0]}
+    at_once = max(1, 2**23 // 2**length)
+    zeros = []
+    for start in range(0, config.control_functions, at_once):
+        key = _key(config, "functions", length, start)
+        tables = jax.random.bernoulli(key, 0.5, (min(at_once, config.control_functions - start), 2**length))
+        zeros.append(np.asarray(boolean.cube.profile(tables))[:, 0])
+    return {"zeros": np.concatenate(zeros)}
+
+
+def _key(config: Config, purpose: str, *numbers: int) -> Key:
+    key = jax.random.fold_in(jax.random.key(config.seed), ("weights", "strings", "audit", "functions").index(purpose))
+    for number in numbers:
+        key = jax.random.fold_in(key, number)
+    return key
+
+
+def main(argv: list[str] | None = None) -> Path:
+    """Run the experiment from the command line, and return its folder."""
+    command = runs.parse("random_recognizers", PRESETS, argv, description=__doc__)
+    runs.enable_compilation_cache()
+    return execute(command.config, command.out)
+
+
+def execute(config: Config, out: Path) -> Path:
+    """Run the experiment, or what is left of it, in the folder ``out``."""
+    every = models(config)
+    with runs.Run.open(out, config, experiment="random_recognizers") as run:
+        run.record(budget_bytes=budget.BYTES, estimators_precision="highest")
+        control = {n: run.unit(f"functions-{n}", partial(random_functions, config, n)) for n in config.control_lengths}
+        results = []
+        with tqdm(desc="all models", total=len(every), unit="model", dynamic_ncols=True) as bar:
+            for model in every:
+                results.append(
+                    (model, run.unit(model.name, partial(measure, config, model), allow_nonfinite=["error"]))
+                )
+                bar.set_postfix_str(f"{model.kind} {model.architecture.width}", refresh=False)
+                bar.update()
+        random_recognizers_report.write(run, config, results, control)
+        print(run.compiling)
+    return out
+
+
+if __name__ == "__main__":
+    print(f"\nresults in {main()}")
