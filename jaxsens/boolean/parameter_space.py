@@ -25,7 +25,8 @@ class LipschitzQuotients:
 
     Attributes:
         values: ``|T(theta + xi, x) - T(theta, x)| / ||xi||_2`` ``[draws b]``.
-        distances: How far the weights moved, ``||xi||_2`` ``[draws]``.
+        distances: How far the weights moved, ``||xi||_2`` ``[draws]``; the last bit of a sum over a model's weights may
+            differ between one device and several, unlike logits.
         chunk: Model forwards to evaluate at once, for the record.
     """
 
