@@ -10,7 +10,26 @@ sensitivity 0 with probability 1 - 1/e.
     python -m experiments.random_recognizers --preset laptop
     python -m experiments.random_recognizers --preset paper --rows none --chunk 4040    # on an accelerator
 
-TIMES
+On two CPU cores, beside other work, the first takes 23 minutes, a quarter of them compiling. With seed 0, over 24
+transformers, 12 LSTMs and 12 MLPs for each initialisation, on 1 to 256 strings each (a power of two for each shape, that
+1e11 operations for the middling depth allow), the shares of strings of sensitivity 0 were
+
+    =================  ====================  ====================  ====================
+    weights            transformer           LSTM                  MLP
+    =================  ====================  ====================  ====================
+    uniform            .545 [.354, .724]     .19 [.05, .48]        .628 [.568, .684]
+    normal             .616 [.428, .774]     .09 [.02, .29]        .637 [.566, .703]
+    Xavier uniform     .958 [.781, .993]     .79 [.52, .93]        .609 [.542, .672]
+    Xavier normal      .951 [.786, .990]     .73 [.44, .91]        .642 [.560, .716]
+    =================  ====================  ====================  ====================
+
+0 is the commonest sensitivity of a transformer everywhere. More than half of the strings have it under Xavier; under
+the other two this cannot be told, and that more than .9 have at most 5 is refuted for uniform weights (.767 [.584,
+.885]). Among those with any, averages reach 28 of 100 bits. Float64 altered none of the transformers' audited
+decisions, though their float32 logits are off by up to 1.5 standard deviations, but a third of the unscaled LSTMs',
+which are chaotic: their spectra are those of float32. Other readings of F.1 shift the share by less than .1 where that
+can be told (6 of 19 settings); 8 models each are too few for the rest. Of random functions of 12 bits .6295 [.6200,
+.6389] have a string of sensitivity 0 (1 - 1/e = .632).
 
 Leaves models.csv (a row for each model), spectra.csv, schemes.csv (the table that is printed), choices.csv (what F.1
 leaves open), control.csv (random functions), comparison.csv, four figures and manifest.json in the folder ``--out``.

@@ -106,13 +106,21 @@ def _model_row(config: "Config", model: "Model", found: Mapping[str, Array]) -> 
     }  # fmt: skip
 
 
-def _shares(config: "Config", group: Sequence[tuple["Model", Mapping[str, Array]]]) -> tuple[np.ndarray, ...]:
-    """Return the shares of strings by sensitivity ``[n + 1]``, mean over models and ends of its 95 % interval."""
-    bins = config.length + 1
-    each = np.stack([np.bincount(f["sensitivities"], minlength=bins) / len(f["sensitivities"]) for _, f in group])
-    by_sensitivity = [estimate.from_values(column, rate=True) for column in each.T]
-    ends = np.asarray([one.interval() for one in by_sensitivity]).reshape(bins, 2)
-    return each.mean(0), ends[:, 0], ends[:, 1]
+def _shares(config: "Config", group: Sequence, width: int = 1) -> tuple[np.ndarray, ...]:
+    """Return shares of strings by sensitivity: mean over models and ends of its 95 % interval, each ``[bins]``.
+
+    The first bin is sensitivity 0; the others hold ``width`` each, as many as reach n.
+    """
+    bins = _middles(config, width)
+    each = [np.bincount(-(-found["sensitivities"] // width), minlength=len(bins)) for _, found in group]
+    each = np.stack([counts / counts.sum() for counts in each])
+    ends = np.asarray([estimate.from_values(column, rate=True).interval() for column in each.T])
+    return each.mean(0), *ends.reshape(len(bins), 2).T
+
+
+def _middles(config: "Config", width: int) -> np.ndarray:
+    rest = np.arange(-(-config.length // width)) * width + (1 + width) / 2
+    return np.append(0, rest)
 
 
 def _spectrum_rows(config: "Config", key: tuple[str, str], group: Sequence) -> list[dict[str, Any]]:
@@ -220,16 +228,20 @@ def _figures(
 ) -> None:
     strings = f"random strings of {config.length} bits"
     counted = {kind: len(groups[kind, config.schemes[0]]) for kind in COMPARED if (kind, config.schemes[0]) in groups}
-    sample = " and ".join(f"{count} {kind}s" for kind, count in counted.items()) + " for each initialisation"
+    sample = ", ".join(f"{count} of {kind}" for kind, count in counted.items()) + " for each initialisation"
 
     def panels(what: Any) -> dict[str, dict[str, Any]]:
         return {s: {kind: what(groups[kind, s]) for kind in counted if (kind, s) in groups} for s in config.schemes}
 
-    binomial = stats.binom.pmf(np.arange(config.length + 1), config.length, 0.5)
+    width = max(1, config.length // 20)
+    binomial = np.bincount(
+        -(-np.arange(config.length + 1) // width), stats.binom.pmf(np.arange(config.length + 1), config.length, 0.5)
+    )
     run.figure(
         "spectra",
         plots.spectra(
-            panels(lambda group: _shares(config, group)), dataset=strings, sample=sample,
+            panels(lambda group: _shares(config, group, width)), at=_middles(config, width), dataset=strings,
+            sample=f"{sample}; sensitivity 0, then bins of {width}",
             reference=("random function: binomial(n, 1/2)", binomial),
         ),
     )  # fmt: skip

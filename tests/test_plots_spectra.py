@@ -8,16 +8,17 @@ from jaxsens import plots
 pytest.importorskip("matplotlib")
 SAID = {"dataset": "strings of 4 bits", "sample": "3 models"}
 SHARES = (np.array([0.7, 0.2, 0.1, 0.0, 0.0]),) * 3
+OUTSIDE = {"u": {"a": (SHARES[0], SHARES[0] + 1, SHARES[0])}}
 PANELS = {"uniform": {"transformer": SHARES, "lstm": SHARES}, "normal": {"transformer": SHARES}}
 
 
 def test_spectra_draw_shares_that_are_not_zero(tmp_path):
-    figure = plots.spectra(PANELS, reference=("binomial", [0.1] * 5), **SAID)
+    figure = plots.spectra(PANELS, at=range(5), reference=("binomial", [0.1] * 5), **SAID)
     first, second = figure.axes
     assert (first.get_title(), second.get_title()) == ("uniform", "normal")
     assert first.get_yscale() == "log"
     transformer, lstm, reference = first.get_lines()
-    np.testing.assert_allclose(transformer.get_ydata(), [0.7, 0.2, 0.1])
+    np.testing.assert_allclose(transformer.get_ydata(), [0.7, 0.2, 0.1, np.nan, np.nan])
     np.testing.assert_allclose(reference.get_ydata(), 0.1)
     assert transformer.get_color() != lstm.get_color()
     assert "strings of 4 bits, 3 models" in figure._suptitle.get_text()
@@ -55,9 +56,13 @@ def test_rates_stand_beside_their_limit():
 @pytest.mark.parametrize(
     ("draw", "message"),
     [
-        (lambda: plots.spectra({}, **SAID), "panels = {}"),
-        (lambda: plots.spectra({"u": {}}, **SAID), r"panels\['u'\] = {}"),
-        (lambda: plots.spectra({"u": {"a": (SHARES[0], SHARES[0] + 1, SHARES[0])}}, **SAID), "outside its interval"),
+        (lambda: plots.spectra({}, at=range(5), **SAID), "panels = {}"),
+        (lambda: plots.spectra({"u": {}}, at=range(5), **SAID), r"panels\['u'\] = {}"),
+        (
+            lambda: plots.spectra({"u": {"a": (SHARES[0], SHARES[0] + 1, SHARES[0])}}, at=range(5), **SAID),
+            "outside its interval",
+        ),
+        (lambda: plots.spectra(PANELS, at=range(4), **SAID), "vectors of one length"),
         (lambda: plots.survival({"u": {"a": [np.nan]}}, quantity="q", smallest=1, **SAID), "not finite"),
         (lambda: plots.dots({"u": {"a": (3, 1, 2)}}, heading="h", quantity="q", **SAID), "outside its interval"),
         (

@@ -26,39 +26,45 @@ Panels = Mapping[str, Mapping[str, Any]]
 
 
 def spectra(
-    panels: Panels, *, dataset: str, sample: str, reference: tuple[str, Array] | None = None, level: float = 0.95
+    panels: Panels,
+    *,
+    at: Array,
+    dataset: str,
+    sample: str,
+    reference: tuple[str, Array] | None = None,
+    level: float = 0.95,
 ) -> "Figure":
-    """Draw the share of strings of every sensitivity, on a logarithmic axis; shares of 0 have no point.
+    """Draw the share of strings by sensitivity, on a logarithmic axis; shares of 0 leave a gap.
 
     Args:
-        panels: Panel -> label -> ``(mean, low, high)``, each ``[n + 1]``: shares of strings of sensitivity 0 to n.
+        panels: Panel -> label -> ``(mean, low, high)``, each ``[k]``: shares of strings in bins of sensitivity.
+        at: Middles of the bins ``[k]``, in bits.
         dataset: What the strings are, for the title.
         sample: How many models, for the title.
-        reference: Name and shares ``[n + 1]`` of a distribution to compare with.
+        reference: Name and shares ``[k]`` of a distribution to compare with.
         level: Of the intervals.
 
     Raises:
-        ValueError: If there is nothing to draw, or shares are not finite or not inside their intervals.
+        ValueError: If there is nothing to draw, or shares are not finite, not inside their intervals, or not as many as
+            there are bins.
     """
     figure, axes = _grid(panels, 3.4)
     smallest = []
-    for ax, (panel, lines) in zip(axes, panels.items(), strict=False):
+    for ax, (panel, lines) in zip(axes, panels.items(), strict=True):
         for label, triple in lines.items():
-            name = f"panels[{panel!r}][{label!r}]"
-            mean, low, high = finite_vectors(name, triple, 3)
+            name = f"panels[{panel!r}][{label!r}] beside at"
+            middles, mean, low, high = finite_vectors(name, [at, *triple], 4)
             require_ordered(name, mean, low, high)
             look = style(list(lines))[label]
-            shown = mean > 0
-            at = np.arange(len(mean))[shown]
-            smallest.append(mean[shown].min())
-            ax.plot(
-                at, mean[shown], color=look["color"], marker=look["marker"], markersize=2.5, linewidth=1, label=label
-            )
-            ax.fill_between(at, low[shown], high[shown], color=look["color"], alpha=0.2, linewidth=0)
-    for ax in axes[: len(panels)]:
+            shown = np.where(mean > 0, mean, np.nan)
+            smallest.append(np.nanmin(shown))
+            ax.plot(middles, shown, color=look["color"], marker=look["marker"], markersize=4, linewidth=1, label=label)
+            bounds = (np.where(mean > 0, end, np.nan) for end in (low, high))
+            ax.fill_between(middles, *bounds, color=look["color"], alpha=0.18, linewidth=0)
+    for ax in axes:
         ax.set(yscale="log", ylim=(min(smallest) / 2, 1.5))
         if reference is not None:
-            ax.plot(reference[1], color="0.4", linestyle="--", linewidth=1, label=reference[0])
+            ax.plot(at, reference[1], color="0.4", linestyle="--", linewidth=1, label=reference[0])
         ax.set(xlabel="sensitivity of a string (bits)", ylabel="share of strings (log scale)")
     note = f"bands: {level:.0%} intervals over models"
     return finish(figure, "Sensitivity spectra", dataset, sample, note, *legend_entries(axes))
