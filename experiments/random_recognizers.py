@@ -11,8 +11,8 @@ sensitivity 0 with probability 1 - 1/e.
     python -m experiments.random_recognizers --preset paper --rows none --chunk 4040    # on an accelerator
 
 On two CPU cores, beside other work, the first takes 23 minutes, a quarter of them compiling. With seed 0, over 24
-transformers, 12 LSTMs and 12 MLPs for each initialisation, on 1 to 256 strings each (a power of two for each shape, that
-1e11 operations for the middling depth allow), the shares of strings of sensitivity 0 were
+transformers, 12 LSTMs and 12 MLPs for each initialisation, on 1 to 256 strings each (a power of two for each shape,
+which 1e11 operations at the middling depth allow), the shares of strings of sensitivity 0 were
 
     =================  ====================  ====================  ====================
     weights            transformer           LSTM                  MLP
