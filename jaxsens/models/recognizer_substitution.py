@@ -35,7 +35,7 @@ def substitute(config: Config, rows: int | None = None) -> Substitute:
 
     Args:
         config: The architecture.
-        rows: Substitutions evaluated at once; ``None`` for all. On a CPU a block of 4 stays in cache.
+        rows: Substitutions evaluated at once; ``None`` for all. On a CPU a block of 4 or 8 stays in cache.
 
     Returns:
         ``substitute(variables, tokens [n], alternatives [n], mask=None) -> (clean [], changed [n])``, logits. Equal
