@@ -50,6 +50,7 @@ from tqdm import tqdm
 from experiments import random_recognizers_report
 from jaxsens import boolean, budget, runs, substitution
 from jaxsens.models import initialisation, recognizer, recognizer_baselines, recognizer_substitution
+from jaxsens.runs import option
 from jaxsens.typing import Array, Key, PyTree, Substitute
 
 TRANSFORMERS: dict[str, tuple[dict[str, Any], dict[str, str]]] = {
@@ -105,39 +106,33 @@ class Architecture:
         )
 
 
-def _option(default: Any, text: str, **metadata: Any) -> Any:
-    return dataclasses.field(default=default, metadata={"help": text} | metadata)
-
-
 @dataclass(frozen=True, kw_only=True)
 class Config:
     """What to measure; every field is also a flag."""
 
-    seed: int = _option(0, "of everything")
-    schemes: tuple[str, ...] = _option(
+    seed: int = option(0, "of everything")
+    schemes: tuple[str, ...] = option(
         ("uniform", "normal", "xavier_uniform", "xavier_normal"),
         f"initialisations, of {', '.join(initialisation.SCHEMES)}",
     )
-    length: int = _option(100, "bits of a string")
-    datasets: int = _option(10, "sets of strings")
-    strings: int = _option(10_000, "strings of a set, at most")
-    models: int = _option(50, "transformers for each initialisation and set")
-    operations: float | None = _option(
-        None, "floating-point operations that a model's strings may cost; none: no limit"
-    )
-    baselines: int = _option(50, "LSTMs and MLPs for each initialisation and set")
-    choices: int = _option(50, "transformers of each other reading of F.1, for each initialisation and set")
-    choice_width: int = _option(1024, "their largest width")
-    audit: int = _option(10, "strings of a model that are evaluated again in float64")
-    layers: tuple[int, ...] = _option((2, 3, 4, 5, 6), "drawn from")
-    heads: tuple[int, ...] = _option((1, 2, 4, 8), "drawn from")
-    head_sizes: tuple[int, ...] = _option((16, 32, 64, 128), "drawn from")
-    multipliers: tuple[int, ...] = _option((2, 4, 8), "drawn from")
-    epsilon: float = _option(1e-5, "of layer normalisation")
-    control_lengths: tuple[int, ...] = _option((1, 2, 3, 4, 6, 8, 10, 12, 14, 16), "of random functions")
-    control_functions: int = _option(10_000, "random functions of each length beyond 4")
-    rows: int | None = _option(4, "substitutions in a block; none on an accelerator", identity=False)
-    chunk: int | None = _option(101, "model forwards at once; fitted to a memory budget if none", identity=False)
+    length: int = option(100, "bits of a string")
+    datasets: int = option(10, "sets of strings")
+    strings: int = option(10_000, "strings of a set, at most")
+    models: int = option(50, "transformers for each initialisation and set")
+    operations: float | None = option(None, "floating-point operations that a model's strings may cost; none: no limit")
+    baselines: int = option(50, "LSTMs and MLPs for each initialisation and set")
+    choices: int = option(50, "transformers of each other reading of F.1, for each initialisation and set")
+    choice_width: int = option(1024, "their largest width")
+    audit: int = option(10, "strings of a model that are evaluated again in float64")
+    layers: tuple[int, ...] = option((2, 3, 4, 5, 6), "drawn from")
+    heads: tuple[int, ...] = option((1, 2, 4, 8), "drawn from")
+    head_sizes: tuple[int, ...] = option((16, 32, 64, 128), "drawn from")
+    multipliers: tuple[int, ...] = option((2, 4, 8), "drawn from")
+    epsilon: float = option(1e-5, "of layer normalisation")
+    control_lengths: tuple[int, ...] = option((1, 2, 3, 4, 6, 8, 10, 12, 14, 16), "of random functions")
+    control_functions: int = option(10_000, "random functions of each length beyond 4")
+    rows: int | None = option(4, "substitutions in a block; none on an accelerator", identity=False)
+    chunk: int | None = option(101, "model forwards at once; fitted to a memory budget if none", identity=False)
 
     def __post_init__(self) -> None:
         for name in ("length", "datasets", "strings", "models", "control_functions"):

@@ -72,12 +72,6 @@ def _triple(row: Mapping[str, Any], name: str) -> tuple[float, float, float]:
     return tuple(row[f"{name}_{part}"] for part in ("mean", "low", "high"))
 
 
-def _columns(name: str, found: Estimate) -> dict[str, float | None]:
-    low, high = found.interval()
-    numbers = {"mean": found.mean, "sem": found.sem, "low": low, "high": high}
-    return {f"{name}_{key}": float(number) if np.isfinite(number) else None for key, number in numbers.items()}
-
-
 def _over_models(config: "Config", group: Sequence[tuple["Model", Mapping[str, Array]]], quantity: str) -> Estimate:
     """Estimate a quantity over models, each of which is first averaged over its strings."""
     return estimate.from_values([_of_model(config, found, quantity) for _, found in group], rate=True)
@@ -143,7 +137,7 @@ def _scheme_row(config: "Config", key: tuple[str, str], group: Sequence) -> dict
     strings = [len(found["sensitivities"]) for _, found in group]
     row = {"kind": key[0], "scheme": key[1], "models": len(group), "strings": sum(strings), "fewest": min(strings)}
     for name in ("average", "zero", "low", "altered"):
-        row |= _columns(name, _over_models(config, group, name))
+        row |= runs.cells(_over_models(config, group, name), f"{name}_")
     return row
 
 
@@ -155,8 +149,8 @@ def _choice_row(config: "Config", key: tuple[str, str], groups: Mapping[tuple[st
         own, default = (
             np.asarray([_of_model(config, found, name) for _, found in groups[k]]) for k in (key, ("default", scheme))
         )
-        row |= _columns(name, estimate.from_values(own, rate=True))
-        row |= _columns(f"{name}_minus_default", estimate.from_values(own - default, rate=False))
+        row |= runs.cells(estimate.from_values(own, rate=True), f"{name}_")
+        row |= runs.cells(estimate.from_values(own - default, rate=False), f"{name}_minus_default_")
     return row
 
 

@@ -1,11 +1,11 @@
 """Settings of ``experiments.recognizer_geometry``."""
 
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 import jax
 
 from jaxsens.models import recognizer
+from jaxsens.runs import option
 from jaxsens.typing import Key
 
 PURPOSES = ("bound", "influence", "blow-up", "count", "string", "perturbed")
@@ -17,41 +17,37 @@ ENCODINGS = ("sinusoidal", "none")
 changing with N far beyond the lengths that can be measured; without encodings it does not."""
 
 
-def _option(default: Any, text: str, **metadata: Any) -> Any:
-    return field(default=default, metadata={"help": text, **metadata})
-
-
 @dataclass(frozen=True)
 class Config:
     """Settings of the experiment; the defaults are those of the preset ``laptop``."""
 
-    seed: int = _option(0, "of everything")
-    models: int = _option(40, "random models of each setting; for blow-ups see draws")
-    heads: int = _option(2, "of all random models")
-    bound_epsilons: tuple[float, ...] = _option((1e-5, 1e-2, 1.0), "for the bound of the blow-up")
-    bound_depths: tuple[int, ...] = _option((1, 2, 4), "layers, for the bound of the blow-up")
-    bound_length: int = _option(64, "bits, for the bound of the blow-up")
-    strings: int = _option(2, "strings of a model and length, for the bound and the influences")
-    depth: int = _option(2, "layers of the models whose influences are measured")
-    width: int = _option(8, "their D, and that of the bound's")
-    half_widths: tuple[float, ...] = _option((0.25, 0.5, 1.0), "a of their parameter space [-a, a]^M")
-    epsilons: tuple[float, ...] = _option((1e-5, 1e-1), "of their layer normalisation")
-    encodings: tuple[str, ...] = _option(ENCODINGS, "of their positions; but sinusoidal, for the last epsilon alone")
-    lengths: tuple[int, ...] = _option((8, 16, 32, 64, 128, 256, 512), "at which influences are measured")
-    tail: int = _option(3, "longest lengths that late slopes are fitted on")
-    margin_epsilons: tuple[float, ...] = _option((0.0, 1e-4, 1e-2), "of the constructions")
-    margin_lengths: tuple[int, ...] = _option((4, 10, 32, 64, 128, 256, 512), "at which they are evaluated")
-    margins: tuple[float, ...] = _option((0.1, 0.5), "that they should keep, in logits; without epsilon they have 1")
-    shapes: tuple[tuple[int, int], ...] = _option(((1, 4), (1, 5), (2, 6)), "(layers, D) of blow-ups", flag=False)
-    zeta: float = _option(0.9, "in the threshold of blow-ups")
-    radius: float = _option(0.5, "of the perturbation of weights whose blow-ups are counted")
-    centres: int = _option(20, "embeddings, strings and centres of perturbation for blow-ups, a length and setting")
-    draws: int = _option(400, "weights drawn for each of these")
-    blow_up_lengths: tuple[int, ...] = _option((8, 16, 32, 64, 128), "at which blow-ups are counted")
-    count_shapes: tuple[tuple[int, int], ...] = _option(((1, 16), (2, 8)), "(layers, D) of counts", flag=False)
-    exhaustive_lengths: tuple[int, ...] = _option((4, 6, 8, 10, 12), "at which all strings are evaluated")
-    sampled_lengths: tuple[int, ...] = _option((16, 32, 64, 100), "at which a sample of them is")
-    sampled_strings: int = _option(200, "strings of that sample, for each model and length")
+    seed: int = option(0, "of everything")
+    models: int = option(40, "random models of each setting; for blow-ups see draws")
+    heads: int = option(2, "of all random models")
+    bound_epsilons: tuple[float, ...] = option((1e-5, 1e-2, 1.0), "for the bound of the blow-up")
+    bound_depths: tuple[int, ...] = option((1, 2, 4), "layers, for the bound of the blow-up")
+    bound_length: int = option(64, "bits, for the bound of the blow-up")
+    strings: int = option(2, "strings of a model and length, for the bound and the influences")
+    depth: int = option(2, "layers of the models whose influences are measured")
+    width: int = option(8, "their D, and that of the bound's")
+    half_widths: tuple[float, ...] = option((0.25, 0.5, 1.0), "a of their parameter space [-a, a]^M")
+    epsilons: tuple[float, ...] = option((1e-5, 1e-1), "of their layer normalisation")
+    encodings: tuple[str, ...] = option(ENCODINGS, "of their positions; but sinusoidal, for the last epsilon alone")
+    lengths: tuple[int, ...] = option((8, 16, 32, 64, 128, 256, 512), "at which influences are measured")
+    tail: int = option(3, "longest lengths that late slopes are fitted on")
+    margin_epsilons: tuple[float, ...] = option((0.0, 1e-4, 1e-2), "of the constructions")
+    margin_lengths: tuple[int, ...] = option((4, 10, 32, 64, 128, 256, 512), "at which they are evaluated")
+    margins: tuple[float, ...] = option((0.1, 0.5), "that they should keep, in logits; without epsilon they have 1")
+    shapes: tuple[tuple[int, int], ...] = option(((1, 4), (1, 5), (2, 6)), "(layers, D) of blow-ups", flag=False)
+    zeta: float = option(0.9, "in the threshold of blow-ups")
+    radius: float = option(0.5, "of the perturbation of weights whose blow-ups are counted")
+    centres: int = option(20, "embeddings, strings and centres of perturbation for blow-ups, a length and setting")
+    draws: int = option(400, "weights drawn for each of these")
+    blow_up_lengths: tuple[int, ...] = option((8, 16, 32, 64, 128), "at which blow-ups are counted")
+    count_shapes: tuple[tuple[int, int], ...] = option(((1, 16), (2, 8)), "(layers, D) of counts", flag=False)
+    exhaustive_lengths: tuple[int, ...] = option((4, 6, 8, 10, 12), "at which all strings are evaluated")
+    sampled_lengths: tuple[int, ...] = option((16, 32, 64, 100), "at which a sample of them is")
+    sampled_strings: int = option(200, "strings of that sample, for each model and length")
 
     def __post_init__(self) -> None:
         for name in (

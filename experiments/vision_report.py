@@ -65,17 +65,6 @@ def overall(found: list[dict[str, Array]], quantity: str) -> Estimate:
     return estimate.over_models(values(found, quantity), rate=QUANTITIES[quantity][1])
 
 
-def _bounds(found: Estimate) -> dict[str, float | None]:
-    """Return mean, standard error and 95 % interval for a table; empty where a single model leaves them open."""
-    low, high = (float(end) for end in found.interval())
-    numbers = {"mean": float(found.mean), "sem": float(found.sem), "low": low, "high": high}
-    return {name: number if np.isfinite(number) else None for name, number in numbers.items()}
-
-
-def _columns(prefix: str, found: Estimate) -> dict[str, float | None]:
-    return {f"{prefix}_{key}": number for key, number in _bounds(found).items()}
-
-
 def _model_rows(name: str, found: list[dict[str, Array]]) -> list[dict[str, Any]]:
     rows = []
     for seed, model in enumerate(found):
@@ -83,7 +72,7 @@ def _model_rows(name: str, found: list[dict[str, Array]]) -> list[dict[str, Any]
         row |= {"learning_rate": float(model["learning_rate"]), "training_loss": float(model["losses"][-1])}
         for quantity, (_, rate) in QUANTITIES.items():
             one = estimate.from_values(values([model], quantity)[0], rate=rate)
-            row |= _columns(quantity, one)
+            row |= runs.cells(one, f"{quantity}_")
         rows.append(row | {"logit_scale": float(model["scale"])})
     return rows
 
@@ -92,7 +81,7 @@ def _architecture_row(name: str, found: list[dict[str, Array]], estimates: dict[
     row = {"architecture": name, "parameters": int(found[0]["parameters"]), "models": len(found)}
     row |= {"learning_rate": float(found[0]["learning_rate"])}
     for quantity, value in estimates.items():
-        row |= _columns(quantity, value)
+        row |= runs.cells(value, f"{quantity}_")
     return row
 
 
@@ -102,7 +91,7 @@ def _training_rows(name: str, found: list[dict[str, Array]]) -> list[dict[str, A
         row = {"architecture": name, "epoch": int(epoch)}
         for quantity in ("sensitivity", "accuracy"):
             at_epoch = estimate.over_models(np.stack([model[f"curve_{quantity}"][i] for model in found]), rate=True)
-            row |= _columns(quantity, at_epoch)
+            row |= runs.cells(at_epoch, f"{quantity}_")
         rows.append(row)
     return rows
 
@@ -120,7 +109,7 @@ def _difference_rows(results: Results) -> list[dict[str, Any]]:
                     continue  # draws are shared only by models of one shape
                 paired = difference(results, first, second, quantity)
                 row = {"first": first, "second": second, "quantity": quantity}
-                rows.append(row | _columns("difference", paired))
+                rows.append(row | runs.cells(paired, "difference_"))
     return rows
 
 
@@ -207,7 +196,7 @@ def _flatness(config: Config, results: Results, setting: str) -> list[dict[str, 
 
 
 def _claim(claim: str, quantity: str, published: float | str | None, place: str, found: Estimate) -> dict[str, Any]:
-    bounds = _bounds(found)
+    bounds = runs.cells(found)
     return {
         "claim": claim, "quantity": quantity, "published": published, "place": f"Vasudeva et al., {place}",
         "measured": bounds["mean"], "standard_error": bounds["sem"], "low": bounds["low"], "high": bounds["high"],

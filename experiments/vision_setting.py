@@ -1,12 +1,13 @@
 """Settings and images of ``experiments.vision``."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 
 from jaxsens import perturb, training
 from jaxsens.data import images
+from jaxsens.runs import option
 from jaxsens.typing import Array
 
 SETTINGS = {
@@ -48,40 +49,36 @@ TREATMENTS = {
 of the noise on it: ``vit_patch_norm`` does so, in both sizes; ``vit`` sees the same noise as all others."""
 
 
-def _option(default: Any, text: str, **metadata: Any) -> Any:
-    return field(default=default, metadata={"help": text, **metadata})
-
-
 @dataclass(frozen=True)
 class Config:
     """Settings of the experiment; the defaults are those of the preset ``laptop``."""
 
-    dataset: str = _option("digits", f"one of {', '.join(images.NAMES)}")
-    data_dir: str | None = _option(None, "folder of prepared TFDS data sets", identity=False)
-    architectures: tuple[str, ...] = _option(tuple(TREATMENTS), "what to compare")
-    variant: Literal["small", "paper"] = _option("small", "size of the models")
-    dtype: Literal["float32", "bfloat16"] = _option("float32", "in which models compute")
-    patch: int | None = _option(None, "side of a token in pixels; the data set's if none")
-    variance: float | None = _option(None, "of the noise on a token; the data set's if none")
-    seed: int = _option(0, "of everything")
-    seeds: int = _option(3, "trained models of each architecture")
-    train_examples: int = _option(6000, "training images at most, validation images among them")
-    validation: float = _option(0.15, "fraction of the training images held out to choose the learning rate")
-    test_examples: int = _option(2000, "test images at most")
-    optimiser: Literal["sgd", "adam", "adamw"] = _option("adam", "rule of steps")
-    schedule: Literal["constant", "cosine"] = _option("cosine", "of the learning rate")
-    learning_rates: tuple[float, ...] = _option((0.001, 0.003), "the grid")
-    epochs: int = _option(15, "passes over the training images")
-    batch: int = _option(100, "images in a step")
-    parts: int = _option(1, "parts of a batch, for several devices to share")
-    checkpoints: bool = _option(False, "whether to save every epoch, so that a killed training resumes", identity=False)
-    measured: int = _option(300, "training images whose sensitivity is measured")
-    draws: int = _option(5, "noisy versions of each patch")
-    curve_points: int = _option(6, "measurements during training")
-    curve_examples: int = _option(100, "images of each")
-    deviation: float = _option(0.02, "of the noise on the weights; the paper's is 0.005, for larger models")
-    sharpness_draws: int = _option(20, "noisy versions of the weights")
-    chunk: int | None = _option(256, "model forwards at once; fitted to a memory budget if none")
+    dataset: str = option("digits", f"one of {', '.join(images.NAMES)}")
+    data_dir: str | None = option(None, "folder of prepared TFDS data sets", identity=False)
+    architectures: tuple[str, ...] = option(tuple(TREATMENTS), "what to compare")
+    variant: Literal["small", "paper"] = option("small", "size of the models")
+    dtype: Literal["float32", "bfloat16"] = option("float32", "in which models compute")
+    patch: int | None = option(None, "side of a token in pixels; the data set's if none")
+    variance: float | None = option(None, "of the noise on a token; the data set's if none")
+    seed: int = option(0, "of everything")
+    seeds: int = option(3, "trained models of each architecture")
+    train_examples: int = option(6000, "training images at most, validation images among them")
+    validation: float = option(0.15, "fraction of the training images held out to choose the learning rate")
+    test_examples: int = option(2000, "test images at most")
+    optimiser: Literal["sgd", "adam", "adamw"] = option("adam", "rule of steps")
+    schedule: Literal["constant", "cosine"] = option("cosine", "of the learning rate")
+    learning_rates: tuple[float, ...] = option((0.001, 0.003), "the grid")
+    epochs: int = option(15, "passes over the training images")
+    batch: int = option(100, "images in a step")
+    parts: int = option(1, "parts of a batch, for several devices to share")
+    checkpoints: bool = option(False, "whether to save every epoch, so that a killed training resumes", identity=False)
+    measured: int = option(300, "training images whose sensitivity is measured")
+    draws: int = option(5, "noisy versions of each patch")
+    curve_points: int = option(6, "measurements during training")
+    curve_examples: int = option(100, "images of each")
+    deviation: float = option(0.02, "of the noise on the weights; the paper's is 0.005, for larger models")
+    sharpness_draws: int = option(20, "noisy versions of the weights")
+    chunk: int | None = option(256, "model forwards at once; fitted to a memory budget if none")
 
     def __post_init__(self) -> None:
         if self.dataset not in SETTINGS:

@@ -30,6 +30,15 @@ def one_at_a_time(apply: Apply, rows: int | None = None) -> Substitute:
     return OneAtATime(apply, rows)
 
 
+def require_matching(tokens: Array, alternatives: Array) -> None:
+    """Raise ValueError unless there is an alternative of the same kind for every token."""
+    if tokens.shape != alternatives.shape or tokens.dtype != alternatives.dtype:
+        raise ValueError(
+            f"alternatives must have the shape and dtype of the tokens, {tokens.shape} {tokens.dtype}, "
+            f"got {alternatives.shape} {alternatives.dtype}"
+        )
+
+
 @dataclass(frozen=True)
 class OneAtATime:
     """The substitution that ``one_at_a_time`` returns; equal ones share compiled code."""
@@ -41,11 +50,7 @@ class OneAtATime:
         self, params: PyTree, tokens: Array, alternatives: Array, mask: Array | None = None
     ) -> tuple[PyTree, PyTree]:
         """Return the clean output and, for every token, the output with that token alone replaced."""
-        if tokens.shape != alternatives.shape or tokens.dtype != alternatives.dtype:
-            raise ValueError(
-                f"alternatives must have the shape and dtype of the tokens, {tokens.shape} {tokens.dtype}, "
-                f"got {alternatives.shape} {alternatives.dtype}"
-            )
+        require_matching(tokens, alternatives)
         count = len(tokens)
         rows = min(self.rows or count + 1, count + 1)
 

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 
+from jaxsens import estimate
 from jaxsens.runs import claims
 
 
@@ -72,3 +73,12 @@ def test_a_table_is_aligned():
         claims.format_table([{"a": 1, "b": 2}, {"a": 1}])
     with pytest.raises(ValueError, match="one at least"):
         claims.format_table([])
+
+
+def test_cells_hold_an_estimate_and_are_empty_where_it_is_open():
+    found = estimate.from_values([1.0, 2.0, 3.0])
+    cells = claims.cells(found, "x_")
+    assert list(cells) == ["x_mean", "x_sem", "x_low", "x_high"]
+    assert (cells["x_low"], cells["x_high"]) == tuple(float(end) for end in found.interval())
+    single = claims.cells(estimate.from_values([1.0]))
+    assert single == {"mean": 1.0, "sem": None, "low": None, "high": None}

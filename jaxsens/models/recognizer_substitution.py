@@ -27,6 +27,7 @@ from flax import linen as nn
 
 from jaxsens.models import recognizer
 from jaxsens.models.recognizer import Config
+from jaxsens.substitution import require_matching
 from jaxsens.typing import Array, PyTree, Substitute
 
 
@@ -81,11 +82,7 @@ class SharedLayers:
         self, variables: PyTree, tokens: Array, alternatives: Array, mask: None = None
     ) -> tuple[jax.Array, jax.Array]:
         """Return the clean logit and, for every token, the logit with that token alone replaced."""
-        if tokens.shape != alternatives.shape or tokens.dtype != alternatives.dtype:
-            raise ValueError(
-                f"alternatives must have the shape and dtype of the tokens, {tokens.shape} {tokens.dtype}, "
-                f"got {alternatives.shape} {alternatives.dtype}"
-            )
+        require_matching(tokens, alternatives)
         config = self.config
         params, x = recognizer.embed(config, variables, jnp.stack([tokens, alternatives]), mask)
         stack, depth = params["layers"], variables.get("depth", config.depth)

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from jaxsens.estimate import Estimate
+
 VERDICTS = ("held", "did not hold", "cannot tell", "")
 
 
@@ -90,6 +92,18 @@ def verdict(
     else:
         agrees, disagrees = above < low, high < above
     return "held" if agrees else "did not hold" if disagrees else "cannot tell"
+
+
+def cells(found: Estimate, prefix: str = "") -> dict[str, float | None]:
+    """Return mean, standard error and 95 % interval for a table; empty where a single unit leaves them open.
+
+    Args:
+        found: the estimate of one number.
+        prefix: what the names of the columns ``mean``, ``sem``, ``low`` and ``high`` begin with.
+    """
+    low, high = found.interval()
+    numbers = {"mean": found.mean, "sem": found.sem, "low": low, "high": high}
+    return {prefix + name: float(number) if np.isfinite(number) else None for name, number in numbers.items()}
 
 
 def format_table(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str] | Sequence[str] | None = None) -> str:

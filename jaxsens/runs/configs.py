@@ -18,6 +18,11 @@ import numpy as np
 C = TypeVar("C")
 
 
+def option(default: Any, text: str, **metadata: Any) -> Any:
+    """Return a field of a configuration: its default, the text of its flag, and other metadata."""
+    return dataclasses.field(default=default, metadata={"help": text, **metadata})
+
+
 def to_json(value: Any, name: str = "config") -> Any:
     """Return ``value`` as what JSON can hold: tuples become lists, dataclasses become dicts with their class's name.
 
