@@ -49,7 +49,14 @@ from tqdm import tqdm
 
 from experiments import random_recognizers_report
 from jaxsens import boolean, budget, runs, substitution
-from jaxsens.models import initialisation, recognizer, recognizer_baselines, recognizer_substitution
+from jaxsens.models import (
+    initialisation,
+    recognizer,
+    recognizer_baselines,
+    recognizer_sizes,
+    recognizer_substitution,
+)
+from jaxsens.models.recognizer_sizes import Sizes
 from jaxsens.runs import option
 from jaxsens.typing import Array, Key, PyTree, Substitute
 
@@ -72,38 +79,6 @@ BASELINES = ("lstm", "mlp")
 
 PLAIN_AUDIT = 1e11
 """Floating-point operations of a string up to which the audit evaluates it plainly, all its flips one by one."""
-
-
-@dataclass(frozen=True, order=True)
-class Architecture:
-    """The sizes that F.1 draws."""
-
-    layers: int
-    heads: int
-    head_size: int
-    multiplier: int
-
-    @property
-    def width(self) -> int:
-        """The model dimension: heads times head size."""
-        return self.heads * self.head_size
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """What a program is compiled for; the number of layers is data."""
-        return self.heads, self.head_size, self.multiplier
-
-    def config(self, epsilon: float, **fields: Any) -> recognizer.Config:
-        """Return the recognizer's configuration; in the block of the paper the heads have the model's width."""
-        head_size = self.width if fields.get("block") == "paper" else self.head_size
-        return recognizer.Config(
-            depth=self.layers,
-            heads=self.heads,
-            head_size=head_size,
-            multiplier=self.multiplier,
-            epsilon=epsilon,
-            **fields,
-        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,7 +123,7 @@ class Config:
         if not self.control_lengths or not 1 <= min(self.control_lengths) <= max(self.control_lengths) <= 20:
             raise ValueError(f"control_lengths must lie between 1 and 20, got {self.control_lengths}")
         for sizes in itertools.product(self.layers, self.heads, self.head_sizes, self.multipliers):
-            Architecture(*sizes).config(self.epsilon)
+            Sizes(*sizes).config(self.epsilon)
         for name in ("layers", "heads", "head_sizes", "multipliers"):
             if not getattr(self, name):
                 raise ValueError(f"{name} must hold something to draw from, got ()")
@@ -180,7 +155,7 @@ class Model:
     scheme: str
     dataset: int
     number: int
-    architecture: Architecture
+    architecture: Sizes
 
     @property
     def name(self) -> str:
@@ -195,8 +170,8 @@ def models(config: Config) -> list[Model]:
     """
     found = []
     for dataset in range(config.datasets):
-        drawn = list(itertools.islice(_architectures(config, dataset), config.models))
-        narrow = (a for a in _architectures(config, dataset) if a.width <= config.choice_width)
+        drawn = list(itertools.islice(_sizes(config, dataset), config.models))
+        narrow = (a for a in _sizes(config, dataset) if a.width <= config.choice_width)
         narrow = list(itertools.islice(narrow, config.choices)) if config.choices else []
         groups = {"transformer": drawn} | dict.fromkeys(BASELINES, drawn[: config.baselines])
         groups |= {kind: narrow for kind in TRANSFORMERS if kind != "transformer"}
@@ -217,11 +192,14 @@ def _differs(kind: str, scheme: str) -> bool:
     return kind != "drawn_embedding" or scheme != "normal"
 
 
-def _architectures(config: Config, dataset: int) -> Iterator[Architecture]:
-    generator = np.random.default_rng([config.seed, dataset])
-    grids = (config.layers, config.heads, config.head_sizes, config.multipliers)
-    while True:
-        yield Architecture(*(int(generator.choice(grid)) for grid in grids))
+def _sizes(config: Config, dataset: int) -> Iterator[Sizes]:
+    return recognizer_sizes.drawn(
+        np.random.default_rng([config.seed, dataset]),
+        layers=config.layers,
+        heads=config.heads,
+        head_sizes=config.head_sizes,
+        multipliers=config.multipliers,
+    )
 
 
 @dataclass(frozen=True)

@@ -59,7 +59,7 @@ def test_tables_agree_with_each_other(finished):
 
 
 def test_profiles_are_those_of_the_exact_cube():
-    model = experiment.Model("transformer", "normal", 0, 3, experiment.Architecture(2, 2, 4, 2))
+    model = experiment.Model("transformer", "normal", 0, 3, experiment.Sizes(2, 2, 4, 2))
     config = dataclasses.replace(TINY, schemes=("normal",), layers=(2, 3), heads=(2,), strings=64)
     ready = experiment.prepare(config, model)
     strings = boolean.strings.exhaustive(6)
@@ -71,7 +71,7 @@ def test_profiles_are_those_of_the_exact_cube():
 
 def test_matched_models_have_as_many_parameters():
     for kind in experiment.BASELINES:
-        architecture = experiment.Architecture(4, 4, 32, 4)
+        architecture = experiment.Sizes(4, 4, 32, 4)
         ready = experiment.prepare(experiment.PRESETS["laptop"], experiment.Model(kind, "uniform", 0, 0, architecture))
         transformer = experiment.recognizer_baselines.parameter_count(architecture.config(1e-5))
         assert ready.parameters == pytest.approx(transformer, rel=0.02)

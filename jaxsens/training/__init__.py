@@ -1,10 +1,29 @@
 """Training with optax, checkpoints with Orbax.
 
 variables, losses = training.fit(key, models.train_apply(module), variables, tokens, labels, training.Config(epochs=10))
+trained = training.fit_many(key, apply, training.stack(models), members, data, training.ManyConfig(epochs=10))
 """
 
 from jaxsens.training.loop import Config, Diverged, accuracy, fit
+from jaxsens.training.many import ManyConfig, Members, Trained, fit_many, stack
+from jaxsens.training.member import CROSS_ENTROPY, SQUARED_ERROR, Criterion
 from jaxsens.training.objectives import CrossEntropy, NoiseConsistency
 from jaxsens.training.optimisers import Optimiser
 
-__all__ = ["Config", "CrossEntropy", "Diverged", "NoiseConsistency", "Optimiser", "accuracy", "fit"]
+__all__ = [
+    "CROSS_ENTROPY",
+    "SQUARED_ERROR",
+    "Config",
+    "Criterion",
+    "CrossEntropy",
+    "Diverged",
+    "ManyConfig",
+    "Members",
+    "NoiseConsistency",
+    "Optimiser",
+    "Trained",
+    "accuracy",
+    "fit",
+    "fit_many",
+    "stack",
+]
