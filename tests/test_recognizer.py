@@ -179,6 +179,18 @@ def test_depth_as_data_equals_depth_as_shape(config):
 
 
 @every_config
+@pytest.mark.parametrize("depth", [1, 2])
+def test_the_training_evaluation_gives_the_same_logits(config, depth, float64):
+    """Its last layer is computed at the end of string alone; in float64, so that nothing hides behind rounding."""
+    config = Config(**{**vars(config), "depth": depth})
+    variables = jax.tree.map(lambda a: np.asarray(a, np.float64), recognizer.init(config, jax.random.key(1), "normal"))
+    lean = jax.jit(recognizer.training_evaluation(config))(variables, STRINGS)
+    close(lean, evaluate(config, variables, STRINGS), 1e-11)
+    with pytest.raises(ValueError, match="absent: give the layers unpadded"):
+        recognizer.training_evaluation(config)(recognizer.at_depth(variables, 3), STRINGS)
+
+
+@every_config
 def test_internals_agree_with_the_evaluation(config):
     variables = variables_of(config)
     found = internals(config, variables, STRINGS)
@@ -268,7 +280,7 @@ def test_the_linen_module_draws_by_its_scheme():
 def test_equal_configurations_make_equal_functions():
     again, other = Config(**vars(STANDARD)), Config(**{**vars(STANDARD), "multiplier": 3})
     assert Config(**{**vars(STANDARD), "scaled": True}) == STANDARD
-    for make in (recognizer.evaluation, recognizer.internals):
+    for make in (recognizer.evaluation, recognizer.training_evaluation, recognizer.internals):
         assert make(again) == make(STANDARD)
         assert hash(make(again)) == hash(make(STANDARD))
         assert make(other) != make(STANDARD)

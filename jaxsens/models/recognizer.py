@@ -151,7 +151,7 @@ def evaluation(config: Config) -> Apply:
 def training_evaluation(config: Config) -> Apply:
     """Return ``evaluation(config)`` with the last layer computed at the end of string alone, which is all that is read.
 
-    Gradients take 60 % of the operations with 2 layers, 80 % with 4 (strings short beside the width, multiplier 4).
+    By XLA's count a gradient takes .58 of the operations with 2 layers and .79 with 4 (width 128, 100 bits).
     Functions of equal configurations are equal.
 
     Raises:

@@ -4,18 +4,23 @@ Every function takes plain numbers and returns a `matplotlib.figure.Figure` that
 with ``Run.figure`` or ``figure.savefig``. A model keeps its colour and its marker in all figures.
 """
 
+from jaxsens.plots.curves import Curve, curve_grid
 from jaxsens.plots.drawing import Interval, style
 from jaxsens.plots.growth import Fit, Panel, against_length
+from jaxsens.plots.learned import learned_spectra
 from jaxsens.plots.networks import bars_with_intervals, scatter_with_intervals, token_map, training_curves
 from jaxsens.plots.spectra import dots, rate_by_length, spectra, survival
 
 __all__ = [
+    "Curve",
     "Fit",
     "Interval",
     "Panel",
     "against_length",
     "bars_with_intervals",
+    "curve_grid",
     "dots",
+    "learned_spectra",
     "rate_by_length",
     "scatter_with_intervals",
     "spectra",

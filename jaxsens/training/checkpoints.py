@@ -1,5 +1,7 @@
 """Checkpoints: the only file that imports Orbax."""
 
+import os
+import re
 from pathlib import Path
 
 import jax
@@ -15,11 +17,14 @@ def save(folder: Path, step: int, state: PyTree) -> None:
     Orbax writes under a temporary name and renames: a checkpoint whose writer was killed is never seen again.
 
     Raises:
-        OSError: If the folder cannot be written; the checkpoints that are there stay.
+        OSError: If the folder cannot be written, as on a full disk; the checkpoints that are there stay.
     """
     newest_only = orbax.training.preservation_policies.LatestN(1)
-    with orbax.training.Checkpointer(folder.absolute(), preservation_policy=newest_only) as checkpointer:
-        checkpointer.save(step, _named_leaves(state), force=True)
+    try:
+        with orbax.training.Checkpointer(folder.absolute(), preservation_policy=newest_only) as checkpointer:
+            checkpointer.save(step, _named_leaves(state), force=True)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise _named(error, step, folder) from error
 
 
 def restore(folder: Path, like: PyTree) -> tuple[int, PyTree] | None:
@@ -46,6 +51,18 @@ def restore(folder: Path, like: PyTree) -> tuple[int, PyTree] | None:
                 raise ValueError(f"checkpoint {step} in {folder} has {name} = {b}, but {a} is needed")
         leaves = checkpointer.load(step, wanted)
     return step, jax.tree.structure(like).unflatten([leaves[name] for name in wanted])
+
+
+def _named(error: Exception, step: int, folder: Path) -> Exception:
+    """Return an error of the operating system as what it is: Orbax's storage reports it as one of another type."""
+    code = getattr(error, "errno", None) or next(iter(re.findall(r"os_error_code='(\d+)'", str(error))), None)
+    if code is None:
+        return error
+    return OSError(
+        int(code),
+        f"{os.strerror(int(code))}, while writing checkpoint {step} to '{folder}': the last whole checkpoint there is "
+        "safe; make room, and the same call goes on from it",
+    )
 
 
 def _named_leaves(tree: PyTree) -> dict[str, jax.Array]:

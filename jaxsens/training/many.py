@@ -7,10 +7,12 @@ Kövér et al., Understanding the Parameter Space Geometry of Transformers Encod
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 from tqdm import tqdm
@@ -125,13 +127,13 @@ class Trained:
     """What became of the members.
 
     Attributes:
-        variables: ``{"params": ...}`` with a leading axis ``[m]``, on the host: of the best epoch or of the last one, as
-            configured; of a member that diverged, the last that were finite.
+        variables: ``{"params": ...}`` with a leading axis ``[m]``, on the host: of the best epoch or of the last, as
+            configured; of a member that diverged, of those epochs that left them finite.
         status: ``TRAINING`` (used all epochs), ``STALE``, ``REACHED`` or ``DIVERGED`` ``[m]``.
         epochs: Epochs done ``[m]``; of one that diverged, with the epoch in which it did.
         best_epoch: The epoch of the smallest watched loss, from 1; 0 if there is none ``[m]``.
-        history: ``training_loss``, watched ``loss`` and ``accuracy``, and ``learning_rate`` by epoch ``[m epochs]``; NaN
-            after a member's last one.
+        history: ``training_loss``, watched ``loss`` and ``accuracy``, and ``learning_rate`` by epoch ``[m epochs]``;
+            NaN after a member's last one.
     """
 
     variables: PyTree
@@ -165,7 +167,7 @@ def stack(models: Sequence[PyTree]) -> PyTree:
 
 
 def fit_many(
-    key: Key,
+    keys: Key,
     apply: Apply,
     variables: PyTree,
     members: Members,
@@ -181,11 +183,10 @@ def fit_many(
 ) -> Trained:
     """Train many models of one shape with Adam, and return the weights and the history of each.
 
-    Results of a member do not hang on the others, up to rounding: its examples come in an order drawn from the key and
-    from its number.
+    Results of a member do not hang on the others, up to rounding: the order of its examples is drawn from its own key.
 
     Args:
-        key: Folded by the members' numbers.
+        keys: One for each member ``[m]``, or one that is folded by their numbers.
         apply: ``apply({"params": ...}, strings [b *]) -> outputs [b]``; equal functions share compiled code.
         variables: ``{"params": ...}`` with a leading axis ``[m]``; see ``stack``.
         members: Their own numbers.
@@ -195,9 +196,8 @@ def fit_many(
         watched: What decides on learning rates, stopping, and the best epoch: strings and targets of the same data
             sets that are not learned; by default those that are.
         criterion: What is minimised, and what counts as correct.
-        after_epoch: Called as ``after_epoch(epochs done, members [w], variables [w ...])`` for the members that did that
-            epoch and did not diverge. A resumed run does not repeat calls of epochs before the checkpoint's, and may
-            repeat that one's.
+        after_epoch: Called as ``after_epoch(epochs done, members [w], variables [w ...])`` for the members that did
+            that epoch and did not diverge. A resumed run begins with the call of the epoch it resumes from.
         checkpoint: A folder to save the whole stack in, and to resume from; for one training only.
         devices: Devices to use, by default all of this process.
         progress: Label of a progress bar.
@@ -210,7 +210,7 @@ def fit_many(
     state = _start(variables, config, members)
     _check(members, data(0) if callable(data) else data, watched)
     epoch_of = Epoch(apply, criterion, config.rows, config.precision)
-    keys = np.stack([jax.random.key_data(jax.random.fold_in(key, i)) for i in range(len(members.batch))])
+    words = np.asarray(jax.random.key_data(_one_each(keys, len(members.batch))))
     done, state = _resume(checkpoint, state)
     if done and after_epoch is not None:
         _report(after_epoch, done, state)
@@ -221,7 +221,7 @@ def fit_many(
         while done < config.epochs and (state.status == TRAINING).any():
             now = data(done) if callable(data) else data
             active = np.flatnonzero(state.status == TRAINING)
-            weights, scores = _advance(epoch_of, state, members, keys, active, done, now, watched, config, devices)
+            weights, scores = _advance(epoch_of, state, members, words, active, done, now, watched, config, devices)
             state = _settle(state, config, active, done, weights, scores)
             done += 1
             if checkpoint is not None and (
@@ -229,10 +229,16 @@ def fit_many(
             ):
                 _save(checkpoint, done, state)
             bar.update()
-            bar.set_postfix(training=int((state.status == TRAINING).sum()), loss=f"{np.nanmean(scores.loss):.3f}")
+            bar.set_postfix(training=int((state.status == TRAINING).sum()), loss=f"{np.median(scores.loss):.3f}")
             if after_epoch is not None:
                 _report(after_epoch, done, state)
     return Trained({"params": state.kept}, state.status, state.epochs, state.best_epoch, state.history)
+
+
+def _one_each(keys: Key, count: int) -> Key:
+    if not jnp.issubdtype(jnp.asarray(keys).dtype, jax.dtypes.prng_key) or keys.shape not in ((), (count,)):
+        raise ValueError(f"keys must be one typed key, as of jax.random.key(seed), or one for each member, got {keys}")
+    return jax.vmap(partial(jax.random.fold_in, keys))(np.arange(count)) if keys.shape == () else keys
 
 
 def _start(variables: PyTree, config: ManyConfig, members: Members) -> State:
@@ -248,14 +254,12 @@ def _start(variables: PyTree, config: ManyConfig, members: Members) -> State:
     moments = (moments, optax.EmptyState())  # what the chain with weight decay keeps
     zeros = np.zeros(count, np.int32)
     history = {name: np.full((count, config.epochs), np.nan, np.float32) for name in HISTORY}
-    return State(
-        Weights(params, moments), params, members.learning_rate, np.full(count, np.inf, np.float32), zeros, zeros, zeros,
-        history,
-    )  # fmt: skip
+    smallest = np.full(count, np.inf, np.float32)
+    return State(Weights(params, moments), params, members.learning_rate, smallest, zeros, zeros, zeros, history)
 
 
 def _advance(
-    epoch_of: Epoch, state: State, members: Members, keys: np.ndarray, active: np.ndarray, done: int, data: Examples,
+    epoch_of: Epoch, state: State, members: Members, words: np.ndarray, active: np.ndarray, done: int, data: Examples,
     watched: Examples | None, config: ManyConfig, devices: Sequence[jax.Device] | None,
 ) -> tuple[Weights, Scores]:  # fmt: skip
     """Let the active members do an epoch.
@@ -267,7 +271,7 @@ def _advance(
     order = active[np.argsort(members.batch[active], kind="stable")]
     places = np.concatenate([order, np.repeat(order[-1:], count - len(order))])
     own = Assignment(
-        keys[places], state.learning_rate[places], members.weight_decay[places], members.batch[places],
+        words[places], state.learning_rate[places], members.weight_decay[places], members.batch[places],
         members.dataset[places], np.full(count, done, np.uint32), np.arange(count) < len(order),
     )  # fmt: skip
     items = (jax.tree.map(lambda a: a[places], state.weights), own)
@@ -322,14 +326,14 @@ def _resume(checkpoint: Path | None, state: State) -> tuple[int, State]:
         return 0, state
     from jaxsens.training import checkpoints  # Orbax takes a second to import, and few need it.
 
-    found = checkpoints.restore(checkpoint, state)
+    found = checkpoints.restore(checkpoint, jax.tree.map(jnp.asarray, state))  # Orbax tells arrays of the host apart
     return (0, state) if found is None else (found[0], jax.tree.map(np.array, found[1]))
 
 
 def _save(checkpoint: Path, done: int, state: State) -> None:
     from jaxsens.training import checkpoints
 
-    checkpoints.save(checkpoint, done, state)
+    checkpoints.save(checkpoint, done, jax.tree.map(jnp.asarray, state))
 
 
 def _check(members: Members, data: Examples, watched: Examples | None) -> None:
@@ -343,12 +347,11 @@ def _check(members: Members, data: Examples, watched: Examples | None) -> None:
         if sets is not None and targets[0] != sets:
             raise ValueError(f"watched must have the {sets} data sets of data, got {targets[0]}")
         sets = targets[0]
-    if members.dataset.max() >= sets:
-        member = int(members.dataset.argmax())
-        raise ValueError(
-            f"dataset of member {member} must be below {sets}, as many as there are, got {members.dataset[member]}"
-        )
-    count = np.shape(data[1])[1]
-    if members.batch.max() > count:
-        member = int(members.batch.argmax())
-        raise ValueError(f"batch of member {member} must be at most the {count} examples, got {members.batch[member]}")
+    for name, largest, meaning in (
+        ("dataset", sets - 1, "the last data set"),
+        ("batch", np.shape(data[1])[1], "all examples"),
+    ):
+        given = getattr(members, name)
+        if given.max() > largest:
+            member = int(given.argmax())
+            raise ValueError(f"{name} of member {member} must be at most {largest}, {meaning}, got {given[member]}")

@@ -1,0 +1,97 @@
+"""Figures of training: several quantities, one below the other, for several settings side by side."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from jaxsens.plots.drawing import (
+    finish,
+    finite_vectors,
+    legend_entries,
+    new_figure,
+    require_ordered,
+    require_some,
+    style,
+)
+from jaxsens.typing import Array
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Curve = tuple[Array, Array, Array, Array]
+"""Epochs, and a quantity after them with the ends of its interval: ``(epochs [n], mean [n], low [n], high [n])``."""
+
+
+def curve_grid(
+    rows: Mapping[str, Mapping[str, Mapping[str, Curve]]],
+    *,
+    heading: str,
+    dataset: str,
+    sample: str,
+    references: Mapping[str, Mapping[str, tuple[str, float]]] | None = None,
+    level: float = 0.95,
+) -> "Figure":
+    """Draw quantities during training, one a row, with a column for every setting and a line with its band a model.
+
+    Epochs are on a logarithmic axis that is linear up to 1, so that what was measured before training has a place.
+
+    Args:
+        rows: Quantity with its unit -> setting -> label -> ``Curve``; every row has the same settings.
+        heading: What the figure is about.
+        dataset: What was learned, for the title.
+        sample: How many models, for the title.
+        references: Quantity -> setting -> ``(name, value)``, drawn as a dashed line.
+        level: Of the intervals.
+
+    Raises:
+        ValueError: If there is nothing to draw; if rows have other settings, or references another quantity or setting;
+            if curves have several lengths, are not finite, have a negative epoch, or a mean outside its interval.
+    """
+    require_some("rows", rows)
+    settings = list(next(iter(rows.values())))
+    references = references or {}
+    for quantity, panels in (*rows.items(), *references.items()):
+        known = rows.get(quantity, {})
+        if quantity not in rows or not set(panels) <= set(known) or list(known) != settings:
+            raise ValueError(f"{quantity!r} with {list(panels)}: allowed are {list(rows)}, each with {settings}")
+    labels = [label for panels in rows.values() for lines in panels.values() for label in lines]
+    styles = style(list(dict.fromkeys(labels)))
+    figure = new_figure(1.4 + 3.3 * len(settings), 1.0 + 2.5 * len(rows))
+    axes = figure.subplots(len(rows), len(settings), squeeze=False, sharex=True, sharey="row")
+    for (quantity, panels), across in zip(rows.items(), axes, strict=True):
+        require_some(f"rows[{quantity!r}]", panels)
+        for (setting, lines), ax in zip(panels.items(), across, strict=True):
+            where = f"rows[{quantity!r}][{setting!r}]"
+            require_some(where, lines)
+            if setting in references.get(quantity, {}):
+                name, value = references[quantity][setting]
+                ax.axhline(value, color="0.35", linestyle="--", linewidth=1, label=name)
+            for label, curve in lines.items():
+                epochs, mean, low, high = finite_vectors(f"{where}[{label!r}]", curve, 4)
+                require_ordered(f"{where}[{label!r}]", mean, low, high)
+                if (epochs < 0).any():
+                    raise ValueError(f"{where}[{label!r}] has epoch {epochs.min():g}: allowed are 0 and more")
+                look = styles[label]
+                ax.fill_between(epochs, low, high, color=look["color"], alpha=0.2, linewidth=0)
+                ax.plot(epochs, mean, label=label, markersize=4, linewidth=1.4, **look)
+        across[0].set_ylabel(quantity)
+    for ax, setting in zip(axes[0], settings, strict=True):
+        ax.set_title(setting, fontsize="medium")
+    last = max(float(np.max(c[0])) for panels in rows.values() for lines in panels.values() for c in lines.values())
+    for ax in axes[-1]:
+        _epoch_axis(ax, last)
+    note = f"bands: {level:.0%} intervals"
+    return finish(figure, heading, dataset, sample, note, *legend_entries(list(axes.flat)))
+
+
+def _epoch_axis(ax: "Axes", last: float) -> None:
+    from matplotlib.ticker import NullLocator
+
+    powers = [10**i for i in range(12) if 10**i <= last]
+    ax.set_xscale("symlog", linthresh=1, linscale=0.3)
+    ax.set_xticks([0, *powers], labels=[f"{tick:g}" for tick in (0, *powers)])
+    ax.xaxis.set_minor_locator(NullLocator())
+    ax.set_xlim(0, max(1.0, last) * 1.15)
+    ax.set_xlabel("training (epochs)")
