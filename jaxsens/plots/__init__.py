@@ -4,11 +4,13 @@ Every function takes plain numbers and returns a `matplotlib.figure.Figure` that
 with ``Run.figure`` or ``figure.savefig``. A model keeps its colour and its marker in all figures.
 """
 
+from jaxsens.plots.clouds import cloud
 from jaxsens.plots.curves import Curve, curve_grid
 from jaxsens.plots.drawing import Interval, style
 from jaxsens.plots.growth import Fit, Panel, against_length
 from jaxsens.plots.learned import learned_spectra
 from jaxsens.plots.networks import bars_with_intervals, scatter_with_intervals, token_map, training_curves
+from jaxsens.plots.quantities import Quantity, side_by_side
 from jaxsens.plots.spectra import dots, rate_by_length, spectra, survival
 
 __all__ = [
@@ -16,13 +18,16 @@ __all__ = [
     "Fit",
     "Interval",
     "Panel",
+    "Quantity",
     "against_length",
     "bars_with_intervals",
+    "cloud",
     "curve_grid",
     "dots",
     "learned_spectra",
     "rate_by_length",
     "scatter_with_intervals",
+    "side_by_side",
     "spectra",
     "style",
     "survival",

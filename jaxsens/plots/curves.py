@@ -82,7 +82,7 @@ def curve_grid(
     last = max(float(np.max(c[0])) for panels in rows.values() for lines in panels.values() for c in lines.values())
     for ax in axes[-1]:
         _epoch_axis(ax, last)
-    note = f"bands: {level:.0%} intervals"
+    note = f"bands: {level:.0%} intervals over models"
     return finish(figure, heading, dataset, sample, note, *legend_entries(list(axes.flat)))
 
 

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 SMALLEST = 1e-4
 """Where the logarithmic axis begins at the latest: less than a sample of strings can show."""
 
+DENSE = 25
+"""With more sensitivities than that, marks and whiskers are smaller."""
+
 
 def learned_spectra(
     panels: Mapping[str, Mapping[str, tuple[Array, Array, Array]]], *, dataset: str, sample: str, level: float = 0.95
@@ -60,18 +63,22 @@ def learned_spectra(
     floor = max(SMALLEST, min(_smallest(lines) for lines in checked.values()) / 3)
     styles = style(list(dict.fromkeys(label for lines in checked.values() for label in list(lines)[1:])))
     for ax, (title, lines) in zip(axes, checked.items(), strict=True):
+        dense = max(len(mean) for mean, _, _ in lines.values()) > DENSE
         for place, (label, (mean, low, high)) in enumerate(lines.items()):
             there = np.flatnonzero(mean > 0)
             if place == 0:
-                hollow = {"marker": "s", "facecolors": "none", "edgecolors": "black", "s": 64, "linewidths": 1.2}
-                ax.scatter(there, mean[there], label=label, zorder=3, **hollow)
+                hollow = {"marker": "s", "facecolors": "none", "edgecolors": "black", "linewidths": 1.2}
+                ax.scatter(there, mean[there], label=label, zorder=3, s=20 if dense else 64, **hollow)
                 continue
             moved = there + 0.16 * (2 * place - len(lines))  # side by side, so that no whisker hides another
             ends = [mean[there] - np.maximum(low[there], floor / 10), high[there] - mean[there]]
-            look = {"markersize": 4.5, "linestyle": "none", "capsize": 1.5, "elinewidth": 1} | styles[label]
+            look = {"markersize": 3 if dense else 4.5, "linestyle": "none", "elinewidth": 0.5 if dense else 1}
+            look |= {"capsize": 0 if dense else 1.5} | styles[label]
             ax.errorbar(moved, mean[there], yerr=ends, label=label, **look)
         ax.set_title(title, fontsize="medium")
-        ax.set(yscale="log", ylim=(floor, 1.6), xlabel="sensitivity of a string (bits)")
+        top = max(np.flatnonzero(mean > 0).max(initial=0) for mean, _, _ in lines.values())
+        ax.set(yscale="log", ylim=(floor, 1.6), xlim=(-0.6, top + 0.6), xlabel="sensitivity of a string (bits)")
+        ax.xaxis.get_major_locator().set_params(integer=True)
     for ax in axes[::across]:
         ax.set_ylabel("share of strings (log scale)")
     note = f"whiskers: {level:.0%} intervals over models; shares below {floor:.1g} are not shown"
