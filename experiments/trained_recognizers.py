@@ -113,7 +113,7 @@ def train(
     )
     how = ManyConfig(
         epochs=config.random_epochs if group.random else config.epochs, halve_after=config.halve_after,
-        stop_after=config.stop_after, rows=config.rows, at_once=config.at_once,
+        stop_after=config.stop_after, enough_loss=config.enough_loss, rows=config.rows, at_once=config.at_once,
         checkpoint_every=config.checkpoint_every,
     )  # fmt: skip
     return training.fit_many(

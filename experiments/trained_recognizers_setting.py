@@ -50,6 +50,7 @@ class Config:
     random_epochs: int = option(1000, "the same, of random languages")
     halve_after: int = option(5, "epochs without a smaller validation loss that halve the learning rate")
     stop_after: int = option(10, "epochs without a smaller validation loss that end training")
+    enough_loss: float | None = option(None, "validation loss at which a model stops as well; not in F.2")
     batches: tuple[int, int] = option((128, 4096), "smallest and largest batch, drawn uniformly")
     learning_rates: tuple[float, float] = option((1e-4, 1e-2), "smallest and largest, drawn log-uniformly")
     layers: tuple[int, ...] = option((2, 3, 4, 5, 6), "drawn from")
@@ -102,11 +103,11 @@ class Config:
 
 PRESETS = {
     "laptop": Config(
-        length=20, models=36, sparsities=(3, 5, 10), sparse_languages=3, sparse_models=2, random_languages=3,
+        length=20, models=30, sparsities=(3, 5, 10), sparse_languages=3, sparse_models=2, random_languages=3,
         random_models=4, random_schemes=("xavier_normal", "uniform"), training_strings=4000, validation_strings=500,
-        test_strings=500, random_strings=100, random_passes=10, profile_strings=256, checkpoint_strings=64, epochs=30,
-        random_epochs=60, batches=(32, 128), layers=(2,), heads=(2, 4), head_sizes=(8,), multipliers=(2,),
-        checkpoint_every=10,
+        test_strings=500, random_strings=100, random_passes=10, profile_strings=256, checkpoint_strings=64, epochs=80,
+        random_epochs=60, enough_loss=1e-3, batches=(32, 128), layers=(2,), heads=(2, 4), head_sizes=(8,),
+        multipliers=(2,), checkpoint_every=10,
     ),
     "smoke": Config(
         length=6, models=3, sparsities=(2,), sparse_languages=1, sparse_models=3, random_length=6,

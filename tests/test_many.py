@@ -180,6 +180,10 @@ def test_a_member_that_is_accurate_enough_stops_and_is_no_more_reported():
     }
     chex.assert_trees_all_equal(jax.tree.map(lambda a: a[0], seen[end][1]), found.member(0))
     chex.assert_trees_all_equal(jax.tree.map(lambda a: a[-1], seen[60][1]), found.member(3))
+    losses = found.history["loss"][0]
+    sooner = fit(60, numbers=slow, enough_loss=float(losses[2]), stop_after=None)
+    assert sooner.epochs.tolist() == [3, 60, 60, 60]
+    assert sooner.status.tolist() == found.status.tolist()
 
 
 def test_a_member_that_diverges_is_told_and_the_others_go_on():
@@ -279,6 +283,7 @@ def test_a_full_disk_stops_it_with_the_path_and_the_last_checkpoint_stands(tmp_p
         (lambda: members(weight_decay=[0, 0, -1, 0]), "weight_decay of member 2"),
         (lambda: training.ManyConfig(epochs=0), "epochs must be an integer of at least 1"),
         (lambda: training.ManyConfig(epochs=1, enough=1.5), "enough must be an accuracy"),
+        (lambda: training.ManyConfig(epochs=1, enough_loss=-0.1), "enough_loss must be a finite loss"),
         (lambda: training.ManyConfig(epochs=1, keep="first"), "keep must be one of"),
         (lambda: training.stack([]), "models must be one at least"),
         (lambda: training.stack([start(1), start(2)]), "number 1 has"),

@@ -22,7 +22,7 @@ from jaxsens.training.member import CROSS_ENTROPY, Assignment, Criterion, Epoch,
 from jaxsens.typing import Apply, Array, Key, PyTree
 
 TRAINING, STALE, REACHED, DIVERGED = range(4)
-"""What became of a member: it used all epochs, stopped for lack of progress, was accurate enough, or diverged."""
+"""What became of a member: it used all epochs, stopped for lack of progress, reached what is enough, or diverged."""
 
 KEPT = ("best", "last")
 
@@ -39,6 +39,7 @@ class ManyConfig:
             many more; None: never.
         stop_after: Epochs without a smaller watched loss after which a member stops; None: never.
         enough: The watched accuracy at which a member stops; None: it goes on.
+        enough_loss: The watched loss at or below which a member stops; None: it goes on.
         keep: The weights of a member's ``"best"`` epoch, that of its smallest watched loss, or of its ``"last"``.
         rows: Strings in a block. Gradients of a batch are summed over blocks: it alters results by rounding only.
         at_once: Members that a device trains at once, in lockstep; alters results by rounding only. On a CPU 1 is the
@@ -54,6 +55,7 @@ class ManyConfig:
     halve_after: int | None = 5
     stop_after: int | None = 10
     enough: float | None = None
+    enough_loss: float | None = None
     keep: str = "best"
     rows: int = 32
     at_once: int = 1
@@ -67,6 +69,8 @@ class ManyConfig:
                 raise ValueError(f"{name} must be an integer of at least 1, got {value}")
         if self.enough is not None and not 0 < self.enough <= 1:
             raise ValueError(f"enough must be an accuracy above 0 and at most 1, got {self.enough}")
+        if self.enough_loss is not None and not 0 <= self.enough_loss < np.inf:
+            raise ValueError(f"enough_loss must be a finite loss of at least 0, got {self.enough_loss}")
         if self.keep not in KEPT:
             raise ValueError(f"keep must be one of {KEPT}, got {self.keep!r}")
 
@@ -309,6 +313,8 @@ def _settle(state: State, config: ManyConfig, active: np.ndarray, done: int, wei
         status[active[stale >= config.stop_after]] = STALE
     if config.enough is not None:
         status[active[scores.accuracy >= config.enough]] = REACHED
+    if config.enough_loss is not None:
+        status[active[scores.loss <= config.enough_loss]] = REACHED
     status[active[~finite]] = DIVERGED
     chosen = better if config.keep == "best" else finite
     kept = put(state.kept, weights.params, active[chosen], chosen)
