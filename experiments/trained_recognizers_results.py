@@ -14,7 +14,7 @@ from jaxsens.typing import Array
 UNSEEN = -2
 """Stands in the place of sensitivities of a model that took no part in an epoch, having stopped or diverged before."""
 
-STATUSES = ("all epochs", "no progress", "accurate", "diverged")
+STATUSES = ("all epochs", "no progress", "enough", "diverged")
 """What became of a model, in the order of ``training.many``'s codes."""
 
 LEARNED = 0.99

@@ -103,7 +103,7 @@ class Config:
 
 PRESETS = {
     "laptop": Config(
-        length=20, models=30, sparsities=(3, 5, 10), sparse_languages=3, sparse_models=2, random_languages=3,
+        length=20, models=36, sparsities=(3, 5, 10), sparse_languages=3, sparse_models=2, random_languages=3,
         random_models=4, random_schemes=("xavier_normal", "uniform"), training_strings=4000, validation_strings=500,
         test_strings=500, random_strings=100, random_passes=10, profile_strings=256, checkpoint_strings=64, epochs=80,
         random_epochs=60, enough_loss=1e-3, batches=(32, 128), layers=(2,), heads=(2, 4), head_sizes=(8,),
