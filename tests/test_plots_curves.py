@@ -28,12 +28,15 @@ ROWS = {
 
 
 def test_a_grid_has_a_row_for_each_quantity_and_a_column_for_each_setting():
-    references = {"accuracy (fraction)": {"noise 10%": ("1 - noise", 0.9)}}
+    references = {
+        "accuracy (fraction)": {"noise 10%": ("1 - noise", 0.9)},
+        "sensitivity (bits)": {"no noise": ("the truth", 3.0)},
+    }
     figure = plots.curve_grid(ROWS, references=references, **SAID)
     panels = [lines for row in ROWS.values() for lines in row.values()]
     looks = plots.style(["transformer", "LSTM"])
     for ax, lines in zip(figure.axes, panels, strict=True):
-        drawn = {line.get_label(): line for line in ax.lines if line.get_linestyle() != "--"}
+        drawn = {line.get_label(): line for line in ax.lines if line.get_linestyle() == "-"}
         assert set(drawn) == set(lines)
         for label, (epochs, mean, *_) in lines.items():
             np.testing.assert_array_equal(drawn[label].get_xdata(), epochs)
@@ -42,13 +45,14 @@ def test_a_grid_has_a_row_for_each_quantity_and_a_column_for_each_setting():
         for shade, (epochs, _, low, high) in zip(ax.collections, lines.values(), strict=True):
             points = {tuple(point) for point in shade.get_paths()[0].vertices.tolist()}
             assert points == {*zip(epochs, low, strict=True), *zip(epochs, high, strict=True)}
-    dashed = [[line for line in ax.lines if line.get_linestyle() == "--"] for ax in figure.axes]
-    assert [len(lines) for lines in dashed] == [0, 1, 0, 0]
-    assert dashed[1][0].get_ydata()[0] == 0.9
+    dashed = [[line for line in ax.lines if line.get_linestyle() != "-"] for ax in figure.axes]
+    assert [len(lines) for lines in dashed] == [0, 1, 1, 0]
+    assert [dashed[i][0].get_ydata()[0] for i in (1, 2)] == [0.9, 3.0]
+    assert dashed[1][0].get_linestyle() != dashed[2][0].get_linestyle()
     assert [ax.get_ylabel() for ax in figure.axes[::2]] == list(ROWS)
     assert [ax.get_title() for ax in figure.axes[:2]] == ["no noise", "noise 10%"]
     names = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert sorted(names) == ["1 - noise", "LSTM", "transformer"]
+    assert sorted(names) == ["1 - noise", "LSTM", "the truth", "transformer"]
 
 
 def test_the_start_of_training_has_a_place_and_every_power_of_ten_a_tick():

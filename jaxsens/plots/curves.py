@@ -42,7 +42,7 @@ def curve_grid(
         heading: What the figure is about.
         dataset: What was learned, for the title.
         sample: How many models, for the title.
-        references: Quantity -> setting -> ``(name, value)``, drawn as a dashed line.
+        references: Quantity -> setting -> ``(name, value)``, drawn as a dashed line, of another kind in every row.
         level: Of the intervals.
 
     Raises:
@@ -60,14 +60,15 @@ def curve_grid(
     styles = style(list(dict.fromkeys(labels)))
     figure = new_figure(1.4 + 3.3 * len(settings), 1.0 + 2.5 * len(rows))
     axes = figure.subplots(len(rows), len(settings), squeeze=False, sharex=True, sharey="row")
-    for (quantity, panels), across in zip(rows.items(), axes, strict=True):
+    dashes = ("--", "-.", ":")
+    for number, ((quantity, panels), across) in enumerate(zip(rows.items(), axes, strict=True)):
         require_some(f"rows[{quantity!r}]", panels)
         for (setting, lines), ax in zip(panels.items(), across, strict=True):
             where = f"rows[{quantity!r}][{setting!r}]"
             require_some(where, lines)
             if setting in references.get(quantity, {}):
                 name, value = references[quantity][setting]
-                ax.axhline(value, color="0.35", linestyle="--", linewidth=1, label=name)
+                ax.axhline(value, color="0.35", linestyle=dashes[number % 3], linewidth=1, label=name)
             for label, curve in lines.items():
                 epochs, mean, low, high = finite_vectors(f"{where}[{label!r}]", curve, 4)
                 require_ordered(f"{where}[{label!r}]", mean, low, high)
