@@ -6,7 +6,7 @@ weight norm, average sensitivity, and average sharpness ``E L(theta + .02 noise)
 Beside them stand the trade-off between weight norm and blow-up in many models of Parity at one length, and random
 functions of 10 bits that are learned from some of their strings: how sensitive is what was learned? ::
 
-    XLA_FLAGS=--xla_force_host_platform_device_count=2 python -m experiments.length_and_sharpness --preset laptop
+    python -m experiments.length_and_sharpness --preset laptop
     python -m experiments.length_and_sharpness --preset paper    # on an accelerator
 
 ``paper`` has the published setting: 2 layers, 2 heads, width 128 and as many hidden units, AdamW, 10,000 steps of 1,024
@@ -46,7 +46,7 @@ from experiments.length_and_sharpness_setting import (
     signs,
     targets,
 )
-from jaxsens import boolean, budget, perturb, runs, sharpness, substitution
+from jaxsens import boolean, budget, parallel, perturb, runs, sharpness, substitution
 from jaxsens.models import recognizer, recognizer_baselines
 from jaxsens.training import many, member
 from jaxsens.typing import Array, PyTree
@@ -291,6 +291,7 @@ def main(argv: list[str] | None = None) -> Path:
     """Run the experiment from the command line, and return its folder."""
     command = runs.parse("length_and_sharpness", PRESETS, argv, description=__doc__)
     runs.enable_compilation_cache()
+    parallel.use_every_core()
     return execute(command.config, command.out)
 
 

@@ -46,7 +46,7 @@ from experiments.trained_recognizers_setting import (
     examples,
     groups,
 )
-from jaxsens import runs, training
+from jaxsens import parallel, runs, training
 from jaxsens.boolean import strings
 from jaxsens.models import recognizer
 from jaxsens.training import ManyConfig, Members
@@ -156,6 +156,7 @@ def main(argv: list[str] | None = None) -> Path:
     """Run the experiment from the command line, and return its folder."""
     command = runs.parse("trained_recognizers", PRESETS, argv, description=__doc__)
     runs.enable_compilation_cache()
+    parallel.use_every_core()
     return execute(command.config, command.out)
 
 

@@ -11,6 +11,7 @@ end.
 
 import contextlib
 import functools
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -140,6 +141,18 @@ def replicate(tree: PyTree, devices: Sequence[jax.Device]) -> PyTree:
 def local_devices(devices: Sequence[jax.Device] | None = None) -> tuple[jax.Device, ...]:
     """Return the devices given, or all those of this process."""
     return tuple(devices) if devices is not None else tuple(jax.local_devices())
+
+
+def use_every_core() -> None:
+    """Let every core of a CPU be a device of its own; mains of experiments that train many small models call it.
+
+    A model too small to keep two cores busy leaves one idle. It has to come before the first computation: devices that
+    are there already stay, and so does a number that ``XLA_FLAGS`` asks for. Accelerators are not concerned.
+    """
+    if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
+        allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        with contextlib.suppress(RuntimeError):
+            jax.config.update("jax_num_cpu_devices", allowed)
 
 
 def describe_devices() -> dict[str, Any]:

@@ -222,3 +222,18 @@ def test_equal_bits_on_any_number_of_processes(problem, tmp_path):
         for rank in range(3):
             with np.load(tmp_path / f"{chunk}-{rank}.npz") as result:
                 chex.assert_trees_all_equal(dict(result), reference)
+
+
+def test_every_core_is_a_device_unless_it_is_too_late_or_said_otherwise():
+    """In a process of its own, since this one has its devices already; calling it here changes nothing."""
+    before = jax.devices()
+    parallel.use_every_core()
+    assert jax.devices() == before
+    script = (
+        "import os, jax; from jaxsens import parallel; parallel.use_every_core(); found = len(jax.devices('cpu'));"
+        "assert found == (3 if os.environ['XLA_FLAGS'] else len(os.sched_getaffinity(0))), found;"
+        "parallel.use_every_core()"
+    )
+    for flags in ("", "--xla_force_host_platform_device_count=3"):
+        environment = os.environ | {"XLA_FLAGS": flags}
+        subprocess.run([sys.executable, "-c", script], env=environment, check=True, capture_output=True)
