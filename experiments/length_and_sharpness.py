@@ -19,6 +19,16 @@ shrink (.4 published). The length of the published trade-off is not known; ``pap
 A model counts as converged where its accuracy is above .99, as published; for Mean, which is 0 on ties, where its loss
 is below .001. Of models that are not, sharpness is shown but no claim is judged by it.
 
+``laptop`` took 32 minutes on two CPU cores, of which two other runs had the larger part; 17 % of it compiling. With
+seed 0, 4 models each: First, Majority and Mean converged at every length, Parity in 4 of 4 models of 4 and of 6 bits,
+2 of 8 bits and none of 10 or more, so that its loss grows with length (5.5 [4.9, 6.2] in the exponent). Its sharpness
+among those that converged is .065, .160 and .185 at 4, 6 and 8 bits; that it exceeds Majority's held at 6 bits (.126
+[.072, .179]), and that it grows cannot be told from so few. Majority is sharper than First at 8, 10 and 20 bits. The
+sharpness of First and Mean does not grow (exponents -.07 [-.27, .14] and -.14 [-.48, .19]). Among 27 models that
+learned Parity of 6 bits the rank correlation of blow-up and weight norm is -.957 [-.983, -.890]. Of random functions
+of average sensitivity 5.0, 128 strings give a model of 3.67 [3.43, 3.91]; two models of four fitted 256 strings, none
+512.
+
 Leaves models.csv (a row for each model), lengths.csv (the figure by length), slopes.csv, pairs.csv (functions compared
 at each length), tradeoff.csv, random_functions.csv (a row for each model), training_sizes.csv, comparison.csv, three
 figures and manifest.json in the folder ``--out``.
