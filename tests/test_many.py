@@ -49,7 +49,7 @@ def members(count=4, **changed):
 
 
 def fit(epochs=3, count=4, numbers=None, variables=None, data=None, keys=KEY, apply=logits, **options):
-    names = ("halve_after", "stop_after", "enough", "keep", "rows", "at_once", "checkpoint_every")
+    names = ("halve_after", "stop_after", "enough", "enough_loss", "keep", "rows", "at_once", "checkpoint_every")
     config = training.ManyConfig(
         epochs=epochs, **{"rows": 8} | {name: options.pop(name) for name in names if name in options}
     )

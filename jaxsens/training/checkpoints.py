@@ -54,13 +54,17 @@ def restore(folder: Path, like: PyTree) -> tuple[int, PyTree] | None:
 
 
 def _named(error: Exception, step: int, folder: Path) -> Exception:
-    """Return an error of the operating system as what it is: Orbax's storage reports it as one of another type."""
-    code = getattr(error, "errno", None) or next(iter(re.findall(r"os_error_code='(\d+)'", str(error))), None)
+    """Return an error of the operating system as what it is: Orbax's storage wraps it into those of other types."""
+    code, cause = None, error
+    while code is None and cause is not None:
+        written = re.search(r"os_error_code='(\d+)'|\[Errno (\d+)\]", str(cause))
+        code = getattr(cause, "errno", None) or (written and int(written[1] or written[2]))
+        cause = cause.__cause__ or cause.__context__
     if code is None:
         return error
     return OSError(
-        int(code),
-        f"{os.strerror(int(code))}, while writing checkpoint {step} to '{folder}': the last whole checkpoint there is "
+        code,
+        f"{os.strerror(code)}, while writing checkpoint {step} to '{folder}': the last whole checkpoint there is "
         "safe; make room, and the same call goes on from it",
     )
 
