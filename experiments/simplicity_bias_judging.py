@@ -80,6 +80,11 @@ class Group:
         return self.curves["test_accuracy"][:, -1]
 
     @property
+    def unfitted(self) -> int:
+        """How many models have hardly begun to learn: their training accuracy is nearer to chance than to 1 - noise."""
+        return int((self.curves["training_accuracy"][:, -1] < (0.5 + 1 - self.noise) / 2).sum())
+
+    @property
     def overfitting(self) -> np.ndarray:
         """Accuracy on the training labels less that expected on fresh labels of the same noise ``[seeds]``."""
         return overfitting(self.curves["training_accuracy"][:, -1], self.test_accuracy, self.noise)
@@ -167,13 +172,20 @@ def converged(results: Results, kind: str) -> tuple[int, int]:
 
 
 def _claim(
-    quantity: str, published: float | str | None, place: str, found: Estimate | None, note: str, **limits: Any
-) -> runs.Claim:
-    """Return a claim about an estimate over independent models or data sets; without one nothing can be told."""
+    quantity: str, published: float | str | None, place: str, found: Estimate | None, note: str, unfitted: int = 0,
+    **limits: Any,
+) -> runs.Claim:  # fmt: skip
+    """Return a claim about an estimate over independent models or data sets; without one nothing can be told.
+
+    It is not refuted by models that are ``unfitted`` when the steps run out.
+    """
     row = cells(found, bounds=(-1, 1)) if found is not None else dict.fromkeys(("mean", "sem", "low", "high"))
     verdict = "cannot tell" if limits else ""
     if limits and row["low"] is not None and row["high"] is not None:
         verdict = runs.verdict((row["low"], row["high"]), seeds=found.count, **limits)
+    if unfitted:
+        verdict = "cannot tell" if verdict == "did not hold" else verdict
+        note += f"; {unfitted} of them had hardly begun to learn when the steps ran out"
     return runs.Claim(
         PAPER, quantity, published, place, row["mean"], row["sem"], row["low"], row["high"], verdict, note
     )
@@ -204,11 +216,13 @@ def parity_claims(config: Config, groups: Mapping[tuple, Group]) -> list[runs.Cl
                 claims += [
                     _claim(
                         f"transformer: accuracy on clean test strings, {of}", "tends to 1", place,
-                        final["transformer"]["test_accuracy"], f"{note}; held above {GENERAL}", above=GENERAL,
+                        final["transformer"]["test_accuracy"], f"{note}; held above {GENERAL}",
+                        pair["transformer"].unfitted, above=GENERAL,
                     ),
                     _claim(
                         f"transformer: accuracy on the training labels, {of}", 1 - noise, place,
                         final["transformer"]["training_accuracy"], f"{note}; held within {SAME}",
+                        pair["transformer"].unfitted,
                         within=(1 - noise - SAME, 1 - noise + SAME),
                     ),
                 ]  # fmt: skip

@@ -187,6 +187,23 @@ def test_claims_hold_where_they_should_and_fail_where_they_should(generalises):
     assert [claim.measured for claim in others if not claim.verdict] == [0.5, 0.5]
 
 
+def test_models_that_the_steps_left_untrained_refute_nothing():
+    config = replace(
+        experiment.PRESETS["paper"], counts=(30_000,), noises=(0.2,), rates=(1e-3,), seeds=3, label_sets=4,
+        label_models=2,
+    )  # fmt: skip
+    results = planted(config, "transformer", {"transformer": 0.16, "lstm": 0.27})
+    for seed in range(3):
+        unit = results["parity", "transformer", 30_000, seed]
+        unit["training_accuracy"] = np.full_like(unit["training_accuracy"], 0.52)
+        unit["test_accuracy"] = np.full_like(unit["test_accuracy"], 0.5)
+    level = (config.counts[0], config.noises[0])
+    groups = {(kind, *level): judging.Group(config, results, kind, *level, 1e-3) for kind in experiment.KINDS}
+    first, second, *_ = judging.parity_claims(config, groups)
+    assert first.verdict == second.verdict == "cannot tell"
+    assert "3 of them had hardly begun to learn" in first.note
+
+
 def test_only_models_that_fit_their_labels_count(finished):
     models, kinds = rows(finished / "random_labels.csv"), rows(finished / "labels.csv")
     for row in kinds:
