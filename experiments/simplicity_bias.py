@@ -22,6 +22,14 @@ What the paper leaves open is a field: steps, the grid of learning rates, initia
 alone (with 3e-3 transformers learned less in trials), batches of 32, width 16, normalisation first; random labels of
 250 strings of 40 bits in six sets, one model each.
 
+``laptop`` took 26 minutes on two CPU cores, of which other runs had more than half; 6 % of it compiling. With seed 0
+and label noise of 5 and 10 % all three transformers generalise (clean test accuracy 1.0000 [.9971, 1.0000], training
+accuracies .951 and .904, sensitivity .050, the parity's own), the LSTMs do not (.59 and .58, sensitivity .19 and .20);
+without noise one transformer of three had hardly begun to learn when the steps ran out, and with 20 % none had. LSTMs
+do better on their training labels than on fresh ones by .10 to .14 at every noise level (held at 0 and 10 %). On
+random labels all models converged, at a normalised sensitivity of .132 [.107, .157] for transformers and .230 [.195,
+.264] for LSTMs (difference -.098 [-.134, -.061] over six data sets; published about -.11 on 1,000 strings).
+
 A unit of the run trains the models of one kind and parity together, or all those of a kind on random labels; a run that
 was killed goes on from the last whole unit, with random labels from the last checkpoint.
 
