@@ -21,7 +21,7 @@ from experiments.trained_recognizers_results import (
     over,
     proportion,
 )
-from experiments.trained_recognizers_setting import Config, Kind
+from experiments.trained_recognizers_setting import Config, Kind, exact_on_strings
 from jaxsens import estimate, runs
 from jaxsens.models import recognizer_baselines
 
@@ -36,7 +36,7 @@ def write(run: runs.Run, config: Config, results: Results) -> None:
     groups = by_kind(results)
     every = [result for group in groups.values() for result in group]
     run.table("models", [model_row(config, r) for r in every], allow_nonfinite=BLOW_UPS)
-    summary = [language_row(kind, group) for kind, group in groups.items()]
+    summary = [language_row(config, kind, group) for kind, group in groups.items()]
     run.table("languages", summary)
     run.table("spectra", [row for kind, group in groups.items() for row in _spectrum_rows(kind, group)])
     run.table("checkpoints", [row for r in every for row in _checkpoint_rows(config, r)])
@@ -49,6 +49,7 @@ def write(run: runs.Run, config: Config, results: Results) -> None:
     shown = {
         "kind": "language", "models": "models", "diverged": "diverged", "perfect": "perfect", "learned": ">= .99",
         "accuracy": "accuracy", "average_before": "av. sensitivity before", "average_after": "after", "exact": "exact",
+        "exact_on_strings": "on the same strings",
     }  # fmt: skip
     print(runs.format_table([row | _triples(row) for row in summary], shown))
 
@@ -96,7 +97,7 @@ def _or_none(value: float) -> float | None:
     return None if np.isnan(value) else value
 
 
-def language_row(kind: Kind, group: Results) -> dict[str, Any]:
+def language_row(config: Config, kind: Kind, group: Results) -> dict[str, Any]:
     """Return the row of a kind of language: how many models learned it, and means over them."""
     row: dict[str, Any] = {
         "kind": kind.name, "length": kind.n, "scheme": kind.scheme,
@@ -113,6 +114,7 @@ def language_row(kind: Kind, group: Results) -> dict[str, Any]:
         found = in_bits(average_sensitivity(group, when), kind.n)
         row |= {f"average_{when}_{name}": value for name, value in found.items()}
     row["exact"] = kind.average
+    row["exact_on_strings"] = exact_on_strings(config, kind, sorted({r.model.language for r in group}))
     row |= _cells(change(group), "change_")
     for name in ("log_blow_up", "norm"):
         for when in ("before", "after"):

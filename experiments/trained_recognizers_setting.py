@@ -1,7 +1,7 @@
 """What ``experiments.trained_recognizers`` trains: its settings, the languages, and the models of each."""
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from fractions import Fraction
 
@@ -252,6 +252,25 @@ def examples(config: Config, kind: Kind, number: int) -> dict[str, Examples]:
         return dict(zip(counts, found, strict=True))
     repeated = tuple(np.concatenate([part] * config.random_passes) for part in found[0])
     return {"training": repeated, "validation": found[0], "test": found[0]}
+
+
+def profiled(config: Config, n: int) -> np.ndarray:
+    """Draw the strings ``[count n]`` that sensitivity is measured on: the same for all models of a length."""
+    return np.asarray(strings.uniform(config.key("profile", n), config.profile_strings, n), np.uint8)
+
+
+def exact_on_strings(config: Config, kind: Kind, numbers: Sequence[int]) -> float:
+    """Return the average sensitivity of languages on the strings that models are measured on, in bits.
+
+    It tells what of a difference from the exact average is due to these strings, which all models share.
+    """
+    bits = profiled(config, kind.n)
+    flipped = bits[:, None] ^ np.eye(kind.n, dtype=np.uint8)
+    averages = []
+    for number in numbers:
+        accept = language_of(config, kind, number).accept
+        averages.append((np.asarray(accept(flipped)) != np.asarray(accept(bits))[:, None]).sum(1).mean())
+    return float(np.mean(averages))
 
 
 def _language_key(config: Config, purpose: str, kind: Kind, number: int) -> Key:

@@ -198,7 +198,7 @@ def test_diverged_models_are_kept_with_their_hyper_parameters(tmp_path):
     row = report.model_row(config, every[0])
     assert row["status"] == "diverged"
     assert row["learning_rate"] == pytest.approx(1e38)
-    summary = report.language_row(group.models[0].kind, every)
+    summary = report.language_row(config, group.models[0].kind, every)
     assert summary["models"] == summary["diverged"] == len(every)
     claims = [c for c in judging.claims(config, _groups(config, every)) if "fitted (" in c.quantity]
     assert "15 diverged" in claims[0].note
@@ -273,3 +273,17 @@ def test_verdicts_of_profiles_follow_their_masses():
 def test_bad_settings_are_refused(field, value):
     with pytest.raises(ValueError, match=field.removeprefix("random_").removesuffix("s")):
         dataclasses.replace(TINY, **{field: value})
+
+
+def test_exact_averages_on_the_strings_that_models_are_measured_on():
+    """Where every string is as sensitive the strings do not matter; elsewhere they are counted one by one."""
+    for kind in setting.kinds(TINY):
+        found = setting.exact_on_strings(TINY, kind, [0])
+        if kind.family in ("first", "parity", "sparse_parity"):
+            assert found == kind.average
+        bits, language = setting.profiled(TINY, kind.n), setting.language_of(TINY, kind, 0)
+        counts = [
+            sum(language.accept(bits ^ np.eye(kind.n, dtype=np.uint8)[i]) != language.accept(bits))
+            for i in range(kind.n)
+        ]
+        assert found == pytest.approx(float(np.sum(counts)) / len(bits))
