@@ -287,3 +287,21 @@ def test_exact_averages_on_the_strings_that_models_are_measured_on():
             for i in range(kind.n)
         ]
         assert found == pytest.approx(float(np.sum(counts)) / len(bits))
+
+
+@pytest.mark.slow
+def test_first_of_20_bits_is_learned_perfectly_and_its_profile_is_the_exact_one():
+    """With uniform weights and F.2's recipe, to a loss that leaves no string in doubt."""
+    config = dataclasses.replace(setting.PRESETS["laptop"], models=4, learning_rates=(1e-3, 1e-2), enough_loss=1e-5)
+    model = next(m for m in setting.models(config) if m.kind.name == "first")
+    own = [dataclasses.replace(m, sizes=model.sizes) for m in setting.models(config) if m.kind == model.kind]
+    group = setting.Group(model.sizes, random=False, models=tuple(own))
+    architecture = group.sizes.config(config.epsilon)
+    first = [recognizer.init(architecture, config.key("weights", m.number), m.kind.scheme) for m in own]
+    data = experiment.stacked_examples(config, group)
+    trained = experiment.train(config, group, experiment.training.stack(first), data)
+    tested, labels = (part[group.datasets] for part in data["test"])
+    assert (measuring.evaluate(architecture, trained.variables, tested, labels).correct == 1).all()
+    for i in range(len(own)):
+        found = measuring.sensitivities(architecture, trained.member(i), setting.profiled(config, config.length))
+        assert (found == 1).all()
