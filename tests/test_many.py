@@ -277,6 +277,7 @@ def test_a_full_disk_stops_it_with_the_path_and_the_last_checkpoint_stands(tmp_p
         (lambda: fit(watched=tuple(a[:1] for a in drawn(4))), "watched must have the 2 data sets of data, got 1"),
         (lambda: members(learning_rate=[0.1, 0, 1, 1]), "learning_rate of member 1 must be a finite number above 0"),
         (lambda: members(learning_rate=[0.1, 1, np.inf, 1]), "learning_rate of member 2"),
+        (lambda: members(learning_rate=[0.1, 1, 1, 1e39]), "learning_rate of member 3"),
         (lambda: members(batch=[1, 2, 3, 0]), "batch of member 3 must be an integer of at least 1"),
         (lambda: members(batch=[1, 2.5, 3, 1]), "batch of member 1 must be an integer"),
         (lambda: members(dataset=[0]), r"dataset must be one number for each member, \[m\], got shape \(1,\)"),
@@ -292,3 +293,8 @@ def test_a_full_disk_stops_it_with_the_path_and_the_last_checkpoint_stands(tmp_p
 def test_bad_input_is_told(broken, match):
     with pytest.raises(ValueError, match=match):
         broken()
+
+
+def test_fresh_data_are_checked_at_every_epoch():
+    with pytest.raises(ValueError, match="batch of member 0 must be at most 30, all examples, got 37"):
+        fit(data=lambda epoch: drawn(37 if epoch == 0 else 30))

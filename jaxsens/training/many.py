@@ -104,7 +104,7 @@ class Members:
                 raise ValueError(f"{name} must be one number for each member, [m], got shape {given.shape}")
             smallest = {"learning_rate": np.nextafter(np.float32(0), np.float32(1)), "batch": 1}.get(name, 0)
             whole = given == np.floor(given) if dtype == np.int32 else True
-            bad = ~(np.isfinite(given) & (given >= smallest) & whole)
+            bad = ~((given >= smallest) & (given <= np.finfo(np.float32).max) & whole)
             if bad.any():
                 member = int(bad.argmax())
                 kind = "an integer" if dtype == np.int32 else "a finite number"
@@ -212,7 +212,6 @@ def fit_many(
         OSError: If a checkpoint cannot be written, with its path; the last whole one stays.
     """
     state = _start(variables, config, members)
-    _check(members, data(0) if callable(data) else data, watched)
     epoch_of = Epoch(apply, criterion, config.rows, config.precision)
     words = np.asarray(jax.random.key_data(_one_each(keys, len(members.batch))))
     done, state = _resume(checkpoint, state)
@@ -224,6 +223,7 @@ def fit_many(
     ) as bar:  # fmt: skip
         while done < config.epochs and (state.status == TRAINING).any():
             now = data(done) if callable(data) else data
+            _check(members, now, watched)
             active = np.flatnonzero(state.status == TRAINING)
             weights, scores = _advance(epoch_of, state, members, words, active, done, now, watched, config, devices)
             state = _settle(state, config, active, done, weights, scores)
