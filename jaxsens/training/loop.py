@@ -117,7 +117,7 @@ def fit(
     state = State(variables, direction.init(variables["params"]), np.zeros(config.epochs, np.float32))
     state = parallel.replicate(jax.tree.map(jnp.array, state), devices)  # copies: an epoch consumes its state
     tokens, labels, key = parallel.replicate((jnp.asarray(tokens), jnp.asarray(labels), key), devices)
-    start, state = _resume(checkpoint, state)
+    start, state = resume(checkpoint, state)
     if start and after_epoch is not None:
         after_epoch(start, state.variables)
     rate = np.float32(config.learning_rate)
@@ -145,7 +145,8 @@ def fit(
     return state.variables, np.asarray(state.losses)
 
 
-def _resume(checkpoint: Path | None, state: State) -> tuple[int, State]:
+def resume(checkpoint: Path | None, state: PyTree) -> tuple[int, PyTree]:
+    """Return the number and the state of the newest checkpoint in a folder, or 0 and ``state`` where there is none."""
     if checkpoint is None:
         return 0, state
     from jaxsens.training import checkpoints

@@ -14,11 +14,11 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from tqdm import tqdm
 
 from jaxsens import parallel
-from jaxsens.training.member import CROSS_ENTROPY, Assignment, Criterion, Epoch, Scores, Weights
+from jaxsens.training.loop import resume
+from jaxsens.training.member import CROSS_ENTROPY, Assignment, Criterion, Epoch, Scores, Weights, adam
 from jaxsens.typing import Apply, Array, Key, PyTree
 
 TRAINING, STALE, REACHED, DIVERGED = range(4)
@@ -217,6 +217,11 @@ def fit_many(
     done, state = _resume(checkpoint, state)
     if done and after_epoch is not None:
         _report(after_epoch, done, state)
+    devices = parallel.local_devices(devices)
+    if not callable(data):  # sent once, not for every epoch
+        _check(members, data, watched)
+        data = parallel.replicate(data, devices)
+    watched = parallel.replicate(watched, devices)
     with tqdm(
         desc=progress, total=config.epochs, initial=done, delay=2, leave=False, disable=progress is None, unit="epoch",
         dynamic_ncols=True,
@@ -254,8 +259,7 @@ def _start(variables: PyTree, config: ManyConfig, members: Members) -> State:
         if leaf.shape[:1] != (count,):
             name = jax.tree_util.keystr(path)
             raise ValueError(f"variables['params']{name} must have a leading axis of {count} members, got {leaf.shape}")
-    moments = jax.tree.map(np.asarray, jax.vmap(optax.scale_by_adam().init)(params))
-    moments = (moments, optax.EmptyState())  # what the chain with weight decay keeps
+    moments = jax.tree.map(np.asarray, jax.vmap(adam(0.0).init)(params))
     zeros = np.zeros(count, np.int32)
     history = {name: np.full((count, config.epochs), np.nan, np.float32) for name in HISTORY}
     smallest = np.full(count, np.inf, np.float32)
@@ -328,16 +332,12 @@ def _report(after_epoch: Callable[[int, np.ndarray, PyTree], None], done: int, s
 
 
 def _resume(checkpoint: Path | None, state: State) -> tuple[int, State]:
-    if checkpoint is None:
-        return 0, state
-    from jaxsens.training import checkpoints  # Orbax takes a second to import, and few need it.
-
-    found = checkpoints.restore(checkpoint, jax.tree.map(jnp.asarray, state))  # Orbax tells arrays of the host apart
-    return (0, state) if found is None else (found[0], jax.tree.map(np.array, found[1]))
+    done, state = resume(checkpoint, jax.tree.map(jnp.asarray, state))  # Orbax tells arrays of the host apart
+    return done, jax.tree.map(np.array, state)
 
 
 def _save(checkpoint: Path, done: int, state: State) -> None:
-    from jaxsens.training import checkpoints
+    from jaxsens.training import checkpoints  # Orbax takes a second to import, and few need it.
 
     checkpoints.save(checkpoint, done, jax.tree.map(jnp.asarray, state))
 

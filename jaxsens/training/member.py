@@ -73,6 +73,11 @@ class Scores(NamedTuple):
     finite: Array
 
 
+def adam(weight_decay: Array | float) -> optax.GradientTransformation:
+    """Return the rule of steps, at learning rate 1: Adam with decoupled weight decay."""
+    return optax.chain(optax.scale_by_adam(), optax.add_decayed_weights(weight_decay))
+
+
 @dataclass(frozen=True)
 class Epoch:
     """One epoch of a member: ``(weights, assignment), (strings, targets), watched -> weights, scores``.
@@ -99,7 +104,7 @@ class Epoch:
 
     def _train(self, weights: Weights, own: Assignment, strings: Array, targets: Array) -> tuple[Weights, Array]:
         count, rows = targets.shape[1], self.rows
-        adam = optax.chain(optax.scale_by_adam(), optax.add_decayed_weights(own.weight_decay))
+        rule = adam(own.weight_decay)
         key = jax.random.wrap_key_data(own.key)
         order = jax.random.permutation(jax.random.fold_in(key, own.epoch), count)
         blocks_each = _ceil(own.batch, rows)  # of a whole batch
@@ -110,7 +115,7 @@ class Epoch:
             return (share * self.criterion.loss(outputs, targets[own.dataset, index])).sum()
 
         def step(weights: Weights, gradient: PyTree) -> tuple[Weights, PyTree]:
-            updates, moments = adam.update(gradient, weights.moments, weights.params)
+            updates, moments = rule.update(gradient, weights.moments, weights.params)
             params = jax.tree.map(lambda p, u: p - own.learning_rate * u, weights.params, updates)
             return Weights(params, moments), jax.tree.map(jnp.zeros_like, gradient)
 
