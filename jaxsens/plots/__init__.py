@@ -7,6 +7,7 @@ with ``Run.figure`` or ``figure.savefig``. A model keeps its colour and its mark
 from jaxsens.plots.drawing import Interval, style
 from jaxsens.plots.growth import Fit, Panel, against_length
 from jaxsens.plots.networks import bars_with_intervals, scatter_with_intervals, token_map, training_curves
+from jaxsens.plots.planes import loss_planes
 from jaxsens.plots.spectra import dots, rate_by_length, spectra, survival
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "against_length",
     "bars_with_intervals",
     "dots",
+    "loss_planes",
     "rate_by_length",
     "scatter_with_intervals",
     "spectra",
