@@ -5,13 +5,26 @@
 Models, data sets and training are imported on their own: ``jaxsens.models``, ``jaxsens.data``, ``jaxsens.training``.
 """
 
-from jaxsens import boolean, budget, changes, estimate, parallel, perturb, sensitivity, sharpness, substitution
+from jaxsens import (
+    boolean,
+    budget,
+    changes,
+    estimate,
+    loss_plane,
+    parallel,
+    perturb,
+    scales,
+    sensitivity,
+    sharpness,
+    substitution,
+)
 from jaxsens.boolean import sensitivity_profile
 from jaxsens.estimate import Estimate
 from jaxsens.parallel import map_items
 from jaxsens.sensitivity import Sensitivity, token_sensitivity
-from jaxsens.sharpness import average_sharpness, output_sharpness, prediction_sharpness
+from jaxsens.sharpness import average_sharpness, classifier_sharpness, output_sharpness, prediction_sharpness
 from jaxsens.substitution import one_at_a_time
+from jaxsens.worst_case import worst_case_sharpness
 
 __version__ = "0.1.0"
 
@@ -22,16 +35,20 @@ __all__ = [
     "boolean",
     "budget",
     "changes",
+    "classifier_sharpness",
     "estimate",
+    "loss_plane",
     "map_items",
     "one_at_a_time",
     "output_sharpness",
     "parallel",
     "perturb",
     "prediction_sharpness",
+    "scales",
     "sensitivity",
     "sensitivity_profile",
     "sharpness",
     "substitution",
     "token_sensitivity",
+    "worst_case_sharpness",
 ]

@@ -60,8 +60,17 @@ class Perturbation(Protocol):
         """Return the alternative of ``x`` for draw number ``draw``: same structure, shapes and dtypes as ``x``.
 
         ``key`` belongs to the example (or to the estimate, for weights); the sampler folds ``draw`` in by itself, so
-        that draws which depend on each other, such as antithetic pairs, are samplers too.
+        that draws which depend on each other, such as antithetic pairs, are samplers too; these have an attribute
+        ``dependent_draws``, how many successive draws make a unit.
         """
+        ...
+
+
+class Scale(Protocol):
+    """How large weights are, for perturbations that are measured against it."""
+
+    def __call__(self, weights: PyTree, /) -> PyTree:
+        """Return multipliers of at least 0: same structure, shapes and dtypes as ``weights``."""
         ...
 
 

@@ -13,8 +13,9 @@ ROOT = Path(__file__).parents[1]
 
 FLOORS = [
     {"typing"},
-    {"perturb", "substitution", "changes", "estimate", "parallel", "budget"},
-    {"sensitivity", "sharpness", "boolean"},
+    {"changes", "ball", "scales"},
+    {"perturb", "substitution", "estimate", "parallel", "budget", "batches", "classified", "ascent"},
+    {"sensitivity", "sharpness", "worst_case", "loss_plane", "boolean"},
 ]
 BOOLEAN = [
     {"strings", "recognition"},

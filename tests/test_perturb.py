@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxsens import perturb
+from jaxsens import perturb, scales
 
 KEY = jax.random.key(0)
 
@@ -133,3 +133,81 @@ def test_samplers_refuse_tokens_of_the_wrong_kind():
         perturb.gaussian(1.0)(KEY, 0, jnp.zeros(3, jnp.int32))
     with pytest.raises(ValueError, match="use gaussian for vectors"):
         perturb.replace_uniform(5)(KEY, 0, jnp.zeros(3))
+
+
+WEIGHTS = (jnp.array([[1.0, -2.0], [3.0, 4.0]]), jnp.array([0.0, 5.0]))
+SAMPLERS = {
+    "gaussian": perturb.gaussian(0.5),
+    "uniform": perturb.uniform(0.6),
+    "sphere": perturb.sphere(3.0),
+    "pairs": perturb.antithetic(perturb.gaussian(0.5)),
+    "adaptive": perturb.relative(perturb.gaussian(0.04), scales.by_element),
+    "adaptive pairs": perturb.relative(perturb.antithetic(perturb.gaussian(0.04)), scales.by_element),
+}
+
+
+@pytest.fixture(scope="module")
+def noise():
+    """What every sampler adds to the weights ``[4000 6]``, all from one program."""
+
+    @jax.jit
+    def sample(draws):
+        def one(draw):
+            moved = {name: sampler(KEY, draw, WEIGHTS) for name, sampler in SAMPLERS.items()}
+            steps = {name: jax.tree.map(jnp.subtract, m, WEIGHTS) for name, m in moved.items()}
+            return {name: jnp.concatenate([jnp.ravel(leaf) for leaf in step]) for name, step in steps.items()}
+
+        return jax.vmap(one)(draws)
+
+    return jax.tree.map(np.asarray, sample(jnp.arange(4000, dtype=jnp.uint32)))
+
+
+def test_uniform_noise_fills_its_interval_evenly(noise):
+    found = noise["uniform"]
+    assert np.abs(found).max() <= 0.6 + 1e-6
+    np.testing.assert_allclose(np.cov(found.T), 0.12 * np.eye(6), atol=0.01)
+    np.testing.assert_allclose(np.histogram(found, 4, (-0.6, 0.6))[0] / found.size, 0.25, atol=0.01)
+
+
+def test_a_sphere_is_met_at_its_radius_in_all_directions(noise):
+    found = noise["sphere"]
+    np.testing.assert_allclose(np.linalg.norm(found, axis=1), 3, rtol=1e-5)
+    np.testing.assert_allclose(np.cov(found.T), 9 / 6 * np.eye(6), atol=0.1)
+    np.testing.assert_allclose(found.mean(0), 0, atol=0.1)
+
+
+@pytest.mark.parametrize("name", ["pairs", "adaptive pairs"])
+def test_antithetic_draws_are_mirror_images_of_the_samplers_own(noise, name):
+    np.testing.assert_allclose(noise[name][::2], -noise[name][1::2], atol=1e-6)
+    if name == "pairs":
+        np.testing.assert_array_equal(noise[name][::2], noise["gaussian"][:2000])
+    assert perturb.dependent_draws(SAMPLERS[name]) == 2
+    assert perturb.dependent_draws(SAMPLERS["adaptive"]) == perturb.dependent_draws(lambda key, draw, x: x) == 1
+
+
+def test_relative_noise_has_the_size_of_what_it_moves(noise):
+    sizes = np.abs([1, -2, 3, 4, 0, 5])
+    np.testing.assert_allclose(noise["adaptive"].std(0), 0.2 * sizes, rtol=0.05)
+    assert not noise["adaptive"][:, 4].any()
+
+
+def test_wrapped_samplers_share_compiled_code_and_check_what_they_wrap():
+    numbers, rebuild = perturb.separate(SAMPLERS["adaptive pairs"])
+    assert numbers == (0.04,)
+    other = perturb.relative(perturb.antithetic(perturb.gaussian(9.0)), scales.by_element)
+    assert perturb.separate(other)[1] == rebuild
+    with pytest.raises(ValueError, match="sampler must have independent draws"):
+        perturb.antithetic(SAMPLERS["pairs"])
+    with pytest.raises(ValueError, match="relative already"):
+        perturb.relative(perturb.antithetic(SAMPLERS["adaptive"]), scales.by_leaf)
+    for sampler in SAMPLERS.values():
+        with pytest.raises(ValueError, match=r"needs floating-point x, got int32"):
+            sampler(KEY, 0, jnp.zeros(3, jnp.int32))
+
+
+@pytest.mark.parametrize("build", [perturb.uniform, perturb.sphere])
+def test_sizes_of_noise_are_checked_and_nought_moves_nothing(build):
+    for bad in (-1.0, np.nan, np.inf):
+        with pytest.raises(ValueError, match="must be a finite number of at least 0"):
+            build(bad)
+    chex.assert_trees_all_equal(build(0)(KEY, 0, WEIGHTS), WEIGHTS)

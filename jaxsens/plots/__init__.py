@@ -10,6 +10,7 @@ from jaxsens.plots.drawing import Interval, style
 from jaxsens.plots.growth import Fit, Panel, against_length
 from jaxsens.plots.learned import learned_spectra
 from jaxsens.plots.networks import bars_with_intervals, scatter_with_intervals, token_map, training_curves
+from jaxsens.plots.planes import loss_planes
 from jaxsens.plots.quantities import Quantity, side_by_side
 from jaxsens.plots.spectra import dots, rate_by_length, spectra, survival
 
@@ -25,6 +26,7 @@ __all__ = [
     "curve_grid",
     "dots",
     "learned_spectra",
+    "loss_planes",
     "rate_by_length",
     "scatter_with_intervals",
     "side_by_side",

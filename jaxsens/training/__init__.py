@@ -9,6 +9,7 @@ from jaxsens.training.many import ManyConfig, Members, Trained, fit_many, stack
 from jaxsens.training.member import CROSS_ENTROPY, SQUARED_ERROR, Criterion
 from jaxsens.training.objectives import CrossEntropy, NoiseConsistency
 from jaxsens.training.optimisers import Optimiser
+from jaxsens.training.sam import SharpnessAware, sharpness_aware
 
 __all__ = [
     "CROSS_ENTROPY",
@@ -21,9 +22,11 @@ __all__ = [
     "Members",
     "NoiseConsistency",
     "Optimiser",
+    "SharpnessAware",
     "Trained",
     "accuracy",
     "fit",
     "fit_many",
+    "sharpness_aware",
     "stack",
 ]

@@ -1,0 +1,54 @@
+"""A classifier with its labels: logits, cross-entropy and errors from one forward, and what changes in all of them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+
+from jaxsens import changes
+from jaxsens.typing import Array, PyTree
+
+
+@dataclass(frozen=True)
+class Classified:
+    """The function ``(params, (inputs, labels [b])) -> {"logits" [b k], "loss" [b], "wrong" [b]}``.
+
+    The loss is ``-log softmax(logits)[label]`` in nats, and NaN where a label is outside of ``0 .. k - 1``; ``wrong``
+    is 1 where the most likely class is not the label, else 0. Equal ones share compiled code.
+
+    Attributes:
+        apply: ``apply(params, inputs)`` -> logits ``[b k]``.
+
+    Raises:
+        ValueError: When called, if logits are not ``[b k]`` or labels not integers ``[b]``.
+    """
+
+    apply: Callable[[PyTree, PyTree], Array]
+
+    def __call__(self, params: PyTree, batch: tuple[PyTree, Array]) -> dict[str, Array]:
+        """Return logits, losses and errors."""
+        inputs, labels = batch
+        logits = self.apply(params, inputs)
+        if logits.ndim != 2 or labels.ndim != 1 or not jnp.issubdtype(labels.dtype, jnp.integer):
+            raise ValueError(
+                f"apply must give logits [b k], and labels must be integers [b], got shapes {logits.shape} and "
+                f"{labels.shape} of {labels.dtype}"
+            )
+        own = labels[:, None] == jnp.arange(logits.shape[1])[None]
+        loss = jax.nn.logsumexp(logits, 1) - jnp.sum(jnp.where(own, logits, 0), 1)
+        return {
+            "logits": logits,
+            "loss": jnp.where(own.any(1), loss, jnp.nan),
+            "wrong": (logits.argmax(1) != labels).astype(logits.dtype),
+        }
+
+
+def all_changes(clean: dict[str, Array], changed: dict[str, Array]) -> dict[str, Array]:
+    """Return the rises of loss and error, and the changes of output and prediction, for one example."""
+    return {
+        "loss": changed["loss"] - clean["loss"],
+        "error": changed["wrong"] - clean["wrong"],
+        "output": changes.absolute_change(clean["logits"], changed["logits"]),
+        "prediction": changes.prediction_change(clean["logits"], changed["logits"]),
+    }

@@ -1,0 +1,88 @@
+"""Figures of the loss around the weights: along lines, and on planes."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from jaxsens.plots.drawing import capital, finish, legend_entries, new_figure, require_some, style
+from jaxsens.typing import Array
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def loss_planes(
+    planes: Mapping[str, tuple[Sequence[Array], Array]],
+    *,
+    quantity: str = "loss",
+    unit: str = "nats",
+    direction: str = "filter-normalised direction",
+    dataset: str,
+    sample: str,
+) -> "Figure":
+    """Draw the loss along a line, all lines in one panel; or on planes, a panel of contours for each.
+
+    Planes share one logarithmic scale of colours, so that they can be compared; a cross marks the weights themselves.
+
+    Args:
+        planes: Label -> ``(coordinates, losses)``, as in ``LossPlane.coordinates`` and ``LossPlane.losses.mean``:
+            ``([p],), [p]`` for lines, or ``([p], [q]), [p q]`` for planes.
+        quantity: What is drawn.
+        unit: Its unit.
+        direction: What the coordinates run along.
+        dataset: What was measured, for the title.
+        sample: On how much of it, for the title.
+
+    Raises:
+        ValueError: If there is no plane, if lines and planes are mixed, or if shapes do not match or values are not
+            finite; for planes, if a side has a single point or a loss is not positive.
+    """
+    require_some("planes", planes)
+    checked = {label: _checked(label, *plane) for label, plane in planes.items()}
+    dimensions = {losses.ndim for _, losses in checked.values()}
+    if len(dimensions) > 1:
+        raise ValueError(f"planes mix lines and planes: {sorted(planes)}; draw them in two figures")
+    heading = f"{capital(quantity)} around the weights"
+    if dimensions == {1}:
+        figure = new_figure(5.8, 4.4)
+        ax = figure.subplots()
+        looks = style(list(checked))
+        for label, ((x,), losses) in checked.items():
+            ax.plot(x, losses, color=looks[label]["color"], label=label, linewidth=1.4)
+        ax.set(xlabel=direction, ylabel=f"{quantity}\n({unit})")
+        return finish(figure, heading, dataset, sample, "", *legend_entries([ax]))
+    from matplotlib.colors import LogNorm
+
+    lowest = min(losses.min() for _, losses in checked.values())
+    highest = max(losses.max() for _, losses in checked.values())
+    if lowest <= 0:
+        raise ValueError(f"planes hold the loss {lowest:g}: contours on a logarithmic scale need positive ones")
+    levels = np.geomspace(lowest, max(highest, lowest * 1.001), 16)
+    figure = new_figure(1.2 + 3.9 * len(checked), 4.4)
+    axes = figure.subplots(1, len(checked), squeeze=False)[0]
+    for ax, (label, ((x, y), losses)) in zip(axes, checked.items(), strict=True):
+        # Contours take [y x].
+        drawn = ax.contourf(x, y, losses.T, levels, norm=LogNorm(levels[0], levels[-1]), cmap="viridis", extend="both")
+        ax.contour(x, y, losses.T, levels, colors="white", linewidths=0.4)
+        ax.plot(0, 0, marker="+", color="black", markersize=9)
+        ax.set_title(label, fontsize="medium")
+        ax.set(xlabel=direction, ylabel=f"another {direction}" if ax is axes[0] else "")
+    bar = figure.colorbar(drawn, ax=list(axes), label=f"{quantity} ({unit})", format="{x:.3g}")
+    bar.ax.minorticks_off()
+    return finish(figure, heading, dataset, sample, "", [], [])
+
+
+def _checked(label: str, coordinates: Sequence[Array], losses: Array) -> tuple[list[np.ndarray], np.ndarray]:
+    axes, losses = [np.asarray(a, float) for a in coordinates], np.asarray(losses, float)
+    shape = tuple(len(np.atleast_1d(a)) for a in axes)
+    if len(axes) not in (1, 2) or any(a.ndim != 1 for a in axes) or losses.shape != shape or 0 in shape:
+        raise ValueError(
+            f"planes[{label!r}] has coordinates of shapes {[a.shape for a in axes]} and losses of shape "
+            f"{losses.shape}: give one vector and [p], or two and [p q]"
+        )
+    if len(axes) == 2 and min(shape) < 2:
+        raise ValueError(f"planes[{label!r}] has shape {shape}: contours need two points or more along each side")
+    if not all(np.isfinite(a).all() for a in (*axes, losses)):
+        raise ValueError(f"planes[{label!r}] holds values that are not finite: leave those out")
+    return axes, losses
