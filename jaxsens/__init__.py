@@ -5,7 +5,18 @@
 Models, data sets and training are imported on their own: ``jaxsens.models``, ``jaxsens.data``, ``jaxsens.training``.
 """
 
-from jaxsens import boolean, budget, changes, estimate, parallel, perturb, sensitivity, sharpness, substitution
+from jaxsens import (
+    boolean,
+    budget,
+    changes,
+    curvature,
+    estimate,
+    parallel,
+    perturb,
+    sensitivity,
+    sharpness,
+    substitution,
+)
 from jaxsens.boolean import sensitivity_profile
 from jaxsens.estimate import Estimate
 from jaxsens.parallel import map_items
@@ -22,6 +33,7 @@ __all__ = [
     "boolean",
     "budget",
     "changes",
+    "curvature",
     "estimate",
     "map_items",
     "one_at_a_time",
