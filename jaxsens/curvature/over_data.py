@@ -90,7 +90,9 @@ class Product:
         counts = {np.shape(leaf)[:1] for leaf in jax.tree.leaves(batch)}
         if len(counts) != 1 or () in counts or (0,) in counts:
             raise ValueError(f"batch must be arrays with one leading axis b of at least 1, got {sorted(counts)}")
-        one = jax.tree.map(lambda a: jax.ShapeDtypeStruct((1, *a.shape[1:]), a.dtype), batch)
+        one = jax.tree.map(
+            lambda a: jax.ShapeDtypeStruct((1, *a.shape[1:]), jax.dtypes.canonicalize_dtype(a.dtype)), batch
+        )
         self._check_fit(params, one)
         chunk = self.chunk or budget.chunk_of(self.matrix.forward, params, one)
         devices = parallel.local_devices(self.devices)[:PARTS]
