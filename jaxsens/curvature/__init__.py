@@ -1,0 +1,36 @@
+"""Curvature of a loss in the weights: products with a vector, trace, top eigenpairs, spectral density.
+
+    product = curvature.hessian_product(loss)                  # or ggn_product(apply), fisher_product(loss)
+    top = curvature.top_eigenpairs(product, 10)(key, params, batch)
+
+Nothing here is a matrix: memory is that of the parameters, times the steps of Lanczos.
+"""
+
+from jaxsens.curvature.density import SpectralDensity, spectral_density
+from jaxsens.curvature.eigen import Eigenpairs, top_eigenpairs
+from jaxsens.curvature.over_data import Product
+from jaxsens.curvature.products import (
+    OutputCurvature,
+    fisher_product,
+    ggn_product,
+    hessian_product,
+    of_convex,
+    softmax_cross_entropy,
+)
+from jaxsens.curvature.traces import trace, xtrace
+
+__all__ = [
+    "Eigenpairs",
+    "OutputCurvature",
+    "Product",
+    "SpectralDensity",
+    "fisher_product",
+    "ggn_product",
+    "hessian_product",
+    "of_convex",
+    "softmax_cross_entropy",
+    "spectral_density",
+    "top_eigenpairs",
+    "trace",
+    "xtrace",
+]

@@ -1,0 +1,118 @@
+"""How the eigenvalues of a curvature matrix are spread: stochastic Lanczos quadrature."""
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import jax
+import numpy as np
+
+from jaxsens import estimate
+from jaxsens.curvature import lanczos, over_data
+from jaxsens.curvature.over_data import Product
+from jaxsens.estimate import Estimate
+from jaxsens.typing import Array, Key, PyTree
+
+
+@functools.partial(
+    jax.tree_util.register_dataclass, data_fields=["atoms", "weights", "grid", "curve", "width"], meta_fields=[]
+)
+@dataclass(frozen=True)
+class SpectralDensity:
+    """The distribution of eigenvalues, of total mass 1.
+
+    Attributes:
+        atoms: Eigenvalues that the probes saw, float64 ``[p m]``, probe by probe, ascending.
+        weights: Their mass ``[p m]``, of sum 1 for every probe. Near 0 or 1 in ``n`` is what a single eigenvalue has.
+        grid: Eigenvalues at which the curve is drawn ``[g]``.
+        curve: The density there, an ``Estimate`` over probes ``[g]``; its integral over the grid is 1.
+        width: Standard deviation of the Gaussian that stands for an atom in the curve.
+    """
+
+    atoms: np.ndarray
+    weights: np.ndarray
+    grid: np.ndarray
+    curve: Estimate
+    width: float
+
+    def smoothed(self, grid: Array, width: float) -> Estimate:
+        """Return the density on a grid ``[g]`` of one's own, for instance one that several models share.
+
+        ``sum_j weight_j normal(grid; atom_j, width^2)`` for every probe; averaged over probes.
+
+        Raises:
+            ValueError: If the width is not positive.
+        """
+        if not (np.isfinite(width) and width > 0):
+            raise ValueError(f"width must be a finite number above 0, got {width}")
+        return _smooth(self.atoms, self.weights, np.asarray(grid, np.float64), width)
+
+
+def spectral_density(
+    product: Product, *, probes: int, steps: int = 80, width: float | None = None, points: int = 1000
+) -> Callable[[Key, PyTree, PyTree], SpectralDensity]:
+    """Build the measurement of a curvature matrix's spectral density ``(1 / n) sum_i delta(x - eigenvalue_i)``.
+
+    For a random unit vector q, Lanczos gives the quadrature of ``q' f(A) q`` with ``steps`` atoms, exact for
+    polynomials of degree up to ``2 steps - 1``; its mean over q is ``trace(f(A)) / n``. (Ubaru, Chen and Saad, Fast
+    Estimation of tr(f(A)) via Stochastic Lanczos Quadrature, 2017; Ghorbani et al., An Investigation into Neural Net
+    Optimization via Hessian Eigenvalue Density, 2019.)
+
+    Args:
+        product: As built by ``hessian_product``, ``ggn_product`` or ``fisher_product``.
+        probes: The number of random vectors, the independent units.
+        steps: Products for each of them; never more than there are parameters.
+        width: Standard deviation of the Gaussian that smooths the curve, in units of eigenvalues; by default a
+            hundredth of the range of the atoms (of their size where they are all equal, of 1 where they are all 0).
+        points: Points of the grid, which reaches six widths beyond the outermost atoms.
+
+    Returns:
+        ``measure(key, params, batch)`` -> ``SpectralDensity``.
+
+    Raises:
+        ValueError: If ``probes`` or ``steps`` is smaller than 1, if ``width`` is not positive, or if the grid is too
+            coarse for it; when called, as ``Product``.
+        FloatingPointError: When called, if a product is not finite.
+    """
+    for name, value in (("probes", probes), ("steps", steps)):
+        if value < 1:
+            raise ValueError(f"{name} must be at least 1, got {value}")
+    if points < 200:
+        raise ValueError(f"points must be at least 200, got {points}: the curve's integral would not be 1")
+    if width is not None and not (np.isfinite(width) and width > 0):
+        raise ValueError(f"width must be a finite number above 0, or None, got {width}")
+
+    def measure(key: Key, params: PyTree, batch: PyTree) -> SpectralDensity:
+        problem = product.prepare(params, batch)
+        taken = min(steps, problem.dimension)
+        pairs = []
+        for probe in range(probes):
+            start = jax.random.fold_in(key, probe)
+            _, projected = lanczos.decompose(problem.product, taken, start, problem.params, problem.parts)
+            over_data.require_finite(projected)
+            pairs.append(lanczos.eigh(projected))
+        atoms = np.stack([values for values, _ in pairs])
+        weights = np.stack([vectors[0] ** 2 for _, vectors in pairs])
+        chosen = _width(atoms) if width is None else width
+        low, high = atoms.min() - 6 * chosen, atoms.max() + 6 * chosen
+        if (high - low) / (points - 1) > chosen:
+            raise ValueError(
+                f"points must be at least {int((high - low) / chosen) + 2} for a width of {chosen:.3g}, got {points}"
+            )
+        grid = np.linspace(low, high, points)
+        return SpectralDensity(atoms, weights, grid, _smooth(atoms, weights, grid, chosen), chosen)
+
+    return measure
+
+
+def _smooth(atoms: np.ndarray, weights: np.ndarray, grid: np.ndarray, width: float) -> Estimate:
+    values = np.zeros((len(atoms), len(grid)))
+    for atom, weight in zip(atoms.T, weights.T, strict=True):
+        values += weight[:, None] * np.exp(-0.5 * ((grid[None] - atom[:, None]) / width) ** 2)
+    return estimate.from_values(values / (width * np.sqrt(2 * np.pi)), rate=False)
+
+
+def _width(atoms: np.ndarray) -> float:
+    spread, size = np.ptp(atoms), np.abs(atoms).max()
+    # Below a millionth of their size, the spread of the atoms is that of rounding.
+    return float(spread if spread > 1e-6 * size else size or 1.0) / 100

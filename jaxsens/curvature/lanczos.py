@@ -1,0 +1,81 @@
+"""An orthonormal basis in which a large symmetric matrix is small: Lanczos with full reorthogonalisation.
+
+``Q A Q'`` for the rows ``Q`` that span ``{q, A q, A^2 q, ...}`` is tridiagonal; its eigenvalues approach those of
+``A``, from the outside inwards (Golub and Van Loan, Matrix Computations, s.10.1). matfree has the same decomposition,
+but it divides by zero where the space closes, as it does at once for multiples of the identity; and it keeps the basis
+in columns, which made a step of it 3.3 times slower on a CPU (400,000 parameters, 60 steps).
+"""
+
+from collections.abc import Callable
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxsens.curvature.over_data import Product
+from jaxsens.typing import Array, Key, PyTree
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def decompose(product: Product, steps: int, key: Key, params: PyTree, parts: PyTree) -> tuple[Array, Array]:
+    """Return ``krylov_basis`` of a curvature matrix."""
+    multiply, like = product.on_vectors(params, parts)
+    return krylov_basis(multiply, key, like, steps)
+
+
+def krylov_basis(
+    product: Callable[[Array], Array], key: Key, like: jax.ShapeDtypeStruct, steps: int
+) -> tuple[Array, Array]:
+    """Return a basis ``Q [m n]`` with orthonormal rows, and ``Q A Q'`` ``[m m]`` (its upper triangle only).
+
+    The first row is uniform on the sphere. Where the space closes, a fresh random direction is taken that is orthogonal
+    to all before it: ``Q A Q'`` is then block diagonal, further copies of multiple eigenvalues come to light, and
+    nothing is divided by zero. For use under jit; each step takes one product, at most ``n``.
+
+    Args:
+        product: ``v -> A v`` for vectors ``[n]``, A symmetric.
+        key: Decides the random directions.
+        like: What vectors are like.
+        steps: The number m of products, at most ``n``.
+    """
+    rounding = 4 * jnp.finfo(like.dtype).eps
+
+    def orthogonal(vector: Array, basis: Array) -> tuple[Array, Array]:
+        # Twice: what rounding leaves of the basis after the first time is not small where little is left in all.
+        first = basis @ vector
+        vector = vector - first @ basis
+        second = basis @ vector
+        return vector - second @ basis, first + second
+
+    def fresh(basis: Array, number: Array) -> Array:
+        vector = jax.random.normal(jax.random.fold_in(key, number), like.shape, like.dtype)
+        return orthogonal(vector, basis)[0]
+
+    def step(i: Array, carry: tuple[Array, ...]) -> tuple[Array, ...]:
+        basis, projected, vector, scale = carry
+        closed = jnp.linalg.norm(vector) <= rounding * scale
+        vector = jax.lax.cond(closed, lambda: fresh(basis, i), lambda: vector)
+        row = vector / jnp.linalg.norm(vector)
+        basis = basis.at[i].set(row)
+        image = product(row)
+        scale = jnp.maximum(scale, jnp.linalg.norm(image))
+        vector, coefficients = orthogonal(image, basis)
+        return basis, projected.at[:, i].set(coefficients), vector, scale
+
+    with jax.default_matmul_precision("highest"):
+        zeros = (jnp.zeros((steps, *like.shape), like.dtype), jnp.zeros((steps, steps), like.dtype))
+        basis, projected, *_ = jax.lax.fori_loop(
+            0, steps, step, (*zeros, jnp.zeros(like.shape, like.dtype), jnp.zeros((), like.dtype))
+        )
+    return basis, projected
+
+
+def eigh(projected: Array) -> tuple[np.ndarray, np.ndarray]:
+    """Return eigenvalues, ascending, and eigenvectors in columns of ``Q A Q'``, in float64 on the host.
+
+    Raises:
+        numpy.linalg.LinAlgError: If the entries are not finite.
+    """
+    upper = np.triu(np.asarray(projected, np.float64))
+    return np.linalg.eigh(upper + np.triu(upper, 1).T)

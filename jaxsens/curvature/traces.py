@@ -1,0 +1,194 @@
+"""The trace of a curvature matrix from random probes: Hutchinson's estimator, and XTrace with an honest error."""
+
+import functools
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from matfree import stochtrace
+
+from jaxsens import estimate
+from jaxsens.curvature import over_data
+from jaxsens.curvature.over_data import Product
+from jaxsens.estimate import Estimate
+from jaxsens.typing import Array, Key, PyTree
+
+Sampler = Callable[..., Callable[[Key], Array]]
+"""As in ``matfree.stochtrace``: ``sampler(like [n], num=p)`` -> ``sample(key)`` -> ``[p n]``, of covariance I."""
+
+
+def trace(
+    product: Product, *, probes: int, sampler: Sampler = stochtrace.sampler_signs
+) -> Callable[[Key, PyTree, PyTree], Estimate]:
+    """Build Hutchinson's estimate of a trace, ``E v' A v``.
+
+    Its variance with random signs is ``2 (|A|_F^2 - sum_i A_ii^2)`` for a probe: exact for a diagonal matrix.
+    (Hutchinson, A Stochastic Estimator of the Trace of the Influence Matrix, 1989.)
+
+    Args:
+        product: As built by ``hessian_product``, ``ggn_product`` or ``fisher_product``.
+        probes: The number of random vectors, a product for each; the first few of many are those of few.
+        sampler: Where they come from: ``sampler_signs``, ``sampler_normal`` or ``sampler_sphere`` of
+            ``matfree.stochtrace``, or another.
+
+    Returns:
+        ``measure(key, params, batch)`` -> ``Estimate`` over probes, conditional on the data.
+
+    Raises:
+        ValueError: If there is no probe; when called, as ``Product``.
+        FloatingPointError: When called, if a product is not finite.
+    """
+    if probes < 1:
+        raise ValueError(f"probes must be at least 1, got {probes}")
+
+    def measure(key: Key, params: PyTree, batch: PyTree) -> Estimate:
+        problem = product.prepare(params, batch)
+        values = np.asarray(_quadratic_forms(problem.product, sampler, probes, key, problem.params, problem.parts))
+        over_data.require_finite(values)
+        return estimate.from_values(values, rate=False)
+
+    return measure
+
+
+def xtrace(product: Product, *, probes: int) -> Callable[[Key, PyTree, PyTree], Estimate]:
+    """Build the XTrace estimate of a trace: exact on the range of ``A`` that the probes see, Hutchinson's on the rest.
+
+    With ``Q_i`` an orthonormal basis of ``A`` applied to all probes but the i-th, ``t_i = trace(Q_i' A Q_i) +
+    c r' A r`` where ``r = v_i - Q_i Q_i' v_i`` and c rescales r to its expected length; the estimate is the mean of the
+    ``t_i``. (Epperly, Tropp and Webber, XTrace, 2024, s.2.) It takes two products a probe; it is far better than
+    Hutchinson's estimate where the probes see most of the spectrum, and up to 1.5 times worse where they do not.
+
+    The ``t_i`` share probes, so their spread is not the error: intervals from it cover 69 to 93 % (n = 300, 10 probes,
+    eight spectra, nominal 95 %), and 47 % at worst with 20. The variance of the mean is ``s^2 / p + C``, with s the
+    spread and C the covariance of two of them; and ``C = E[(t_i - t_ij) (t_j - t_ji)]`` where ``t_ij`` is ``t_i`` with
+    probe j left out of its basis as well, because ``t_ij`` has the mean zero given all but probe i, and so has each
+    change given all but one. The ``sem`` here takes the mean of ``|t_i - t_ij| |t_j - t_ji|`` for C: its square is
+    never too small on average, and intervals cover 94 % to 100 % in the same cases; where the spectrum falls off fast
+    they are up to three times as wide as they need be.
+
+    Args:
+        product: As built by ``hessian_product``, ``ggn_product`` or ``fisher_product``.
+        probes: The number of random vectors, on the sphere. Where they are at least half as many as there are
+            parameters, the trace is computed exactly, with a product for each parameter, and ``sem`` is 0; as it is,
+            up to rounding, where the matrix has fewer eigenvalues other than 0 than there are probes.
+
+    Returns:
+        ``measure(key, params, batch)`` -> ``Estimate`` whose values are the ``t_i``, conditional on the data.
+
+    Raises:
+        ValueError: If there are fewer than 2 probes; when called, as ``Product``.
+        FloatingPointError: When called, if a product is not finite.
+    """
+    if probes < 2:
+        raise ValueError(f"probes must be at least 2, got {probes}: one probe says nothing of the error")
+
+    def measure(key: Key, params: PyTree, batch: PyTree) -> Estimate:
+        problem = product.prepare(params, batch)
+        arguments = key, problem.params, problem.parts
+        if 2 * probes >= problem.dimension:
+            diagonal = np.asarray(_diagonal(problem.product, *arguments[1:]))
+            over_data.require_finite(diagonal)
+            return _exactly(diagonal.sum(dtype=np.float64), probes)
+        results = _compress(problem.product, probes, *arguments)
+        over_data.require_finite(results)
+        triangle, compressed, coordinates, lengths = (np.asarray(a, np.float64) for a in results)
+        pivots = np.abs(np.diag(triangle))
+        # Only rounding is outside the basis. The bound is tight: a bulk of many small eigenvalues is not nothing.
+        if pivots.min() <= np.finfo(results[0].dtype).eps * pivots.max():
+            return _exactly(np.trace(compressed), probes)
+        left_out = _left_out(triangle, compressed, coordinates, lengths, problem.dimension)
+        return _with_covariance(left_out)
+
+    return measure
+
+
+def _exactly(value: float, probes: int) -> Estimate:
+    return estimate.from_values(np.full(probes, value), rate=False)
+
+
+def _with_covariance(left_out: np.ndarray) -> Estimate:
+    """Return the mean of the diagonal ``t_i``, with the error that ``xtrace`` describes."""
+    values = np.diag(left_out)
+    changes = np.abs(values[:, None] - left_out)
+    count = len(values)
+    covariance = (changes * changes.T).sum() / (count * (count - 1))
+    sem = np.sqrt(values.var(ddof=1) / count + covariance)
+    return Estimate(values.mean(), sem, count, values)
+
+
+def _left_out(
+    triangle: np.ndarray, compressed: np.ndarray, coordinates: np.ndarray, lengths: np.ndarray, dimension: int
+) -> np.ndarray:
+    """Return ``t_ij [p p]``: probe i's estimate with i and j left out of the basis; ``t_i`` on the diagonal.
+
+    Leaving probe i out of ``Q R = A V`` leaves ``Q (I - s s')``, with s the i-th column of ``R^-T``, normalised: it is
+    orthogonal to all columns of R but the i-th. Everything else is in the coordinates of Q.
+
+    Args:
+        triangle: R ``[p p]``.
+        compressed: ``Q' A Q``.
+        coordinates: ``Q' V``.
+        lengths: ``|v_i|^2``, ``[p]``.
+        dimension: The number of parameters.
+    """
+    count = len(triangle)
+    dual = np.linalg.inv(triangle)  # Rows: row j is the direction that leaving j out removes.
+    dual = dual / np.linalg.norm(dual, axis=1, keepdims=True)
+    results = np.empty((count, count))
+    for i in range(count):
+        # Row j: what leaving j out removes in addition to what leaving i out removes; nothing for j = i.
+        further = dual - (dual @ dual[i])[:, None] * dual[i]
+        further -= (further @ dual[i])[:, None] * dual[i]
+        further[i] = 0
+        norms = np.linalg.norm(further, axis=1, keepdims=True)
+        further = further / np.where(norms > 0, norms, 1)
+        seen = coordinates[:, i] - (coordinates[:, i] @ dual[i]) * dual[i]
+        seen = seen - (further @ seen)[:, None] * further
+        inside = np.trace(compressed) - dual[i] @ compressed @ dual[i]
+        inside = inside - np.einsum("ja,ab,jb->j", further, compressed, further)
+        form = coordinates[:, i] @ triangle[:, i] - 2 * seen @ triangle[:, i]
+        form = form + np.einsum("ja,ab,jb->j", seen, compressed, seen)
+        rank = dimension - count + 2 - (np.arange(count) == i)
+        results[i] = inside + rank / (lengths[i] - (seen**2).sum(1)) * form
+    return results
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _quadratic_forms(product: Product, sampler: Sampler, probes: int, key: Key, params: PyTree, parts: PyTree) -> Array:
+    multiply, like = product.on_vectors(params, parts)
+
+    def form(probe: Array) -> Array:
+        vector = _draw(sampler, like, key, probe)
+        return jnp.vdot(vector, multiply(vector), precision="highest")
+
+    return jax.lax.map(form, jnp.arange(probes, dtype=jnp.uint32))
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _compress(product: Product, probes: int, key: Key, params: PyTree, parts: PyTree) -> tuple[Array, ...]:
+    """Return ``R``, ``Q' A Q``, ``Q' V`` and ``|v|^2``, for probes V and ``Q R = A V``."""
+    multiply, like = product.on_vectors(params, parts)
+
+    def draw(probe: Array) -> tuple[Array, Array]:
+        vector = _draw(stochtrace.sampler_sphere, like, key, probe)
+        return vector, multiply(vector)
+
+    with jax.default_matmul_precision("highest"):
+        vectors, images = jax.lax.map(draw, jnp.arange(probes, dtype=jnp.uint32))
+        basis, triangle = jnp.linalg.qr(images.T)
+        compressed = basis.T @ jax.lax.map(multiply, basis.T).T
+        return triangle, (compressed + compressed.T) / 2, basis.T @ vectors.T, jnp.sum(vectors**2, 1)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _diagonal(product: Product, params: PyTree, parts: PyTree) -> Array:
+    multiply, like = product.on_vectors(params, parts)
+    unit = functools.partial(jax.nn.one_hot, num_classes=like.size, dtype=like.dtype)
+    return jax.lax.map(lambda i: multiply(unit(i))[i], jnp.arange(like.size))
+
+
+def _draw(sampler: Sampler, like: jax.ShapeDtypeStruct, key: Key, probe: Array) -> Array:
+    """Draw one probe with a key of its own, so that the first few of many are those of few."""
+    (vector,) = sampler(jnp.zeros(like.shape, like.dtype), num=1)(jax.random.fold_in(key, probe))
+    return vector
