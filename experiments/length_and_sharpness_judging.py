@@ -1,14 +1,13 @@
 """Estimates and verdicts of ``experiments.length_and_sharpness``: which models count, slopes, pairs, correlations."""
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy import special, stats
 
 from experiments.length_and_sharpness_setting import FUNCTIONS
 from jaxsens import estimate, runs
+from jaxsens.correlation import rank_correlation
 from jaxsens.estimate import Estimate
 from jaxsens.training import many
 from jaxsens.typing import Array
@@ -27,9 +26,6 @@ FLAT = 0.25
 
 FEWEST_LENGTHS = 3
 """Lengths at which a seed's models must count for a line to be fitted: two would fit any law."""
-
-FEWEST_MODELS = 5
-"""Models for a rank correlation to have an interval."""
 
 Results = dict[str, dict[tuple[Any, ...], dict[str, np.ndarray]]]
 """Section to setting to the arrays of its unit."""
@@ -91,25 +87,6 @@ def cells(found: Estimate | None, prefix: str = "") -> dict[str, float | None]:
     if found is None:
         return {prefix + name: None for name in ("mean", "sem", "low", "high")}
     return runs.cells(found, prefix)
-
-
-def rank_correlation(x: Array, y: Array, level: float = 0.95) -> tuple[float, float, float] | None:
-    """Return Spearman's rank correlation of ``x [m]`` and ``y [m]`` with the ends of its interval.
-
-    Fisher's transform with the variance ``(1 + r^2 / 2) / (m - 3)``: Bonett and Wright, Sample Size Requirements for
-    Estimating Pearson, Kendall and Spearman Correlations (2000).
-
-    Returns:
-        ``(r, low, high)``; None with fewer than ``FEWEST_MODELS`` models, or where all x or all y are equal.
-    """
-    x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
-    if len(x) < FEWEST_MODELS or np.ptp(x) == 0 or np.ptp(y) == 0:
-        return None
-    r = float(np.clip(stats.spearmanr(x, y).statistic, -1, 1))
-    margin = special.ndtri((1 + level) / 2) * math.sqrt((1 + r**2 / 2) / (len(x) - 3))
-    centre = math.atanh(np.clip(r, -1 + 1e-12, 1 - 1e-12))
-    low, high = math.tanh(centre - margin), math.tanh(centre + margin)
-    return r, min(low, r), max(high, r)
 
 
 def slope_rows(config: "Config", results: Results) -> list[dict[str, Any]]:

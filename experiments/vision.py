@@ -18,8 +18,6 @@ Leaves architectures.csv (the table that is printed), models.csv (a row for each
 differences.csv (between architectures, paired), comparison.csv, four figures and manifest.json in the folder ``--out``.
 """
 
-import dataclasses
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -30,62 +28,12 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from experiments import vision_report
-from experiments.vision_setting import PRESETS, TREATMENTS, Config, Data, load
+from experiments import image_training, vision_report
+from experiments.image_setting import Data, load
+from experiments.image_training import best_rate, build, key_of, train
+from experiments.vision_setting import PRESETS, Config
 from jaxsens import budget, changes, models, parallel, perturb, runs, sensitivity, sharpness, substitution, training
-from jaxsens.typing import Array, Key
-
-
-def build(config: Config, data: Data, architecture: str) -> Any:
-    """Return the Linen module of an architecture."""
-    treatment = TREATMENTS[architecture]
-    variants = models.MODELS[treatment.model].variants
-    own = f"paper_{config.dataset}"
-    variant = own if config.variant == "paper" and own in variants else config.variant
-    if variant not in variants:
-        raise ValueError(
-            f"variant must be 'small' for {architecture} on {config.dataset}: there are {sorted(variants)} only"
-        )
-    module = models.build(
-        treatment.model, variant, image_shape=data.image_shape, classes=data.classes, patch=config.token,
-        dtype=config.dtype,
-    )  # fmt: skip
-    return type(module)(dataclasses.replace(module.config, **dict(treatment.fields)))
-
-
-def train(
-    config: Config,
-    data: Data,
-    architecture: str,
-    learning_rate: float,
-    seed: int,
-    label: str,
-    after_epoch: Callable[[int, Any], None] | None = None,
-    checkpoint: Path | None = None,
-) -> tuple[Any, np.ndarray]:
-    """Train a model; see ``training.fit``."""
-    module = build(config, data, architecture)
-    key = jax.random.fold_in(_key(config, "train"), seed)
-    variables = models.init(module, jax.random.fold_in(key, 0))
-    if after_epoch is not None:
-        after_epoch(0, variables)
-    regulariser = training.NoiseConsistency(variance=config.noise) if TREATMENTS[architecture].regularised else None
-    return training.fit(
-        jax.random.fold_in(key, 1), models.train_apply(module), variables, *data.train, config.training(learning_rate),
-        objective=regulariser, after_epoch=after_epoch, checkpoint=checkpoint, progress=label,
-    )  # fmt: skip
-
-
-def try_rate(config: Config, data: Data, architecture: str, learning_rate: float) -> dict[str, Any]:
-    """Train the first model at a learning rate, and return its accuracy on validation images, 0 if it diverged."""
-    label = f"{architecture}, rate {learning_rate:g}"
-    try:
-        variables, _ = train(config, data, architecture, learning_rate, seed=0, label=label)
-        apply = models.evaluation(build(config, data, architecture))
-        correct = training.accuracy(apply, variables, *data.validation)
-    except FloatingPointError:
-        return {"validation_accuracy": 0.0, "diverged": True}
-    return {"validation_accuracy": correct.mean(), "diverged": False}
+from jaxsens.typing import Array
 
 
 def train_and_measure(
@@ -105,23 +53,23 @@ def train_and_measure(
 
     def point(variables: Any) -> dict[str, Any]:
         found = _sensitivity(config, apply, 1, None)(
-            _key(config, "noise"), variables, data.train[0][: config.curve_examples]
+            key_of(config, "noise"), variables, data.train[0][: config.curve_examples]
         )
         accuracy = training.accuracy(apply, variables, *data.test)
         return {"sensitivity": found.per_example, "accuracy": accuracy}
 
-    checkpoint = run.folder / "checkpoints" / name if config.checkpoints else None
+    checkpoint = image_training.checkpoint_of(run, config, name)
     variables, losses = train(config, data, architecture, learning_rate, seed, name, follow, checkpoint)
     for epoch in epochs:
         if epoch not in curve:  # measured before this training was resumed
             curve[epoch] = run.unit(f"{name}-epoch{epoch}", partial(_lost, name, epoch))
 
     measured = data.train[0][: config.measured]
-    tokens = _sensitivity(config, apply, config.draws, f"{name}: tokens")(_key(config, "noise"), variables, measured)
+    tokens = _sensitivity(config, apply, config.draws, f"{name}: tokens")(key_of(config, "noise"), variables, measured)
     weights = sharpness.weight_changes(
         apply, perturb.gaussian(config.deviation**2), change=_both_sharpnesses, draws=config.sharpness_draws,
         chunk=config.chunk, progress=f"{name}: weights",
-    )(_key(config, "weights"), variables, measured)  # fmt: skip
+    )(key_of(config, "weights"), variables, measured)  # fmt: skip
     logits = parallel.map_items(_Logits(apply), measured, variables, chunk=min(500, len(measured)))
     return {
         "learning_rate": learning_rate,
@@ -170,19 +118,6 @@ class _Logits:
             return self.apply(variables, tokens[None])[0]
 
 
-def _digest(data: Data) -> dict[str, str]:
-    """Return what tells one copy of the images from another, a re-encoded one for instance."""
-    digest = hashlib.sha256()
-    for array in (*data.train, *data.validation, *data.test):
-        digest.update(np.ascontiguousarray(array).tobytes())
-    return {"sha256": digest.hexdigest()}
-
-
-def _key(config: Config, purpose: str) -> Key:
-    """Return the key of a purpose: all models see the same noise, so that their differences are paired."""
-    return jax.random.fold_in(jax.random.key(config.seed), ("train", "noise", "weights").index(purpose))
-
-
 def main(argv: list[str] | None = None) -> Path:
     """Run the experiment from the command line, and return its folder."""
     command = runs.parse("vision", PRESETS, argv, out_fields=("dataset",), description=__doc__)
@@ -196,27 +131,13 @@ def execute(config: Config, out: Path) -> Path:
     for architecture in config.architectures:
         build(config, data, architecture)  # what does not fit shall be said now, not in an hour
     with runs.Run.open(out, config, experiment="vision") as run:
-        digest = _digest(data)
-        if run.unit("data", lambda: digest)["sha256"] != digest["sha256"]:
-            raise ValueError(
-                f"data_dir holds other images of {config.dataset} than those that the run in {out} was begun with: "
-                "name that folder, or another --out"
-            )
+        image_training.require_same_images(run, config, data)
         run.record(data=data.source, budget_bytes=budget.BYTES, estimators_precision="highest")
         results: dict[str, list[dict[str, Array]]] = {}
         total = len(config.architectures) * (config.seeds + len(config.learning_rates))
         with tqdm(desc="all models", total=total, unit="model", dynamic_ncols=True) as bar:
             for architecture in config.architectures:
-                accuracies = []
-                for rate in config.learning_rates:
-                    tried = run.unit(
-                        f"{architecture}-rate{rate:g}", partial(try_rate, config, data, architecture, rate)
-                    )
-                    accuracies.append(float(tried["validation_accuracy"]))
-                    bar.update()
-                if max(accuracies) == 0:
-                    raise FloatingPointError(f"{architecture} diverged at every learning rate {config.learning_rates}")
-                best = config.learning_rates[int(np.argmax(accuracies))]
+                best = best_rate(run, config, data, architecture, bar)
                 results[architecture] = []
                 for seed in range(config.seeds):
                     arguments = (run, config, data, architecture, best, seed)

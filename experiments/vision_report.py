@@ -4,7 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from experiments.vision_setting import Config, Data
+from experiments.image_setting import Data
+from experiments.vision_setting import Config
 from jaxsens import estimate, plots, runs
 from jaxsens.data import patches
 from jaxsens.estimate import Estimate

@@ -239,25 +239,6 @@ def test_diverged_models_are_counted_and_not_averaged():
     assert slope["seeds"] == 4, "the other lengths of the seed are still there"
 
 
-def test_rank_correlation_is_spearmans():
-    generator = np.random.default_rng(1)
-    x, y = generator.normal(size=(2, 30))
-    ranks = [np.argsort(np.argsort(column)) for column in (x, y)]
-    r, low, high = judging.rank_correlation(x, y)
-    assert r == pytest.approx(1 - 6 * ((ranks[0] - ranks[1]) ** 2).sum() / (30 * (30**2 - 1)))
-    assert low < r < high
-    np.testing.assert_allclose(judging.rank_correlation(np.exp(x), -y), (-r, -high, -low))
-    assert judging.rank_correlation(x, x**3)[0] == 1
-    assert judging.rank_correlation(x[:4], y[:4]) is None
-    assert judging.rank_correlation(x, np.ones(30)) is None
-    covered = 0
-    for _ in range(200):
-        x, z = generator.normal(size=(2, 25))
-        _, low, high = judging.rank_correlation(x, z)
-        covered += low <= 0 <= high
-    assert covered >= 180
-
-
 def test_the_tradeoff_and_the_training_sizes_are_judged():
     count = 40
     norm = np.linspace(10, 20, count)

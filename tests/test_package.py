@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 FLOORS = [
     {"typing"},
     {"changes", "ball", "scales"},
-    {"perturb", "substitution", "estimate", "parallel", "budget", "batches", "classified", "ascent"},
+    {"perturb", "substitution", "estimate", "correlation", "parallel", "budget", "batches", "classified", "ascent"},
     {"sensitivity", "sharpness", "worst_case", "loss_plane", "curvature", "boolean"},
 ]
 BOOLEAN = [

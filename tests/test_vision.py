@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments import vision, vision_report
+from experiments import image_setting, image_training, vision, vision_report
 from jaxsens import runs
 
 SMOKE = vision.PRESETS["smoke"]
@@ -118,7 +118,7 @@ def test_flatness_is_judged_with_the_size_of_the_function_divided_out():
     assert "control" in rows[-1]["place"]
 
 
-DATA = vision.Data("", (28, 28, 1), 10, *[(np.zeros(0), np.zeros(0))] * 3)
+DATA = image_setting.Data("", (28, 28, 1), 10, *[(np.zeros(0), np.zeros(0))] * 3)
 
 BAD = {
     "dataset must be one of": {"dataset": "cifar100"},
@@ -153,29 +153,29 @@ def test_what_cannot_run_says_so_at_once(folder, tmp_path):
 
 def test_the_papers_sizes_are_built_for_the_papers_data():
     config = replace(vision.PRESETS["paper"], dataset="fashion_mnist")
-    module = vision.build(config, DATA, "vit")
+    module = image_training.build(config, DATA, "vit")
     assert (module.config.depth, module.config.heads, module.config.hidden) == (2, 8, 256)
     for variant in ("paper", "small"):
         sized = replace(config, variant=variant)
-        assert vision.build(sized, DATA, "vit_patch_norm").config.normalize_patches
-        assert not vision.build(sized, DATA, "vit").config.normalize_patches
+        assert image_training.build(sized, DATA, "vit_patch_norm").config.normalize_patches
+        assert not image_training.build(sized, DATA, "vit").config.normalize_patches
     for dataset in ("mnist", "fashion_mnist", "cifar10", "svhn_cropped"):
-        for architecture in vision.TREATMENTS:
-            vision.build(replace(config, dataset=dataset), DATA, architecture)
+        for architecture in image_setting.TREATMENTS:
+            image_training.build(replace(config, dataset=dataset), DATA, architecture)
 
 
 def test_a_rate_that_diverges_is_not_chosen(monkeypatch):
     def explode(*args, **kwargs):
-        raise vision.training.Diverged("nan")
+        raise image_training.training.Diverged("nan")
 
-    monkeypatch.setattr(vision, "train", explode)
-    assert vision.try_rate(SMOKE, None, "mlp", 1e9) == {"validation_accuracy": 0.0, "diverged": True}
+    monkeypatch.setattr(image_training, "train", explode)
+    assert image_training.try_rate(SMOKE, None, "mlp", 1e9) == {"validation_accuracy": 0.0, "diverged": True}
 
 
 def test_the_rate_with_the_best_validation_accuracy_is_chosen(tmp_path, monkeypatch):
     accuracies = {0.1: 0.2, 0.2: 0.9, 0.3: 0.0}
     monkeypatch.setattr(
-        vision,
+        image_training,
         "try_rate",
         lambda config, data, name, rate: {"validation_accuracy": accuracies[rate], "diverged": False},
     )
@@ -187,7 +187,7 @@ def test_the_rate_with_the_best_validation_accuracy_is_chosen(tmp_path, monkeypa
 def test_other_images_of_the_same_name_are_refused(tmp_path, monkeypatch):
     config = replace(SMOKE, architectures=("mlp",), seeds=1)
     vision.execute(config, tmp_path / "run")
-    data = vision.load(config)
+    data = image_setting.load(config)
     monkeypatch.setattr(vision, "load", lambda config: replace(data, test=(data.test[0] + 1e-3, data.test[1])))
     with pytest.raises(ValueError, match="data_dir holds other images of digits"):
         vision.execute(config, tmp_path / "run")
