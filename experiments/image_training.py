@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,8 @@ import numpy as np
 from tqdm import tqdm
 
 from experiments.image_setting import TREATMENTS, Data, ImageSetting
-from jaxsens import models, runs, training
-from jaxsens.typing import Key
+from jaxsens import models, parallel, runs, training
+from jaxsens.typing import Apply, Array, Key, PyTree
 
 PURPOSES = ("train", "noise", "weights", "probes", "starts", "dropout")
 
@@ -96,6 +97,16 @@ def best_rate(run: runs.Run, config: ImageSetting, data: Data, architecture: str
     return config.learning_rates[int(np.argmax(accuracies))]
 
 
+def logits_of(apply: Apply, variables: PyTree, tokens: Array) -> np.ndarray:
+    """Return the logits ``[b k]`` of tokens ``[b t d]``."""
+    return parallel.map_items(_Logits(apply), tokens, variables, chunk=min(500, len(tokens)))
+
+
+def scale_of(logits: Array) -> float:
+    """Return the size of a function, ``mean_x sum_k |f_k - mean_k f|``: output sharpness grows with it."""
+    return float(np.abs(logits - logits.mean(-1, keepdims=True)).sum(-1).mean())
+
+
 def require_same_images(run: runs.Run, config: ImageSetting, data: Data) -> None:
     """Raise ValueError if the run was begun with other images, a re-encoded copy of the same for instance."""
     digest = hashlib.sha256()
@@ -107,3 +118,12 @@ def require_same_images(run: runs.Run, config: ImageSetting, data: Data) -> None
             f"data_dir holds other images of {config.dataset} than those that the run in {run.folder} was begun with: "
             "name that folder, or another --out"
         )
+
+
+@dataclass(frozen=True)
+class _Logits:
+    apply: Apply
+
+    def __call__(self, tokens: Array, variables: PyTree) -> Array:
+        with jax.default_matmul_precision("highest"):
+            return self.apply(variables, tokens[None])[0]

@@ -19,12 +19,10 @@ differences.csv (between architectures, paired), comparison.csv, four figures an
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 from tqdm import tqdm
 
@@ -32,7 +30,7 @@ from experiments import image_training, vision_report
 from experiments.image_setting import Data, load
 from experiments.image_training import best_rate, build, key_of, train
 from experiments.vision_setting import PRESETS, Config
-from jaxsens import budget, changes, models, parallel, perturb, runs, sensitivity, sharpness, substitution, training
+from jaxsens import budget, changes, models, perturb, runs, sensitivity, sharpness, substitution, training
 from jaxsens.typing import Array
 
 
@@ -70,7 +68,6 @@ def train_and_measure(
         apply, perturb.gaussian(config.deviation**2), change=_both_sharpnesses, draws=config.sharpness_draws,
         chunk=config.chunk, progress=f"{name}: weights",
     )(key_of(config, "weights"), variables, measured)  # fmt: skip
-    logits = parallel.map_items(_Logits(apply), measured, variables, chunk=min(500, len(measured)))
     return {
         "learning_rate": learning_rate,
         "parameters": models.parameter_count(variables),
@@ -82,8 +79,8 @@ def train_and_measure(
         "sensitivity": tokens.values,
         "output_sharpness": weights["output"].values,
         "prediction_sharpness": weights["prediction"].values,
-        # The size of the function: by it output sharpness is divided, to tell flat from merely small.
-        "scale": np.abs(logits - logits.mean(-1, keepdims=True)).sum(-1).mean(),
+        # By it output sharpness is divided, to tell flat from merely small.
+        "scale": image_training.scale_of(image_training.logits_of(apply, variables, measured)),
         "chunk": tokens.chunk,
     }
 
@@ -107,15 +104,6 @@ def _lost(name: str, epoch: int) -> dict[str, Any]:
         f"the measurement of {name} at epoch {epoch} is gone, and its training is past that; "
         f"delete the folder checkpoints/{name} of the run to train it again"
     )
-
-
-@dataclass(frozen=True)
-class _Logits:
-    apply: Any
-
-    def __call__(self, tokens: Array, variables: Any) -> Array:
-        with jax.default_matmul_precision("highest"):
-            return self.apply(variables, tokens[None])[0]
 
 
 def main(argv: list[str] | None = None) -> Path:

@@ -44,6 +44,42 @@ class Classified:
         }
 
 
+@dataclass(frozen=True)
+class CrossEntropy:
+    """The losses ``(params, (inputs, labels [b])) -> [b]`` of a classifier alone; see ``Classified``.
+
+    Attributes:
+        apply: ``apply(params, inputs)`` -> logits ``[b k]``.
+    """
+
+    apply: Callable[[PyTree, PyTree], Array]
+
+    def __call__(self, params: PyTree, batch: tuple[PyTree, Array]) -> Array:
+        """Return the losses, in nats."""
+        return Classified(self.apply)(params, batch)["loss"]
+
+
+@dataclass(frozen=True)
+class NormalisedLogits:
+    """The classifier ``f_k / sqrt(mean_j (f_j - mean f)^2)``: logits of deviation 1 for every example.
+
+    Its predictions are those of ``apply``, and the size of the logits, which sharpness grows with, is taken out of them
+    (Andriushchenko et al., A Modern Look at the Relationship between Sharpness and Generalization, s.3). Logits that
+    are all equal stay as they are. Equal ones share compiled code.
+
+    Attributes:
+        apply: ``apply(params, inputs)`` -> logits ``[b k]``.
+    """
+
+    apply: Callable[[PyTree, PyTree], Array]
+
+    def __call__(self, params: PyTree, inputs: PyTree) -> Array:
+        """Return the normalised logits ``[b k]``."""
+        logits = self.apply(params, inputs)
+        variance = jnp.var(logits, -1, keepdims=True)
+        return jnp.where(variance > 0, logits / jnp.sqrt(jnp.where(variance > 0, variance, 1)), logits)
+
+
 def all_changes(clean: dict[str, Array], changed: dict[str, Array]) -> dict[str, Array]:
     """Return the rises of loss and error, and the changes of output and prediction, for one example."""
     return {

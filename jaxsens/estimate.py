@@ -141,6 +141,28 @@ def difference(first: Array, second: Array, *, rate: bool = False) -> Estimate:
     return replace(from_values(paired), sem=sem, freedom=freedom)
 
 
+def unpaired_difference(first: Array, second: Array) -> Estimate:
+    """Estimate how much the means of two groups of models differ, from one value for each model (Welch's interval).
+
+    ``mean = mean(first) - mean(second)``, ``sem^2 = s_1^2 / m_1 + s_2^2 / m_2``, with degrees of freedom after Welch
+    and Satterthwaite; infinite where a group has a single model. Where models share the units that they were measured
+    on, ``difference`` is sharper.
+
+    Args:
+        first: ``[m1]``.
+        second: ``[m2]``.
+
+    Raises:
+        ValueError: If a group is empty, or not a vector.
+        FloatingPointError: If a value is not finite.
+    """
+    first, second = _checked(np.asarray(first)), _checked(np.asarray(second))
+    if first.ndim != 1 or second.ndim != 1:
+        raise ValueError(f"first and second must be vectors, one value a model, got {first.shape} and {second.shape}")
+    sem, freedom = _combine([_level(first), _level(second)])
+    return replace(from_values(first - second.mean(), rate=False), sem=sem, freedom=freedom)
+
+
 def clopper_pearson(
     counts: Array, total: int, level: float = 0.95, *, comparisons: int = 1
 ) -> tuple[np.ndarray, np.ndarray]:

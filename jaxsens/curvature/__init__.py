@@ -6,7 +6,7 @@
 Nothing here is a matrix: memory is that of the parameters, times the steps of Lanczos.
 """
 
-from jaxsens.curvature.density import SpectralDensity, spectral_density
+from jaxsens.curvature.density import SpectralDensity, smoothed, spectral_density
 from jaxsens.curvature.eigen import Eigenpairs, top_eigenpairs
 from jaxsens.curvature.over_data import Product
 from jaxsens.curvature.products import (
@@ -28,6 +28,7 @@ __all__ = [
     "ggn_product",
     "hessian_product",
     "of_convex",
+    "smoothed",
     "softmax_cross_entropy",
     "spectral_density",
     "top_eigenpairs",

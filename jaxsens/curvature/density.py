@@ -36,16 +36,8 @@ class SpectralDensity:
     width: float
 
     def smoothed(self, grid: Array, width: float) -> Estimate:
-        """Return the density on a grid ``[g]`` of one's own, for instance one that several models share.
-
-        ``sum_j weight_j normal(grid; atom_j, width^2)`` for every probe; averaged over probes.
-
-        Raises:
-            ValueError: If the width is not positive.
-        """
-        if not (np.isfinite(width) and width > 0):
-            raise ValueError(f"width must be a finite number above 0, got {width}")
-        return _smooth(self.atoms, self.weights, np.asarray(grid, np.float64), width)
+        """Return the density on a grid ``[g]`` of one's own, one that several models share say; see ``smoothed``."""
+        return smoothed(self.atoms, self.weights, grid, width)
 
 
 def spectral_density(
@@ -100,14 +92,31 @@ def spectral_density(
                 f"points must be at least {int((high - low) / chosen) + 2} for a width of {chosen:.3g}, got {points}"
             )
         grid = np.linspace(low, high, points)
-        return SpectralDensity(atoms, weights, grid, _smooth(atoms, weights, grid, chosen), chosen)
+        return SpectralDensity(atoms, weights, grid, smoothed(atoms, weights, grid, chosen), chosen)
 
     return measure
 
 
-def _smooth(atoms: np.ndarray, weights: np.ndarray, grid: np.ndarray, width: float) -> Estimate:
+def smoothed(atoms: Array, weights: Array, grid: Array, width: float) -> Estimate:
+    """Return the density ``sum_j weight_j normal(grid; atom_j, width^2)`` of every probe, averaged over probes.
+
+    Args:
+        atoms: Eigenvalues that the probes saw ``[p m]``.
+        weights: Their mass ``[p m]``.
+        grid: Where the density is wanted ``[g]``.
+        width: Standard deviation of the Gaussian that stands for an atom.
+
+    Returns:
+        ``Estimate`` ``[g]``, in units of 1 over those of the eigenvalues.
+
+    Raises:
+        ValueError: If the width is not positive.
+    """
+    if not (np.isfinite(width) and width > 0):
+        raise ValueError(f"width must be a finite number above 0, got {width}")
+    grid = np.asarray(grid, np.float64)
     values = np.zeros((len(atoms), len(grid)))
-    for atom, weight in zip(atoms.T, weights.T, strict=True):
+    for atom, weight in zip(np.transpose(atoms), np.transpose(weights), strict=True):
         values += weight[:, None] * np.exp(-0.5 * ((grid[None] - atom[:, None]) / width) ** 2)
     return estimate.from_values(values / (width * np.sqrt(2 * np.pi)), rate=False)
 

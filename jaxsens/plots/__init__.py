@@ -6,6 +6,7 @@ with ``Run.figure`` or ``figure.savefig``. A model keeps its colour and its mark
 
 from jaxsens.plots.clouds import cloud
 from jaxsens.plots.curves import Curve, curve_grid
+from jaxsens.plots.densities import spectral_densities
 from jaxsens.plots.drawing import Interval, style
 from jaxsens.plots.growth import Fit, Panel, against_length
 from jaxsens.plots.learned import learned_spectra
@@ -13,6 +14,7 @@ from jaxsens.plots.networks import bars_with_intervals, scatter_with_intervals, 
 from jaxsens.plots.planes import loss_planes
 from jaxsens.plots.quantities import Quantity, side_by_side
 from jaxsens.plots.spectra import dots, rate_by_length, spectra, survival
+from jaxsens.plots.treatments import treated_pairs
 
 __all__ = [
     "Curve",
@@ -31,8 +33,10 @@ __all__ = [
     "scatter_with_intervals",
     "side_by_side",
     "spectra",
+    "spectral_densities",
     "style",
     "survival",
     "token_map",
     "training_curves",
+    "treated_pairs",
 ]

@@ -1,0 +1,211 @@
+"""Estimates and verdicts of ``experiments.flatness``: levels, differences, rank correlations, and claim C13."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from experiments.flatness_measuring import AVERAGED, RELATIVE
+from experiments.flatness_setting import Config
+from experiments.image_setting import REGULARISED
+from jaxsens import estimate, runs
+from jaxsens.correlation import rank_correlation
+from jaxsens.estimate import Estimate
+from jaxsens.typing import Array
+
+Results = Mapping[str, list[Mapping[str, Array]]]
+"""Treatment to the results of its models, one for each seed."""
+
+PUBLISHED = {"output": "39.166 -> 9.025", "prediction": ".5346 -> .3982"}
+"""Vasudeva et al., Table 2: a ViT on CIFAR-10, plain and regularised; deviation .005, one model, one run."""
+
+PAPER = (
+    "the paper: a ViT on CIFAR-10, one model, no error bars, deviation .005 (.05 is the default of its code), whose "
+    "noisy copies are in training mode"
+)
+SCOPES = {
+    "all": "over all models",
+    "architecture": "within architectures, regularised or not",
+    "treatment": "within treatments: seeds alone",
+}
+"""What models are compared within, and how that is said."""
+
+
+class Measure(NamedTuple):
+    """A quantity: what it is called with its unit, and whether its values are frequencies."""
+
+    text: str
+    rate: bool = False
+
+
+def measures(config: Config) -> dict[str, Measure]:
+    """Return all sharpness measures by name: what token sensitivity is correlated with."""
+    noise = {f"gaussian_{d:g}": f"weight noise of deviation {d:g}" for d in config.deviations}
+    relative = f"noise of {config.relative_deviation:g} of the"
+    noise |= {name: f"{relative} {name.removeprefix('by_').replace('element', 'weight')}'s size" for name in RELATIVE}
+    units = {
+        "loss": "rise of the loss (nats)", "error": "rise of the error (fraction)",
+        "output": "sum over logits of |change|", "prediction": "fraction of predictions changed",
+    }  # fmt: skip
+    found = {
+        f"{what}_{name}": Measure(f"{units[what]}, {noise[name]}", what == "prediction")
+        for name in noise
+        for what in AVERAGED
+    }
+    for deviation in config.deviations:
+        name = f"gaussian_{deviation:g}"
+        found[f"normalised_loss_{name}"] = Measure(f"rise of the loss of normalised logits (nats), {noise[name]}")
+        found[f"relative_output_{name}"] = Measure(f"|change| of outputs over their size, {noise[name]}")
+    ascent = f"{config.iterations} gradients, {config.group} images"
+    for name, text in {
+        "l2": f"l2 ball of {config.radius:g}", "linf": f"l-infinity ball of {config.box:g}",
+        "adaptive_l2": f"l2 ball of {config.relative_radius:g} in |weights|",
+        "adaptive_linf": f"l-infinity ball of {config.relative_box:g} in |weights|",
+    }.items():  # fmt: skip
+        found[f"worst_{name}"] = Measure(f"largest rise of the loss (nats), {text}, {ascent}")
+        if name.endswith("l2"):
+            found[f"one_step_{name}"] = Measure(f"rise of the loss after SAM's step (nats), {text}")
+    found["trace"] = Measure("trace of the Hessian (nats / weight^2)")
+    found["top_eigenvalue"] = Measure("top eigenvalue of the Hessian (nats / weight^2)")
+    return found
+
+
+def levels(config: Config) -> dict[str, Measure]:
+    """Return all quantities that models are described by."""
+    quirk = {
+        f"train_mode_{what}_{d:g}": Measure(f"{text}, noisy copy in training mode, deviation {d:g}", what != "output")
+        for d in (0.0, *config.deviations)
+        for what, text in (("output", "sum over logits of |change|"), ("prediction", "fraction of predictions changed"))
+    }
+    own = {
+        "sensitivity": Measure("token sensitivity (fraction of predictions changed)", True),
+        "test_error": Measure("test error (fraction)", True),
+        "train_error": Measure("training error (fraction)", True),
+        "scale": Measure("size of the function (sum of |centred logits|)"),
+    }
+    return own | measures(config) | quirk
+
+
+def values(found: list[Mapping[str, Array]], name: str) -> np.ndarray:
+    """Return what was measured, model by independent unit ``[seeds units]``; one unit where nothing was sampled."""
+    if name.startswith("relative_output"):
+        scale = np.stack([model["scale"] for model in found])
+        return values(found, name.removeprefix("relative_")) / scale[:, None]
+    if name in ("test_error", "train_error"):
+        return 1.0 - np.stack([model[name.replace("error", "correct")] for model in found])
+    return np.stack([np.atleast_1d(model[name]) for model in found]).astype(np.float64)
+
+
+def level(found: list[Mapping[str, Array]], name: str, rate: bool) -> Estimate:
+    """Estimate a quantity over models, and over the units that it was measured on."""
+    every = values(found, name)
+    return estimate.over_models(every, rate=rate) if every.shape[1] > 1 else estimate.from_values(every[:, 0])
+
+
+def difference(results: Results, first: str, second: str, name: str, rate: bool = False) -> Estimate:
+    """Estimate first minus second, paired over the units that models share."""
+    one, other = values(results[first], name), values(results[second], name)
+    if one.shape[1] > 1:
+        return estimate.difference(one, other, rate=rate)
+    return estimate.unpaired_difference(one[:, 0], other[:, 0])
+
+
+def correlations(config: Config, results: Results) -> list[dict[str, Any]]:
+    """Return rank correlations over models of token sensitivity, and of test error, with every other quantity."""
+    names = [name for name, found in results.items() for _ in found]
+    groups = {
+        "all": np.zeros(len(names), int), "treatment": np.array(names),
+        "architecture": np.array([name.removesuffix(REGULARISED) for name in names]),
+    }  # fmt: skip
+    sharpness = measures(config)
+    subjects = ("sensitivity", "test_error", *sharpness)
+    one = {name: np.concatenate([values(found, name).mean(1) for found in results.values()]) for name in subjects}
+    rows = []
+    for with_, others in (("sensitivity", ("test_error", *sharpness)), ("test_error", tuple(sharpness))):
+        for name in others:
+            for scope in SCOPES:
+                r = rank_correlation(one[with_], one[name], groups=groups[scope])
+                numbers = dict(zip(("r", "low", "high"), (None,) * 3 if r is None else r, strict=True))
+                rows.append({"of": with_, "with": name, "scope": scope, "models": len(names)} | numbers)
+    return rows
+
+
+def claims(config: Config, results: Results, rows: list[dict[str, Any]], setting: str) -> list[runs.Claim]:
+    """Judge that the regulariser flattens the minimum, and that low sensitivity goes with flat minima."""
+    return [*_c13(config, results, setting), *_quirk(config, results, setting), *_together(rows, setting)]
+
+
+def _c13(config: Config, results: Results, setting: str) -> Iterator[runs.Claim]:
+    known = measures(config)
+    for architecture in config.architectures:
+        pair = (architecture + REGULARISED, architecture)
+        for name, measure in ({"sensitivity": levels(config)["sensitivity"]} | known).items():
+            found = difference(results, *pair, name, measure.rate)
+            own = architecture.startswith("vit") and name != "sensitivity"
+            published = next((PUBLISHED[w] for w in PUBLISHED if name.startswith(f"{w}_gaussian") and own), None)
+            yield _claim(
+                "C13" if own else "C13, other architectures" if name != "sensitivity" else "regulariser",
+                f"{measure.text}: {pair[0]} minus {pair[1]}", published, "s.7.2, Table 2", found,
+                runs.verdict(_ends(found), seeds=config.seeds, below=0.0), f"{setting}; {PAPER}",
+            )  # fmt: skip
+
+
+def _quirk(config: Config, results: Results, setting: str) -> Iterator[runs.Claim]:
+    """Say what the published code's training mode adds: the copy in training mode minus that in evaluation mode."""
+    for name, found in results.items():
+        for what in ("output", "prediction"):
+            for deviation in config.deviations:
+                trained = values(found, f"train_mode_{what}_{deviation:g}")
+                added = estimate.over_models(trained - values(found, f"{what}_gaussian_{deviation:g}"))
+                total = estimate.over_models(trained)
+                alone = estimate.over_models(values(found, f"train_mode_{what}_0"))
+                note = (
+                    f"training mode in all {total.mean:.4g}, without any noise {alone.mean:.4g}; batches of "
+                    f"{config.group} images; {setting}"
+                )
+                text = f"{what} sharpness that training mode adds, deviation {deviation:g}: {name}"
+                yield _claim("C13, the code's quirk", text, None, "s.7.2, released code", added, "", note)
+    for architecture in config.architectures:
+        pair = (architecture + REGULARISED, architecture)
+        for what, published in PUBLISHED.items():
+            for deviation in config.deviations:
+                found = difference(results, *pair, f"train_mode_{what}_{deviation:g}", what == "prediction")
+                text = (
+                    f"{what} sharpness of copies in training mode, deviation {deviation:g}: {pair[0]} minus {pair[1]}"
+                )
+                yield _claim(
+                    "C13, the code's quirk", text, published if architecture.startswith("vit") else None,
+                    "s.7.2, Table 2", found, runs.verdict(_ends(found), seeds=config.seeds, below=0.0),
+                    f"{setting}; {PAPER}",
+                )  # fmt: skip
+
+
+def _together(rows: list[dict[str, Any]], setting: str) -> Iterator[runs.Claim]:
+    for row in rows:
+        if row["of"] != "sensitivity":
+            continue
+        known = row["low"] is not None
+        verdict = runs.verdict((row["low"], row["high"]), seeds=row["models"], above=0.0) if known else "cannot tell"
+        yield runs.Claim(
+            "low sensitivity, flat minimum" if row["with"] != "test_error" else "low sensitivity, low test error",
+            f"rank correlation of token sensitivity and {row['with']}, {SCOPES[row['scope']]}",
+            "lower sensitivity goes with flatter minima" if row["with"] != "test_error" else None,
+            "Vasudeva et al., s.7.2", row["r"], None, row["low"], row["high"],
+            verdict if row["with"] != "test_error" else "",
+            f"{row['models']} models; those of one treatment are alike, and the interval over all models takes them "
+            f"for independent; {setting}",
+        )  # fmt: skip
+
+
+def _claim(
+    claim: str, quantity: str, published: str | None, place: str, found: Estimate, verdict: str, note: str
+) -> runs.Claim:
+    cells = runs.cells(found)
+    numbers = (cells[name] for name in ("mean", "sem", "low", "high"))
+    return runs.Claim(claim, quantity, published, f"Vasudeva et al., {place}", *numbers, verdict, note)
+
+
+def _ends(found: Estimate) -> tuple[float, float]:
+    low, high = found.interval()
+    # A single model leaves its interval open; a verdict wants numbers, and takes these for "cannot tell".
+    return (float(low), float(high)) if np.isfinite([low, high]).all() else (-1e300, 1e300)
