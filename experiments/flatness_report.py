@@ -22,6 +22,7 @@ from jaxsens import curvature, estimate, plots, runs
 from jaxsens.estimate import Estimate
 
 NAMES = {"vit_dropout": "ViT", "vit": "ViT", "mlp": "MLP", "cnn": "CNN", "convmixer": "ConvMixer"}
+DRAWN = {"all": "over all models", "architecture": "within architectures"}
 _SQUARED = "weight$^2$"
 SHOWN = {
     "test_error": "test error", "sensitivity": "token sensitivity", "trace": "trace",
@@ -152,13 +153,13 @@ def _figures(
             for row in rows
             if row["scope"] == scope and row["of"] == "sensitivity" and row["low"] is not None
         }
-        for scope in SCOPES
+        for scope in DRAWN
     }
     if all(chosen.values()):
         run.figure(
             "correlations",
             plots.dots(
-                {SCOPES[scope]: group for scope, group in chosen.items()}, quantity="Spearman's rank correlation",
+                {DRAWN[scope]: group for scope, group in chosen.items()}, quantity="Spearman's rank correlation",
                 heading="Token sensitivity with sharpness and test error, over models", **titles,
             ),
         )  # fmt: skip

@@ -23,3 +23,12 @@ def devices():
 def float64():
     with jax.enable_x64(True):
         yield
+
+
+@pytest.fixture(scope="module")
+def quick_compiling():
+    """Let XLA optimise little, which it does a third faster: for whole experiments on a few examples."""
+    before = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)

@@ -204,3 +204,17 @@ def test_clopper_and_pearson_cover_exactly(p):
 def test_counts_out_of_range_are_named(counts, total, options, message):
     with pytest.raises(ValueError, match=message):
         estimate.clopper_pearson(np.array(counts), total, **options)
+
+
+def test_unpaired_difference_is_welchs():
+    rng = np.random.default_rng(0)
+    first, second = rng.normal(1, 1, 6), rng.normal(0, 3, 4)
+    found = estimate.unpaired_difference(first, second)
+    low, high = stats.ttest_ind(first, second, equal_var=False).confidence_interval(0.95)
+    np.testing.assert_allclose(found.interval(), (low, high), rtol=1e-12)
+    assert found.mean == pytest.approx(first.mean() - second.mean())
+    swapped = estimate.unpaired_difference(second, first)
+    np.testing.assert_allclose(swapped.interval(), (-high, -low), rtol=1e-12)
+    assert np.isinf(estimate.unpaired_difference(first[:1], second).sem)
+    with pytest.raises(ValueError, match="one value a model"):
+        estimate.unpaired_difference(first[:, None], second)

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxsens import changes, parallel, perturb, scales, sharpness
+from jaxsens import changes, classified, parallel, perturb, scales, sharpness
 from jaxsens.data import patches
 from jaxsens.models import convmixer, vit
 
@@ -334,6 +334,29 @@ def test_models_with_dropout_and_batch_statistics_are_evaluated_deterministicall
     found = sharpness.weight_changes(apply, perturb.gaussian(1.0), change=change, **options)(KEY, variables, x)
     assert found["probe"].mean > 0.1
     assert found["logits"].mean < 1e-5
+
+
+def test_normalised_logits_are_blind_to_the_size_of_the_function():
+    rng = np.random.default_rng(5)
+    x, labels = rng.normal(size=(9, 4)).astype(np.float32), np.arange(9, dtype=np.int32) % 3
+    params = {"w": rng.normal(size=(4, 3)).astype(np.float32)}
+
+    def apply(params, x):
+        return x @ params["w"]
+
+    normalised = classified.NormalisedLogits(apply)
+    logits = normalised(params, x)
+    np.testing.assert_allclose(np.std(logits, 1), 1, rtol=1e-5)
+    np.testing.assert_array_equal(logits.argmax(1), apply(params, x).argmax(1))
+    large = {"w": 100 * params["w"]}
+    np.testing.assert_allclose(normalised(large, x), logits, rtol=1e-4)
+    assert np.all(normalised({"w": 0 * params["w"]}, x) == 0), "logits that are all equal stay, finite"
+    noise = perturb.relative(perturb.gaussian(0.01), scales.by_leaf)
+    small, big = (
+        sharpness.classifier_sharpness(normalised, noise, draws=3)(KEY, p, (x, labels))["loss"] for p in (params, large)
+    )
+    np.testing.assert_allclose(small.values, big.values, atol=1e-5)
+    assert abs(small.mean) > 1e-4
 
 
 @pytest.mark.slow

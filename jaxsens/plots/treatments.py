@@ -59,41 +59,46 @@ def treated_pairs(
     columns = min(3, len(panels))
     rows = math.ceil(len(panels) / columns)
     figure = new_figure(4.0 * columns + 0.4, 3.4 * rows + 1.0)
-    axes = list(figure.subplots(rows, columns, squeeze=False).flat)
+    axes = list(figure.subplots(rows, columns, squeeze=False, sharey=True).flat)
     styles = style(list(dict.fromkeys(model for pairs in panels.values() for model in pairs)))
     for unused in axes[len(panels) :]:
         unused.set_axis_off()
-    for number, (ax, (quantity, pairs)) in enumerate(zip(axes, panels.items(), strict=False)):
+    points, dots = {}, {}
+    for quantity, pairs in panels.items():
         require_some(f"panels[{quantity!r}]", pairs)
-        points = {
-            model: [finite_vectors(f"panels[{quantity!r}][{model!r}]", np.reshape(p, (-1, 1)), 6) for p in pair]
-            for model, pair in pairs.items()
-        }
-        dots = {
-            model: [finite_vectors(f"seeds[{quantity!r}][{model!r}]", p, 2) for p in pair]
-            for model, pair in (seeds or {}).get(quantity, {}).items()
-        }
-        every = [point for pair in points.values() for point in pair]
-        faint = [point for pair in dots.values() for point in pair]
-        floors = [log_floor([p[i] for p in every] + [d[j] for d in faint]) for i, j in ((0, 0), (3, 1))]
-        for model, pair in points.items():
-            look = styles[model]
-            for treated, point in enumerate(pair):
-                require_ordered(f"panels[{quantity!r}][{model!r}], x", *point[:3])
-                require_ordered(f"panels[{quantity!r}][{model!r}], y", *point[3:])
-                x, low, high = clip(point[:3], floors[0])
-                at, under, over = clip(point[3:], floors[1])
+        for model, pair in pairs.items():
+            where = f"[{quantity!r}][{model!r}]"
+            own = [finite_vectors(f"panels{where}", np.reshape(point, (-1, 1)), 6) for point in pair]
+            for point in own:
+                require_ordered(f"panels{where}, x", *point[:3])
+                require_ordered(f"panels{where}, y", *point[3:])
+            points[quantity, model] = own
+            faint = (seeds or {}).get(quantity, {}).get(model, ())
+            dots[quantity, model] = [finite_vectors(f"seeds{where}", pair, 2) for pair in faint]
+    y_floor = log_floor([p[3] for own in points.values() for p in own] + [d[1] for own in dots.values() for d in own])
+    y_lows = [p[4] for own in points.values() for p in own] + [d[1] for own in dots.values() for d in own]
+    for number, (ax, (quantity, pairs)) in enumerate(zip(axes, panels.items(), strict=False)):
+        across = [p for model in pairs for p in points[quantity, model]]
+        faint = [d for model in pairs for d in dots[quantity, model]]
+        x_floor = log_floor([p[0] for p in across] + [d[0] for d in faint])
+        for model in pairs:
+            look, ends = styles[model], []
+            for treated, point in enumerate(points[quantity, model]):
+                x, low, high = clip(point[:3], x_floor)
+                at, under, over = clip(point[3:], y_floor)
+                ends.append((x[0], at[0]))
                 ax.errorbar(
                     x, at, xerr=[x - low, high - x], yerr=[at - under, over - at], linestyle="none", capsize=2,
                     markersize=7, markerfacecolor="white" if treated else look["color"], elinewidth=1, zorder=3,
                     label=f"{model}, {treatment}" if treated else model, **look,
                 )  # fmt: skip
-            ends = [[clip(p[i], floors[j])[0] for p in pair] for i, j in ((0, 0), (3, 1))]
-            ax.plot(*ends, color=look["color"], linewidth=1, alpha=0.6, zorder=2)
-            for point in dots.get(model, []):
-                ax.scatter(*map(clip, point, floors), s=12, alpha=0.35, linewidths=0, zorder=1, **look)
-        dress(ax, "x", quantity, floors[0], [p[1] for p in every] + [d[0] for d in faint])
-        dress(ax, "y", y if number % columns == 0 else "", floors[1], [p[4] for p in every] + [d[1] for d in faint])
+            ax.plot(*zip(*ends, strict=True), color=look["color"], linewidth=1, alpha=0.6, zorder=2)
+            for pair in dots[quantity, model]:
+                ax.scatter(*map(clip, pair, (x_floor, y_floor)), s=12, alpha=0.35, linewidths=0, zorder=1, **look)
+        dress(ax, "x", quantity, x_floor, [p[1] for p in across] + [d[0] for d in faint])
+        dress(ax, "y", y, y_floor, y_lows)
+        if number % columns:
+            ax.set_ylabel("")
     note = f"whiskers: {level:.0%} intervals; a line from each model to the same {treatment}" + (
         "; faint dots: single seeds" if seeds else ""
     )
