@@ -13,6 +13,7 @@ import optax
 import pytest
 
 from jaxsens import models, training
+from jaxsens.models import convmixer
 from jaxsens.training import checkpoints, optimisers
 
 KEY = jax.random.key(0)
@@ -202,7 +203,7 @@ def test_consistency_of_a_linear_model_is_known(problem):
 
 
 def test_batch_statistics_are_trained_along():
-    module = models.build("convmixer", "small", image_shape=(8, 8, 1), classes=2, patch=2)
+    module = convmixer.ConvMixer(convmixer.Config(image_shape=(8, 8, 1), classes=2, patch=2, width=8, depth=1))
     tokens = np.random.default_rng(0).normal(2, 1, size=(40, *module.config.token_shape)).astype(np.float32)
     variables = models.init(module, KEY)
     for objective in (training.CrossEntropy(), training.NoiseConsistency()):
