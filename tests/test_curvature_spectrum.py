@@ -35,7 +35,7 @@ def planted(eigenvalues, seed=0):
 
 
 SPECTRA = {
-    "distinct": np.arange(12) - 3.0,
+    "distinct": np.arange(12) - 3.3,
     "multiple": [5, 5, 5, 3, 3, 1, 1, 0, 0, 0, -7, -7],
     "rank one": [0] * 11 + [4],
     "identity": [2] * 12,

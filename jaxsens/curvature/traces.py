@@ -156,13 +156,9 @@ def _left_out(
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
 def _quadratic_forms(product: Product, sampler: Sampler, probes: int, key: Key, params: PyTree, parts: PyTree) -> Array:
-    multiply, like = product.on_vectors(params, parts)
-
-    def form(probe: Array) -> Array:
-        vector = _draw(sampler, like, key, probe)
-        return jnp.vdot(vector, multiply(vector), precision="highest")
-
-    return jax.lax.map(form, jnp.arange(probes, dtype=jnp.uint32))
+    form, like = product.form_on_vectors(params, parts)
+    numbers = jnp.arange(probes, dtype=jnp.uint32)
+    return jax.lax.map(lambda probe: form(_draw(sampler, like, key, probe)), numbers)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
