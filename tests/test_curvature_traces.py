@@ -56,6 +56,22 @@ def test_probes_see_the_same_matrix_on_many_devices(devices):
     np.testing.assert_allclose(many(KEY, WEIGHTS, batch).values, HUTCHINSON(KEY, WEIGHTS, batch).values[:5], rtol=1e-5)
 
 
+@jax.custom_vjp
+def backwards_only(x):
+    return jnp.sum(x**4, -1)
+
+
+backwards_only.defvjp(lambda x: (jnp.sum(x**4, -1), x), lambda x, g: (4 * g[:, None] * x**3,))
+
+
+def test_a_loss_without_forward_derivatives_has_a_trace():
+    product = curvature.hessian_product(
+        lambda params, x: backwards_only(params["w"][None] * x), devices=jax.devices()[:1]
+    )
+    found = curvature.trace(product, probes=2)(KEY, WEIGHTS, np.full((2, SIZE), 0.5, np.float32))
+    np.testing.assert_allclose(found.values, SIZE * 12 * 0.5**4, rtol=1e-5)
+
+
 def brute_force(matrix, probes, i, j):
     """``t_ij`` with a basis that is built without probes i and j."""
     kept = [p for p in range(probes.shape[1]) if p not in (i, j)]

@@ -142,7 +142,11 @@ class _Hessian:
     def form(
         self, restore: Callable[[Leaves], PyTree], at: Leaves, examples: PyTree, weights: Array
     ) -> Callable[[Leaves], Array]:
-        return second_derivative.along_lines(self._total(restore, examples, weights), at)
+        total = self._total(restore, examples, weights)
+        if second_derivative.is_forwards(total, at):
+            return second_derivative.along_lines(total, at)
+        product = self.product(restore, at, examples, weights)
+        return lambda direction: sum(jnp.vdot(d, image) for d, image in zip(direction, product(direction), strict=True))
 
     def _total(
         self, restore: Callable[[Leaves], PyTree], examples: PyTree, weights: Array

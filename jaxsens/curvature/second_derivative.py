@@ -44,7 +44,7 @@ def along_lines(fn: Callable[[tuple[Array, ...]], Array], at: tuple[Array, ...])
     Loops and functions with derivatives of their own are steps as wholes: as exact, but not at half the cost.
 
     Args:
-        fn: A function of arrays, differentiable forwards (``jax.custom_vjp`` is not) and backwards.
+        fn: A function of arrays, differentiable backwards and, as ``is_forwards`` tells, forwards.
         at: Where the derivative is taken.
     """
     values, steps, result = _recorded(fn, at)
@@ -84,6 +84,15 @@ def along_lines(fn: Callable[[tuple[Array, ...]], Array], at: tuple[Array, ...])
         return total
 
     return second
+
+
+def is_forwards(fn: Callable[[tuple[Array, ...]], Array], at: tuple[Array, ...]) -> bool:
+    """Say whether a function has forward derivatives: one that uses ``jax.custom_vjp`` has not."""
+    try:
+        jax.eval_shape(lambda leaves: jax.jvp(fn, (leaves,), (leaves,)), at)
+    except TypeError:
+        return False
+    return True
 
 
 def _recorded(fn: Callable[[tuple[Array, ...]], Array], at: tuple[Array, ...]) -> tuple[list[Array], list[_Step], int]:
