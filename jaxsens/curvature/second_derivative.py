@@ -88,11 +88,12 @@ def along_lines(fn: Callable[[tuple[Array, ...]], Array], at: tuple[Array, ...])
 
 def is_forwards(fn: Callable[[tuple[Array, ...]], Array], at: tuple[Array, ...]) -> bool:
     """Say whether a function has forward derivatives: one that uses ``jax.custom_vjp`` has not."""
-    try:
-        jax.eval_shape(lambda leaves: jax.jvp(fn, (leaves,), (leaves,)), at)
-    except TypeError:
-        return False
-    return True
+
+    def backwards_only(program: core.Jaxpr) -> bool:
+        named = any(equation.primitive.name.startswith("custom_vjp_call") for equation in program.eqns)
+        return named or any(backwards_only(inner) for inner in core.subjaxprs(program))
+
+    return not backwards_only(jax.make_jaxpr(fn)(at).jaxpr)
 
 
 def _recorded(fn: Callable[[tuple[Array, ...]], Array], at: tuple[Array, ...]) -> tuple[list[Array], list[_Step], int]:
