@@ -57,6 +57,12 @@ def written_out(product, params, batch):
     return np.asarray(columns(problem.product, problem.params, problem.parts)).T
 
 
+@partial(jax.jit, static_argnums=0)
+def forms(product, params, parts, vectors):
+    form, _ = product.form_on_vectors(params, parts)
+    return jax.lax.map(form, vectors)
+
+
 def flat(params):
     return jax.flatten_util.ravel_pytree(params)
 
@@ -126,6 +132,10 @@ def test_a_network_has_three_different_matrices_and_blocks_of_them(devices):
     for name, make in build.items():
         found = written_out(make(devices=devices[:1]), MLP, (X, LABELS))
         np.testing.assert_allclose(found, expected[name], atol=1e-5)
+        problem = make(devices=devices[:1], chunk=6).prepare(MLP, (X, LABELS))
+        vectors = RNG.normal(size=(2, vector.size)).astype(np.float32)
+        found = forms(problem.product, problem.params, problem.parts, vectors)
+        np.testing.assert_allclose(found, [v @ expected[name] @ v for v in vectors], rtol=1e-4)
     assert np.abs(expected["ggn"] - expected["hessian"]).max() > 0.01
     assert np.abs(expected["ggn"] - expected["fisher"]).max() > 0.01
     block = build["ggn"](devices=devices[:1], where=lambda path, leaf: path[-1].key == "b")

@@ -9,6 +9,7 @@ import pytest
 from sklearn import datasets
 
 from jaxsens import curvature, estimate
+from jaxsens.curvature import lanczos
 
 KEY = jax.random.key(0)
 SIZE = 12
@@ -35,7 +36,7 @@ def planted(eigenvalues, seed=0):
 
 
 SPECTRA = {
-    "distinct": np.arange(12) - 3.0,
+    "distinct": np.arange(12) - 3.3,
     "multiple": [5, 5, 5, 3, 3, 1, 1, 0, 0, 0, -7, -7],
     "rank one": [0] * 11 + [4],
     "identity": [2] * 12,
@@ -64,6 +65,14 @@ def test_planted_spectra_come_out_with_their_multiplicities(name):
         require_eigenpairs(found, batch.mean(0, dtype=np.float64), expected, scale)
         assert found.converged.all()
         assert found.products == SIZE + 7
+
+
+def test_a_basis_of_the_whole_space_is_orthonormal():
+    """Every row but the first starts afresh, and the last ones lie nearly inside of those before."""
+    like = jax.ShapeDtypeStruct((60,), jnp.float32)
+    basis, projected = jax.jit(lambda key: lanczos.krylov_basis(lambda v: 2 * v, key, like, 60))(KEY)
+    np.testing.assert_allclose(basis @ basis.T, np.eye(60), atol=1e-6)
+    np.testing.assert_allclose(np.triu(projected), 2 * np.eye(60), atol=2e-6)
 
 
 def test_too_few_steps_are_told():

@@ -50,6 +50,28 @@ def test_probes_hang_on_the_key_and_on_their_number_only():
     assert HUTCHINSON(jax.random.key(1), WEIGHTS, rotated(DECAY)).mean != many.mean
 
 
+def test_probes_see_the_same_matrix_on_many_devices(devices):
+    batch = np.concatenate([rotated(DECAY), rotated(DECAY, seed=1), rotated(2 * DECAY, seed=2)])
+    many = curvature.trace(curvature.hessian_product(quadratic, devices=devices[:3]), probes=5)
+    np.testing.assert_allclose(many(KEY, WEIGHTS, batch).values, HUTCHINSON(KEY, WEIGHTS, batch).values[:5], rtol=1e-5)
+
+
+@jax.custom_vjp
+def backwards_only(x):
+    return jnp.sum(x**4, -1)
+
+
+backwards_only.defvjp(lambda x: (jnp.sum(x**4, -1), x), lambda x, g: (4 * g[:, None] * x**3,))
+
+
+def test_a_loss_without_forward_derivatives_has_a_trace():
+    product = curvature.hessian_product(
+        lambda params, x: backwards_only(params["w"][None] * x), devices=jax.devices()[:1]
+    )
+    found = curvature.trace(product, probes=2)(KEY, WEIGHTS, np.full((2, SIZE), 0.5, np.float32))
+    np.testing.assert_allclose(found.values, SIZE * 12 * 0.5**4, rtol=1e-5)
+
+
 def brute_force(matrix, probes, i, j):
     """``t_ij`` with a basis that is built without probes i and j."""
     kept = [p for p in range(probes.shape[1]) if p not in (i, j)]

@@ -23,7 +23,12 @@ BOOLEAN = [
     {"certificates"},
     {"cube", "profile", "geometry", "parameter_space"},
 ]
-CURVATURE = [{"over_data"}, {"products", "lanczos"}, {"eigen", "density", "traces"}]
+CURVATURE = [
+    {"block_sums", "second_derivative"},
+    {"over_data"},
+    {"products", "lanczos"},
+    {"eigen", "density", "traces"},
+]
 INNER = {"boolean": BOOLEAN, "curvature": CURVATURE}
 WINGS = {"models", "data", "training", "runs", "plots"}
 ONLY = {

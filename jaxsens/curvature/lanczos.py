@@ -42,32 +42,41 @@ def krylov_basis(
     rounding = 4 * jnp.finfo(like.dtype).eps
 
     def orthogonal(vector: Array, basis: Array) -> tuple[Array, Array]:
-        # Twice: what rounding leaves of the basis after the first time is not small where little is left in all.
-        first = basis @ vector
-        vector = vector - first @ basis
-        second = basis @ vector
-        return vector - second @ basis, first + second
+        """Return what is left of a vector outside the basis, and what was inside."""
+        inside = basis @ vector
+        left = vector - inside @ basis
+
+        def again() -> tuple[Array, Array]:
+            more = basis @ left
+            return left - more @ basis, inside + more
+
+        # What rounding leaves of the basis is small beside the vector, but not beside a small remainder.
+        shrunk = jnp.linalg.norm(left) < 0.7 * jnp.linalg.norm(vector)
+        return jax.lax.cond(shrunk, again, lambda: (left, inside))
 
     def fresh(basis: Array, number: Array) -> Array:
         vector = jax.random.normal(jax.random.fold_in(key, number), like.shape, like.dtype)
         return orthogonal(vector, basis)[0]
 
     def step(i: Array, carry: tuple[Array, ...]) -> tuple[Array, ...]:
-        basis, projected, vector, scale = carry
+        basis, projected, vector, last, scale = carry
         closed = jnp.linalg.norm(vector) <= rounding * scale
         vector = jax.lax.cond(closed, lambda: fresh(basis, i), lambda: vector)
         row = vector / jnp.linalg.norm(vector)
         basis = basis.at[i].set(row)
         image = product(row)
         scale = jnp.maximum(scale, jnp.linalg.norm(image))
-        vector, coefficients = orthogonal(image, basis)
-        return basis, projected.at[:, i].set(coefficients), vector, scale
+        # Nearly all of the image's part inside the basis is along its last two rows: it goes first, and is cheap.
+        before, along = jnp.vdot(last, image), jnp.vdot(row, image)
+        vector, coefficients = orthogonal(image - along * row - before * last, basis)
+        coefficients = coefficients.at[i].add(along).at[i - 1].add(before)
+        return basis, projected.at[:, i].set(coefficients), vector, row, scale
 
     with jax.default_matmul_precision("highest"):
+        none = jnp.zeros(like.shape, like.dtype)
         zeros = (jnp.zeros((steps, *like.shape), like.dtype), jnp.zeros((steps, steps), like.dtype))
-        basis, projected, *_ = jax.lax.fori_loop(
-            0, steps, step, (*zeros, jnp.zeros(like.shape, like.dtype), jnp.zeros((), like.dtype))
-        )
+        start = (*zeros, none, none, jnp.zeros((), like.dtype))
+        basis, projected, *_ = jax.lax.fori_loop(0, steps, step, start)
     return basis, projected
 
 

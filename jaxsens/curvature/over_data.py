@@ -14,27 +14,40 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxsens import budget, parallel, perturb
+from jaxsens import batches, budget, parallel, perturb
+from jaxsens.curvature import block_sums
 from jaxsens.typing import Array, PyTree, Where
 
 Leaves = tuple[Array, ...]
 """The chosen leaves of the parameters, or a direction in their space."""
 
 PARTS = 8
-"""Partial sums over the data. A constant, so that results do not hang on the devices; at most so many are used."""
+"""Partial sums over the data on several devices. A constant, so that results do not hang on how many they are."""
+
+
+class OfExamples(Protocol):
+    """What a matrix makes of a micro-batch, at ``restore(at)``; ``weights [b]`` are those of its examples."""
+
+    def __call__(
+        self, restore: Callable[[Leaves], PyTree], at: Leaves, examples: PyTree, weights: Array, /
+    ) -> Callable[[Leaves], PyTree]:
+        """Return a function of a direction; whatever does not depend on the direction is computed before."""
+        ...
 
 
 class Matrix(Protocol):
-    """A curvature matrix that is a sum over examples; hashable, since equal ones share compiled code."""
+    """A curvature matrix A that is a sum over examples; hashable, since equal ones share compiled code.
+
+    Attributes:
+        product: Makes ``v -> A v``.
+        form: Makes ``v -> v' A v``, which takes less.
+    """
+
+    product: OfExamples
+    form: OfExamples
 
     def forward(self, params: PyTree, examples: PyTree, /) -> Array:
         """Evaluate the model, and raise ValueError where shapes are not as they must be."""
-        ...
-
-    def __call__(
-        self, restore: Callable[[Leaves], PyTree], at: Leaves, examples: PyTree, weights: Array, direction: Leaves, /
-    ) -> Leaves:
-        """Return the weighted sum of the examples' products with a direction, at ``restore(at)``; ``weights [b]``."""
         ...
 
 
@@ -48,7 +61,8 @@ class Product:
             the matrix is then the block of those.
         chunk: Examples evaluated at once on a device; ``None`` fits ``budget.BYTES``.
         devices: Devices to use, by default all of this process, at most ``PARTS``. Results are equal to the bit on two
-            or more, and to rounding on one (see ``parallel.sum_over_parts``).
+            or more, and to rounding on one: there the data are a single part, and what does not depend on the vector is
+            kept from product to product (see ``block_sums``).
         precision: Of matrix products, as in ``jax.default_matmul_precision``.
     """
 
@@ -80,63 +94,81 @@ class Product:
         return result
 
     def prepare(self, params: PyTree, batch: PyTree) -> "Problem":
-        """Check that parameters and data fit, and lay the data out in ``PARTS`` parts of micro-batches.
+        """Check that parameters and data fit, and lay the data out in parts of micro-batches.
 
         Raises:
             ValueError: As ``__call__``.
         """
         leaves, _ = perturb.weights(params, self.where)
-        batch = jax.tree.map(np.asarray, batch)
-        counts = {np.shape(leaf)[:1] for leaf in jax.tree.leaves(batch)}
-        if len(counts) != 1 or () in counts or (0,) in counts:
-            raise ValueError(f"batch must be arrays with one leading axis b of at least 1, got {sorted(counts)}")
-        one = jax.tree.map(
-            lambda a: jax.ShapeDtypeStruct((1, *a.shape[1:]), jax.dtypes.canonicalize_dtype(a.dtype)), batch
-        )
-        self._check_fit(params, one)
+        batch = jax.tree.map(lambda a: np.asarray(a, jax.dtypes.canonicalize_dtype(np.asarray(a).dtype)), batch)
+        count, one = batches.count_of(batch), batches.one_of(batch)
+        batches.require_fit(self.matrix.forward, params, one)
         chunk = self.chunk or budget.chunk_of(self.matrix.forward, params, one)
         devices = parallel.local_devices(self.devices)[:PARTS]
         product = Product(self.matrix, self.where, None, devices, self.precision)
         dimension = sum(int(np.prod(jnp.shape(leaf))) for leaf in leaves)
-        return Problem(
-            product, parallel.replicate(params, devices), _in_parts(batch, counts.pop()[0], chunk), dimension
-        )
+        layout = _layout(count, PARTS if len(devices) > 1 else 1, chunk)
+        parts = batches.in_blocks(batch, *layout), _weights(count, *layout)
+        return Problem(product, parallel.replicate(params, devices), parts, dimension)
 
-    def on_leaves(self, params: PyTree, parts: PyTree, direction: Leaves) -> Leaves:
-        """Return the product over data that ``prepare`` laid out; for use under jit."""
-
-        def part(blocks: PyTree, params: PyTree, direction: Leaves) -> Leaves:
-            at, restore = perturb.weights(params, self.where)
-
-            def add_block(total: Leaves, block: tuple[PyTree, Array]) -> tuple[Leaves, None]:
-                with jax.default_matmul_precision(self.precision):
-                    product = self.matrix(restore, at, *block, direction)
-                return jax.tree.map(jnp.add, total, product), None
-
-            return jax.lax.scan(add_block, jax.tree.map(jnp.zeros_like, direction), blocks)[0]
-
-        leaves, _ = perturb.weights(params, self.where)
-        direction = tuple(jnp.asarray(d, jnp.result_type(a)) for d, a in zip(direction, leaves, strict=True))
-        return parallel.sum_over_parts(part, parts, params, direction, devices=self.devices)
+    def on_leaves(self, params: PyTree, parts: PyTree) -> Callable[[Leaves], Leaves]:
+        """Return ``v -> A v`` over data that ``prepare`` laid out; for use under jit."""
+        return self._over_data(self.matrix.product, params, parts)
 
     def on_vectors(self, params: PyTree, parts: PyTree) -> tuple[Callable[[Array], Array], jax.ShapeDtypeStruct]:
         """Return the product as a function of one long vector ``[n]``, and what such vectors are like; under jit."""
+        leaves, like = self._vectors(params)
+        product = self.on_leaves(params, parts)
+
+        def on_vector(vector: Array) -> Array:
+            return jnp.concatenate([jnp.ravel(leaf).astype(like.dtype) for leaf in product(split(vector, leaves))])
+
+        return on_vector, like
+
+    def form_on_vectors(self, params: PyTree, parts: PyTree) -> tuple[Callable[[Array], Array], jax.ShapeDtypeStruct]:
+        """Return ``v -> v' A v`` in the same way."""
+        leaves, like = self._vectors(params)
+        form = self._over_data(self.matrix.form, params, parts)
+        return lambda vector: form(split(vector, leaves)).astype(like.dtype), like
+
+    def _vectors(self, params: PyTree) -> tuple[Leaves, jax.ShapeDtypeStruct]:
         leaves, _ = perturb.weights(params, self.where)
-        sizes = [leaf.size for leaf in leaves]
         dtype = functools.reduce(jnp.promote_types, [leaf.dtype for leaf in leaves], jnp.float32)
+        return leaves, jax.ShapeDtypeStruct((sum(leaf.size for leaf in leaves),), dtype)
 
-        def product(vector: Array) -> Array:
-            result = self.on_leaves(params, parts, split(vector, leaves))
-            return jnp.concatenate([jnp.ravel(leaf).astype(dtype) for leaf in result])
+    def _over_data(self, of_examples: OfExamples, params: PyTree, parts: PyTree) -> Callable[[Leaves], PyTree]:
+        leaves, _ = perturb.weights(params, self.where)
 
-        return product, jax.ShapeDtypeStruct((sum(sizes),), dtype)
+        def of_blocks(params: PyTree) -> Callable[[PyTree], Callable[[Leaves], PyTree]]:
+            at, restore = perturb.weights(params, self.where)
 
-    def _check_fit(self, params: PyTree, one: PyTree) -> None:
-        try:
-            jax.eval_shape(self.matrix.forward, params, one)
-        except Exception as error:
-            shapes = [a.shape[1:] for a in jax.tree.leaves(one)]
-            raise ValueError(f"batch (examples of shapes {shapes}), params and model do not fit: {error}") from error
+            def of_block(block: tuple[PyTree, Array]) -> Callable[[Leaves], PyTree]:
+                with jax.default_matmul_precision(self.precision):
+                    of_direction = of_examples(restore, at, *block)
+
+                def precisely(direction: Leaves) -> PyTree:
+                    with jax.default_matmul_precision(self.precision):
+                        return of_direction(direction)
+
+                return precisely
+
+            return of_block
+
+        if len(self.devices) == 1:
+            blocks = jax.tree.map(lambda a: a[0], parts)
+            total = block_sums.sum_kept_over_blocks(of_blocks(params), blocks, leaves, params)
+        else:
+
+            def part(blocks: PyTree, params: PyTree, direction: Leaves) -> PyTree:
+                return block_sums.sum_over_blocks(of_blocks(params), blocks)(direction)
+
+            def total(direction: Leaves) -> PyTree:
+                return parallel.sum_over_parts(part, parts, params, direction, devices=self.devices)
+
+        def along(direction: Leaves) -> PyTree:
+            return total(tuple(jnp.asarray(d, jnp.result_type(a)) for d, a in zip(direction, leaves, strict=True)))
+
+        return along
 
 
 @dataclass(frozen=True)
@@ -174,13 +206,15 @@ def require_finite(results: PyTree) -> None:
 
 @functools.partial(jax.jit, static_argnums=0)
 def _product(product: Product, params: PyTree, parts: PyTree, direction: Leaves) -> Leaves:
-    return product.on_leaves(params, parts, direction)
+    return product.on_leaves(params, parts)(direction)
 
 
-def _in_parts(batch: PyTree, count: int, chunk: int) -> tuple[PyTree, np.ndarray]:
-    """Lay ``count`` examples out as ``[PARTS blocks rows]``; those repeated to fill the last rows weigh nothing."""
-    blocks = -(-count // (PARTS * chunk))
-    rows = -(-count // (PARTS * blocks))
-    index = np.arange(PARTS * blocks * rows).reshape(PARTS, blocks, rows)
-    weights = np.where(index < count, 1 / count, 0.0)
-    return jax.tree.map(lambda a: a[np.minimum(index, count - 1)], batch), weights
+def _layout(count: int, parts: int, chunk: int) -> tuple[int, int, int]:
+    """Return ``(parts, blocks, rows)``, with room for all examples and rows of at most a chunk."""
+    blocks = -(-count // (parts * chunk))
+    return parts, blocks, -(-count // (parts * blocks))
+
+
+def _weights(count: int, *layout: int) -> np.ndarray:
+    """Return the examples' parts in their mean; those repeated to fill the last rows weigh nothing."""
+    return np.where(np.arange(np.prod(layout)) < count, 1 / count, 0.0).reshape(layout)

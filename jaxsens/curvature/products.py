@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import jax
 import jax.numpy as jnp
 
+from jaxsens.curvature import second_derivative
 from jaxsens.curvature.over_data import Leaves, Product
 from jaxsens.typing import Array, Loss, PyTree
 
@@ -133,14 +134,28 @@ class _Hessian:
     def forward(self, params: PyTree, examples: PyTree) -> Array:
         return _one_each(self.loss(params, examples), examples)
 
-    def __call__(
-        self, restore: Callable[[Leaves], PyTree], at: Leaves, examples: PyTree, weights: Array, direction: Leaves
-    ) -> Leaves:
+    def product(
+        self, restore: Callable[[Leaves], PyTree], at: Leaves, examples: PyTree, weights: Array
+    ) -> Callable[[Leaves], Leaves]:
+        return jax.linearize(jax.grad(self._total(restore, examples, weights)), at)[1]
+
+    def form(
+        self, restore: Callable[[Leaves], PyTree], at: Leaves, examples: PyTree, weights: Array
+    ) -> Callable[[Leaves], Array]:
+        total = self._total(restore, examples, weights)
+        if second_derivative.is_forwards(total, at):
+            return second_derivative.along_lines(total, at)
+        product = self.product(restore, at, examples, weights)
+        return lambda direction: sum(jnp.vdot(d, image) for d, image in zip(direction, product(direction), strict=True))
+
+    def _total(
+        self, restore: Callable[[Leaves], PyTree], examples: PyTree, weights: Array
+    ) -> Callable[[Leaves], Array]:
         def total(leaves: Leaves) -> Array:
             losses = self.loss(restore(leaves), examples)
             return jnp.sum(losses * weights.astype(losses.dtype))
 
-        return jax.jvp(jax.grad(total), (at,), (direction,))[1]
+        return total
 
 
 @dataclass(frozen=True)
@@ -158,14 +173,36 @@ class _GaussNewton:
         self.curvature(outputs, targets, outputs)
         return outputs
 
-    def __call__(
-        self, restore: Callable[[Leaves], PyTree], at: Leaves, examples: PyTree, weights: Array, direction: Leaves
-    ) -> Leaves:
+    def product(
+        self, restore: Callable[[Leaves], PyTree], at: Leaves, examples: PyTree, weights: Array
+    ) -> Callable[[Leaves], Leaves]:
+        forward, bent = self._both(restore, at, examples, weights)
+        backward = jax.linear_transpose(forward, at)
+        return lambda direction: backward(bent(forward(direction)))[0]
+
+    def form(
+        self, restore: Callable[[Leaves], PyTree], at: Leaves, examples: PyTree, weights: Array
+    ) -> Callable[[Leaves], Array]:
+        forward, bent = self._both(restore, at, examples, weights)
+
+        def form(direction: Leaves) -> Array:
+            change = forward(direction)
+            return jnp.sum(change * bent(change))
+
+        return form
+
+    def _both(
+        self, restore: Callable[[Leaves], PyTree], at: Leaves, examples: PyTree, weights: Array
+    ) -> tuple[Callable[[Leaves], Array], Callable[[Array], Array]]:
+        """Return how outputs change with the parameters, and the curvature of the weighted loss in the outputs."""
         inputs, targets = examples
         outputs, forward = jax.linearize(lambda leaves: self.apply(restore(leaves), inputs), at)
-        bent = self.curvature(outputs, targets, forward(direction))
-        weights = weights.astype(bent.dtype).reshape(-1, *[1] * (bent.ndim - 1))
-        return jax.linear_transpose(forward, at)(weights * bent)[0]
+
+        def bent(change: Array) -> Array:
+            found = self.curvature(outputs, targets, change)
+            return weights.astype(found.dtype).reshape(-1, *[1] * (found.ndim - 1)) * found
+
+        return forward, bent
 
 
 @dataclass(frozen=True)
@@ -175,11 +212,32 @@ class _Fisher:
     def forward(self, params: PyTree, examples: PyTree) -> Array:
         return _one_each(self.loss(params, examples), examples)
 
-    def __call__(
-        self, restore: Callable[[Leaves], PyTree], at: Leaves, examples: PyTree, weights: Array, direction: Leaves
-    ) -> Leaves:
-        losses, forward = jax.linearize(lambda leaves: self.loss(restore(leaves), examples), at)
-        return jax.linear_transpose(forward, at)(weights.astype(losses.dtype) * forward(direction))[0]
+    def product(
+        self, restore: Callable[[Leaves], PyTree], at: Leaves, examples: PyTree, weights: Array
+    ) -> Callable[[Leaves], Leaves]:
+        forward = self._along(restore, at, examples)
+        backward = jax.linear_transpose(forward, at)
+
+        def product(direction: Leaves) -> Leaves:
+            slopes = forward(direction)
+            return backward(weights.astype(slopes.dtype) * slopes)[0]
+
+        return product
+
+    def form(
+        self, restore: Callable[[Leaves], PyTree], at: Leaves, examples: PyTree, weights: Array
+    ) -> Callable[[Leaves], Array]:
+        forward = self._along(restore, at, examples)
+
+        def form(direction: Leaves) -> Array:
+            slopes = forward(direction)
+            return jnp.sum(weights.astype(slopes.dtype) * slopes**2)
+
+        return form
+
+    def _along(self, restore: Callable[[Leaves], PyTree], at: Leaves, examples: PyTree) -> Callable[[Leaves], Array]:
+        """Return the slopes ``[b]`` of the examples' losses."""
+        return jax.linearize(lambda leaves: self.loss(restore(leaves), examples), at)[1]
 
 
 def _one_each(losses: Array, examples: PyTree) -> Array:
