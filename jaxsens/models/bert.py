@@ -30,7 +30,8 @@ class Config(transformer.Config):
         positions: How many tokens a text may have.
         position_offset: Rows of the table of positions before that of the first token: 0 in BERT, 2 in RoBERTa.
         types: Types of tokens.
-        read_out: What is read of the final activations: those of the first, ``"class"``, token; ``tanh`` of an affine
+        read_out: What is read of the final activations: those of the first real token, the
+            ``"class"`` token; ``tanh`` of an affine
             map of them, the ``"pooler"``; or their ``"mean"`` over the real tokens.
         classes: How many logits a linear classifier makes of that, or None for outputs ``[b d]`` without one.
     """
@@ -94,7 +95,7 @@ class Bert(Transformer):
     def read(self, x: jax.Array, mask: Array | None, *, train: bool = False) -> jax.Array:
         """Map final activations ``[b t d]`` to logits ``[b classes]``, or to ``[b d]`` without a classifier."""
         config = self.config
-        y = mean_over_tokens(x, mask) if config.read_out == "mean" else x[:, 0]
+        y = mean_over_tokens(x, mask) if config.read_out == "mean" else token_ids.first_token(x, mask)
         if config.read_out == "pooler":
             y = jnp.tanh(self.pooler(y))
         if config.classes is None:

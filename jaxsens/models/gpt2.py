@@ -78,17 +78,9 @@ class GPT2(Transformer):
         """Map final activations ``[b t d]`` to outputs, as ``read_out`` says."""
         config = self.config
         if config.read_out != "every":
-            x = last_token(x, mask)
+            x = token_ids.last_token(x, mask)
         if config.read_out == "last":
             dropped = self.drop(x, deterministic=not train)
             return x.astype(config.logits_dtype) if config.classes is None else self.classifier(dropped)
         table = jnp.asarray(self.tokens, config.dtype)
         return jnp.einsum("...d,vd->...v", x, table, preferred_element_type=config.logits_dtype)
-
-
-def last_token(x: jax.Array, mask: Array | None) -> jax.Array:
-    """Return ``[b d]``, the row of ``x [b t d]`` at the last real token; at the first where there is none."""
-    if mask is None:
-        return x[:, -1]
-    last = jnp.max(jnp.where(mask, jnp.arange(x.shape[1])[None], 0), axis=1)
-    return jnp.take_along_axis(x, last[:, None, None], axis=1)[:, 0]

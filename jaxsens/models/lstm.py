@@ -13,7 +13,6 @@ from flax import linen as nn
 
 from jaxsens.models import token_ids
 from jaxsens.models.classifier import FLOATS, require, require_positive
-from jaxsens.models.gpt2 import last_token
 from jaxsens.models.transformer import require_mask, small_normal
 from jaxsens.models.vit import mean_over_tokens
 from jaxsens.typing import Array
@@ -86,7 +85,7 @@ class LSTM(nn.Module):
     def from_embeddings(self, x: Array, mask: Array | None = None, *, train: bool = False) -> jax.Array:
         """Map what ``embed`` returns, ``[b t d]``, and ``mask [b t]`` to logits ``[b classes]``."""
         x = self._through(x, mask, train)[-1]
-        x = mean_over_tokens(x, mask) if self.config.read_out == "mean" else last_token(x, mask)
+        x = mean_over_tokens(x, mask) if self.config.read_out == "mean" else token_ids.last_token(x, mask)
         return self.classifier(self.drop(x, deterministic=not train))
 
     def hidden_states(self, tokens: Array, mask: Array | None = None) -> jax.Array:

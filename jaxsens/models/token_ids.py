@@ -43,3 +43,17 @@ def positions_of(mask: Array | None, shape: tuple[int, int]) -> jax.Array:
     if mask is None:
         return jnp.arange(shape[1])[None]
     return jnp.maximum(jnp.cumsum(mask, axis=1) - 1, 0)
+
+
+def first_token(x: jax.Array, mask: Array | None) -> jax.Array:
+    """Return ``[b d]``, the row of ``x [b t d]`` at the first real token; at the first of all where there is none."""
+    return x[:, 0] if mask is None else _rows(x, jnp.argmax(mask, axis=1))
+
+
+def last_token(x: jax.Array, mask: Array | None) -> jax.Array:
+    """Return ``[b d]``, the row of ``x [b t d]`` at the last real token; at the last of all where there is none."""
+    return x[:, -1] if mask is None else _rows(x, mask.shape[1] - 1 - jnp.argmax(mask[:, ::-1], axis=1))
+
+
+def _rows(x: jax.Array, index: jax.Array) -> jax.Array:
+    return jnp.take_along_axis(x, index[:, None, None], axis=1)[:, 0]

@@ -171,11 +171,6 @@ class Block(nn.Module):
         """Map activations ``[b t d]`` to the same shape; no token sees padding."""
         return self.after_attention(x, self.attention(self.attended(x), mask), train=train)
 
-    def first_row(self, x: jax.Array, mask: Array | None) -> jax.Array:
-        """Return the block's result ``[b 1 d]`` for the first token of ``x [b t d]`` alone."""
-        attended = self.attended(x)
-        return self.after_attention(x[:, :1], self.attention(attended, mask, attended[:, :1]))
-
     def attended(self, x: jax.Array) -> jax.Array:
         """Return what attention sees of activations ``[... d]``."""
         return self.norm_attention(x) if self.config.norm_first else x
@@ -208,15 +203,15 @@ class Attention(nn.Module):
         """Declare the parameters."""
         self.query, self.key, self.value, self.out = (dense(self.config, self.config.width) for _ in range(4))
 
-    def __call__(self, x: jax.Array, mask: Array | None, rows: jax.Array | None = None) -> jax.Array:
-        """Map ``x [b t d]`` to ``[b t d]``, or to ``[b q d]`` for the queries of ``rows [b q d]`` alone."""
-        query, key, value = self.project(x if rows is None else rows, x)
+    def __call__(self, x: jax.Array, mask: Array | None) -> jax.Array:
+        """Map ``x [b t d]`` to the same shape."""
+        query, key, value = self.project(x)
         return self.mix(self.scores(query, key), value, mask)
 
-    def project(self, rows: jax.Array, x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """Return queries ``[... q h k]`` of rows, and keys and values ``[... t h k]`` of ``x [... t d]``."""
-        split = lambda a: a.reshape(*a.shape[:-1], self.config.heads, self.config.head_size)  # noqa: E731
-        return split(self.query(rows)), split(self.key(x)), split(self.value(x))
+    def project(self, x: jax.Array) -> tuple[jax.Array, ...]:
+        """Return queries, keys and values, each ``[... t h k]``, of ``x [... t d]``."""
+        shape = (*x.shape[:-1], self.config.heads, self.config.head_size)
+        return tuple(map_(x).reshape(shape) for map_ in (self.query, self.key, self.value))
 
     def scores(self, query: jax.Array, key: jax.Array) -> jax.Array:
         """Return ``[... h q t]`` of queries ``[... q h k]`` and keys ``[... t h k]``."""
@@ -224,25 +219,26 @@ class Attention(nn.Module):
         return scores * self.config.head_size**-0.5
 
     def mix(self, scores: jax.Array, value: jax.Array, mask: Array | None) -> jax.Array:
-        """Return the heads' means ``[b q d]`` of values ``[b t h k]`` (or ``[t h k]``, of all b), joined."""
-        weights = self.weigh(scores, mask).astype(self.config.dtype)
-        mixed = jnp.einsum("bhqt,...thk->bqhk" if value.ndim == 3 else "bhqt,bthk->bqhk", weights, value)
+        """Return the heads' means ``[b q d]`` of values ``[b t h k]``, joined."""
+        weights = attention_weights(self.config, scores, mask, causal=self.config.causal).astype(self.config.dtype)
+        mixed = jnp.einsum("bhqt,bthk->bqhk", weights, value)
         return self.out(mixed.reshape(*mixed.shape[:2], -1))
 
-    def weigh(self, scores: jax.Array, mask: Array | None) -> jax.Array:
-        """Return attention weights of scores ``[b h q t]``: none for padding ``[b t]``, none for what comes later."""
-        seen = None if mask is None else mask[:, None, None, :]
-        if self.config.causal:
-            earlier = jnp.tril(jnp.ones(scores.shape[-2:], bool))[None, None]
-            seen = earlier if seen is None else seen & earlier
-        if self.config.attention == "relu":
-            weights = nn.relu(scores)
-            if seen is None:
-                return weights / scores.shape[-1]
-            count = jnp.maximum(seen.sum(-1, keepdims=True), 1).astype(scores.dtype)
-            return jnp.where(seen, weights, 0) / count
-        # The lowest number rather than infinity: a row that sees no token at all then has no nan.
-        return nn.softmax(scores if seen is None else jnp.where(seen, scores, jnp.finfo(scores.dtype).min))
+
+def attention_weights(config: Config, scores: jax.Array, mask: Array | None, *, causal: bool) -> jax.Array:
+    """Return attention weights of scores ``[b h q t]``: none for padding, and if ``causal`` for later tokens."""
+    seen = None if mask is None else mask[:, None, None, :]
+    if causal:
+        earlier = jnp.tril(jnp.ones(scores.shape[-2:], bool))[None, None]
+        seen = earlier if seen is None else seen & earlier
+    if config.attention == "relu":
+        weights = nn.relu(scores)
+        if seen is None:
+            return weights / scores.shape[-1]
+        count = jnp.maximum(seen.sum(-1, keepdims=True), 1).astype(scores.dtype)
+        return jnp.where(seen, weights, 0) / count
+    # The lowest number rather than infinity: a row that sees no token at all then has no nan.
+    return nn.softmax(scores if seen is None else jnp.where(seen, scores, jnp.finfo(scores.dtype).min))
 
 
 def norm(config: Config) -> nn.LayerNorm:
