@@ -16,6 +16,7 @@ from safetensors import numpy as safetensors
 from jaxsens import models
 from jaxsens.data.patches import to_patches
 from jaxsens.models import bert, encoder, gpt2, lstm, pretrained, tokenizer, vit_pretrained
+from jaxsens.models.position_resize import resize_positions
 
 SIZES = {"width": 6, "depth": 2, "heads": 3, "hidden": 12}
 TEXT = {"vocabulary": 7, "positions": 5}
@@ -212,6 +213,48 @@ def test_another_read_out_leaves_the_classifier_out(tmp_path):
     equal(loaded.variables["params"]["tokens"], variables["params"]["tokens"])
     with pytest.raises(ValueError, match=r"config.json: read_out is 'max', but must be one of class, pooler, mean"):
         pretrained.load(tmp_path, read_out="max")
+
+
+def test_a_vit_reads_images_of_another_size(tmp_path):
+    variables = written(tmp_path, "Dinov2Model")
+    loaded = pretrained.load(tmp_path, image_shape=[8, 6, 3])
+    assert loaded.module.config == dataclasses.replace(MODULES["Dinov2Model"].config, image_shape=(8, 6, 3))
+    encoder.require_variables(loaded.module, loaded.variables)
+    found, expected = loaded.variables["params"], variables["params"]
+    np.testing.assert_array_equal(found["positions"][:, 0], expected["positions"][:, 0])
+    equal({**found, "positions": 0}, {**expected, "positions": 0})
+    equal(pretrained.load(tmp_path, image_shape=(4, 4, 3)).variables, variables)
+    with pytest.raises(ValueError, match=r"image_shape\[2\] is 1, but must be 3, as in training"):
+        pretrained.load(tmp_path, image_shape=(8, 8, 1))
+    with pytest.raises(ValueError, match="patch is 2, but must be a divisor of the image's height 7"):
+        pretrained.load(tmp_path, image_shape=(7, 8, 3))
+    written(tmp_path / "text")
+    with pytest.raises(ValueError, match=r"image_shape is \(8, 8, 3\), but must be None for a Bert"):
+        pretrained.load(tmp_path / "text", image_shape=(8, 8, 3))
+
+
+@pytest.mark.parametrize("new", [(3, 5), (7, 2), (5, 4)])
+def test_positions_are_interpolated_as_places_are(new):
+    draws = np.random.default_rng(0)
+    table, old = draws.normal(size=(1, 13, 2)), (3, 4)
+
+    def resized(table, old=old, new=new):
+        found = resize_positions(table, old, new)
+        np.testing.assert_array_equal(found[:, 0], table[:, 0])
+        return found[0, 1:].reshape(*new, 2)
+
+    def table_of(grid):
+        return np.concatenate([table[:, :1], grid.reshape(1, -1, 2)], axis=1)
+
+    grid = table[0, 1:].reshape(3, 4, 2)
+    np.testing.assert_allclose(resized(table_of(np.ones_like(grid))), 1, atol=1e-12)
+    np.testing.assert_allclose(resized(table_of(grid[::-1])), resized(table)[::-1], atol=1e-12)
+    np.testing.assert_allclose(resized(table_of(grid[:, ::-1])), resized(table)[:, ::-1], atol=1e-12)
+    turned = resized(table_of(grid.swapaxes(0, 1)), old[::-1], new[::-1])
+    np.testing.assert_allclose(turned, resized(table).swapaxes(0, 1), atol=1e-12)
+    np.testing.assert_allclose(resize_positions(table, old, old), table, atol=1e-12)
+    # Three times as many places: every middle one is an old one.
+    np.testing.assert_allclose(resized(table, new=(9, 12))[1::3, 1::3], grid, atol=1e-12)
 
 
 def into_shards(folder):

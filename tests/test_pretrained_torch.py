@@ -146,6 +146,19 @@ def test_images(case, tmp_path):
     same(output, output_of(model, expected))
 
 
+@pytest.mark.parametrize("case", ["ViT", "DINOv2"])
+def test_images_of_another_size(case, tmp_path):
+    name, config, sizes = IMAGE_MODELS[case]
+    model = theirs(name, config, **sizes)
+    model.save_pretrained(tmp_path)
+    image = np.random.default_rng(0).normal(size=(1, 12, 20, 3)).astype(np.float32)
+    loaded = pretrained.load(tmp_path, image_shape=(12, 20, 3))
+    found = quick(models.evaluation(loaded.module))(loaded.variables, to_patches(image, 4))
+    options = {"interpolate_pos_encoding": True} if case == "ViT" else {}  # DINOv2 always does
+    with torch.no_grad():
+        same(found, model(torch.tensor(image.transpose(0, 3, 1, 2)), **options).logits)
+
+
 @pytest.mark.parametrize("case", ["BERT", "RoBERTa", "GPT-2, odd sizes", "ViT, odd sizes", "DINOv2"])
 def test_they_read_what_is_saved_here(case, tmp_path):
     name, config, sizes = (TEXT_MODELS | IMAGE_MODELS)[case]

@@ -6,6 +6,7 @@
 Needs the package ``safetensors``, of the extra ``text``. Nothing is downloaded and nothing is unpickled.
 """
 
+import dataclasses
 import json
 import os
 from collections.abc import Mapping
@@ -17,10 +18,11 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from jaxsens.models import checkpoint_configs, encoder, gpt2, safetensors_folder
+from jaxsens.models import checkpoint_configs, encoder, gpt2, safetensors_folder, vit_pretrained
 from jaxsens.models.checkpoint_configs import KINDS, READ_OUT, Kind
 from jaxsens.models.checkpoint_names import Tensor, by_path, from_parameters, nested, tensors_of, to_parameters
 from jaxsens.models.classifier import FLOATS, require
+from jaxsens.models.position_resize import resize_positions
 from jaxsens.typing import PyTree
 
 
@@ -38,7 +40,13 @@ class Pretrained(NamedTuple):
     unused: tuple[str, ...]
 
 
-def load(path: str | os.PathLike[str], *, read_out: str | None = None, dtype: Any = jnp.float32) -> Pretrained:
+def load(
+    path: str | os.PathLike[str],
+    *,
+    read_out: str | None = None,
+    image_shape: tuple[int, int, int] | None = None,
+    dtype: Any = jnp.float32,
+) -> Pretrained:
     """Read a BERT, RoBERTa, GPT-2, ViT or DINOv2, strictly.
 
     Every tensor in the files is used, or is one that the architecture is known to have beside the model (buffers, heads
@@ -49,6 +57,8 @@ def load(path: str | os.PathLike[str], *, read_out: str | None = None, dtype: An
         read_out: What the model returns, one of the module's ``READ_OUTS``; a classifier is then left out. ``None``:
             its logits if the checkpoint has a classifier, else activations at the class token (GPT-2: logits of the
             next token, or activations at the last one if it is named ``GPT2Model``).
+        image_shape: ``(h, w, c)`` of images of another size than the one that a ViT was trained for; its positions are
+            interpolated (``position_resize``).
         dtype: Of parameters and activations, whatever that of the files is.
 
     Raises:
@@ -92,6 +102,8 @@ def load(path: str | os.PathLike[str], *, read_out: str | None = None, dtype: An
         raise ValueError(
             f"{folder} holds lm_head.weight that differs from wte.weight, but GPT-2 has one matrix for both."
         )
+    if image_shape is not None:
+        module, parameters = _for_images(module, parameters, image_shape)
     return Pretrained(module, {"params": nested(parameters)}, tuple(unused))
 
 
@@ -146,6 +158,20 @@ def _config(settings: Mapping[str, Any], name: str, kind: Kind, read_out: str | 
         arguments["classes"] = len(settings["id2label"]) if "id2label" in settings else settings.get("num_labels", 2)
     arguments["read_out"] = read_out or settings.get(READ_OUT, kind.read_outs[name])
     return kind.config(**arguments, dtype=dtype)
+
+
+def _for_images(
+    module: nn.Module, parameters: Mapping[str, Any], image_shape: tuple[int, int, int]
+) -> tuple[nn.Module, dict[str, Any]]:
+    """Return a ViT, and its parameters, for images of another size."""
+    config = module.config
+    known = isinstance(config, vit_pretrained.Config)
+    require(known, "image_shape", image_shape, f"None for a {type(module).__name__}")
+    resized = dataclasses.replace(config, image_shape=image_shape)
+    channels = resized.image_shape[2]
+    require(channels == config.image_shape[2], "image_shape[2]", channels, f"{config.image_shape[2]}, as in training")
+    positions = resize_positions(parameters["positions"], config.grid, resized.grid)
+    return type(module)(resized), {**parameters, "positions": jnp.asarray(positions)}
 
 
 def _short(name: str, kind: Kind) -> str:

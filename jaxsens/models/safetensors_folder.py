@@ -3,6 +3,7 @@
 Reading needs the package ``safetensors``, of the extra ``text``.
 """
 
+import importlib
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -64,20 +65,25 @@ def read(folder: Path) -> Iterator[tuple[str, Path, np.ndarray]]:
 
 def write(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
     """Write tensors into a file of their own."""
-    from safetensors.numpy import save_file
-
+    save_file = _package("safetensors.numpy").save_file
     # The package writes an array's memory, whatever its strides.
     save_file({name: np.ascontiguousarray(a) for name, a in tensors.items()}, path, metadata={"format": "pt"})
 
 
-def _read_file(path: Path) -> Iterator[tuple[str, Path, np.ndarray]]:
-    from safetensors import SafetensorError, safe_open
-
+def _package(name: str) -> Any:
     try:
-        with safe_open(path, framework="numpy") as file:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise ImportError("checkpoints need safetensors: pip install 'jaxsens[text]'") from error
+
+
+def _read_file(path: Path) -> Iterator[tuple[str, Path, np.ndarray]]:
+    package = _package("safetensors")
+    try:
+        with package.safe_open(path, framework="numpy") as file:
             for name in file.keys():  # noqa: SIM118  (the file itself cannot be iterated)
                 yield name, path, _tensor(file, name, path)
-    except SafetensorError as error:
+    except package.SafetensorError as error:
         raise ValueError(f"{path} is truncated or corrupted{_first_lost(path)}: {error}") from error
     except OSError as error:
         raise ValueError(f"{path} cannot be read: {error}") from error

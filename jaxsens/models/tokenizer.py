@@ -112,8 +112,10 @@ def load(path: str | os.PathLike[str], *, vocabulary: int) -> Tokenizer:
     Raises:
         ValueError: If the file is missing or corrupted, or makes ids that the model does not have.
     """
-    from tokenizers import Tokenizer as Rules
-
+    try:
+        from tokenizers import Tokenizer as Rules
+    except ImportError as error:
+        raise ImportError("tokenizers need the package of that name: pip install 'jaxsens[text]'") from error
     require_positive(vocabulary=vocabulary)
     file = Path(path)
     file = file / "tokenizer.json" if file.is_dir() else file
