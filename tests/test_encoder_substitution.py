@@ -83,7 +83,7 @@ def test_equals_the_plain_one_in_float64(name, float64):
 
 def test_is_no_less_exact_in_float32():
     """The ratio of errors of one number is a toss of a coin, so that it is averaged over those of all substitutions."""
-    module = CASES["class"][0]
+    module = text(classes=3)
     variables, tokens, alternatives = example(module)
     with jax.enable_x64(True):
         wide = type(module)(dataclasses.replace(module.config, dtype="float64"))
@@ -102,10 +102,8 @@ def test_embeddings_are_tokens_too():
     x, y = encoder.embed(module)(variables, np.stack([tokens, alternatives]), np.stack([mask, mask]))
     by_ids = quick(fast_of(module))(variables, tokens, alternatives, mask)
     by_embeddings = quick(fast_of(module, embeddings=True))(variables, x, y, mask)
-    plain = quick(substitution.one_at_a_time(encoder.from_embeddings(module)))(variables, x, y, mask)
-    for a, b, c in zip(by_ids, by_embeddings, plain, strict=True):
+    for a, b in zip(by_ids, by_embeddings, strict=True):
         np.testing.assert_allclose(a, b, rtol=0, atol=1e-6)
-        np.testing.assert_allclose(b, c, rtol=0, atol=1e-5)
 
 
 def test_sensitivity_cannot_tell_which_substitution_it_got():

@@ -76,35 +76,10 @@ def load(
     except (ValueError, TypeError) as error:
         raise ValueError(f"{folder / 'config.json'}: {error}") from error
     module = kind.module(config)
-    wanted = {tensor.name: tensor for tensor in tensors_of(config)}
-    shapes = {path: leaf.shape for path, leaf in by_path(encoder.shapes_of(module)["params"]).items()}
-    parameters, seen, unused, head = {}, {}, [], None
-    for given, file, values in safetensors_folder.read(folder):
-        short = _short(given, kind)
-        if short in seen:
-            raise ValueError(f"{file} holds {given}, and so do the files under the name {seen[short]}.")
-        seen[short] = given
-        if short in wanted:
-            parameters |= _checked(file, given, values, wanted[short], shapes, jnp.dtype(dtype))
-        elif kind.extras.fullmatch(short):
-            unused.append(given)
-            head = values if short == "lm_head.weight" else head
-        else:
-            raise ValueError(f"{file} holds {given}, which is no tensor of {name}.")
-    missing = wanted.keys() - seen.keys()
-    if missing:
-        raise ValueError(f"{folder} lacks {sorted(missing)[0]}, which {name} needs ({len(missing)} missing in all).")
-    if (
-        isinstance(config, gpt2.Config)
-        and head is not None
-        and not np.array_equal(head.astype(dtype), parameters["tokens"])
-    ):
-        raise ValueError(
-            f"{folder} holds lm_head.weight that differs from wte.weight, but GPT-2 has one matrix for both."
-        )
+    parameters, unused = _parameters(folder, name, kind, module)
     if image_shape is not None:
         module, parameters = _for_images(module, parameters, image_shape)
-    return Pretrained(module, {"params": nested(parameters)}, tuple(unused))
+    return Pretrained(module, {"params": nested(parameters)}, unused)
 
 
 def save(path: str | os.PathLike[str], module: nn.Module, variables: PyTree) -> None:
@@ -158,6 +133,32 @@ def _config(settings: Mapping[str, Any], name: str, kind: Kind, read_out: str | 
         arguments["classes"] = len(settings["id2label"]) if "id2label" in settings else settings.get("num_labels", 2)
     arguments["read_out"] = read_out or settings.get(READ_OUT, kind.read_outs[name])
     return kind.config(**arguments, dtype=dtype)
+
+
+def _parameters(folder: Path, name: str, kind: Kind, module: nn.Module) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Return a model's parameters by path, and the names of tensors that it has no use for."""
+    wanted = {tensor.name: tensor for tensor in tensors_of(module.config)}
+    shapes = {path: leaf.shape for path, leaf in by_path(encoder.shapes_of(module)["params"]).items()}
+    parameters, seen, unused, head = {}, {}, [], None
+    for given, file, values in safetensors_folder.read(folder):
+        short = _short(given, kind)
+        if short in seen:
+            raise ValueError(f"{file} holds {given}, and so do the files under the name {seen[short]}.")
+        seen[short] = given
+        if short in wanted:
+            parameters |= _checked(file, given, values, wanted[short], shapes, module.config.dtype)
+        elif kind.extras.fullmatch(short):
+            unused.append(given)
+            head = values if short == "lm_head.weight" else head
+        else:
+            raise ValueError(f"{file} holds {given}, which is no tensor of {name}.")
+    missing = wanted.keys() - seen.keys()
+    if missing:
+        raise ValueError(f"{folder} lacks {sorted(missing)[0]}, which {name} needs ({len(missing)} missing in all).")
+    if isinstance(module, gpt2.GPT2) and head is not None:
+        tied = np.array_equal(head.astype(module.config.dtype), parameters["tokens"])
+        require(tied, f"lm_head.weight in {folder}", "another matrix", "wte.weight: GPT-2 has one for both")
+    return parameters, tuple(unused)
 
 
 def _for_images(
