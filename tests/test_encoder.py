@@ -324,6 +324,20 @@ def test_dropout_draws_from_the_key_in_training_only(name):
     np.testing.assert_array_equal(run(dropping, variables, tokens)[0], run(module, variables, tokens)[0])
 
 
+def test_padding_is_told_by_its_id_in_training():
+    module = MODULES["bert"]
+    variables, tokens = example(module)
+    mask = np.arange(6)[None] < np.array([[6], [4]])
+    train = quick(encoder.train_apply(module, padding=-1))
+    found, same_variables = train(variables, np.where(mask, tokens, -1), jax.random.key(0))
+    np.testing.assert_allclose(found[0], run(module, variables, tokens)[0][0], rtol=0, atol=2e-6)
+    np.testing.assert_allclose(found[1], run(module, variables, tokens[:, :4])[0][1], rtol=0, atol=2e-6)
+    chex.assert_trees_all_equal(same_variables, variables)
+    assert encoder.train_apply(module, padding=-1) == encoder.train_apply(module, padding=-1)
+    with pytest.raises(ValueError, match="module is 'PretrainedViT', but must be a model of text"):
+        encoder.train_apply(MODULES["vit"], padding=-1)
+
+
 def test_initial_models_tell_examples_apart():
     module = MODULES["bert"]
     variables = quick(lambda key: encoder.init(module, key))(jax.random.key(0))

@@ -1,7 +1,7 @@
 """Models with an embedding and hidden states, as pure functions: BERT, GPT-2, pretrained ViTs and LSTMs of text.
 
-``models.evaluation(module)`` and ``models.train_apply(module)`` serve them as they serve all models. Functions of equal
-modules are equal and hash equal, so that what was compiled for one serves the other.
+``models.evaluation(module)`` serves them as it serves all models. Functions of equal modules are equal and hash equal,
+so that what was compiled for one serves the other.
 """
 
 import dataclasses
@@ -12,7 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from jaxsens.typing import Apply, Array, Key, PyTree
+from jaxsens.models.classifier import require
+from jaxsens.typing import Apply, Array, Key, PyTree, TrainApply
 
 
 def init(module: nn.Module, key: Key) -> PyTree:
@@ -61,6 +62,23 @@ def hidden_states(module: nn.Module, *, normalize_last: bool = False) -> Apply:
     return _Method(module, "hidden_states", (("normalize_last", True),) if normalize_last else ())
 
 
+def train_apply(module: nn.Module, *, padding: int) -> TrainApply:
+    """Return ``train_apply(variables, tokens, key) -> (logits, variables)`` for padded texts: training mode.
+
+    ``models.train_apply`` has no mask; here ids ``[b t]`` (or with types, ``[b t 2]``) say what is padding.
+
+    Args:
+        module: The model.
+        padding: The id that stands for padding, and for nothing else: one that no real token has, such as -1.
+
+    Raises:
+        ValueError: If the module is no model of text; when called, if tokens or variables do not fit it.
+    """
+    text = jnp.issubdtype(module.config.example.dtype, jnp.integer)
+    require(text, "module", type(module).__name__, "a model of text")
+    return _TrainApply(module, padding)
+
+
 @dataclasses.dataclass(frozen=True)
 class _Method:
     module: nn.Module
@@ -70,6 +88,17 @@ class _Method:
     def __call__(self, variables: PyTree, tokens: Array, mask: Array | None = None, /) -> jax.Array:
         require_variables(self.module, variables)
         return self.module.apply(variables, tokens, mask, method=self.name, **dict(self.options))
+
+
+@dataclasses.dataclass(frozen=True)
+class _TrainApply:
+    module: nn.Module
+    padding: int
+
+    def __call__(self, variables: PyTree, tokens: Array, key: Key, /) -> tuple[jax.Array, PyTree]:
+        require_variables(self.module, variables)
+        mask = (tokens if tokens.ndim == 2 else tokens[..., 0]) != self.padding
+        return self.module.apply(variables, tokens, mask, train=True, rngs={"dropout": key}), variables
 
 
 def require_variables(module: nn.Module, variables: PyTree) -> None:
