@@ -33,6 +33,8 @@ INNER = {"boolean": BOOLEAN, "curvature": CURVATURE}
 WINGS = {"models", "data", "training", "runs", "plots"}
 ONLY = {
     "flax": {"models"},
+    "safetensors": {"models"},
+    "tokenizers": {"models"},
     "tensorflow_datasets": {"data"},
     "orbax": {"training"},
     "optax": {"training"},

@@ -5,6 +5,11 @@ Image models take the patches of an image as ``tokens [b t d]``, so that one per
     module = models.build("vit", "small", image_shape=(8, 8, 1), classes=10, patch=2)
     variables = models.init(module, key)
     logits = models.evaluation(module)(variables, tokens)
+
+Models of text take ids ``tokens [b t]``. They, and the pretrained ViTs, have embeddings and hidden states too:
+
+    model = pretrained.load("models/minilm", read_out="mean")
+    states = encoder.hidden_states(model.module)(model.variables, ids, mask)
 """
 
 from functools import partial

@@ -1,0 +1,259 @@
+"""The transformer that BERT, GPT-2 and the pretrained ViTs have in common: blocks, and the way through them.
+
+Its parts lie open (queries, keys and values are separate matrices, a block's steps are methods), so that
+``encoder_substitution`` can share among substitutions what they have in common, with the same parameters.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from functools import partial
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+
+from jaxsens.models.classifier import FLOATS, require, require_positive
+from jaxsens.typing import Array
+
+ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
+    "gelu": partial(nn.gelu, approximate=False),
+    "gelu_new": partial(nn.gelu, approximate=True),
+    "gelu_pytorch_tanh": partial(nn.gelu, approximate=True),
+    "relu": nn.relu,
+    "silu": nn.silu,
+}
+"""Of the MLP, by the names that ``config.json`` has for them."""
+
+ATTENTIONS = ("softmax", "relu")
+
+small_normal = nn.initializers.normal(0.02)
+"""How weights and embeddings begin, as those of BERT, GPT-2 and ViT do."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config:
+    """Sizes of a transformer. Equal configurations are equal, and hash equal.
+
+    Attributes:
+        width: Numbers in an activation.
+        depth: Number of blocks.
+        heads: Attention heads of a block.
+        hidden: Width of the hidden layer of a block's MLP.
+        activation: One of ``ACTIVATIONS``.
+        attention: ``"softmax"``; or ``"relu"``, the weights ``relu(q k' / sqrt(head size)) / tokens`` over the tokens
+            that are seen (Wortsman et al. 2023, arXiv 2309.08586).
+        epsilon: What layer normalisation adds to the variance.
+        dropout: Probability of dropping, in training, an activation that a block adds, an embedding, or what a
+            classifier reads.
+        dtype: In which activations are computed. Attention weights, logits and other outputs are at least float32.
+    """
+
+    norm_first: ClassVar[bool] = True
+    causal: ClassVar[bool] = False
+    layer_scale: ClassVar[bool] = False
+
+    width: int
+    depth: int
+    heads: int
+    hidden: int
+    activation: str = "gelu"
+    attention: str = "softmax"
+    epsilon: float = 1e-12
+    dropout: float = 0.0
+    dtype: Any = jnp.float32
+
+    def __post_init__(self) -> None:
+        require_positive(width=self.width, depth=self.depth, heads=self.heads, hidden=self.hidden)
+        require(self.width % self.heads == 0, "heads", self.heads, f"a divisor of the width {self.width}")
+        require(self.activation in ACTIVATIONS, "activation", self.activation, f"one of {', '.join(ACTIVATIONS)}")
+        require(self.attention in ATTENTIONS, "attention", self.attention, f"one of {', '.join(ATTENTIONS)}")
+        require(0 < self.epsilon < np.inf, "epsilon", self.epsilon, "a finite number above 0")
+        require(0 <= self.dropout < 1, "dropout", self.dropout, "at least 0 and below 1")
+        require(str(jnp.dtype(self.dtype)) in FLOATS, "dtype", self.dtype, f"one of {', '.join(FLOATS)}")
+        object.__setattr__(self, "dtype", jnp.dtype(self.dtype))
+
+    @property
+    def head_size(self) -> int:
+        """Numbers in a query."""
+        return self.width // self.heads
+
+    @property
+    def logits_dtype(self) -> Any:
+        """Dtype of outputs and of attention weights: float32, or float64 where the model computes in it."""
+        return jnp.promote_types(jnp.float32, self.dtype)
+
+    @property
+    def final_norm(self) -> bool:
+        """Whether the last block's activations are normalised before they are read."""
+        return self.norm_first
+
+
+class Transformer(nn.Module):
+    """Embedding, blocks, read-out. A model says what its embedding and its read-out are.
+
+    ``embed`` makes one embedding of every token, which is what noise is added to and what ``from_embeddings`` takes;
+    ``begin`` checks them and adds what is no token's, such as a class token; ``read`` makes outputs of final
+    activations ``[b t d]``.
+    """
+
+    config: Config
+
+    def setup(self) -> None:
+        """Declare the parameters that all models have."""
+        self.block = [Block(self.config) for _ in range(self.config.depth)]
+        self.drop = nn.Dropout(self.config.dropout)
+        if self.config.final_norm:
+            self.norm = norm(self.config)
+
+    def __call__(self, tokens: Array, mask: Array | None = None, *, train: bool = False) -> jax.Array:
+        """Map ``tokens [b t *s]`` and ``mask [b t]`` to outputs ``[b *k]``."""
+        return self.from_embeddings(self.embed(tokens, mask), mask, train=train)
+
+    def from_embeddings(self, x: Array, mask: Array | None = None, *, train: bool = False) -> jax.Array:
+        """Map what ``embed`` returns, ``[b t d]``, and ``mask [b t]`` to outputs ``[b *k]``."""
+        x, mask = self.begin(x, mask)
+        x = self.drop(x, deterministic=not train)
+        for block in self.block:
+            x = block(x, mask, train=train)
+        return self.read(self.finish(x), mask, train=train)
+
+    def hidden_states(self, tokens: Array, mask: Array | None = None, *, normalize_last: bool = False) -> jax.Array:
+        """Return ``[l+1 b t d]``: what enters the first block, then what leaves each."""
+        x, mask = self.begin(self.embed(tokens, mask), mask)
+        states = [x]
+        for block in self.block:
+            states.append(block(states[-1], mask))
+        if normalize_last:
+            states[-1] = self.finish(states[-1])
+        return jnp.stack(states)
+
+    def finish(self, x: jax.Array) -> jax.Array:
+        """Return the last block's activations ``[... d]`` as the read-out sees them."""
+        return self.norm(x) if self.config.final_norm else x
+
+    def begin(self, x: Array, mask: Array | None) -> tuple[jax.Array, Array | None]:
+        """Return checked embeddings ``[b t d]``, padding set to zero, and the mask."""
+        expected = f"[b, t, {self.config.width}], as embed returns them"
+        require(np.ndim(x) == 3 and np.shape(x)[2] == self.config.width, "embeddings' shape", np.shape(x), expected)
+        require_mask(mask, np.shape(x)[:2])
+        x = jnp.asarray(x, self.config.dtype)
+        return (x if mask is None else jnp.where(mask[:, :, None], x, 0)), mask
+
+    def embed(self, tokens: Array, mask: Array | None = None) -> jax.Array:
+        """Map ``tokens [b t *s]`` to embeddings ``[b t d]``."""
+        raise NotImplementedError
+
+    def read(self, x: jax.Array, mask: Array | None, *, train: bool = False) -> jax.Array:
+        """Map final activations ``[b t d]`` to outputs ``[b *k]``."""
+        raise NotImplementedError
+
+
+class Block(nn.Module):
+    """Attention and MLP, each added to what goes in, with a normalisation before each or after each sum."""
+
+    config: Config
+
+    def setup(self) -> None:
+        """Declare the parameters."""
+        config = self.config
+        self.norm_attention, self.norm_mlp = norm(config), norm(config)
+        self.attention = Attention(config)
+        self.expand, self.contract = dense(config, config.hidden), dense(config, config.width)
+        self.drop = nn.Dropout(config.dropout)
+        if config.layer_scale:
+            ones = nn.initializers.ones
+            self.scale_attention = self.param("scale_attention", ones, (config.width,))
+            self.scale_mlp = self.param("scale_mlp", ones, (config.width,))
+
+    def __call__(self, x: jax.Array, mask: Array | None, *, train: bool = False) -> jax.Array:
+        """Map activations ``[b t d]`` to the same shape; no token sees padding."""
+        return self.after_attention(x, self.attention(self.attended(x), mask), train=train)
+
+    def attended(self, x: jax.Array) -> jax.Array:
+        """Return what attention sees of activations ``[... d]``."""
+        return self.norm_attention(x) if self.config.norm_first else x
+
+    def after_attention(self, x: jax.Array, mixed: jax.Array, *, train: bool = False) -> jax.Array:
+        """Return the rest of the block for rows ``x [... d]``, and what attention gave them."""
+        if not self.config.norm_first:
+            x = self.norm_attention(x + self.drop(mixed, deterministic=not train))
+            return self.norm_mlp(x + self.drop(self.mlp(x), deterministic=not train))
+        x = x + self._scaled("attention", self.drop(mixed, deterministic=not train))
+        return x + self._scaled("mlp", self.drop(self.mlp(self.norm_mlp(x)), deterministic=not train))
+
+    def mlp(self, x: jax.Array) -> jax.Array:
+        """Map ``[... d]`` to the same shape."""
+        return self.contract(ACTIVATIONS[self.config.activation](self.expand(x)))
+
+    def _scaled(self, branch: str, x: jax.Array) -> jax.Array:
+        if not self.config.layer_scale:
+            return x
+        scale = {"attention": self.scale_attention, "mlp": self.scale_mlp}[branch]
+        return x * jnp.expand_dims(scale.astype(x.dtype), range(x.ndim - 1))
+
+
+class Attention(nn.Module):
+    """Attention with ``heads`` heads and scores ``q k' / sqrt(head size)``; weights in float32 or better."""
+
+    config: Config
+
+    def setup(self) -> None:
+        """Declare the parameters."""
+        self.query, self.key, self.value, self.out = (dense(self.config, self.config.width) for _ in range(4))
+
+    def __call__(self, x: jax.Array, mask: Array | None) -> jax.Array:
+        """Map ``x [b t d]`` to the same shape."""
+        query, key, value = self.project(x)
+        return self.mix(self.scores(query, key), value, mask)
+
+    def project(self, x: jax.Array) -> tuple[jax.Array, ...]:
+        """Return queries, keys and values, each ``[... t h k]``, of ``x [... t d]``."""
+        shape = (*x.shape[:-1], self.config.heads, self.config.head_size)
+        return tuple(map_(x).reshape(shape) for map_ in (self.query, self.key, self.value))
+
+    def scores(self, query: jax.Array, key: jax.Array) -> jax.Array:
+        """Return ``[... h q t]`` of queries ``[... q h k]`` and keys ``[... t h k]``."""
+        scores = jnp.einsum("...qhk,...thk->...hqt", query, key, preferred_element_type=self.config.logits_dtype)
+        return scores * self.config.head_size**-0.5
+
+    def mix(self, scores: jax.Array, value: jax.Array, mask: Array | None) -> jax.Array:
+        """Return the heads' means ``[b q d]`` of values ``[b t h k]``, joined."""
+        weights = attention_weights(self.config, scores, mask, causal=self.config.causal).astype(self.config.dtype)
+        mixed = jnp.einsum("bhqt,bthk->bqhk", weights, value)
+        return self.out(mixed.reshape(*mixed.shape[:2], -1))
+
+
+def attention_weights(config: Config, scores: jax.Array, mask: Array | None, *, causal: bool) -> jax.Array:
+    """Return attention weights of scores ``[b h q t]``: none for padding, and if ``causal`` for later tokens."""
+    seen = None if mask is None else mask[:, None, None, :]
+    if causal:
+        earlier = jnp.tril(jnp.ones(scores.shape[-2:], bool))[None, None]
+        seen = earlier if seen is None else seen & earlier
+    if config.attention == "relu":
+        weights = nn.relu(scores)
+        if seen is None:
+            return weights / scores.shape[-1]
+        count = jnp.maximum(seen.sum(-1, keepdims=True), 1).astype(scores.dtype)
+        return jnp.where(seen, weights, 0) / count
+    # The lowest number rather than infinity: a row that sees no token at all then has no nan.
+    return nn.softmax(scores if seen is None else jnp.where(seen, scores, jnp.finfo(scores.dtype).min))
+
+
+def norm(config: Config) -> nn.LayerNorm:
+    """Return a layer normalisation."""
+    # Flax's default variance, E[x^2] - E[x]^2, cancels where a few activations are far larger than the others.
+    return nn.LayerNorm(epsilon=config.epsilon, dtype=config.dtype, use_fast_variance=False)
+
+
+def dense(config: Config, width: int) -> nn.Dense:
+    """Return an affine map to ``width`` numbers."""
+    return nn.Dense(width, dtype=config.dtype, kernel_init=small_normal)
+
+
+def require_mask(mask: Array | None, shape: tuple[int, ...]) -> None:
+    """Raise ValueError unless there is no mask, or one of booleans and of this shape."""
+    if mask is not None:
+        require(np.shape(mask) == shape, "mask's shape", np.shape(mask), f"{shape}, one per token")
+        require(mask.dtype == np.bool_, "mask's dtype", str(mask.dtype), "bool")
