@@ -26,6 +26,11 @@ def one_of(batch: PyTree) -> PyTree:
     return jax.tree.map(lambda a: jax.ShapeDtypeStruct((1, *a.shape[1:]), a.dtype), batch)
 
 
+def evenly(count: int, room: int) -> int:
+    """Return how many of ``count`` to take at once, at most ``room``: in as few rounds, but with little left idle."""
+    return -(-count // -(-count // room))
+
+
 def in_blocks(batch: PyTree, *shape: int) -> PyTree:
     """Return a batch ``[b ...]`` as ``[*shape ...]``, its last example repeated where the shape has room for more."""
     index = np.minimum(np.arange(int(np.prod(shape))), count_of(batch) - 1).reshape(shape)
