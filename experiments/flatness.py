@@ -19,14 +19,12 @@ spectra.csv, comparison.csv, three figures and manifest.json in the folder ``--o
 from functools import partial
 from pathlib import Path
 
-from tqdm import tqdm
-
 from experiments import flatness_report, image_training
 from experiments.flatness_measuring import measure
 from experiments.flatness_setting import PRESETS, Config
 from experiments.image_setting import Data, load
-from experiments.image_training import best_rate, build, train
-from jaxsens import budget, parallel, runs
+from experiments.image_training import build, train
+from jaxsens import parallel, runs
 from jaxsens.typing import Array
 
 
@@ -44,22 +42,10 @@ def train_and_measure(
 def execute(config: Config, out: Path) -> Path:
     """Run the experiment, or what is left of it, in the folder ``out``."""
     data = load(config)
-    for treatment in config.treatments:
-        build(config, data, treatment)  # what does not fit shall be said now, not in an hour
+    image_training.require_built(config, data, config.treatments)
     with runs.Run.open(out, config, experiment="flatness") as run:
-        image_training.require_same_images(run, config, data)
-        run.record(data=data.source, budget_bytes=budget.BYTES, estimators_precision="highest")
-        results: dict[str, list[dict[str, Array]]] = {}
-        total = len(config.treatments) * (config.seeds + len(config.learning_rates))
-        with tqdm(desc="all models", total=total, unit="model", dynamic_ncols=True) as bar:
-            for treatment in config.treatments:
-                best = best_rate(run, config, data, treatment, bar)
-                results[treatment] = []
-                for seed in range(config.seeds):
-                    compute = partial(train_and_measure, run, config, data, treatment, best, seed)
-                    results[treatment].append(run.unit(f"{treatment}-seed{seed}", compute))
-                    bar.update()
-        run.record(chunk={name: int(found[0]["chunk"]) for name, found in results.items()})
+        compute = partial(train_and_measure, run, config, data)
+        results = image_training.results_of(run, config, data, config.treatments, compute)
         flatness_report.write(run, config, data, results)
     return out
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,7 +13,7 @@ import numpy as np
 from tqdm import tqdm
 
 from experiments.image_setting import TREATMENTS, Data, ImageSetting
-from jaxsens import models, parallel, runs, training
+from jaxsens import budget, models, parallel, runs, training
 from jaxsens.typing import Apply, Array, Key, PyTree
 
 PURPOSES = ("train", "noise", "weights", "probes", "starts", "dropout")
@@ -39,6 +39,12 @@ def build(config: ImageSetting, data: Data, architecture: str) -> Any:
         dtype=config.dtype,
     )  # fmt: skip
     return type(module)(dataclasses.replace(module.config, **dict(treatment.fields)))
+
+
+def require_built(config: ImageSetting, data: Data, architectures: Sequence[str]) -> None:
+    """Raise ValueError if an architecture does not fit: now, not in an hour."""
+    for architecture in architectures:
+        build(config, data, architecture)
 
 
 def train(
@@ -95,6 +101,38 @@ def best_rate(run: runs.Run, config: ImageSetting, data: Data, architecture: str
     if max(accuracies) == 0:
         raise FloatingPointError(f"{architecture} diverged at every learning rate {config.learning_rates}")
     return config.learning_rates[int(np.argmax(accuracies))]
+
+
+def results_of(
+    run: runs.Run,
+    config: ImageSetting,
+    data: Data,
+    architectures: Sequence[str],
+    train_and_measure: Callable[[str, float, int], dict[str, Any]],
+) -> dict[str, list[dict[str, Array]]]:
+    """Return architecture -> results of its models, one for each seed, at the learning rate that does best.
+
+    Args:
+        run: Keeps what is done.
+        config: What is trained, and how.
+        data: On what.
+        architectures: Names in ``TREATMENTS``.
+        train_and_measure: Maps architecture, learning rate and seed to the results of a model.
+    """
+    require_same_images(run, config, data)
+    run.record(data=data.source, budget_bytes=budget.BYTES, estimators_precision="highest")
+    results: dict[str, list[dict[str, Array]]] = {}
+    total = len(architectures) * (config.seeds + len(config.learning_rates))
+    with tqdm(desc="all models", total=total, unit="model", dynamic_ncols=True) as bar:
+        for architecture in architectures:
+            best = best_rate(run, config, data, architecture, bar)
+            results[architecture] = []
+            for seed in range(config.seeds):
+                compute = partial(train_and_measure, architecture, best, seed)
+                results[architecture].append(run.unit(f"{architecture}-seed{seed}", compute))
+                bar.update()
+    run.record(chunk={name: int(found[0]["chunk"]) for name, found in results.items()})
+    return results
 
 
 def logits_of(apply: Apply, variables: PyTree, tokens: Array) -> np.ndarray:

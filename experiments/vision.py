@@ -24,13 +24,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from experiments import image_training, vision_report
 from experiments.image_setting import Data, load
-from experiments.image_training import best_rate, build, key_of, train
+from experiments.image_training import build, key_of, train
 from experiments.vision_setting import PRESETS, Config
-from jaxsens import budget, changes, models, perturb, runs, sensitivity, sharpness, substitution, training
+from jaxsens import changes, models, perturb, runs, sensitivity, sharpness, substitution, training
 from jaxsens.typing import Array
 
 
@@ -116,23 +115,10 @@ def main(argv: list[str] | None = None) -> Path:
 def execute(config: Config, out: Path) -> Path:
     """Run the experiment, or what is left of it, in the folder ``out``."""
     data = load(config)
-    for architecture in config.architectures:
-        build(config, data, architecture)  # what does not fit shall be said now, not in an hour
+    image_training.require_built(config, data, config.architectures)
     with runs.Run.open(out, config, experiment="vision") as run:
-        image_training.require_same_images(run, config, data)
-        run.record(data=data.source, budget_bytes=budget.BYTES, estimators_precision="highest")
-        results: dict[str, list[dict[str, Array]]] = {}
-        total = len(config.architectures) * (config.seeds + len(config.learning_rates))
-        with tqdm(desc="all models", total=total, unit="model", dynamic_ncols=True) as bar:
-            for architecture in config.architectures:
-                best = best_rate(run, config, data, architecture, bar)
-                results[architecture] = []
-                for seed in range(config.seeds):
-                    arguments = (run, config, data, architecture, best, seed)
-                    name = f"{architecture}-seed{seed}"
-                    results[architecture].append(run.unit(name, partial(train_and_measure, *arguments)))
-                    bar.update()
-        run.record(chunk={name: int(found[0]["chunk"]) for name, found in results.items()})
+        compute = partial(train_and_measure, run, config, data)
+        results = image_training.results_of(run, config, data, config.architectures, compute)
         vision_report.write(run, config, data, results)
     return out
 
