@@ -14,8 +14,8 @@ over models.
 
 The first takes 15 minutes on two CPU cores beside other runs. With seed 0 the regulariser lowers the ViT's output
 sharpness by .123 [.086, .160] of .850 at deviation .005, and raises the trace of its Hessian by 7.5 [.3, 14.6] of 40.3;
-of the 5.99 that the published code's copy in training mode gives, 5.91 are there without noise on the weights. The preset ``paper`` has not been
-run yet.
+of the 5.99 that the published code's copy in training mode gives, 5.91 are there without noise on the weights. The
+preset ``paper`` has not been run yet.
 
 Leaves models.csv and treatments.csv (every measure), differences.csv (regularised minus plain), correlations.csv,
 spectra.csv, comparison.csv, three figures and manifest.json in the folder ``--out``.
