@@ -22,7 +22,7 @@ from jaxsens import curvature, estimate, plots, runs
 from jaxsens.estimate import Estimate
 
 NAMES = {"vit_dropout": "ViT", "vit": "ViT", "mlp": "MLP", "cnn": "CNN", "convmixer": "ConvMixer"}
-DRAWN = {"all": "over all models", "architecture": "within architectures"}
+DRAWN = {"all": "over all models, treatments as units", "treatment": "between seeds of a treatment"}
 _SQUARED = "weight$^2$"
 SHOWN = {
     "test_error": "test error", "sensitivity": "token sensitivity", "trace": "trace",
@@ -147,19 +147,19 @@ def _figures(
             smallest=1e-6, **titles,
         ),
     )  # fmt: skip
-    chosen = {
-        scope: {
+    panels = {
+        words: {
             row["with"].replace("_", " "): (row["r"], row["low"], row["high"])
             for row in rows
             if row["scope"] == scope and row["of"] == "sensitivity" and row["low"] is not None
         }
-        for scope in DRAWN
+        for scope, words in DRAWN.items()
     }
-    if all(chosen.values()):
+    if shown := {words: group for words, group in panels.items() if group}:
         run.figure(
             "correlations",
             plots.dots(
-                {DRAWN[scope]: group for scope, group in chosen.items()}, quantity="Spearman's rank correlation",
+                shown, quantity="Spearman's rank correlation",
                 heading="Token sensitivity with sharpness and test error, over models", **titles,
             ),
         )  # fmt: skip
@@ -207,7 +207,7 @@ def _printed(
             for row in rows
             if row["of"] == "sensitivity" and row["with"] == name and row["low"] is not None
         }
-        for name in ("test_error", *measures(config))
+        for name in ("test_error", "scale", *measures(config))
     ]
     full = [{scope: "" for scope in SCOPES} | row for row in correlated]
     return (

@@ -46,19 +46,23 @@ def bytes_of(params: PyTree) -> int:
 def require_fit(
     apply: Callable[[PyTree, PyTree], PyTree], params: PyTree, one: PyTree, *, scalar: bool = False
 ) -> None:
-    """Raise ValueError unless the model takes a batch of one example and gives one result, a ``scalar`` if need be."""
+    """Raise ValueError unless the model gives one result for each example, a ``scalar`` if need be.
+
+    It is asked for two: of a batch of ``one`` the mean has the shape of a result.
+    """
     shapes = [a.shape[1:] for a in jax.tree.leaves(one)]
+    two = jax.tree.map(lambda a: jax.ShapeDtypeStruct((2, *a.shape[1:]), a.dtype), one)
     try:
-        outputs = jax.eval_shape(apply, params, one)
+        outputs = jax.eval_shape(apply, params, two)
     except Exception as error:
         raise ValueError(f"batch (examples of shapes {shapes}) and params do not fit the model: {error}") from error
     for output in jax.tree.leaves(outputs):
-        if output.shape[:1] != (1,):
+        if output.shape[:1] != (2,):
             raise ValueError(
                 f"the model (or loss) must give one result for each example, [b *k], got shape {output.shape} for a "
-                "batch of one; a mean over the batch has neither error bar nor examples"
+                "batch of two; a mean over the batch has neither error bar nor examples"
             )
-        if scalar and output.shape != (1,):
+        if scalar and output.shape != (2,):
             raise ValueError(f"loss must give one number for an example, [b] for a batch, got [b, *{output.shape[1:]}]")
 
 

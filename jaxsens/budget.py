@@ -30,10 +30,10 @@ def chunk_of(fn: Callable[..., PyTree], *args: PyTree) -> int:
 
 def require_counts(draws: int, chunk: int | None) -> None:
     """Raise ValueError unless there is at least one draw, and one model forward at once if a number is asked for."""
-    if draws < 1:
-        raise ValueError(f"draws must be at least 1, got {draws}")
-    if chunk is not None and chunk < 1:
-        raise ValueError(f"chunk must be at least 1 model forward, or None, got {chunk}")
+    if draws != int(draws) or draws < 1:
+        raise ValueError(f"draws must be an integer of at least 1, got {draws}")
+    if chunk is not None and (chunk != int(chunk) or chunk < 1):
+        raise ValueError(f"chunk must be an integer of at least 1 model forward, or None, got {chunk}")
 
 
 def _equations(jaxpr: core.Jaxpr) -> Iterator[core.JaxprEqn]:

@@ -139,7 +139,13 @@ def replicate(tree: PyTree, devices: Sequence[jax.Device]) -> PyTree:
 
 
 def local_devices(devices: Sequence[jax.Device] | None = None) -> tuple[jax.Device, ...]:
-    """Return the devices given, or all those of this process."""
+    """Return the devices given, or all those of this process.
+
+    Raises:
+        ValueError: If none is given.
+    """
+    if devices is not None and not len(devices):
+        raise ValueError("devices must name one at least, or be None for all of this process, got none")
     return tuple(devices) if devices is not None else tuple(jax.local_devices())
 
 

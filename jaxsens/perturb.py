@@ -253,7 +253,9 @@ def weights(
         and (where is None or where(path, leaf))
     ]
     if not chosen:
-        raise ValueError("where chooses no floating-point leaf of params: nothing would be perturbed")
+        known = {jax.tree_util.keystr(path): str(jnp.result_type(leaf)) for path, leaf in leaves}
+        who = "params have" if where is None else f"where, {where}, chooses"
+        raise ValueError(f"{who} no real floating-point leaf to move; the leaves are {known or 'none'}")
 
     def put_back(moved: Sequence[Array]) -> PyTree:
         values = [leaf for _, leaf in leaves]

@@ -24,9 +24,10 @@ def by_leaf(weights: PyTree) -> PyTree:
 def by_filter(weights: PyTree) -> PyTree:
     """Return the root mean square of the filter, as in Li et al., Visualizing the Loss Landscape of Neural Nets, s.4.
 
-    A filter is what feeds one output: the slice of a kernel ``[... in out]`` along its last axis, Flax's layout. A
-    vector or a scalar, a bias say, is one filter as a whole (in that paper's code it stays where it is; leave it out by
-    ``where`` for the same).
+    A filter is what feeds one output: the slice of a kernel ``[... in out]`` along its last axis, the layout of Flax's
+    dense layers and convolutions. Of a kernel ``[in heads size]`` the heads count as inputs. A vector or a scalar, a
+    bias say, is one filter as a whole (in that paper's code it stays where it is; leave it out by ``where`` for the
+    same).
     """
     return jax.tree.map(lambda w: _root_mean_square(w, tuple(range(max(jnp.ndim(w) - 1, 1)))[: jnp.ndim(w)]), weights)
 

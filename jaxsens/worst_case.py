@@ -158,7 +158,7 @@ class WorstCaseSharpness:
                 f"group must divide the number of examples, {count}, got {each}: leave the last {count % each} out"
             )
         groups, forwards = count // each, self._forwards(params, batch)
-        rows = min(each, max(1, forwards // self.fn.restarts))
+        rows = batches.evenly(each, max(1, forwards // self.fn.restarts))
         blocks = -(-each // rows)
         within = np.minimum(np.arange(blocks * rows), each - 1).reshape(blocks, rows)
         cut = jax.tree.map(lambda a: np.asarray(a)[each * np.arange(groups)[:, None, None] + within], batch)
@@ -175,7 +175,7 @@ class WorstCaseSharpness:
     def _over_all(self, key: Key, params: PyTree, batch: PyTree) -> WorstCase:
         """Let all examples share one perturbation, and the devices share the examples."""
         count, forwards = batches.count_of(batch), self._forwards(params, batch)
-        rows = min(-(-count // _PARTS), max(1, forwards // self.fn.restarts))
+        rows = batches.evenly(-(-count // _PARTS), max(1, forwards // self.fn.restarts))
         blocks = -(-count // (_PARTS * rows))
         devices = self.run["devices"][:_PARTS]
         parts = batches.in_blocks(batch, _PARTS, blocks, rows)
@@ -195,7 +195,7 @@ class WorstCaseSharpness:
             group, start, turn = np.argwhere(~np.isfinite(values))[0].tolist()
             raise FloatingPointError(
                 f"{whose}the loss of group {group} is {values[group, start, turn]} at iterate {turn} of start {start}: "
-                "a smaller radius, or a look at the parameters, may help"
+                "a smaller radius may help, or a look at the loss there and at its gradient"
             )
         rises = values - values[:, :, :1]
         return WorstCase(rises, np.where(uphill, rises[:, 0, 1], 0), perturbation, forwards)

@@ -45,12 +45,31 @@ def test_within_groups_the_levels_of_groups_do_not_count():
     assert rank_correlation(x, groups, groups=groups) is None, "nothing is left of what is the group's alone"
 
 
+@pytest.mark.parametrize(("spread", "count"), [(3, 1), (10, 1), (10, 4)])
+def test_models_that_are_alike_are_one_unit(spread, count):
+    """Eight treatments of four seeds, in one group or four, with levels that have nothing to do with each other."""
+    generator = np.random.default_rng(4)
+    clusters, naive, covered = np.repeat(np.arange(8), 4), 0, 0
+    groups = clusters // (8 // count)
+    for _ in range(300):
+        levels = spread * generator.normal(size=(2, 8))
+        x, y = levels[:, clusters] + generator.normal(size=(2, 32))
+        _, low, high = rank_correlation(x, y, groups=groups)
+        naive += low <= 0 <= high
+        _, low, high = rank_correlation(x, y, groups=groups, clusters=clusters)
+        covered += low <= 0 <= high
+    assert naive < 240, "taken for independent they are not"
+    assert covered >= 276, "92 % and more"
+
+
 def test_bad_input_is_named():
     x = np.arange(8.0)
     with pytest.raises(ValueError, match="one length"):
         rank_correlation(x, x[:7])
     with pytest.raises(ValueError, match="one length"):
         rank_correlation(x, x, groups=np.zeros(7))
+    with pytest.raises(ValueError, match="one length"):
+        rank_correlation(x, x, clusters=np.zeros((8, 1)))
     with pytest.raises(ValueError, match="level"):
         rank_correlation(x, x, level=95)
     with pytest.raises(FloatingPointError, match="finite"):

@@ -201,6 +201,13 @@ def test_products_run_at_full_precision(devices):
     assert set(seen[1:]) == {"highest"}  # the first call only asks for shapes
 
 
+def test_a_matrix_of_zeros_is_one_in_micro_batches_too(devices):
+    """A loss that is linear in the parameters leaves nothing to keep from product to product."""
+    product = curvature.hessian_product(lambda params, x: (x @ params["w"])[:, 0], chunk=2, devices=devices[:1])
+    (found,) = product(WEIGHTS, X, direction_for(WEIGHTS))
+    np.testing.assert_array_equal(found, np.zeros((INPUTS, CLASSES)))
+
+
 def test_bad_arguments_are_named(devices):
     direction = direction_for(MLP)
     batch = (X, LABELS)
@@ -209,14 +216,20 @@ def test_bad_arguments_are_named(devices):
         with pytest.raises(ValueError, match=match):
             product(params, batch, direction)
 
-    with pytest.raises(ValueError, match="chunk must be at least 1"):
+    with pytest.raises(ValueError, match="chunk must be an integer of at least 1"):
         curvature.hessian_product(mlp_loss, chunk=0)
     fails(r"loss must give one number for each example, \[b\], got shape \(\)",
           curvature.hessian_product(lambda p, b: mlp_loss(p, b).mean()))  # fmt: skip
-    fails(r"loss must give one number for each example, \[b\], got shape \(1, 4\)",
+    fails(r"loss must give one number for each example, \[b\], got shape \(2, 4\)",
           curvature.fisher_product(lambda p, b: mlp(p, b[0])))  # fmt: skip
     fails(r"loss must give one number for each example, \[b\], got shape \(\)",
           curvature.ggn_product(mlp, curvature.of_convex(lambda o, t: squared_error(o, 0).mean())))  # fmt: skip
+    fails(r"loss must give one number for each example, \[b\], got shape \(1,\)",
+          curvature.hessian_product(lambda p, b: mlp_loss(p, b).mean(keepdims=True)))  # fmt: skip
+    fails(
+        "logits .* of k >= 2 classes, got shape .2,.; for one logit",
+        curvature.ggn_product(lambda p, x: mlp(p, x)[:, 0]),
+    )
     fails("one array of outputs", curvature.ggn_product(lambda p, x: mlp(p, x).sum(0)))
     fails("a pair", curvature.ggn_product(mlp), batch=X)
     fails("do not fit", curvature.hessian_product(mlp_loss), batch=(X[:, :2], LABELS))
@@ -224,9 +237,9 @@ def test_bad_arguments_are_named(devices):
     fails("leading axis b of at least 1", hessian, batch=(X[:0], LABELS[:0]))
     fails("leading axis b of at least 1", hessian, batch=(X, LABELS[:3]))
     fails("direction must be a tuple", hessian, direction=direction[:1])
-    fails("where chooses no floating-point leaf", hessian, params={"a": np.int32(1)})
+    fails("no real floating-point leaf to move", hessian, params={"a": np.int32(1)})
     nowhere = curvature.hessian_product(mlp_loss, where=lambda path, leaf: False)
-    fails("where chooses no floating-point leaf", nowhere)
+    fails("no real floating-point leaf to move", nowhere)
 
 
 def test_a_product_that_is_not_finite_stops_the_run(devices):

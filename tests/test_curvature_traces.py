@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from matfree import stochtrace
 
-from jaxsens import curvature, estimate
+from jaxsens import classified, curvature, estimate, perturb, sharpness
 from jaxsens.curvature import traces
 
 KEY = jax.random.key(0)
@@ -70,6 +70,20 @@ def test_a_loss_without_forward_derivatives_has_a_trace():
     )
     found = curvature.trace(product, probes=2)(KEY, WEIGHTS, np.full((2, SIZE), 0.5, np.float32))
     np.testing.assert_allclose(found.values, SIZE * 12 * 0.5**4, rtol=1e-5)
+
+
+def test_average_sharpness_is_half_the_variance_times_the_trace():
+    """Of a small network, within the errors of both; an antithetic pair has no gradient in it."""
+    rng = np.random.default_rng(3)
+    params = {"a": rng.normal(size=(4, 6)).astype(np.float32), "b": rng.normal(size=(6, 3)).astype(np.float32)}
+    batch = rng.normal(size=(9, 4)).astype(np.float32), np.arange(9, dtype=np.int32) % 3
+    loss = classified.CrossEntropy(lambda params, x: jnp.tanh(x @ params["a"]) @ params["b"])
+    noise = perturb.antithetic(perturb.gaussian(0.01**2))
+    rise = sharpness.average_sharpness(loss, noise, draws=4000, chunk=9 * 200)(KEY, params, batch)
+    trace = curvature.trace(curvature.hessian_product(loss), probes=100)(KEY, params, batch)
+    half = 0.01**2 / 2
+    assert abs(rise.mean - half * trace.mean) < 3 * np.hypot(rise.sem, half * trace.sem)
+    assert np.hypot(rise.sem, half * trace.sem) < 0.1 * half * trace.mean, "an error that would see a factor"
 
 
 def brute_force(matrix, probes, i, j):
@@ -147,9 +161,9 @@ def test_xtraces_error_is_not_the_spread_of_its_values():
 
 
 def test_bad_arguments_are_named():
-    with pytest.raises(ValueError, match="probes must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="probes must be an integer of at least 1, got 0"):
         curvature.trace(PRODUCT, probes=0)
-    with pytest.raises(ValueError, match="probes must be at least 2, got 1"):
+    with pytest.raises(ValueError, match="probes must be an integer of at least 2, got 1"):
         curvature.xtrace(PRODUCT, probes=1)
     broken = np.full((1, SIZE, SIZE), np.inf, np.float32)
     for measure in (HUTCHINSON, XTRACE):

@@ -305,7 +305,7 @@ def test_strings_must_be_bits_that_fit_the_model(build):
     ):
         with pytest.raises(ValueError, match=message):
             build()(PARAMS, strings)
-    with pytest.raises(ValueError, match="chunk must be at least 1 model forward, or None, got 0"):
+    with pytest.raises(ValueError, match="chunk must be an integer of at least 1 model forward, or None, got 0"):
         build(chunk=0)
 
 

@@ -57,11 +57,11 @@ def test_bad_arguments_are_named():
     for coordinates in ((), ([0, np.nan],), ([[0]],), ([],)):
         with pytest.raises(ValueError, match="coordinates must be finite vectors"):
             loss_plane.loss_plane(loss, *coordinates)
-    with pytest.raises(ValueError, match="chunk must be at least 1"):
+    with pytest.raises(ValueError, match="chunk must be an integer of at least 1"):
         loss_plane.loss_plane(loss, [0], chunk=0)
     with pytest.raises(ValueError, match="count must be at least 1 direction"):
         loss_plane.random_directions(KEY, PARAMS, 0)
-    with pytest.raises(ValueError, match="where chooses no floating-point leaf"):
+    with pytest.raises(ValueError, match="no real floating-point leaf to move"):
         loss_plane.random_directions(KEY, PARAMS, 1, where=lambda path, leaf: False)
     line = loss_plane.loss_plane(loss, [0, 1e30])
     with pytest.raises(ValueError, match="directions must be as many as there are vectors of coordinates, 1, got 2"):

@@ -213,16 +213,16 @@ def test_strings_must_be_bits_that_fit_the_model():
             quotients()(PARAMS, strings)
     with pytest.raises(ValueError, match=r"apply must give logits \[b\], got ShapeDtypeStruct"):
         quotients(lambda params, strings: linear(params, strings)[:, None])(PARAMS, BITS)
-    with pytest.raises(ValueError, match="chunk must be at least 1 model forward, or None, got 0"):
+    with pytest.raises(ValueError, match="chunk must be an integer of at least 1 model forward, or None, got 0"):
         quotients(chunk=0)
 
 
 def test_perturbations_must_move_something():
     with pytest.raises(ValueError, match=r"perturbation moves the weights by 0.0 in draw 0"):
         quotients(sampler=lambda key, draw, weights: weights)(PARAMS, BITS)
-    with pytest.raises(ValueError, match="where chooses no floating-point leaf"):
+    with pytest.raises(ValueError, match="no real floating-point leaf to move"):
         quotients(where=lambda path, leaf: False)(PARAMS, BITS)
-    with pytest.raises(ValueError, match="draws must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="draws must be an integer of at least 1, got 0"):
         quotients(draws=0)
 
 

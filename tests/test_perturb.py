@@ -98,7 +98,7 @@ def test_only_the_collection_params_has_weights_where_there_is_one():
 
 def test_choosing_no_weights_is_refused():
     for params, where in (({"w": np.ones(2)}, lambda path, leaf: False), ({"w": np.arange(2)}, None)):
-        with pytest.raises(ValueError, match="where chooses no floating-point leaf of params"):
+        with pytest.raises(ValueError, match="no real floating-point leaf to move"):
             perturb.weights(params, where)
 
 

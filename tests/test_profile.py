@@ -472,7 +472,7 @@ def test_bad_outputs_are_named(output, match):
         ({"margin": -1.0}, "margin must be a finite number of at least 0, got -1.0"),
         ({"audit": -1}, "audit must be a number of strings, at least 0, got -1"),
         ({"audit": 0.5}, "audit must be a number of strings, at least 0, got 0.5"),
-        ({"chunk": 0}, "chunk must be at least 1 model forward, or None, got 0"),
+        ({"chunk": 0}, "chunk must be an integer of at least 1 model forward, or None, got 0"),
     ],
 )
 def test_bad_options_are_named(options, match):

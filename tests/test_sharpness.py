@@ -141,7 +141,7 @@ def test_only_floating_parameters_move():
     assert [moved(leaf) for leaf in range(4)] == [True, True, False, False]
     only_b = {"where": lambda path, leaf: path[-1].key == "b"}
     assert [moved(leaf, **only_b) for leaf in range(4)] == [False, True, False, False]
-    with pytest.raises(ValueError, match="where chooses no floating-point leaf"):
+    with pytest.raises(ValueError, match="no real floating-point leaf to move"):
         moved(0, where=lambda path, leaf: False)
 
 

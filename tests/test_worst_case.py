@@ -149,7 +149,7 @@ BAD = {
     "group must divide the number of examples, 9, got 4: leave the last 1 out": {"group": 4},
     "loss must give one number for an example": {"loss": lambda p, b: softened(p, b)[:, None]},
     "one result for each example": {"loss": lambda p, b: softened(p, b).mean()},
-    "where chooses no floating-point leaf": {"where": lambda path, leaf: False},
+    "no real floating-point leaf to move": {"where": lambda path, leaf: False},
     "do not fit the model": {"loss": lambda p, b: b["y"]},
 }
 

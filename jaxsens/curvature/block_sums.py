@@ -58,6 +58,8 @@ def sum_kept_over_blocks(
     if count * sum(a.size * a.dtype.itemsize for a in jax.eval_shape(kept, first)) > KEPT:
         return sum_over_blocks(of_block, blocks)
     every = jax.lax.map(kept, blocks)
+    if not every:  # blocks that are all the same function leave nothing to keep
+        return lambda x: jax.tree.map(lambda a: count * a, of_block(first)(x))
 
     def total(x: PyTree) -> PyTree:
         def one(own: list[Array]) -> PyTree:

@@ -67,8 +67,8 @@ def spectral_density(
         FloatingPointError: When called, if a product is not finite.
     """
     for name, value in (("probes", probes), ("steps", steps)):
-        if value < 1:
-            raise ValueError(f"{name} must be at least 1, got {value}")
+        if value != int(value) or value < 1:
+            raise ValueError(f"{name} must be an integer of at least 1, got {value}")
     if points < 200:
         raise ValueError(f"points must be at least 200, got {points}: the curve's integral would not be 1")
     if width is not None and not (np.isfinite(width) and width > 0):

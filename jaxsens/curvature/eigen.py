@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxsens import perturb
+from jaxsens import ball, perturb
 from jaxsens.curvature import lanczos, over_data
 from jaxsens.curvature.over_data import Leaves, Product
 from jaxsens.typing import Array, Key, PyTree
@@ -67,8 +67,8 @@ def top_eigenpairs(
         FloatingPointError: When called, if a product is not finite.
     """
     steps = 4 * k + 40 if steps is None else steps
-    if not 1 <= k <= steps:
-        raise ValueError(f"k must be at least 1 pair and at most steps, {steps}, got {k}")
+    if steps != int(steps) or k != int(k) or not 1 <= k <= steps:
+        raise ValueError(f"k and steps must be integers, and k from 1 to steps, got {k} and {steps}")
     if order not in ORDERS:
         raise ValueError(f"order must be one of {ORDERS}, got {order!r}")
     if not tolerance >= 0:
@@ -106,7 +106,7 @@ def _refine(
     def check(vector: Array) -> tuple[Array, Array]:
         image = multiply(vector)
         value = jnp.vdot(vector, image, precision="highest")
-        return value, jnp.linalg.norm(image - value * vector)
+        return value, ball.size(image - value * vector, "l2")
 
     values, residuals = jax.lax.map(check, vectors)
     return values, over_data.split(vectors, perturb.weights(params, product.where)[0]), residuals

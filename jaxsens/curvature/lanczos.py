@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxsens import ball
 from jaxsens.curvature.over_data import Product
 from jaxsens.typing import Array, Key, PyTree
 
@@ -51,7 +52,7 @@ def krylov_basis(
             return left - more @ basis, inside + more
 
         # What rounding leaves of the basis is small beside the vector, but not beside a small remainder.
-        shrunk = jnp.linalg.norm(left) < 0.7 * jnp.linalg.norm(vector)
+        shrunk = _length(left) < 0.7 * _length(vector)
         return jax.lax.cond(shrunk, again, lambda: (left, inside))
 
     def fresh(basis: Array, number: Array) -> Array:
@@ -60,12 +61,12 @@ def krylov_basis(
 
     def step(i: Array, carry: tuple[Array, ...]) -> tuple[Array, ...]:
         basis, projected, vector, last, scale = carry
-        closed = jnp.linalg.norm(vector) <= rounding * scale
+        closed = _length(vector) <= rounding * scale
         vector = jax.lax.cond(closed, lambda: fresh(basis, i), lambda: vector)
-        row = vector / jnp.linalg.norm(vector)
+        row = vector / _length(vector)
         basis = basis.at[i].set(row)
         image = product(row)
-        scale = jnp.maximum(scale, jnp.linalg.norm(image))
+        scale = jnp.maximum(scale, _length(image))
         # Nearly all of the image's part inside the basis is along its last two rows: it goes first, and is cheap.
         before, along = jnp.vdot(last, image), jnp.vdot(row, image)
         vector, coefficients = orthogonal(image - along * row - before * last, basis)
@@ -78,6 +79,11 @@ def krylov_basis(
         start = (*zeros, none, none, jnp.zeros((), like.dtype))
         basis, projected, *_ = jax.lax.fori_loop(0, steps, step, start)
     return basis, projected
+
+
+def _length(vector: Array) -> Array:
+    """Return the norm; that of vectors of 1e-25 or 1e25, whose squares are nothing in float32, as well."""
+    return ball.size(vector, "l2")
 
 
 def eigh(projected: Array) -> tuple[np.ndarray, np.ndarray]:

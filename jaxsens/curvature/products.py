@@ -98,8 +98,16 @@ def softmax_cross_entropy(outputs: Array, targets: PyTree, change: Array) -> Arr
         outputs: Logits ``[b *t k]``.
         targets: The labels, which do not matter.
         change: ``[b *t k]``.
+
+    Raises:
+        ValueError: If there are not two classes at least.
     """
     del targets
+    if outputs.ndim < 2 or outputs.shape[-1] < 2:
+        raise ValueError(
+            f"outputs must be logits [b *t k] of k >= 2 classes, got shape {outputs.shape}; for one logit an example "
+            "pass curvature=of_convex(loss) with a logistic loss"
+        )
     probabilities = jax.nn.softmax(outputs)
     return probabilities * (change - jnp.sum(probabilities * change, -1, keepdims=True))
 

@@ -45,8 +45,8 @@ def trace(
         ValueError: If there is no probe; when called, as ``Product``.
         FloatingPointError: When called, if a product is not finite.
     """
-    if probes < 1:
-        raise ValueError(f"probes must be at least 1, got {probes}")
+    if probes != int(probes) or probes < 1:
+        raise ValueError(f"probes must be an integer of at least 1, got {probes}")
 
     def measure(key: Key, params: PyTree, batch: PyTree) -> Estimate:
         problem = product.prepare(params, batch)
@@ -86,8 +86,8 @@ def xtrace(product: Product, *, probes: int) -> Callable[[Key, PyTree, PyTree], 
         ValueError: If there are fewer than 2 probes; when called, as ``Product``.
         FloatingPointError: When called, if a product is not finite.
     """
-    if probes < 2:
-        raise ValueError(f"probes must be at least 2, got {probes}: one probe says nothing of the error")
+    if probes != int(probes) or probes < 2:
+        raise ValueError(f"probes must be an integer of at least 2, got {probes}: one probe says nothing of the error")
 
     def measure(key: Key, params: PyTree, batch: PyTree) -> Estimate:
         problem = product.prepare(params, batch)
