@@ -9,6 +9,10 @@ import numpy as np
 from jaxsens.typing import PyTree
 
 
+PARTS = 8
+"""Partial sums over the data on several devices. A constant, so that results do not hang on how many they are."""
+
+
 def count_of(batch: PyTree) -> int:
     """Return the number of examples.
 

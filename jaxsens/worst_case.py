@@ -17,7 +17,6 @@ from jaxsens import ascent, ball, batches, budget, estimate, parallel, perturb, 
 from jaxsens.estimate import Estimate
 from jaxsens.typing import Array, Key, Loss, PyTree, Scale, Where
 
-_PARTS = 8
 # The state of an ascent: three points and two gradients, and the weights at the point.
 _COPIES = 6
 
@@ -175,11 +174,11 @@ class WorstCaseSharpness:
     def _over_all(self, key: Key, params: PyTree, batch: PyTree) -> WorstCase:
         """Let all examples share one perturbation, and the devices share the examples."""
         count, forwards = batches.count_of(batch), self._forwards(params, batch)
-        rows = batches.evenly(-(-count // _PARTS), max(1, forwards // self.fn.restarts))
-        blocks = -(-count // (_PARTS * rows))
-        devices = self.run["devices"][:_PARTS]
-        parts = batches.in_blocks(batch, _PARTS, blocks, rows)
-        counted = (np.arange(_PARTS * blocks * rows) < count).reshape(_PARTS, blocks, rows)
+        rows = batches.evenly(-(-count // batches.PARTS), max(1, forwards // self.fn.restarts))
+        blocks = -(-count // (batches.PARTS * rows))
+        devices = self.run["devices"][: batches.PARTS]
+        parts = batches.in_blocks(batch, batches.PARTS, blocks, rows)
+        counted = (np.arange(batches.PARTS * blocks * rows) < count).reshape(batches.PARTS, blocks, rows)
         given = parallel.replicate((key, params, np.asarray(self.radius), (parts, counted)), devices)
         found = jax.tree.map(lambda leaf: np.asarray(leaf)[None], _over_parts(self.fn, devices)(*given))
         return self._result(found, forwards)

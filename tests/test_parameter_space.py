@@ -253,7 +253,7 @@ def test_logits_that_are_not_finite_are_named():
         ),
         (lambda: parameter_space.diameter({"a": np.ones((0, 3))}), r"stacked .*got \[\(0,\)\]"),
         (lambda: parameter_space.diameter({"a": np.array([[1.0], [np.inf]])}), "finite numbers, got inf for model 1"),
-        (lambda: parameter_space.diameter({"a": np.arange(3)}), "no floating-point leaf"),
+        (lambda: parameter_space.diameter({"a": np.arange(3)}), "no real floating-point leaf"),
     ],
 )
 def test_numbers_out_of_range_are_named(call, message):

@@ -149,7 +149,7 @@ def test_bad_arguments_are_named(problem):
     params, batch, _ = problem
     sampler = perturb.gaussian(1.0)
     for options, match in (({"draws": 0}, "draws"), ({"draws": 2, "chunk": 0}, "chunk")):
-        with pytest.raises(ValueError, match=f"{match} must be at least 1"):
+        with pytest.raises(ValueError, match=f"{match} must be an integer of at least 1"):
             sharpness.average_sharpness(quadratic, sampler, **options)
     for chunk in (None, 4):
         measure = sharpness.average_sharpness(quadratic, sampler, draws=2, chunk=chunk)

@@ -21,9 +21,6 @@ from jaxsens.typing import Array, PyTree, Where
 Leaves = tuple[Array, ...]
 """The chosen leaves of the parameters, or a direction in their space."""
 
-PARTS = 8
-"""Partial sums over the data on several devices. A constant, so that results do not hang on how many they are."""
-
 
 class OfExamples(Protocol):
     """What a matrix makes of a micro-batch, at ``restore(at)``; ``weights [b]`` are those of its examples."""
@@ -60,7 +57,7 @@ class Product:
         where: ``where(path, leaf)`` chooses among the floating-point leaves of the parameters, a layer for instance;
             the matrix is then the block of those.
         chunk: Examples evaluated at once on a device; ``None`` fits ``budget.BYTES``.
-        devices: Devices to use, by default all of this process, at most ``PARTS``. Results are equal to the bit on two
+        devices: Devices to use, by default all of this process, at most ``batches.PARTS``. Results are equal to the bit on two
             or more, and to rounding on one: there the data are a single part, and what does not depend on the vector is
             kept from product to product (see ``block_sums``).
         precision: Of matrix products, as in ``jax.default_matmul_precision``.
@@ -104,10 +101,10 @@ class Product:
         count, one = batches.count_of(batch), batches.one_of(batch)
         batches.require_fit(self.matrix.forward, params, one)
         chunk = self.chunk or budget.chunk_of(self.matrix.forward, params, one)
-        devices = parallel.local_devices(self.devices)[:PARTS]
+        devices = parallel.local_devices(self.devices)[: batches.PARTS]
         product = Product(self.matrix, self.where, None, devices, self.precision)
         dimension = sum(int(np.prod(jnp.shape(leaf))) for leaf in leaves)
-        layout = _layout(count, PARTS if len(devices) > 1 else 1, chunk)
+        layout = _layout(count, batches.PARTS if len(devices) > 1 else 1, chunk)
         parts = batches.in_blocks(batch, *layout), _weights(count, *layout)
         return Problem(product, parallel.replicate(params, devices), parts, dimension)
 
