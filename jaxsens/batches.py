@@ -8,7 +8,6 @@ import numpy as np
 
 from jaxsens.typing import PyTree
 
-
 PARTS = 8
 """Partial sums over the data on several devices. A constant, so that results do not hang on how many they are."""
 

@@ -57,9 +57,9 @@ class Product:
         where: ``where(path, leaf)`` chooses among the floating-point leaves of the parameters, a layer for instance;
             the matrix is then the block of those.
         chunk: Examples evaluated at once on a device; ``None`` fits ``budget.BYTES``.
-        devices: Devices to use, by default all of this process, at most ``batches.PARTS``. Results are equal to the bit on two
-            or more, and to rounding on one: there the data are a single part, and what does not depend on the vector is
-            kept from product to product (see ``block_sums``).
+        devices: Devices to use, by default all of this process, at most ``batches.PARTS``. Results are equal to the bit
+            on two or more, and to rounding on one: there the data are a single part, and what does not depend on the
+            vector is kept from product to product (see ``block_sums``).
         precision: Of matrix products, as in ``jax.default_matmul_precision``.
     """
 
