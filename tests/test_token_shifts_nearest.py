@@ -65,12 +65,10 @@ def test_no_result_on_the_device_is_as_large_as_all_rows_by_all_rows():
     def of_chunk(asked, rows):
         return jax.vmap(lambda row: search(row, rows))(asked)
 
-    at_once = budget.chunk_of(of_chunk, jax.ShapeDtypeStruct((chunk,), jnp.int32), rows)
-    assert at_once >= 1
     jaxpr = jax.make_jaxpr(of_chunk)(jax.ShapeDtypeStruct((chunk,), jnp.int32), rows)
     sizes = [budget._size(equation) for equation in budget._equations(jaxpr.jaxpr)]
     assert max(sizes) <= budget.BYTES
-    assert sum(sorted(sizes)[-24:]) < 2**31  # even were the largest two dozen of them alive at once
+    assert sum(sizes) < 2**30  # even were all of them kept
 
 
 def test_ties_go_to_the_smallest_id():

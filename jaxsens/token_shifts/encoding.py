@@ -39,7 +39,8 @@ class Encoding:
                 if mask is None
                 else self.encode(params, copies, jnp.broadcast_to(mask, (len(copies), len(mask))))
             )
-        states = states[np.array(self.layers)]
+        # One by one, not by an array of numbers: layers above the last one wanted are then never computed.
+        states = jnp.stack([states[layer] for layer in self.layers])
         return states.astype(jnp.promote_types(states.dtype, jnp.float32))
 
 
