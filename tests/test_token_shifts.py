@@ -126,7 +126,7 @@ def test_layers_that_are_not_wanted_are_not_computed():
         compiled = jax.jit(one).lower(PARAMS, TOKENS[0], OTHER[0], MASK[0], np.eye(5, dtype=bool)).compile()
         return compiled.cost_analysis()["flops"]
 
-    assert 0 <= operations(0) < operations(0, 1, 2) / 10
+    assert operations(0, 1) < operations(0, 1, 2) / 2
 
 
 def test_means_over_sites_then_sequences():
@@ -210,7 +210,7 @@ def test_places_that_do_not_fit_are_told(places, message):
 @pytest.mark.parametrize("metric", ["cosine", "l2"])
 def test_identifiability_is_the_nearest_row_of_every_state(metric):
     result = identifiability(encode, metric=metric, block=4, chunk=2)(
-        PARAMS, PARAMS["table"], TOKENS, MASK, SITES, exclude=[0]
+        PARAMS, PARAMS["table"], np.where(MASK, TOKENS, -1), MASK, SITES, exclude=[0]
     )
     states = np.asarray(encode(PARAMS, TOKENS, MASK), np.float64)
     table = PARAMS["table"].astype(np.float64)

@@ -52,7 +52,7 @@ def real_states(tokens: Array, mask: Array | None, states: Array) -> tuple[int, 
 
 
 def checked_alternatives(tokens: np.ndarray, alternatives: Array, replaced: np.ndarray) -> np.ndarray:
-    """Return alternatives ``[b t *s]``, and the token itself where it is not ``replaced [b t]``.
+    """Return alternatives ``[b t *s]`` in the dtype of the tokens; what they are matters where ``replaced [b t]``.
 
     Raises:
         ValueError: If they have not the shape of the tokens, or an id is negative where a token is to be replaced: it
@@ -64,17 +64,17 @@ def checked_alternatives(tokens: np.ndarray, alternatives: Array, replaced: np.n
             f"alternatives must have the shape and kind of the tokens, {tokens.shape} {tokens.dtype}, "
             f"got {alternatives.shape} {alternatives.dtype}"
         )
-    replaced = replaced.reshape(replaced.shape + (1,) * (tokens.ndim - 2))
     if tokens.dtype.kind in "iu":
-        missing = np.argwhere(replaced & (alternatives < 0))
+        negative = (alternatives < 0).reshape(*replaced.shape, -1).any(2)
+        missing = np.argwhere(replaced & negative)
         if len(missing):
-            example, place = missing[0, :2].tolist()
+            example, place = missing[0].tolist()
             raise ValueError(
                 f"token {tokens[example, place].tolist()} of sequence {example}, position {place}, is to be replaced "
                 f"but has no neighbour ({len(missing)} such places); leave it out of the sites, as "
                 "nearest.replaceable[tokens] tells"
             )
-    return np.where(replaced, alternatives, tokens).astype(tokens.dtype)
+    return alternatives.astype(tokens.dtype)
 
 
 def chosen_layers(

@@ -35,7 +35,7 @@ class Identifiability:
     @property
     def identified(self) -> np.ndarray:
         """Whether the nearest row is the token's own ``[b t l]``; False where a token is no site."""
-        return self.nearest == np.where(self.sites, self.tokens, -2)[..., None]
+        return self.sites[..., None] & (self.nearest == self.tokens[..., None])
 
     @property
     def per_sequence(self) -> np.ndarray:
