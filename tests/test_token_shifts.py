@@ -280,6 +280,12 @@ def test_no_neighbour_matters_at_sites_only():
     jax.tree.map(np.testing.assert_array_equal, dataclasses.asdict(result), dataclasses.asdict(expected))
 
 
+def test_padding_is_no_site_even_if_asked_for():
+    result = measure(sites=np.ones_like(MASK))
+    np.testing.assert_array_equal(result.sites, MASK)
+    np.testing.assert_array_equal(result.estimate().mean, measure(sites=None).estimate().mean)
+
+
 def test_states_that_are_not_finite_are_told_with_their_place():
     params = PARAMS | {"table": PARAMS["table"].copy()}
     params["table"][0] = np.inf  # what token 8 of sequence 1 becomes

@@ -37,10 +37,11 @@ def embedding_shifts(
         encode: ``encode(params, tokens [b t *s], mask [b t]) -> states [l+1 b t d]``, such as
             ``models.encoder.hidden_states(module)``; states of added tokens (a class token's) come first.
         norms: Names out of ``l1``, ``l2`` and ``linf``.
-        layers: Numbers of the states wanted, negative from the last on; ``"all"`` of them.
+        layers: Numbers of the states wanted, negative from the last on; ``"all"`` of them. Layers beyond those
+            wanted are not computed: ``[0]`` is next to free.
         chunk: Model forwards evaluated at once on a device: of several sequences if they fit whole, one for each token
-            and one more, else of a part of one sequence's replacements. ``None`` fits ``budget.BYTES``. It alters
-            results by rounding only.
+            and one more, else of a part of one sequence's replacements. ``None`` fits ``budget.BYTES``; on a CPU 2 to 4
+            may be faster. It alters results by rounding only.
         backend: ``"pmap"`` or ``"shard_map"``; results are equal to the bit.
         devices: Devices to use, by default all of this process.
         progress: Label of a progress bar.
