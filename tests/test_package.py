@@ -25,7 +25,7 @@ BOOLEAN = [
 ]
 CURVATURE = [{"over_data"}, {"products", "lanczos"}, {"eigen", "density", "traces"}]
 TOKEN_SHIFTS = [
-    {"norms", "vocabulary", "encoding", "least"},
+    {"norms", "vocabulary", "encoding", "least", "search"},
     {"nearest", "recorded"},
     {"shifts", "joint", "identified"},
 ]

@@ -7,7 +7,7 @@ import pytest
 
 from jaxsens import budget, substitution, token_sensitivity
 from jaxsens.models import token_ids
-from jaxsens.token_shifts import nearest_tokens, special_tokens, spelling_groups, token_strings
+from jaxsens.token_shifts import nearest, nearest_tokens, search, special_tokens, spelling_groups, token_strings
 
 RNG = np.random.default_rng(0)
 TABLE = (RNG.normal(size=(53, 6)) * RNG.uniform(0.1, 9, (53, 1)) + 0.5).astype(np.float32)
@@ -53,17 +53,15 @@ def test_equal_bits_on_any_number_of_devices_and_either_backend(devices):
 
 
 def test_no_result_on_the_device_is_as_large_as_all_rows_by_all_rows():
-    from jaxsens.token_shifts import nearest
-
-    count, block, chunk = 250_000, nearest.BLOCK, budget.BYTES // (4 * (nearest.BLOCK + 768))
+    count, block, chunk = 250_000, search.BLOCK, budget.BYTES // (4 * (search.BLOCK + 768))
     vector = jax.ShapeDtypeStruct((count,), jnp.float32)
-    rows = nearest.Rows(
+    rows = search.Rows(
         jax.ShapeDtypeStruct((count, 768), jnp.float32), vector, vector, jax.ShapeDtypeStruct((count,), jnp.int32)
     )
-    search = nearest._OfRow(nearest.Search(1, block, "cosine"), "highest")
+    one = nearest._OfRow(search.Search(1, block, "cosine"), "highest")
 
     def of_chunk(asked, rows):
-        return jax.vmap(lambda row: search(row, rows))(asked)
+        return jax.vmap(lambda row: one(row, rows))(asked)
 
     jaxpr = jax.make_jaxpr(of_chunk)(jax.ShapeDtypeStruct((chunk,), jnp.int32), rows)
     sizes = [budget._size(equation) for equation in budget._equations(jaxpr.jaxpr)]

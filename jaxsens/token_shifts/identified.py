@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxsens import budget, estimate, parallel, token_sites
-from jaxsens.token_shifts import encoding, nearest
+from jaxsens.token_shifts import encoding
+from jaxsens.token_shifts.search import BLOCK, Rows, Search, searchable
 from jaxsens.typing import Apply, Array, PyTree
 
 
@@ -58,7 +59,7 @@ def identifiability(
     *,
     layers: encoding.Layers = "all",
     metric: str = "cosine",
-    block: int = nearest.BLOCK,
+    block: int = BLOCK,
     chunk: int | None = None,
     backend: str = "pmap",
     devices: Sequence[jax.Device] | None = None,
@@ -105,7 +106,7 @@ def identifiability(
         tokens, mask, sites = token_sites.checked(tokens, mask, sites)
         if tokens.dtype.kind not in "iu":
             raise ValueError(f"tokens must be ids, integers, got {tokens.dtype}")
-        rows, allowed = nearest.searchable(table, exclude, None, metric)
+        rows, allowed = searchable(table, exclude, None, metric)
         if not allowed.any():
             raise ValueError("exclude leaves no row of the table that is not all zeros")
         wanted = encoding.chosen_layers(encode, layers, params, tokens, mask)
@@ -113,7 +114,7 @@ def identifiability(
         most = max(1, budget.BYTES // (4 * compared * tokens.shape[1]))
         at_once = chunk or min(most, encoding.default_chunk(encode, params, tokens, mask))
         found, finite = parallel.map_items(
-            _OfStates(encoding.Encoding(encode, wanted, precision), nearest.Search(1, compared, metric)),
+            _OfStates(encoding.Encoding(encode, wanted, precision), Search(1, compared, metric)),
             (tokens, mask),
             params,
             rows,
@@ -134,9 +135,9 @@ class _OfStates:
     """The nearest rows of one sequence's states; equal ones share compiled code."""
 
     encode: encoding.Encoding
-    search: nearest.Search
+    search: Search
 
-    def __call__(self, item: PyTree, params: PyTree, rows: nearest.Rows) -> tuple[Array, Array]:
+    def __call__(self, item: PyTree, params: PyTree, rows: Rows) -> tuple[Array, Array]:
         """Return the nearest row ``[t l]`` of every state, and whether the state is finite."""
         tokens, mask = item
         nothing = jnp.zeros((1, len(tokens)), bool)
