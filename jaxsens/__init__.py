@@ -20,6 +20,7 @@ from jaxsens import (
     sensitivity,
     sharpness,
     substitution,
+    token_shifts,
 )
 from jaxsens.boolean import sensitivity_profile
 from jaxsens.estimate import Estimate
@@ -27,6 +28,7 @@ from jaxsens.parallel import map_items
 from jaxsens.sensitivity import Sensitivity, token_sensitivity
 from jaxsens.sharpness import average_sharpness, classifier_sharpness, output_sharpness, prediction_sharpness
 from jaxsens.substitution import one_at_a_time
+from jaxsens.token_shifts import embedding_shifts, nearest_tokens
 from jaxsens.worst_case import worst_case_sharpness
 
 __version__ = "0.1.0"
@@ -42,9 +44,11 @@ __all__ = [
     "classifier_sharpness",
     "correlation",
     "curvature",
+    "embedding_shifts",
     "estimate",
     "loss_plane",
     "map_items",
+    "nearest_tokens",
     "one_at_a_time",
     "output_sharpness",
     "parallel",
@@ -56,5 +60,6 @@ __all__ = [
     "sharpness",
     "substitution",
     "token_sensitivity",
+    "token_shifts",
     "worst_case_sharpness",
 ]

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxsens import budget, changes, estimate, parallel, perturb
+from jaxsens import budget, changes, estimate, parallel, perturb, token_sites
 from jaxsens.typing import Array, Change, Key, Perturbation, PyTree, Substitute
 
 
@@ -119,7 +119,7 @@ def token_sensitivity(
     def measure(
         key: Key, params: PyTree, tokens: Array, mask: Array | None = None, sites: Array | None = None
     ) -> Sensitivity:
-        tokens, mask, sites = _validated(tokens, mask, sites)
+        tokens, mask, sites = token_sites.checked(tokens, mask, sites)
         count, length = tokens.shape[:2]
         one = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), (tokens, mask))
         forwards = chunk or _default_chunk(substitute, params, *one)
@@ -173,35 +173,6 @@ class _ExampleChanges:
 
         with jax.default_matmul_precision(self.precision):
             return jax.lax.map(one_draw, jnp.arange(self.draws, dtype=jnp.uint32), batch_size=self.at_once)
-
-
-def _validated(tokens: Array, mask: Array | None, sites: Array | None) -> tuple[np.ndarray, Any, np.ndarray]:
-    tokens = np.asarray(tokens)
-    if tokens.ndim < 2 or 0 in tokens.shape:
-        raise ValueError(f"tokens must be [b t *s] with at least one example and one token, got shape {tokens.shape}")
-    shape = tokens.shape[:2]
-    if mask is not None:
-        mask = _booleans(mask, "mask")
-        if mask.shape != shape:
-            raise ValueError(f"mask must have the shape [b t] = {shape} of the tokens, got {mask.shape}")
-    real = np.ones(shape, bool) if mask is None else mask
-    if sites is None:
-        sites = real
-    else:
-        sites = _booleans(sites, "sites")
-        if sites.shape not in (shape, shape[1:]):
-            raise ValueError(f"sites must have the shape [b t] = {shape} or [t] = {shape[1:]}, got {sites.shape}")
-        sites = np.broadcast_to(sites, shape) & real
-    if not sites.any(1).all():
-        raise ValueError(f"sites: example {int(np.argmin(sites.any(1)))} has no real token to perturb; leave it out")
-    return tokens, mask, sites
-
-
-def _booleans(values: Array, name: str) -> np.ndarray:
-    values = np.asarray(values)
-    if values.dtype != bool:  # an additive mask of 0 and -inf, cast to booleans, would be upside down
-        raise ValueError(f"{name} must be booleans, True for the tokens that count, got {values.dtype}")
-    return values
 
 
 def _default_chunk(substitute: Substitute, params: PyTree, tokens: Any, mask: Any) -> int:

@@ -14,8 +14,19 @@ ROOT = Path(__file__).parents[1]
 FLOORS = [
     {"typing"},
     {"changes", "ball", "scales"},
-    {"perturb", "substitution", "estimate", "correlation", "parallel", "budget", "batches", "classified", "ascent"},
-    {"sensitivity", "sharpness", "worst_case", "loss_plane", "curvature", "boolean"},
+    {
+        "perturb",
+        "substitution",
+        "estimate",
+        "correlation",
+        "parallel",
+        "budget",
+        "batches",
+        "classified",
+        "ascent",
+        "token_sites",
+    },
+    {"sensitivity", "sharpness", "worst_case", "loss_plane", "curvature", "boolean", "token_shifts"},
 ]
 BOOLEAN = [
     {"strings", "recognition"},
@@ -29,13 +40,19 @@ CURVATURE = [
     {"products", "lanczos"},
     {"eigen", "density", "traces"},
 ]
-INNER = {"boolean": BOOLEAN, "curvature": CURVATURE}
+TOKEN_SHIFTS = [
+    {"norms", "vocabulary", "encoding", "least", "search"},
+    {"nearest", "recorded"},
+    {"shifts", "joint", "identified"},
+]
+INNER = {"boolean": BOOLEAN, "curvature": CURVATURE, "token_shifts": TOKEN_SHIFTS}
 WINGS = {"models", "data", "training", "runs", "plots"}
 ONLY = {
     "flax": {"models"},
     "safetensors": {"models"},
     "tokenizers": {"models"},
     "tensorflow_datasets": {"data"},
+    "wordfreq": {"data"},
     "orbax": {"training"},
     "optax": {"training"},
     "matfree": {"curvature"},

@@ -1,0 +1,254 @@
+"""Labelled texts, or pairs of them: TFDS data sets by name, and CSV or JSONL files of your own."""
+
+import csv
+import dataclasses
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxsens.data import prepared
+
+Text = str | tuple[str, str]
+"""A text, or a pair of texts."""
+
+
+@dataclasses.dataclass(frozen=True)
+class _Stock:
+    """The fields of a TFDS data set: one text or two, and as many classes."""
+
+    fields: tuple[str, ...]
+    classes: int = 2
+
+
+_STOCK = {
+    "imdb_reviews": _Stock(("text",)),
+    "glue/mrpc": _Stock(("sentence1", "sentence2")),
+    "glue/qqp": _Stock(("question1", "question2")),
+    "glue/sst2": _Stock(("sentence",)),
+}
+NAMES = tuple(_STOCK)
+"""The names that ``load`` knows."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class TextData:
+    """Texts in the order in which they are stored.
+
+    Attributes:
+        name: The data set's name, or the file's.
+        texts: Texts, or pairs of texts, ``n`` of them; none is empty.
+        labels: ``[n]`` int32, 0 .. classes - 1; or None where there are none.
+        classes: How many; 0 without labels.
+        source: Where they came from, and what is to be said beside every number made with them.
+
+    Raises:
+        ValueError: If there is no text, one is empty or no text (its index is named), or labels do not fit.
+    """
+
+    name: str
+    texts: tuple[Text, ...]
+    labels: np.ndarray | None
+    classes: int
+    source: str
+
+    def __post_init__(self) -> None:
+        if not self.texts:
+            raise ValueError(f"the data set {self.name!r} has no texts (source: {self.source})")
+        for index, text in enumerate(self.texts):
+            if not all(isinstance(part, str) and part.strip() for part in _parts(text)):
+                raise ValueError(
+                    f"texts[{index}] of {self.name!r} is empty, or no text: {text!r}; drop_empty=True leaves it out"
+                )
+        if self.labels is not None:
+            low, high = (self.labels.min(), self.labels.max()) if self.labels.size else (0, -1)
+            if self.labels.shape != (len(self.texts),) or low < 0 or high >= self.classes:
+                raise ValueError(
+                    f"labels of {self.name!r} must be {len(self.texts)} integers in 0..{self.classes - 1}, got shape "
+                    f"{self.labels.shape} in {low}..{high} (the labels of GLUE's test splits are hidden, as -1)"
+                )
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def subset(self, index: Iterable[int]) -> "TextData":
+        """Return the texts of these numbers, in this order."""
+        index = np.asarray(list(index), np.int64)
+        texts = tuple(self.texts[i] for i in index)
+        return dataclasses.replace(self, texts=texts, labels=None if self.labels is None else self.labels[index])
+
+
+def load(
+    name: str,
+    split: str = "train",
+    *,
+    data_dir: str | os.PathLike[str] | None = None,
+    limit: int | None = None,
+    drop_empty: bool = False,
+) -> TextData:
+    """Load a TFDS data set that was prepared as array_record, without TensorFlow.
+
+    ``imdb_reviews`` has the splits train and test, ``glue/mrpc`` train, validation and test, ``glue/qqp`` and
+    ``glue/sst2`` train and validation (the labels of their test splits are hidden). MRPC and QQP hold pairs.
+
+    Args:
+        name: One of ``NAMES``.
+        split: Name of a split; a missing one is never replaced by another, ``held_out`` makes one.
+        data_dir: TFDS folder; by default ``$TFDS_DATA_DIR`` or ``~/tensorflow_datasets``.
+        limit: Keep the first ``limit`` texts in the stored order (TFDS shuffles when preparing).
+        drop_empty: Whether to leave out empty texts, which are an error otherwise; ``source`` says how many.
+
+    Raises:
+        ValueError: If the name is unknown, the data set or the split is not there (says where it was looked for and the
+            command that prepares it), ``limit`` is below 1, or a text is empty, naming its index.
+    """
+    if name not in NAMES:
+        raise ValueError(f"name={name!r} is not a known data set; known are {', '.join(NAMES)}")
+    if limit is not None and limit < 1:
+        raise ValueError(f"limit={limit} must be at least 1, or None")
+    stock = _STOCK[name]
+    records = prepared.open_splits(name, {split: split}, data_dir)[split]
+    count = len(records) if limit is None else min(limit, len(records))
+
+    def rows() -> Iterator[tuple[Text, int]]:
+        for index in range(count):
+            record = records[index]
+            yield _text([_decoded(record[field]) for field in stock.fields]), int(record["label"])
+
+    source = f"TFDS {records.dataset_info.full_name}, split {split}"
+    return _collected(name, rows(), stock.classes, source, drop_empty)
+
+
+def read_file(
+    path: str | os.PathLike[str],
+    *,
+    text: str,
+    second: str | None = None,
+    label: str | None = None,
+    drop_empty: bool = False,
+) -> TextData:
+    """Read texts of your own from a CSV with a header (``.csv``), or from a file of JSON lines (``.jsonl``), in UTF-8.
+
+    Args:
+        path: The file.
+        text: Name of the column with the texts.
+        second: Name of the column with the second texts of pairs.
+        label: Name of the column with labels: whole numbers from 0 on; classes are one more than the largest.
+        drop_empty: Whether to leave out empty texts, which are an error otherwise; ``source`` says how many.
+
+    Raises:
+        ValueError: If the file is missing, of another kind, damaged, or lacks a column, or a text is empty or a label
+            no whole number; the file and the index of the text are named.
+    """
+    path = Path(path)
+    readers = {".csv": _csv_rows, ".jsonl": _json_rows}
+    if path.suffix.lower() not in readers:
+        raise ValueError(f"path={str(path)!r} must end with {' or '.join(readers)}")
+    if not path.is_file():
+        raise ValueError(f"path={str(path)!r} is no file")
+    columns = [text] if second is None else [text, second]
+
+    def rows() -> Iterator[tuple[Text, int]]:
+        for index, row in enumerate(readers[path.suffix.lower()](path)):
+            for column in (*columns, *([] if label is None else [label])):
+                if row.get(column) is None:
+                    found = ", ".join(str(name) for name in row)
+                    raise ValueError(f"texts[{index}] of {path} has no column {column!r}; it has {found}")
+            yield _text([row[column] for column in columns]), 0 if label is None else _label(row[label], path, index)
+
+    return _collected(path.name, rows(), None, str(path), drop_empty, labelled=label is not None)
+
+
+def held_out(data: TextData, fraction: float = 0.2, *, seed: int = 0) -> tuple[TextData, TextData]:
+    """Split texts at random into those to learn from and a held-out fraction, ``round(fraction n)`` of them.
+
+    The same seed holds out the same texts, on every machine; both parts stay in the stored order, and their sources
+    say what they are.
+
+    Raises:
+        ValueError: If one of the two would be empty, or the fraction is not strictly between 0 and 1.
+    """
+    count = round(fraction * len(data)) if 0 < fraction < 1 else 0
+    if not 0 < count < len(data):
+        raise ValueError(f"fraction={fraction} of {len(data)} texts must leave some on either side")
+    held = np.zeros(len(data), bool)
+    held[np.random.default_rng(seed).permutation(len(data))[:count]] = True
+    kept, out = data.subset(np.flatnonzero(~held)), data.subset(np.flatnonzero(held))
+    remark = f"{count} of {len(data)} texts held out with seed {seed}"
+    return (
+        dataclasses.replace(kept, source=f"{data.source}; without {remark}"),
+        dataclasses.replace(out, source=f"{data.source}; {remark}"),
+    )
+
+
+def _collected(
+    name: str,
+    rows: Iterable[tuple[Text, int]],
+    classes: int | None,
+    source: str,
+    drop_empty: bool,
+    *,
+    labelled: bool = True,
+) -> TextData:
+    """Return texts and labels; without a number of classes, that which the labels need."""
+    texts, labels, dropped = [], [], 0
+    for text, label in rows:
+        if drop_empty and not all(isinstance(part, str) and part.strip() for part in _parts(text)):
+            dropped += 1
+            continue
+        texts.append(text)
+        labels.append(label)
+    source += f"; {dropped} empty texts left out" if dropped else ""
+    if not labelled:
+        return TextData(name, tuple(texts), None, 0, source)
+    needed = max(labels, default=0) + 1
+    return TextData(name, tuple(texts), np.asarray(labels, np.int32), classes or needed, source)
+
+
+def _text(parts: list[str]) -> Text:
+    return parts[0] if len(parts) == 1 else (parts[0], parts[1])
+
+
+def _parts(text: Text) -> tuple[str, ...]:
+    return text if isinstance(text, tuple) else (text,)
+
+
+def _decoded(value: str | bytes | np.ndarray) -> str:
+    """Return a text as TFDS gives it: bytes, or a str where data are mocked."""
+    value = value.item() if isinstance(value, np.ndarray) else value
+    return value.decode("utf-8") if isinstance(value, bytes) else value
+
+
+def _label(value: Any, path: Path, index: int) -> int:
+    try:
+        number = int(value)
+    except (TypeError, ValueError):
+        number = -1
+    if number < 0 or str(number) != str(value).strip():
+        raise ValueError(f"the label of texts[{index}] of {path} must be a whole number from 0 on, got {value!r}")
+    return number
+
+
+def _csv_rows(path: Path) -> Iterator[Mapping[str, Any]]:
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:  # a byte order mark is no part of the first name
+            yield from csv.DictReader(file, strict=True)
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is no CSV in UTF-8: {error}") from error
+
+
+def _json_rows(path: Path) -> Iterator[Mapping[str, Any]]:
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line)
+            except ValueError as error:
+                raise ValueError(f"line {number} of {path} is no JSON in UTF-8: {error}") from error
+            if not isinstance(row, dict):
+                raise ValueError(f"line {number} of {path} must be an object with names, got {type(row).__name__}")
+            yield row
