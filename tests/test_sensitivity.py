@@ -283,7 +283,7 @@ def test_bad_calls_are_named(case, chunk):
 @pytest.mark.parametrize("options", [{"draws": 0}, {"chunk": 0}, {"draws": -3}])
 def test_bad_options_are_named(options):
     ((name, value),) = options.items()
-    with pytest.raises(ValueError, match=f"{name} must be at least 1.*got {value}"):
+    with pytest.raises(ValueError, match=f"{name} must be an integer of at least 1.*got {value}"):
         sensitivity.token_sensitivity(substitution.one_at_a_time(linear), perturb.gaussian(1.0), **options)
 
 

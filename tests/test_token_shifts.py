@@ -257,7 +257,7 @@ def measure(**changes):
         ({"norms": ("l3",)}, "norms must be different names out of l1, l2, linf"),
         ({"norms": ()}, "norms must be"),
         ({"norms": ("l1", "l1")}, "norms must be"),
-        ({"chunk": 0}, "chunk must be at least 1"),
+        ({"chunk": 0}, "chunk must be an integer of at least 1"),
         ({"layers": [3]}, "layers must be numbers from 0 to 2"),
         ({"layers": "last"}, 'layers must be "all"'),
         ({"layers": []}, "layers must be numbers"),
