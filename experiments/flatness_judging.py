@@ -7,6 +7,7 @@ import numpy as np
 
 from experiments.flatness_measuring import AVERAGED, RELATIVE
 from experiments.flatness_setting import Config
+from experiments.image_report import below_zero
 from experiments.image_setting import REGULARISED
 from jaxsens import estimate, runs
 from jaxsens.correlation import rank_correlation
@@ -140,10 +141,10 @@ def claims(config: Config, results: Results, rows: list[dict[str, Any]], setting
 
 
 def _c13(config: Config, results: Results, setting: str) -> Iterator[runs.Claim]:
-    known = measures(config)
+    known = {"sensitivity": levels(config)["sensitivity"]} | measures(config)
     for architecture in config.architectures:
         pair = (architecture + REGULARISED, architecture)
-        for name, measure in ({"sensitivity": levels(config)["sensitivity"]} | known).items():
+        for name, measure in known.items():
             found = difference(results, *pair, name, measure.rate)
             own = architecture.startswith("vit")
             published = PUBLISHED.get(name) if own else None
@@ -151,7 +152,7 @@ def _c13(config: Config, results: Results, setting: str) -> Iterator[runs.Claim]
             yield _claim(
                 "regulariser" if name == "sensitivity" else said,
                 f"{measure.text}: {pair[0]} minus {pair[1]}", published, "s.7.2, Table 2", found,
-                runs.verdict(_ends(found), seeds=config.seeds, below=0.0), f"{setting}; {PAPER}",
+                below_zero(found, config.seeds), f"{setting}; {PAPER}",
             )  # fmt: skip
 
 
@@ -181,7 +182,7 @@ def _quirk(config: Config, results: Results, setting: str) -> Iterator[runs.Clai
                 )
                 yield _claim(
                     "C13, the code's quirk", text, published if architecture.startswith("vit") else None,
-                    "s.7.2, Table 2", found, runs.verdict(_ends(found), seeds=config.seeds, below=0.0),
+                    "s.7.2, Table 2", found, below_zero(found, config.seeds),
                     f"{setting}; {PAPER}",
                 )  # fmt: skip
 
@@ -220,9 +221,3 @@ def _claim(
     cells = runs.cells(found)
     numbers = (cells[name] for name in ("mean", "sem", "low", "high"))
     return runs.Claim(claim, quantity, published, f"Vasudeva et al., {place}", *numbers, verdict, note)
-
-
-def _ends(found: Estimate) -> tuple[float, float]:
-    low, high = found.interval()
-    # A single model leaves its interval open; a verdict wants numbers, and takes these for "cannot tell".
-    return (float(low), float(high)) if np.isfinite([low, high]).all() else (-1e300, 1e300)

@@ -47,10 +47,13 @@ def measure(config: Config, data: Data, module: Any, variables: PyTree, label: s
         "train_correct": training.accuracy(apply, variables, *data.train),
         "chunk": tokens.chunk,
     }
+    logits = logits_of(apply, variables, batch[0])
+    # By it output sharpness is divided, to tell flat from merely small.
+    found["scale"] = scale_of(logits)
     found |= average_cases(config, apply, variables, batch, label)
     found |= worst_cases(config, apply, variables, batch, label)
     found |= curvatures(config, apply, variables, batch)
-    return found | train_mode_copies(config, module, variables, batch)
+    return found | train_mode_copies(config, module, variables, batch[0], logits)
 
 
 def average_cases(
@@ -71,7 +74,7 @@ def average_cases(
         if name.startswith("gaussian"):
             blind = four(classified.NormalisedLogits(apply))(key_of(config, "weights"), variables, batch)
             found[f"normalised_loss_{name}"] = blind["loss"].values
-    return found | {"scale": scale_of(logits_of(apply, variables, batch[0]))}
+    return found
 
 
 def worst_cases(
@@ -115,15 +118,14 @@ def curvatures(config: Config, apply: Apply, variables: PyTree, batch: tuple[Arr
     }
 
 
-def train_mode_copies(config: Config, module: Any, variables: PyTree, batch: tuple[Array, Array]) -> dict[str, Array]:
+def train_mode_copies(config: Config, module: Any, variables: PyTree, tokens: Array, clean: Array) -> dict[str, Array]:
     """Return output and prediction sharpness as the published code has them: the noisy copy is in training mode.
 
     It drops activations, and normalises by the statistics of its batch, ``config.group`` images; the model it is
-    compared with does not. At deviation 0 that alone is left. The draws are those of ``average_cases``.
+    compared with, of logits ``clean [b k]``, does not. At deviation 0 that alone is left. The draws are those of
+    ``average_cases``.
     """
-    tokens, _ = batch
     blocks = batches.in_blocks(tokens, len(tokens) // config.group, config.group)
-    clean = logits_of(models.evaluation(module), variables, tokens)
     copy = _TrainModeCopy(module)
     found = {}
     for deviation in (0.0, *config.deviations):

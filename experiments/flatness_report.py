@@ -17,6 +17,7 @@ from experiments.flatness_judging import (
     values,
 )
 from experiments.flatness_setting import Config
+from experiments.image_report import triple
 from experiments.image_setting import REGULARISED, Data
 from jaxsens import curvature, estimate, plots, runs
 from jaxsens.estimate import Estimate
@@ -120,7 +121,7 @@ def _figures(
             {
                 text: {
                     _named(name): tuple(
-                        (*_triple(table[one][quantity]), *_triple(table[one]["sensitivity"])) for one in pair
+                        (*triple(table[one][quantity]), *triple(table[one]["sensitivity"])) for one in pair
                     )
                     for name, pair in pairs.items()
                 }
@@ -183,13 +184,6 @@ def _densities(results: Results, pair: tuple[str, str]) -> dict[str, tuple[np.nd
     return found
 
 
-def _triple(found: Estimate) -> tuple[float, float, float]:
-    """Return mean and interval for a figure; one model has no interval, and none is drawn."""
-    low, high = (float(end) for end in found.interval())
-    mean = float(found.mean)
-    return (mean, low, high) if np.isfinite([low, high]).all() else (mean, mean, mean)
-
-
 def _printed(
     config: Config, results: Results, table: Mapping[str, Mapping[str, Estimate]], rows: list[dict[str, Any]]
 ) -> str:
@@ -197,7 +191,7 @@ def _printed(
         f"{what}_gaussian_{d:g}": f"{what} {d:g}" for d in config.deviations for what in ("output", "prediction")
     }
     treatments = [
-        {"treatment": name, "parameters": int(results[name][0]["parameters"])} | {q: _triple(own[q]) for q in shown}
+        {"treatment": name, "parameters": int(results[name][0]["parameters"])} | {q: triple(own[q]) for q in shown}
         for name, own in table.items()
     ]
     correlated = [

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from experiments.image_report import below_zero, triple
 from experiments.image_setting import Data
 from experiments.vision_setting import Config
 from jaxsens import estimate, plots, runs
@@ -141,7 +142,7 @@ def _claims(config: Config, data: Data, results: Results, table: dict[str, dict[
             words = "transformer lower" if claimed else "no such comparison"
             quantity = f"token sensitivity on {config.dataset}, {first} minus {second}"
             row = _claim(claim if claimed else "", quantity, words, "s.5", paired)
-            verdict = _verdict(paired, config.seeds) if claimed else ""
+            verdict = below_zero(paired, config.seeds) if claimed else ""
             rows.append(row | {"verdict": verdict, "note": f"{notes[first]}; {notes[second]}; {setting}; {PAPER}"})
     if {"vit", "vit_regularised"} <= set(results):
         both = "; ".join(notes[name] for name in ("vit", "vit_regularised"))
@@ -180,7 +181,7 @@ def _flatness(config: Config, results: Results, setting: str) -> list[dict[str, 
                 "C13", f"{quantity} on {config.dataset}, vit_regularised minus vit", published, "s.7.2, Table 2", paired
             )
         )
-        rows[-1] |= {"verdict": _verdict(paired, config.seeds)}
+        rows[-1] |= {"verdict": below_zero(paired, config.seeds)}
     relative = {
         name: values(results[name], "output_sharpness") / np.stack([model["scale"] for model in results[name]])[:, None]
         for name in ("vit_regularised", "vit")
@@ -188,7 +189,7 @@ def _flatness(config: Config, results: Results, setting: str) -> list[dict[str, 
     paired = estimate.difference(relative["vit_regularised"], relative["vit"])
     text = f"output_sharpness / sum |centred logits| on {config.dataset}, vit_regularised minus vit"
     rows.append(_claim("C13", text, None, "control, not in the paper", paired))
-    rows[-1] |= {"verdict": _verdict(paired, config.seeds)}
+    rows[-1] |= {"verdict": below_zero(paired, config.seeds)}
     note = (
         f"{setting}; weight noise of deviation {config.deviation:g}, evaluation mode; regulariser of strength .25 with "
         f"noise variance {config.noise:g}; the paper: CIFAR-10, one model, deviation .005, regulariser's variance 1"
@@ -202,13 +203,6 @@ def _claim(claim: str, quantity: str, published: float | str | None, place: str,
         "claim": claim, "quantity": quantity, "published": published, "place": f"Vasudeva et al., {place}",
         "measured": bounds["mean"], "standard_error": bounds["sem"], "low": bounds["low"], "high": bounds["high"],
     }  # fmt: skip
-
-
-def _verdict(found: Estimate, seeds: int) -> str:
-    low, high = (float(end) for end in found.interval())
-    if not np.isfinite([low, high]).all():
-        return "cannot tell"
-    return runs.verdict((low, high), seeds=seeds, below=0.0)
 
 
 def _figures(
@@ -229,10 +223,10 @@ def _figures(
         ),
     )  # fmt: skip
     sample = f"{values(results[next(iter(results))], 'sensitivity').shape[1]} training images, {seeds}, {noise}"
-    measured = {name: _triple(found["sensitivity"]) for name, found in table.items()}
+    measured = {name: triple(found["sensitivity"]) for name, found in table.items()}
     published = {name: [value] for name, value in PUBLISHED.get(config.dataset, ("", {}))[1].items() if name in results}
     run.figure("sensitivity", plots.bars_with_intervals(measured, published=published or None, sample=sample, **titles))
-    points = {name: (*_triple(found["output_sharpness"]), *measured[name]) for name, found in table.items()}
+    points = {name: (*triple(found["output_sharpness"]), *measured[name]) for name, found in table.items()}
     dots = {
         name: tuple(values(found, quantity).mean(1) for quantity in ("output_sharpness", "sensitivity"))
         for name, found in results.items()
@@ -258,20 +252,13 @@ def _figures(
 
 def _curve(found: list[dict[str, Array]], quantity: str) -> tuple[np.ndarray, ...]:
     every = np.stack([model[f"curve_{quantity}"] for model in found], 1).astype(np.float64)
-    triples = np.array([_triple(estimate.over_models(at_epoch, rate=True)) for at_epoch in every])
+    triples = np.array([triple(estimate.over_models(at_epoch, rate=True)) for at_epoch in every])
     return (found[0]["curve_epochs"], *triples.T)
-
-
-def _triple(found: Estimate) -> tuple[float, float, float]:
-    """Return mean and interval for a figure; one model has no interval, and none is drawn."""
-    low, high = (float(end) for end in found.interval())
-    mean = float(found.mean)
-    return (mean, low, high) if np.isfinite([low, high]).all() else (mean, mean, mean)
 
 
 def _shown(found: Estimate) -> tuple[float, float, float] | float:
     """Return mean and interval for a terminal, or the mean alone where a single model leaves the interval open."""
-    return _triple(found) if np.isfinite(found.sem) else float(found.mean)
+    return triple(found) if np.isfinite(found.sem) else float(found.mean)
 
 
 def _printed(config: Config, results: Results, table: dict[str, dict[str, Estimate]]) -> str:

@@ -34,6 +34,19 @@ def evenly(count: int, room: int) -> int:
     return -(-count // -(-count // room))
 
 
+def shared_out(copies: int, count: int, forwards: int, room: int) -> tuple[int, int]:
+    """Return how many examples a block holds, and how many models to evaluate on one block at once.
+
+    Args:
+        copies: How many models there are in all, each with weights of its own.
+        count: The number of examples.
+        forwards: How many model forwards, models times examples, may run at once.
+        room: For how many models' weights there is memory.
+    """
+    rows = evenly(count, forwards)
+    return rows, evenly(copies, max(1, min(forwards // rows, room)))
+
+
 def in_blocks(batch: PyTree, *shape: int) -> PyTree:
     """Return a batch ``[b ...]`` as ``[*shape ...]``, its last example repeated where the shape has room for more."""
     index = np.minimum(np.arange(int(np.prod(shape))), count_of(batch) - 1).reshape(shape)

@@ -110,9 +110,7 @@ def loss_plane(
         batches.require_fit(loss, params, one, scalar=True)
         _require_directions(params, directions, len(axes))
         forwards = chunk or budget.chunk_of(loss, params, one)
-        rows = batches.evenly(count, forwards)
-        room = max(1, min(forwards // rows, budget.BYTES // batches.bytes_of(params)))
-        at_once = batches.evenly(len(points), room)
+        rows, at_once = batches.shared_out(len(points), count, forwards, budget.BYTES // batches.bytes_of(params))
         losses = parallel.map_items(
             _Losses(loss, where, precision), points.astype(jax.dtypes.canonicalize_dtype(points.dtype)), params,
             tuple(directions), batches.in_blocks(batch, -(-count // rows), rows),

@@ -206,7 +206,9 @@ class WeightChanges:
         shapes = jax.eval_shape(lambda tree: tree if models is None else batches.member(tree, 0), params)
         batches.require_fit(self.apply, shapes, one)
         forwards = self.chunk or budget.chunk_of(self.apply, shapes, one)
-        rows = batches.evenly(count, forwards)
+        # Every draw has weights of its own, and they take memory too.
+        room = budget.BYTES // batches.bytes_of(shapes)
+        rows, at_once = batches.shared_out((models or 1) * self.draws, count, forwards, room)
         blocked = batches.in_blocks(batch, -(-count // rows), rows)
         clean = self._map(_Outputs(self.apply, self.precision), blocked, params, models=models, chunk=1)
         for leaf in jax.tree.leaves(clean):
@@ -214,9 +216,6 @@ class WeightChanges:
             _require_finite(bad.reshape(models or 1, count, -1).any(2), models, "the unperturbed model")
         numbers, rebuild = perturb.separate(self.perturbation)
         fn = _DrawChanges(self.apply, rebuild, self.change, self.where, self.precision)
-        # Every draw has weights of its own, and they take memory too.
-        room = max(1, min(forwards // rows, budget.BYTES // batches.bytes_of(shapes)))
-        at_once = batches.evenly((models or 1) * self.draws, room)
         own = (params, clean if models else jax.tree.map(lambda leaf: leaf[0], clean))
         draws = np.arange(self.draws, dtype=np.uint32)
         found = self._map(fn, draws, own, key, numbers, blocked, models=models, chunk=at_once)

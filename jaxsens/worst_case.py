@@ -157,14 +157,13 @@ class WorstCaseSharpness:
                 f"group must divide the number of examples, {count}, got {each}: leave the last {count % each} out"
             )
         groups, forwards = count // each, self._forwards(params, batch)
-        rows = batches.evenly(each, max(1, forwards // self.fn.restarts))
+        room = budget.BYTES // (_COPIES * self.fn.restarts * batches.bytes_of(params))
+        rows, at_once = batches.shared_out(models * groups, each, max(1, forwards // self.fn.restarts), room)
         blocks = -(-each // rows)
         within = np.minimum(np.arange(blocks * rows), each - 1).reshape(blocks, rows)
         cut = jax.tree.map(lambda a: np.asarray(a)[each * np.arange(groups)[:, None, None] + within], batch)
         counted = (np.arange(blocks * rows) < each).reshape(blocks, rows)
         index = np.divmod(np.arange(models * groups, dtype=np.int32), np.int32(groups))
-        room = budget.BYTES // (_COPIES * self.fn.restarts * batches.bytes_of(params))
-        at_once = max(1, min(forwards // (self.fn.restarts * rows), room))
         found = parallel.map_items(
             self.fn, index, key, stacked, np.asarray(self.radius), cut, counted, chunk=at_once, **self.run
         )

@@ -73,8 +73,9 @@ def test_dropout_alone_changes_a_copy_in_training_mode():
     data = load(SMOKE)
     module = image_training.build(SMOKE, data, "vit_dropout")
     variables = models.init(module, jax.random.key(0))
-    batch = tuple(part[: SMOKE.measured] for part in data.train)
-    found = flatness_measuring.train_mode_copies(replace(SMOKE, deviations=(0.05,)), module, variables, batch)
+    tokens, config = data.train[0][: SMOKE.measured], replace(SMOKE, deviations=(0.05,))
+    clean = image_training.logits_of(models.evaluation(module), variables, tokens)
+    found = flatness_measuring.train_mode_copies(config, module, variables, tokens, clean)
     assert found["train_mode_output_0"].min() > 0.1
     assert np.ptp(found["train_mode_output_0"]) > 0, "every copy drops others"
     assert found["train_mode_output_0.05"].mean() > found["train_mode_output_0"].mean()

@@ -136,12 +136,17 @@ class _OfConvex:
 
 
 @dataclass(frozen=True)
-class _Hessian:
+class _OfLoss:
+    """A matrix made of the losses of examples."""
+
     loss: Loss
 
     def forward(self, params: PyTree, examples: PyTree) -> Array:
         return _one_each(self.loss(params, examples), examples)
 
+
+@dataclass(frozen=True)
+class _Hessian(_OfLoss):
     def product(
         self, restore: Callable[[Leaves], PyTree], at: Leaves, examples: PyTree, weights: Array
     ) -> Callable[[Leaves], Leaves]:
@@ -214,12 +219,7 @@ class _GaussNewton:
 
 
 @dataclass(frozen=True)
-class _Fisher:
-    loss: Loss
-
-    def forward(self, params: PyTree, examples: PyTree) -> Array:
-        return _one_each(self.loss(params, examples), examples)
-
+class _Fisher(_OfLoss):
     def product(
         self, restore: Callable[[Leaves], PyTree], at: Leaves, examples: PyTree, weights: Array
     ) -> Callable[[Leaves], Leaves]:

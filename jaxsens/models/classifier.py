@@ -29,8 +29,37 @@ def require_positive(**arguments: Any) -> None:
         require(whole and value >= 1, argument, value, "an integer of at least 1")
 
 
+class Patches:
+    """How an image is cut into tokens, for configurations with ``image_shape`` and ``patch``."""
+
+    image_shape: tuple[int, int, int]
+    patch: int
+
+    def require_patches(self) -> None:
+        """Make ``image_shape`` a tuple, and raise ValueError unless it is ``(h, w, c)`` and the patch divides it."""
+        # Lists come from files of settings; equal settings must become equal modules.
+        object.__setattr__(self, "image_shape", tuple(self.image_shape))
+        require_positive(patch=self.patch)
+        require(len(self.image_shape) == 3, "image_shape", self.image_shape, "(h, w, c)")
+        require_positive(**{f"image_shape[{axis}]": size for axis, size in enumerate(self.image_shape)})
+        height, width, _ = self.image_shape
+        divides = height % self.patch == 0 and width % self.patch == 0
+        require(divides, "patch", self.patch, f"a divisor of the image's height {height} and width {width}")
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Patches down and across."""
+        height, width, _ = self.image_shape
+        return height // self.patch, width // self.patch
+
+    @property
+    def token_shape(self) -> tuple[int, int]:
+        """``(t, d)`` of the tokens: number of patches, numbers in a patch."""
+        return math.prod(self.grid), self.patch**2 * self.image_shape[2]
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ImageConfig:
+class ImageConfig(Patches):
     """What every image model needs to know. Equal configurations are equal, and hash equal.
 
     Attributes:
@@ -47,27 +76,10 @@ class ImageConfig:
     dtype: Any = jnp.float32
 
     def __post_init__(self) -> None:
-        # Lists, NumPy scalars and dtype names come from files of settings; equal settings must become equal modules.
-        object.__setattr__(self, "image_shape", tuple(self.image_shape))
-        require_positive(classes=self.classes, patch=self.patch)
-        require(len(self.image_shape) == 3, "image_shape", self.image_shape, "(h, w, c)")
-        require_positive(**{f"image_shape[{axis}]": size for axis, size in enumerate(self.image_shape)})
-        height, width, _ = self.image_shape
-        divides = height % self.patch == 0 and width % self.patch == 0
-        require(divides, "patch", self.patch, f"a divisor of the image's height {height} and width {width}")
+        self.require_patches()
+        require_positive(classes=self.classes)
         require(str(jnp.dtype(self.dtype)) in FLOATS, "dtype", self.dtype, f"one of {', '.join(FLOATS)}")
         object.__setattr__(self, "dtype", jnp.dtype(self.dtype))
-
-    @property
-    def grid(self) -> tuple[int, int]:
-        """Patches down and across."""
-        height, width, _ = self.image_shape
-        return height // self.patch, width // self.patch
-
-    @property
-    def token_shape(self) -> tuple[int, int]:
-        """``(t, d)`` of the tokens: number of patches, numbers in a patch."""
-        return math.prod(self.grid), self.patch**2 * self.image_shape[2]
 
     @property
     def logits_dtype(self) -> Any:

@@ -5,14 +5,13 @@ the class token, and a final normalisation before pooling.
 """
 
 import dataclasses
-import math
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
 from jaxsens.models import transformer
-from jaxsens.models.classifier import read_tokens, require, require_positive
+from jaxsens.models.classifier import Patches, read_tokens, require
 from jaxsens.models.transformer import Transformer, small_normal
 from jaxsens.models.vit import mean_over_tokens
 from jaxsens.typing import Array
@@ -21,7 +20,7 @@ READ_OUTS = ("class", "pooler", "mean", "class and mean")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Config(transformer.Config):
+class Config(transformer.Config, Patches):
     """Sizes of a ViT, beside those of every transformer.
 
     Attributes:
@@ -42,26 +41,9 @@ class Config(transformer.Config):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        object.__setattr__(self, "image_shape", tuple(self.image_shape))
-        require(len(self.image_shape) == 3, "image_shape", self.image_shape, "(h, w, c)")
-        require_positive(patch=self.patch)
-        require_positive(**{f"image_shape[{axis}]": size for axis, size in enumerate(self.image_shape)})
-        height, width, _ = self.image_shape
-        divides = height % self.patch == 0 and width % self.patch == 0
-        require(divides, "patch", self.patch, f"a divisor of the image's height {height} and width {width}")
+        self.require_patches()
         require(self.read_out in READ_OUTS, "read_out", self.read_out, f"one of {', '.join(READ_OUTS)}")
         require(self.classes is None or self.classes >= 1, "classes", self.classes, "at least 1, or None")
-
-    @property
-    def grid(self) -> tuple[int, int]:
-        """Patches down and across."""
-        height, width, _ = self.image_shape
-        return height // self.patch, width // self.patch
-
-    @property
-    def token_shape(self) -> tuple[int, int]:
-        """``(t, d)`` of the tokens: number of patches, numbers in a patch."""
-        return math.prod(self.grid), self.patch**2 * self.image_shape[2]
 
     @property
     def example(self) -> jax.ShapeDtypeStruct:
