@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from jaxsens import models, sensitivity, substitution
-from jaxsens.models import bert, encoder, encoder_substitution, gpt2, lstm, vit_pretrained
+from jaxsens.models import bert, encoder, encoder_substitution, gpt2, lstm, vit, vit_pretrained
 
 # Compiling is what takes long; what LLVM makes of the program is not what is tested.
 quick = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
@@ -30,6 +30,10 @@ def image(**changes):
     return vit_pretrained.PretrainedViT(vit_pretrained.Config(**SIZES | IMAGE | changes))
 
 
+def trained(**changes):
+    return vit.ViT(vit.Config(**SIZES | IMAGE | {"classes": 3} | changes))
+
+
 # A module, and whether inputs are padded.
 CASES = {
     "class": (text(classes=3, depth=3), True),
@@ -39,6 +43,8 @@ CASES = {
     "relu, 1 layer": (text(attention="relu", depth=1), False),
     "ViT": (image(layer_scale=True, classes=2), False),
     "ViT, both": (image(read_out="class and mean"), True),
+    "ViT without biases": (trained(pool="class", depth=3, head_dim=5), True),
+    "ViT without class token": (trained(normalize_patches=True, positions="sinusoidal"), True),
     "GPT-2": (gpt2.GPT2(gpt2.Config(**SIZES | TEXT)), True),
 }
 
@@ -145,12 +151,14 @@ MINILM = bert.Config(width=384, depth=6, heads=12, hidden=1536, vocabulary=30522
         (dataclasses.replace(MINILM, read_out="mean"), 128, 1.05),
         (dataclasses.replace(MINILM, width=768, depth=12, hidden=3072), 128, 1.12),
         (dataclasses.replace(MINILM, depth=1), 60, 1.33),
+        (vit.VARIANTS["paper_cifar10"](image_shape=(32, 32, 3), classes=10, patch=4), 64, 1.25),
+        (vit.VARIANTS["simple_cifar10"](image_shape=(32, 32, 3), classes=10, patch=4), 64, 1.1),
     ],
-    ids=["MiniLM", "MiniLM, mean", "BERT", "1 layer"],
+    ids=["MiniLM", "MiniLM, mean", "BERT", "1 layer", "ViT", "ViT, mean"],
 )
 def test_operations_are_those_of_the_programs(config, count, ratio):
-    module = bert.Bert(config)
-    tokens = jax.ShapeDtypeStruct((count,), np.int32)
+    module = (bert.Bert if isinstance(config, bert.Config) else vit.ViT)(config)
+    tokens = jax.ShapeDtypeStruct((count, *config.example.shape[2:]), config.example.dtype)
     plain, shared = (
         matrix_product_operations(jax.make_jaxpr(make(module))(encoder.shapes_of(module), tokens, tokens).jaxpr)
         for make in (plain_of, fast_of)

@@ -15,7 +15,7 @@ from jax import lax
 
 from jaxsens import models
 from jaxsens.data.patches import from_patches, to_patches
-from jaxsens.models import cnn, convmixer, mlp, vit
+from jaxsens.models import cnn, convmixer, mlp, transformer, vit
 
 SMALL = {"image_shape": (8, 8, 1), "classes": 10, "patch": 2}
 TINY = {"image_shape": (8, 8, 2), "classes": 3, "patch": 2}
@@ -401,7 +401,7 @@ def test_attention_is_the_textbook_formula():
         query, key, value = (x @ kernels[name][:, columns] for name in ("query", "key", "value"))
         weights = np.exp(np.einsum("bqd,bkd->bqk", query, key) / np.sqrt(3))
         expected += weights / weights.sum(axis=2, keepdims=True) @ value @ kernels["out"][columns]
-    mixed = quick(vit.Attention(config).apply)(variables, x, None)
+    mixed = quick(transformer.Attention(config).apply)(variables, x, None)
     chex.assert_trees_all_close(mixed, expected, rtol=1e-5, atol=1e-5)
 
 

@@ -58,6 +58,11 @@ class Config(transformer.Config):
         return self.position_offset > 0
 
     @property
+    def reads_one_row(self) -> bool:
+        """Whether the first token is read, and not the mean."""
+        return self.read_out != "mean"
+
+    @property
     def example(self) -> jax.ShapeDtypeStruct:
         """The shape and dtype of a batch of one text of one token."""
         return jax.ShapeDtypeStruct((1, 1), jnp.int32)

@@ -61,14 +61,14 @@ def operations(config: Config, count: int) -> tuple[int, int]:
         config: The sizes.
         count: Tokens t that are substituted; a ViT's class token is not among them.
     """
-    d, f, h = config.width, config.hidden, config.heads
-    total = count + _added(config)
-    inputs, row = count + 1, 8 * d * d + 4 * d * f + 4 * total * d
-    prepare = 2 * total * 6 * d * d + 3 * 2 * total**2 * d
-    first = prepare + inputs * total * (2 * d * d + 4 * d * f + 2 * total * d)
+    d, f, h, e = config.width, config.hidden, config.heads, config.heads * config.head_size
+    total = count + config.added_tokens
+    inputs, row = count + 1, 8 * d * e + 4 * d * f + 4 * total * e
+    prepare = 2 * total * 6 * d * e + 3 * 2 * total**2 * e
+    first = prepare + inputs * total * (2 * d * e + 4 * d * f + 2 * total * e)
     last = inputs * total * row
-    if _reads_one_row(config):
-        last = inputs * (8 * d * d + 4 * d * f + total * 4 * h * d)
+    if config.reads_one_row:
+        last = inputs * (8 * d * e + 4 * d * f + total * 4 * h * d)
     plain = config.depth * inputs * total * row
     if config.depth == 1:
         return plain, first
@@ -102,7 +102,7 @@ class SharedLayers:
             """Evaluate the substitutions at sites ``[r]``, from the first layer to the read-out."""
             seen = None if real is None else jnp.broadcast_to(real, (len(sites), *real.shape))
             y = Block(config).apply({"params": params["block_0"]}, shared, sites, seen, method=_first_layer)
-            one_row = config.depth > 1 and _reads_one_row(config)
+            one_row = config.depth > 1 and config.reads_one_row
             for index in range(1, config.depth - 1 if one_row else config.depth):
                 y = Block(config).apply({"params": params[f"block_{index}"]}, y, seen)
             if one_row:
@@ -115,7 +115,7 @@ class SharedLayers:
 
         # Site -1 is nobody's: that copy is the input itself, as often as it takes to fill the blocks.
         rows = min(self.rows or count + 1, count + 1)
-        sites = jnp.append(jnp.arange(count) + _added(config), jnp.full(rows - count % rows, -1))
+        sites = jnp.append(jnp.arange(count) + config.added_tokens, jnp.full(rows - count % rows, -1))
         results = jax.lax.map(outputs, sites.reshape(-1, rows))
         results = results.reshape(-1, *results.shape[2:])
         return results[count], results[:count]
@@ -126,7 +126,7 @@ class _Shared(NamedTuple):
 
     Attributes:
         x: What goes in, clean and replaced ``[t d]`` each.
-        values: Clean and replaced ``[t h k]`` each.
+        values: Clean and replaced ``[h t k]`` each.
         scores: ``[h t t]`` of clean queries and keys; of clean queries, replaced keys; of replaced queries, clean keys.
         own: Of each replaced token with itself ``[h t]``.
     """
@@ -143,7 +143,7 @@ def _share(block: Block, clean: jax.Array, replaced: jax.Array) -> _Shared:
         attention.project(block.attended(x)) for x in (clean, replaced)
     )
     scores = tuple(attention.scores(q, k) for q, k in ((query, key), (query, new_key), (new_query, key)))
-    own = jnp.einsum("thk,thk->ht", new_query, new_key, preferred_element_type=scores[0].dtype)
+    own = jnp.einsum("htk,htk->ht", new_query, new_key, preferred_element_type=scores[0].dtype)
     return _Shared((clean, replaced), (value, new_value), scores, own * block.config.head_size**-0.5)
 
 
@@ -151,11 +151,12 @@ def _first_layer(block: Block, shared: _Shared, sites: jax.Array, mask: jax.Arra
     """Return activations ``[r t d]`` after the first layer for substitutions at ``sites [r]``."""
     clean, column, row = shared.scores
     here = sites[:, None] == jnp.arange(clean.shape[1])[None]  # [r t]
-    as_query, as_key = here[:, None, :, None], here[:, None, None, :]
+    as_query = as_value = here[:, None, :, None]
+    as_key = here[:, None, None, :]
     scores = jnp.where(as_key, column[:, :, sites].transpose(2, 0, 1)[..., None], clean[None])
     new = jnp.where(as_key, shared.own[:, sites].T[:, :, None, None], row[:, sites].swapaxes(0, 1)[:, :, None])
     scores = jnp.where(as_query, new, scores)
-    value = jnp.where(here[:, :, None, None], shared.values[1][sites][:, None], shared.values[0][None])
+    value = jnp.where(as_value, shared.values[1][:, sites].swapaxes(0, 1)[:, :, None], shared.values[0][None])
     x = jnp.where(here[:, :, None], shared.x[1][sites][:, None], shared.x[0][None])
     return block.after_attention(x, block.attention.mix(scores, value, mask))
 
@@ -165,22 +166,24 @@ def _last_layer(block: Block, x: jax.Array, mask: jax.Array | None, place: Array
     config, attention = block.config, block.attention
     split = (config.width, config.heads, config.head_size)
     key, value = (weights[name]["kernel"].astype(config.dtype).reshape(split) for name in ("key", "value"))
-    key_bias, value_bias = (weights[name]["bias"].astype(config.dtype).reshape(split[1:]) for name in ("key", "value"))
     seen = block.attended(x)
     at_place = jax.lax.dynamic_index_in_dim(seen, place, axis=1, keepdims=False)
     query = attention.query(at_place).reshape(-1, *split[1:])
-    folded, constant = jnp.einsum("rhk,dhk->rhd", query, key), jnp.einsum("rhk,hk->rh", query, key_bias)
+    folded = jnp.einsum("rhk,dhk->rhd", query, key)
+    # A bias of the keys would add the same to all scores of a query: softmax does not see it, but ReLU does.
     scores = jnp.einsum("rhd,rtd->rht", folded, seen, preferred_element_type=config.logits_dtype)
-    scores = (scores + constant[..., None]) * config.head_size**-0.5
+    if config.projection_biases:
+        bias = weights["key"]["bias"].astype(config.dtype).reshape(split[1:])
+        scores += jnp.einsum("rhk,hk->rh", query, bias)[..., None]
+    scores *= config.head_size**-0.5
     given = attention_weights(config, scores[:, :, None], mask, causal=False)[:, :, 0].astype(config.dtype)
     mean = jnp.einsum("rht,rtd->rhd", given, seen)
-    mixed = jnp.einsum("rhd,dhk->rhk", mean, value) + given.sum(-1)[..., None] * value_bias[None]
+    mixed = jnp.einsum("rhd,dhk->rhk", mean, value)
+    if config.projection_biases:
+        bias = weights["value"]["bias"].astype(config.dtype).reshape(split[1:])
+        mixed += given.sum(-1)[..., None] * bias[None]
     mixed = attention.out(mixed.reshape(len(x), 1, -1))
     return block.after_attention(jax.lax.dynamic_slice_in_dim(x, place, 1, axis=1), mixed)
-
-
-def _reads_one_row(config: Config) -> bool:
-    return config.read_out in ("class", "pooler", "last", "next")
 
 
 def _row_that_is_read(config: Config, real: jax.Array | None, count: int) -> Array | int:
@@ -188,8 +191,3 @@ def _row_that_is_read(config: Config, real: jax.Array | None, count: int) -> Arr
     if real is None:
         return count - 1 if config.causal else 0
     return count - 1 - jnp.argmax(real[::-1]) if config.causal else jnp.argmax(real)
-
-
-def _added(config: Config) -> int:
-    """Return how many tokens come before those that are substituted: a ViT's class token."""
-    return int(hasattr(config, "image_shape"))

@@ -46,6 +46,11 @@ class Config(transformer.Config):
         require(fits, "read_out", self.read_out, "'last' where there are classes")
 
     @property
+    def reads_one_row(self) -> bool:
+        """Whether the last token is read, and not every one."""
+        return self.read_out != "every"
+
+    @property
     def example(self) -> jax.ShapeDtypeStruct:
         """The shape and dtype of a batch of one text of one token."""
         return jax.ShapeDtypeStruct((1, 1), jnp.int32)

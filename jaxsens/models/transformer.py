@@ -1,4 +1,4 @@
-"""The transformer that BERT, GPT-2 and the pretrained ViTs have in common: blocks, and the way through them.
+"""The transformer that BERT, GPT-2 and the ViTs have in common: blocks, and the way through them.
 
 Its parts lie open (queries, keys and values are separate matrices, a block's steps are methods), so that
 ``encoder_substitution`` can share among substitutions what they have in common, with the same parameters.
@@ -17,8 +17,15 @@ from flax import linen as nn
 from jaxsens.models.classifier import FLOATS, require, require_positive
 from jaxsens.typing import Array
 
+
+def gelu(x: jax.Array) -> jax.Array:
+    """Return ``x Phi(x)``, with the normal distribution function Phi, right to rounding of ``x``."""
+    # By erf: Flax's erfc, which also keeps the digits of results near 0, takes three times as long on a CPU.
+    return 0.5 * x * (1 + jax.lax.erf(x * 0.5**0.5))
+
+
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
-    "gelu": partial(nn.gelu, approximate=False),
+    "gelu": gelu,
     "gelu_new": partial(nn.gelu, approximate=True),
     "gelu_pytorch_tanh": partial(nn.gelu, approximate=True),
     "relu": nn.relu,
@@ -29,7 +36,7 @@ ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
 ATTENTIONS = ("softmax", "relu")
 
 small_normal = nn.initializers.normal(0.02)
-"""How weights and embeddings begin, as those of BERT, GPT-2 and ViT do."""
+"""How weights and embeddings begin, as those of BERT, GPT-2 and the published ViT do."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -48,11 +55,20 @@ class Config:
         dropout: Probability of dropping, in training, an activation that a block adds, an embedding, or what a
             classifier reads.
         dtype: In which activations are computed. Attention weights, logits and other outputs are at least float32.
+
+    An architecture says, for all its sizes: whether normalisation comes before attention and MLP or after them;
+    whether tokens see earlier ones only; whether what a block adds is scaled; whether queries, keys and values have
+    biases; whether dropout is also applied within the MLP; how many tokens of its own it puts first; and how its
+    kernels begin.
     """
 
     norm_first: ClassVar[bool] = True
     causal: ClassVar[bool] = False
     layer_scale: ClassVar[bool] = False
+    projection_biases: ClassVar[bool] = True
+    drop_hidden: ClassVar[bool] = False
+    added_tokens: ClassVar[int] = 0
+    kernel_init: ClassVar[Callable[..., jax.Array]] = staticmethod(small_normal)
 
     width: int
     depth: int
@@ -66,7 +82,7 @@ class Config:
 
     def __post_init__(self) -> None:
         require_positive(width=self.width, depth=self.depth, heads=self.heads, hidden=self.hidden)
-        require(self.width % self.heads == 0, "heads", self.heads, f"a divisor of the width {self.width}")
+        self.require_heads()
         require(self.activation in ACTIVATIONS, "activation", self.activation, f"one of {', '.join(ACTIVATIONS)}")
         require(self.attention in ATTENTIONS, "attention", self.attention, f"one of {', '.join(ATTENTIONS)}")
         require(0 < self.epsilon < np.inf, "epsilon", self.epsilon, "a finite number above 0")
@@ -74,10 +90,19 @@ class Config:
         require(str(jnp.dtype(self.dtype)) in FLOATS, "dtype", self.dtype, f"one of {', '.join(FLOATS)}")
         object.__setattr__(self, "dtype", jnp.dtype(self.dtype))
 
+    def require_heads(self) -> None:
+        """Raise ValueError unless the heads share the width evenly."""
+        require(self.width % self.heads == 0, "heads", self.heads, f"a divisor of the width {self.width}")
+
     @property
     def head_size(self) -> int:
         """Numbers in a query."""
         return self.width // self.heads
+
+    @property
+    def reads_one_row(self) -> bool:
+        """Whether outputs are made of one token's final activations, the first's or in a causal model the last's."""
+        raise NotImplementedError
 
     @property
     def logits_dtype(self) -> Any:
@@ -179,13 +204,14 @@ class Block(nn.Module):
         """Return the rest of the block for rows ``x [... d]``, and what attention gave them."""
         if not self.config.norm_first:
             x = self.norm_attention(x + self.drop(mixed, deterministic=not train))
-            return self.norm_mlp(x + self.drop(self.mlp(x), deterministic=not train))
+            return self.norm_mlp(x + self.drop(self.mlp(x, train=train), deterministic=not train))
         x = x + self._scaled("attention", self.drop(mixed, deterministic=not train))
-        return x + self._scaled("mlp", self.drop(self.mlp(self.norm_mlp(x)), deterministic=not train))
+        return x + self._scaled("mlp", self.drop(self.mlp(self.norm_mlp(x), train=train), deterministic=not train))
 
-    def mlp(self, x: jax.Array) -> jax.Array:
+    def mlp(self, x: jax.Array, *, train: bool = False) -> jax.Array:
         """Map ``[... d]`` to the same shape."""
-        return self.contract(ACTIVATIONS[self.config.activation](self.expand(x)))
+        y = ACTIVATIONS[self.config.activation](self.expand(x))
+        return self.contract(self.drop(y, deterministic=not train) if self.config.drop_hidden else y)
 
     def _scaled(self, branch: str, x: jax.Array) -> jax.Array:
         if not self.config.layer_scale:
@@ -201,7 +227,10 @@ class Attention(nn.Module):
 
     def setup(self) -> None:
         """Declare the parameters."""
-        self.query, self.key, self.value, self.out = (dense(self.config, self.config.width) for _ in range(4))
+        config = self.config
+        mixed, biases = config.heads * config.head_size, config.projection_biases
+        self.query, self.key, self.value = (dense(config, mixed, biases=biases) for _ in range(3))
+        self.out = dense(config, config.width)
 
     def __call__(self, x: jax.Array, mask: Array | None) -> jax.Array:
         """Map ``x [b t d]`` to the same shape."""
@@ -209,19 +238,20 @@ class Attention(nn.Module):
         return self.mix(self.scores(query, key), value, mask)
 
     def project(self, x: jax.Array) -> tuple[jax.Array, ...]:
-        """Return queries, keys and values, each ``[... t h k]``, of ``x [... t d]``."""
+        """Return queries, keys and values, each ``[... h t k]``, of ``x [... t d]``."""
+        # Heads before tokens: XLA's products of matrices on a CPU are up to five times slower the other way round.
         shape = (*x.shape[:-1], self.config.heads, self.config.head_size)
-        return tuple(map_(x).reshape(shape) for map_ in (self.query, self.key, self.value))
+        return tuple(map_(x).reshape(shape).swapaxes(-3, -2) for map_ in (self.query, self.key, self.value))
 
     def scores(self, query: jax.Array, key: jax.Array) -> jax.Array:
-        """Return ``[... h q t]`` of queries ``[... q h k]`` and keys ``[... t h k]``."""
-        scores = jnp.einsum("...qhk,...thk->...hqt", query, key, preferred_element_type=self.config.logits_dtype)
+        """Return ``[... h q t]`` of queries ``[... h q k]`` and keys ``[... h t k]``."""
+        scores = jnp.einsum("...qk,...tk->...qt", query, key, preferred_element_type=self.config.logits_dtype)
         return scores * self.config.head_size**-0.5
 
     def mix(self, scores: jax.Array, value: jax.Array, mask: Array | None) -> jax.Array:
-        """Return the heads' means ``[b q d]`` of values ``[b t h k]``, joined."""
+        """Return the heads' means ``[b q d]`` of values ``[b h t k]``, joined."""
         weights = attention_weights(self.config, scores, mask, causal=self.config.causal).astype(self.config.dtype)
-        mixed = jnp.einsum("bhqt,bthk->bqhk", weights, value)
+        mixed = jnp.einsum("bhqt,bhtk->bhqk", weights, value).swapaxes(1, 2)
         return self.out(mixed.reshape(*mixed.shape[:2], -1))
 
 
@@ -247,9 +277,9 @@ def norm(config: Config) -> nn.LayerNorm:
     return nn.LayerNorm(epsilon=config.epsilon, dtype=config.dtype, use_fast_variance=False)
 
 
-def dense(config: Config, width: int) -> nn.Dense:
-    """Return an affine map to ``width`` numbers."""
-    return nn.Dense(width, dtype=config.dtype, kernel_init=small_normal)
+def dense(config: Config, width: int, *, biases: bool = True) -> nn.Dense:
+    """Return an affine map to ``width`` numbers, or without biases a linear one."""
+    return nn.Dense(width, use_bias=biases, dtype=config.dtype, kernel_init=config.kernel_init)
 
 
 def require_mask(mask: Array | None, shape: tuple[int, ...]) -> None:

@@ -1,18 +1,17 @@
-"""Vision transformer (Dosovitskiy et al. 2021, arXiv 2010.11929), pre-normalised, in plain einsums.
-
-Written so that a faster evaluation of single-token substitutions can reuse the parameters: query, key, value and out
-are separate matrices, and nothing is hidden in a fused operation.
-"""
+"""Vision transformer (Dosovitskiy et al. 2021, arXiv 2010.11929) for training here, on images of any size."""
 
 import dataclasses
 from functools import partial
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from jaxsens.models.classifier import ImageConfig, read_tokens, require, require_positive
+from jaxsens.models import transformer
+from jaxsens.models.classifier import Patches, read_tokens, require, require_positive
+from jaxsens.models.transformer import Transformer
 from jaxsens.typing import Array
 
 # The scale of the embeddings that positions are added to; with .02 instead, a small ViT learns digits far worse.
@@ -23,48 +22,74 @@ POSITIONS = ("learned", "sinusoidal")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Config(ImageConfig):
-    """Sizes of a vision transformer, beside those of every image model.
+class Config(transformer.Config, Patches):
+    """Sizes of a vision transformer, beside those of every transformer.
 
     Attributes:
-        width: Numbers in an embedding.
-        depth: Number of blocks.
-        heads: Attention heads of a block.
-        hidden: Width of the hidden layer of a block's MLP.
+        classes: Number of classes.
+        image_shape: ``(h, w, c)``.
+        patch: Side of the square patches that are the tokens, in pixels; divides h and w.
         head_dim: Numbers in a query; ``width // heads`` if None.
         pool: What is classified: the ``"class"`` token, or the ``"mean"`` over the patches.
         positions: ``"learned"``, or ``"sinusoidal"`` in two dimensions.
         normalize_patches: Whether layer normalisation is applied to the pixels of each patch before the embedding.
             It takes the scale out of a patch, and with it out of noise added to a patch.
-        dropout: Probability of dropping an activation in training.
     """
 
-    width: int
-    depth: int
-    heads: int
-    hidden: int
+    # Of the biases of keys softmax sees nothing, and those of values make one with that of the output.
+    projection_biases: ClassVar[bool] = False
+    drop_hidden: ClassVar[bool] = True
+    kernel_init: ClassVar = staticmethod(nn.linear.default_kernel_init)
+
+    classes: int
+    image_shape: tuple[int, int, int]
+    patch: int
     head_dim: int | None = None
     pool: str = "mean"
     positions: str = "learned"
     normalize_patches: bool = False
-    dropout: float = 0.0
+    epsilon: float = 1e-6
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_positive(width=self.width, depth=self.depth, heads=self.heads, hidden=self.hidden)
-        if self.head_dim is None:
-            require(self.width % self.heads == 0, "heads", self.heads, f"a divisor of the width {self.width}")
-        require_positive(head_dim=self.head_size)
+        self.require_patches()
+        require_positive(classes=self.classes)
         require(self.pool in POOLS, "pool", self.pool, f"one of {POOLS}")
         require(self.positions in POSITIONS, "positions", self.positions, f"one of {POSITIONS}")
         if self.positions == "sinusoidal":
             require(self.width % 4 == 0, "width", self.width, "a multiple of 4 for sinusoidal positions")
-        require(0 <= self.dropout < 1, "dropout", self.dropout, "at least 0 and below 1")
+
+    def require_heads(self) -> None:
+        """Raise ValueError unless heads have a size: their own, or an even share of the width."""
+        if self.head_dim is None:
+            super().require_heads()
+        else:
+            require_positive(head_dim=self.head_dim)
 
     @property
     def head_size(self) -> int:
         """Numbers in a query."""
         return self.width // self.heads if self.head_dim is None else self.head_dim
+
+    @property
+    def final_norm(self) -> bool:
+        """False: what is pooled is normalised instead."""
+        return False
+
+    @property
+    def added_tokens(self) -> int:
+        """The class token, if there is one."""
+        return int(self.pool == "class")
+
+    @property
+    def reads_one_row(self) -> bool:
+        """Whether the class token is read."""
+        return self.pool == "class"
+
+    @property
+    def example(self) -> jax.ShapeDtypeStruct:
+        """The shape and dtype of a batch of one image."""
+        return jax.ShapeDtypeStruct((1, *self.token_shape), self.dtype)
 
 
 # Vasudeva et al. (ICLR 2025), App. D, trained ViTs of the PyTorch package vit-pytorch. Width, head_dim and dropout are
@@ -85,75 +110,55 @@ VARIANTS = {
 """Configurations by name, each a function of the fields of ``ImageConfig``; all but ``small`` are from the paper."""
 
 
-class ViT(nn.Module):
-    """Patches, linear embedding and positions, ``depth`` blocks, pooling, normalisation, linear head."""
+class ViT(Transformer):
+    """Patches, linear embedding and positions, ``depth`` blocks, pooling, normalisation, linear head.
+
+    What is pooled is normalised, rather than the activations before: ``normalize_last`` has no effect on its hidden
+    states. With a class token, that comes first in them.
+    """
 
     config: Config
 
-    @nn.compact
-    def __call__(self, tokens: Array, mask: Array | None = None, *, train: bool = False) -> jax.Array:
-        """Map ``tokens [b t d]`` and ``mask [b t]`` to logits ``[b classes]``."""
+    def setup(self) -> None:
+        """Declare the parameters."""
+        super().setup()
+        config = self.config
+        if config.normalize_patches:
+            self.norm_patches = transformer.norm(config)
+        # Its parameters are called as the method that applies it.
+        self.patches = nn.Dense(config.width, dtype=config.dtype, name="embed")
+        if config.positions == "learned":
+            self.positions = self.param("positions", _unit_normal, (1, config.token_shape[0], config.width))
+        if config.pool == "class":
+            self.class_token = self.param("class_token", _unit_normal, (1, 1, config.width))
+        self.norm = transformer.norm(config)
+        self.head = nn.Dense(config.classes, dtype=config.logits_dtype)
+
+    def embed(self, tokens: Array, mask: Array | None = None) -> jax.Array:
+        """Map patches ``[b t p]`` to embeddings ``[b t d]``."""
         config = self.config
         x = read_tokens(config, tokens, mask)
-        if config.normalize_patches:
-            x = _norm(config, "norm_patches")(x)
-        x = nn.Dense(config.width, dtype=config.dtype, name="embed")(x)
+        x = self.patches(self.norm_patches(x) if config.normalize_patches else x)
         if config.positions == "sinusoidal":
-            x += jnp.asarray(sinusoidal_positions(config.grid, config.width), config.dtype)[None]
-        else:
-            x += self.param("positions", _unit_normal, (1, *x.shape[1:])).astype(config.dtype)
-        if config.pool == "class":
-            token = self.param("class_token", _unit_normal, (1, 1, config.width)).astype(config.dtype)
-            x = jnp.concatenate([jnp.tile(token, (len(x), 1, 1)), x], axis=1)
-            mask = mask if mask is None else jnp.pad(mask, ((0, 0), (1, 0)), constant_values=True)
-        x = nn.Dropout(config.dropout)(x, deterministic=not train)
-        for index in range(config.depth):
-            x = Block(config, name=f"block_{index}")(x, mask, train=train)
-        x = x[:, 0] if config.pool == "class" else mean_over_tokens(x, mask)
-        x = _norm(config, "norm")(x)
-        return nn.Dense(config.classes, dtype=config.logits_dtype, name="head")(x)
+            return x + jnp.asarray(sinusoidal_positions(config.grid, config.width), config.dtype)[None]
+        return x + self.positions.astype(config.dtype)
+
+    def begin(self, x: Array, mask: Array | None) -> tuple[jax.Array, Array | None]:
+        """Return ``[b t d]`` and the mask, with the class token before the patches if there is one."""
+        x, mask = super().begin(x, mask)
+        return (x, mask) if self.config.pool == "mean" else put_first(self.class_token, x, mask)
+
+    def read(self, x: jax.Array, mask: Array | None, *, train: bool = False) -> jax.Array:
+        """Map final activations ``[b t d]`` to logits ``[b classes]``."""
+        del train
+        return self.head(self.norm(x[:, 0] if self.config.pool == "class" else mean_over_tokens(x, mask)))
 
 
-class Block(nn.Module):
-    """``x + attention(norm(x))``, then ``x + mlp(norm(x))``."""
-
-    config: Config
-
-    @nn.compact
-    def __call__(self, x: jax.Array, mask: Array | None, *, train: bool) -> jax.Array:
-        """Map embeddings ``[b t width]`` to the same shape."""
-        config = self.config
-        drop = partial(nn.Dropout(config.dropout), deterministic=not train)
-        x += drop(Attention(config, name="attention")(_norm(config, "norm_attention")(x), mask))
-        y = nn.Dense(config.hidden, dtype=config.dtype, name="expand")(_norm(config, "norm_mlp")(x))
-        y = nn.Dense(config.width, dtype=config.dtype, name="contract")(drop(nn.gelu(y, approximate=False)))
-        return x + drop(y)
-
-
-class Attention(nn.Module):
-    """Softmax attention with ``heads`` heads: ``softmax(q k' / sqrt(head_dim)) v``, weights in float32 or better."""
-
-    config: Config
-
-    @nn.compact
-    def __call__(self, x: jax.Array, mask: Array | None) -> jax.Array:
-        """Map embeddings ``[b t width]`` to the same shape; no token attends to padding."""
-        config = self.config
-        query, key, value = (self._project(x, name) for name in ("query", "key", "value"))
-        scores = jnp.einsum("bqhd,bkhd->bhqk", query, key, preferred_element_type=config.logits_dtype)
-        scores *= config.head_size**-0.5
-        if mask is not None:
-            # The lowest number rather than infinity: a row without any real token then has no nan.
-            scores = jnp.where(mask[:, None, None, :], scores, jnp.finfo(scores.dtype).min)
-        weights = nn.softmax(scores).astype(config.dtype)
-        mixed = jnp.einsum("bhqk,bkhd->bqhd", weights, value).reshape(*x.shape[:2], -1)
-        return nn.Dense(config.width, dtype=config.dtype, name="out")(mixed)
-
-    def _project(self, x: jax.Array, name: str) -> jax.Array:
-        config = self.config
-        # No biases: the key's would have no effect, and the value's is one with that of the output.
-        dense = nn.Dense(config.heads * config.head_size, use_bias=False, dtype=config.dtype, name=name)
-        return dense(x).reshape(*x.shape[:2], config.heads, config.head_size)
+def put_first(token: Array, x: jax.Array, mask: Array | None) -> tuple[jax.Array, Array | None]:
+    """Return ``x [b t d]`` and ``mask [b t]`` with a real ``token [1 1 d]`` before the others."""
+    first = jnp.broadcast_to(token.astype(x.dtype), (len(x), 1, x.shape[2]))
+    seen = None if mask is None else jnp.pad(mask, ((0, 0), (1, 0)), constant_values=True)
+    return jnp.concatenate([first, x], axis=1), seen
 
 
 def sinusoidal_positions(grid: tuple[int, int], width: int) -> np.ndarray:
@@ -170,8 +175,3 @@ def mean_over_tokens(x: jax.Array, mask: Array | None) -> jax.Array:
         return x.mean(axis=1)
     real = mask[:, :, None]
     return jnp.where(real, x, 0).sum(axis=1) / jnp.maximum(real.sum(axis=1), 1).astype(x.dtype)
-
-
-def _norm(config: Config, name: str) -> nn.LayerNorm:
-    # Flax's default variance, E[x^2] - E[x]^2, cancels where a row is nearly constant, as an empty patch is.
-    return nn.LayerNorm(dtype=config.dtype, use_fast_variance=False, name=name)

@@ -5,6 +5,7 @@ the class token, and a final normalisation before pooling.
 """
 
 import dataclasses
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -33,6 +34,8 @@ class Config(transformer.Config, Patches):
         classes: How many logits a linear classifier makes of that, or None for outputs without one.
     """
 
+    added_tokens: ClassVar[int] = 1
+
     image_shape: tuple[int, int, int]
     patch: int
     layer_scale: bool = False
@@ -44,6 +47,11 @@ class Config(transformer.Config, Patches):
         self.require_patches()
         require(self.read_out in READ_OUTS, "read_out", self.read_out, f"one of {', '.join(READ_OUTS)}")
         require(self.classes is None or self.classes >= 1, "classes", self.classes, "at least 1, or None")
+
+    @property
+    def reads_one_row(self) -> bool:
+        """Whether the class token alone is read."""
+        return self.read_out in ("class", "pooler")
 
     @property
     def example(self) -> jax.ShapeDtypeStruct:
