@@ -14,6 +14,7 @@ from jaxsens.plots.networks import bars_with_intervals, scatter_with_intervals, 
 from jaxsens.plots.planes import loss_planes
 from jaxsens.plots.quantities import Quantity, side_by_side
 from jaxsens.plots.spectra import dots, rate_by_length, spectra, survival
+from jaxsens.plots.speeds import speed_ratios
 from jaxsens.plots.treatments import treated_pairs
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "side_by_side",
     "spectra",
     "spectral_densities",
+    "speed_ratios",
     "style",
     "survival",
     "token_map",

@@ -198,6 +198,19 @@ class Run:
         self._write(path, text.getvalue().encode(), f"table {name!r}")
         return path
 
+    def document(self, name: str, content: Mapping[str, Any]) -> Path:
+        """Write ``<name>.json``: what has a structure that no table has.
+
+        Raises:
+            ValueError: content that JSON cannot hold, or a number in it that is not finite; the message says where.
+        """
+        self._require_open()
+        _check_name("document", name)
+        text = json.dumps(configs.to_json(dict(content), name), indent=1, allow_nan=False) + "\n"
+        path = self.folder / f"{name}.json"
+        self._write(path, text.encode(), f"document {name!r}")
+        return path
+
     def comparison(self, claims: Sequence[Claim]) -> Path:
         """Write ``comparison.csv``: what a paper says beside what was measured, one `Claim` a row."""
         return self.table("comparison", [asdict(claim) for claim in claims])

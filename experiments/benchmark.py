@@ -1,0 +1,71 @@
+"""How fast jaxsens is on this machine, beside PyTorch and beside the procedures as they were published.
+
+    python -m experiments.benchmark --preset quick|laptop|accelerator [--cases vit,cube] [--out DIR] [--seed 0]
+
+or ``scripts/benchmark [--quick]``, which makes an environment first. Every case is computed by several programs, in the
+same process and on as many cores: *jaxsens*, with whatever is shared among substitutions; *plain*, ours without that;
+*pytorch*, batched, without gradients, with fused attention, compiled where that helps; *published*, the procedure of
+the paper's code (a forward for each string; five masks for a batch of images; copies of a text made one by one). Each
+is given its best block or batch, all have to give the same results, and repeats take turns. Without PyTorch its rows
+are absent.
+
+The run's folder holds ``benchmark.json`` (evaluations per second, operations done and as a share of a large matrix
+product's rate in the same run, bytes of matrix products and the rate of a large copy, memory, first calls with
+compilation apart, medians and ranges of the repeats, versions, device), the same rows as CSV, and a figure.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import jax
+from tqdm import tqdm
+
+from experiments import benchmark_cases, benchmark_report, benchmark_timing
+from experiments.benchmark_setting import PRESETS, Config
+from jaxsens import parallel, runs
+
+
+def main(argv: Sequence[str] | None = None) -> Path:
+    """Run from the command line, and return the folder of the run."""
+    command = runs.parse("benchmark", PRESETS, argv, default="quick", description=__doc__)
+    parallel.use_every_core()
+    return execute(command.config, command.out)
+
+
+def execute(config: Config, out: Path) -> Path:
+    """Measure every case, or those that are left, in the folder ``out``."""
+    if benchmark_cases.peer:
+        benchmark_cases.peer.use(config.threads)
+    with runs.Run.open(out, config, experiment="benchmark") as run:
+        ceiling = run.unit("ceilings", lambda: benchmark_timing.ceilings(config.seconds))
+        ceiling = {name: float(value) for name, value in ceiling.items()}
+        table = []
+        cases = list(benchmark_cases.cases(config))
+        with tqdm(desc="benchmark", total=len(cases), unit="case", dynamic_ncols=True) as bar:
+            for name, make in cases:
+                bar.set_postfix_str(name, refresh=True)
+
+                def measure(make: Callable[[], benchmark_timing.Case] = make) -> dict[str, object]:
+                    return benchmark_timing.compare(make(), seconds=config.seconds, repeats=config.repeats)
+
+                found = run.unit(name, measure, allow_nonfinite=["bytes", "peak_bytes"])
+                table += benchmark_report.rows(name, found, ceiling)
+                bar.update()
+        run.table("benchmark", table)
+        run.document(
+            "benchmark",
+            {
+                "device": parallel.describe_devices() | {"jax": jax.__version__},
+                "peers": benchmark_cases.peers(),
+                "ceilings": ceiling,
+                "recognizers_over_mix": benchmark_report.over_mix(table),
+                "rows": table,
+            },
+        )
+        run.figure("benchmark", benchmark_report.figure(table))
+    print("\n".join(benchmark_report.lines(table)))
+    return out
+
+
+if __name__ == "__main__":
+    print(f"\nresults in {main()}")

@@ -1,0 +1,162 @@
+"""The benchmark counts what a program does, refuses other answers, and leaves a whole record."""
+
+import json
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from experiments import benchmark, benchmark_cases, benchmark_report, benchmark_timing
+from experiments.benchmark_counting import work
+from experiments.benchmark_setting import PRESETS, Config
+from experiments.benchmark_timing import Case, Program
+from jaxsens import plots
+
+
+def test_work_is_counted_through_loops_and_convolutions():
+    a, b = jnp.zeros((3, 4)), jnp.zeros((4, 5))
+    once = work(jnp.matmul, a, b)
+    assert once.operations == 2 * 3 * 4 * 5
+    assert once.bytes == 4 * (3 * 4 + 4 * 5 + 3 * 5)
+    looped = work(lambda a, b: jax.lax.map(lambda row: row @ b, jnp.stack([a] * 7)), a, b)
+    assert looped == (7 * once.operations, 7 * once.bytes)
+    image, kernel = jnp.zeros((2, 8, 8, 3)), jnp.zeros((3, 3, 3, 6))
+
+    def convolve(x, k, groups):
+        dimensions = ("NHWC", "HWIO", "NHWC")
+        return jax.lax.conv_general_dilated(
+            x, k, (1, 1), "SAME", dimension_numbers=dimensions, feature_group_count=groups
+        )
+
+    assert work(lambda x, k: convolve(x, k, 1), image, kernel).operations == 2 * (2 * 8 * 8 * 6) * (3 * 3 * 3)
+    assert work(lambda x, k: convolve(x, k, 3), image, kernel[:, :, :1]).operations == 2 * (2 * 8 * 8 * 6) * (3 * 3)
+
+
+def test_work_in_a_loop_of_unknown_length_is_refused():
+    with pytest.raises(ValueError, match="a loop whose length is data"):
+        work(lambda n, a: jax.lax.fori_loop(0, n, lambda i, x: x @ a, a), jnp.int32(3), jnp.zeros((2, 2)))
+
+
+def program(by, how="", *, result=1.0, pause=0.0, evaluations=2):
+    def run(count):
+        time.sleep(pause * count)
+        return np.full((count, 3), result)
+
+    return Program(by, how, run, 10.0, evaluations)
+
+
+def compare(*programs, **options):
+    return benchmark_timing.compare(Case("sums", "sums", 40, 1e-3, programs, **options), seconds=0.02, repeats=3)
+
+
+def test_each_side_is_compared_at_its_best():
+    found = compare(program("jaxsens"), program("pytorch", "slow", pause=0.02), program("pytorch", "fast"))
+    assert found["by"].tolist() == ["jaxsens", "pytorch"]
+    assert found["how"].tolist() == ["", "fast"]
+    assert found["seconds"].shape == (2, 3)
+    assert (found["items"] >= 1).all()
+    assert (found["items"] <= 40).all()
+
+
+@pytest.mark.parametrize("wrong", [1.01, np.inf])
+def test_a_speed_with_another_answer_does_not_count(wrong):
+    with pytest.raises(ValueError, match=r"'sums': results of 'pytorch'.* a speed with another answer does not count"):
+        compare(program("jaxsens"), program("pytorch", result=wrong))
+
+
+def test_what_was_not_computed_is_not_compared_and_a_program_without_answers_is_refused():
+    partial = np.full((40, 3), np.nan)
+    partial[:, 0] = 1
+    some = Program("published", "", lambda count: partial[:count], 10.0, 1)
+    assert compare(program("jaxsens"), some)["difference"].tolist() == [0, 0]
+
+
+def test_programs_that_draw_by_themselves_agree_within_their_errors():
+    draws = np.random.default_rng(0).normal(size=(3, 40))
+
+    def drawn(by, values):
+        return Program(by, "", lambda count: values[: max(count, 20)], 1.0, 1)
+
+    def far(shift):
+        case = Case("draws", "draws", 40, 5, (drawn("jaxsens", draws[0]), drawn("pytorch", draws[1] + shift)), True)
+        return benchmark_timing.compare(case, seconds=0.01, repeats=2)["difference"][1]
+
+    assert 0 < far(0) < 5
+    with pytest.raises(ValueError, match="standard errors"):
+        far(3)
+
+
+def test_rates_and_shares_follow_from_the_times():
+    found = {
+        "by": np.array(["jaxsens", "plain"]), "how": np.array(["a", "b"]), "items": np.array([4, 2]),
+        "seconds": np.array([[1.0, 2.0, 1.0], [1.0, 1.0, 1.0]]), "first_seconds": np.array([9.0, 8.0]),
+        "operations": np.array([30.0, 60.0]), "bytes": np.array([np.nan, 12.0]), "peak_bytes": np.array([5.0, np.nan]),
+        "difference": np.array([0.0, 1e-6]), "evaluations": np.array([10.0, 10.0]), "unit": np.array("forwards"),
+    }  # fmt: skip
+    ours, plain = benchmark_report.rows("case", found, {"operations_per_second": 240.0, "bytes_per_second": 48.0})
+    assert (ours["per_second"], ours["slowest"], ours["fastest"]) == (40, 20, 40)
+    assert (plain["per_second"], plain["ours_over"], plain["ours_over_least"]) == (20, 2, 1)
+    assert (ours["operations_ratio"], ours["reached"]) == (2, 1)
+    assert ours["operations_per_second"] == plain["operations_per_second"] == 120
+    assert (ours["of_product"], plain["of_copy"]) == (0.5, 0.5)
+    assert ours["bytes_per_second"] is None
+    assert plain["peak_bytes"] is None
+    assert benchmark_report.over_mix([row | {"case": "recognizer-1"} for row in (ours, plain)]) == {"plain": 2}
+
+
+FIELDS = {
+    "case", "by", "how", "unit", "items", "per_second", "slowest", "fastest", "ours_over", "ours_over_least",
+    "ours_over_most", "operations", "operations_per_second", "of_product", "bytes_per_second", "of_copy", "peak_bytes",
+    "first_call_seconds", "seconds", "difference", "operations_ratio", "reached",
+}  # fmt: skip
+
+
+def test_a_small_run_leaves_a_whole_record(tmp_path, capsys, quick_compiling):
+    out = benchmark.main(["--preset", "smoke", "--out", str(tmp_path / "run")])
+    found = json.loads((out / "benchmark.json").read_text())
+    assert set(found) == {"device", "peers", "ceilings", "recognizers_over_mix", "rows"}
+    assert {"platform", "kind", "devices", "jax"} <= set(found["device"])
+    assert all(value > 0 for value in found["ceilings"].values())
+    assert all(set(row) == FIELDS for row in found["rows"])
+    names = [name for name, _ in benchmark_cases.cases(PRESETS["smoke"])]
+    assert list(dict.fromkeys(row["case"] for row in found["rows"])) == names
+    expected = {"jaxsens", "plain"} | ({"pytorch", "published"} if benchmark_cases.peer else set())
+    assert {row["by"] for row in found["rows"] if row["case"] == "vit"} == expected
+    assert all(row["per_second"] > 0 for row in found["rows"])
+    assert (out / "benchmark.png").stat().st_size > 5000
+    shown = capsys.readouterr().out
+    assert all(name in shown for name in names)
+    table = (out / "benchmark.csv").read_bytes()
+    benchmark.main(["--preset", "smoke", "--out", str(out)])  # nothing is measured again
+    assert (out / "benchmark.csv").read_bytes() == table
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"cases": ("vit", "swin")}, r"cases must be some of .*, got \['swin'\]"),
+        ({"cases": ()}, "cases must be some, each once"),
+        ({"seconds": 0.0}, "seconds must be positive, got 0.0"),
+        ({"rows": (0,)}, "rows must be some numbers of at least 1"),
+        ({"text_width": 100}, "text_width must be a multiple of its 12 heads, got 100"),
+    ],
+)
+def test_bad_settings_are_named(changes, message):
+    with pytest.raises(ValueError, match=message):
+        Config(**changes)
+
+
+def test_the_figure_of_speeds_draws_every_ratio():
+    figure = plots.speed_ratios(
+        {"pytorch": {"vit": (2.0, 1.5, 3.0), "cube": (0.5, 0.4, 0.6)}, "plain": {"vit": (1.2, 1, 2)}}
+    )
+    (axes,) = figure.axes
+    assert axes.get_xscale() == "log"
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["vit", "cube"]
+    assert axes.get_xlim()[1] > 3
+    with pytest.raises(ValueError, match="not positive"):
+        plots.speed_ratios({"plain": {"vit": (0.0, 0.0, 1.0)}})
+    with pytest.raises(ValueError, match="no ratio"):
+        plots.speed_ratios({})
