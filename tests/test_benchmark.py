@@ -113,24 +113,45 @@ FIELDS = {
 }  # fmt: skip
 
 
-def test_a_small_run_leaves_a_whole_record(tmp_path, capsys, quick_compiling):
-    out = benchmark.main(["--preset", "smoke", "--out", str(tmp_path / "run")])
+def whole_record(out, names):
     found = json.loads((out / "benchmark.json").read_text())
     assert set(found) == {"device", "peers", "ceilings", "recognizers_over_mix", "rows"}
     assert {"platform", "kind", "devices", "jax"} <= set(found["device"])
     assert all(value > 0 for value in found["ceilings"].values())
     assert all(set(row) == FIELDS for row in found["rows"])
-    names = [name for name, _ in benchmark_cases.cases(PRESETS["smoke"])]
     assert list(dict.fromkeys(row["case"] for row in found["rows"])) == names
     expected = {"jaxsens", "plain"} | ({"pytorch", "published"} if benchmark_cases.peer else set())
     assert {row["by"] for row in found["rows"] if row["case"] == "vit"} == expected
     assert all(row["per_second"] > 0 for row in found["rows"])
+    assert all(row["difference"] < 1e-3 for row in found["rows"] if row["case"] == "vit")
     assert (out / "benchmark.png").stat().st_size > 5000
+
+
+def test_a_small_run_leaves_a_whole_record(tmp_path, capsys, quick_compiling):
+    command = ["--preset", "smoke", "--cases", "vit,sharpness,cube", "--out", str(tmp_path / "run")]
+    out = benchmark.main(command)
+    whole_record(out, ["vit", "sharpness", "cube-6"])
     shown = capsys.readouterr().out
-    assert all(name in shown for name in names)
+    assert "sharpness" in shown
+    assert "cube-6" in shown
     table = (out / "benchmark.csv").read_bytes()
-    benchmark.main(["--preset", "smoke", "--out", str(out)])  # nothing is measured again
+    benchmark.main(command)  # nothing is measured again
     assert (out / "benchmark.csv").read_bytes() == table
+
+
+def test_every_case_has_programs_to_compare():
+    for name, make in benchmark_cases.cases(PRESETS["smoke"]):
+        case = make()
+        assert case.name in name
+        assert all(program.evaluations > 0 for program in case.programs)
+        if case.name != "cube-6":
+            assert all(program.operations > 0 for program in case.programs)
+
+
+@pytest.mark.slow
+def test_all_programs_of_all_cases_give_the_same_answers(tmp_path):
+    out = benchmark.main(["--preset", "smoke", "--out", str(tmp_path / "run")])
+    whole_record(out, [name for name, _ in benchmark_cases.cases(PRESETS["smoke"])])
 
 
 @pytest.mark.parametrize(
