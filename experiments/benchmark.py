@@ -15,12 +15,13 @@ compilation apart, medians and ranges of the repeats, versions, device), the sam
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import jax
 from tqdm import tqdm
 
-from experiments import benchmark_cases, benchmark_report, benchmark_timing
+from experiments import benchmark_cases, benchmark_growth, benchmark_report, benchmark_timing
 from experiments.benchmark_setting import PRESETS, Config
 from jaxsens import parallel, runs
 
@@ -51,6 +52,12 @@ def execute(config: Config, out: Path) -> Path:
                 found = run.unit(name, measure, allow_nonfinite=["bytes", "peak_bytes"])
                 table += benchmark_report.rows(name, found, ceiling)
                 bar.update()
+        growth = [
+            benchmark_growth.row(
+                law.name, run.unit(f"growth-{law.name}", partial(benchmark_growth.measure, law, config.repeats))
+            )
+            for law in (benchmark_growth.laws(config) if config.grow else ())
+        ]
         run.table("benchmark", table)
         run.document(
             "benchmark",
@@ -60,10 +67,11 @@ def execute(config: Config, out: Path) -> Path:
                 "ceilings": ceiling,
                 "recognizers_over_mix": benchmark_report.over_mix(table),
                 "rows": table,
+                "growth": growth,
             },
         )
         run.figure("benchmark", benchmark_report.figure(table))
-    print("\n".join(benchmark_report.lines(table)))
+    print("\n".join((*benchmark_report.lines(table), *benchmark_growth.lines(growth))))
     return out
 
 

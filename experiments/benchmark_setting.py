@@ -46,6 +46,10 @@ class Config:
     train_size: tuple[int, ...] = option((2, 2, 16, 4), "their layers, heads, head size and multiplier")
     train_length: int = option(40, "bits of their strings")
     train_strings: int = option(256, "in a full batch")
+    grow: bool = option(True, "whether to measure how time grows with bits, tokens, draws and examples")
+    growth: tuple[int, ...] = option(
+        (1, 2, 4, 8), "their sizes: in eighths of bits and tokens, in draws, and in eights of examples"
+    )
     sums: int = option(3830, "examples of the full batch that is as large as that of a grokking run")
 
     def __post_init__(self) -> None:
@@ -61,6 +65,11 @@ class Config:
         for name in ("rows", "batches"):
             if not getattr(self, name) or min(getattr(self, name)) < 1:
                 raise ValueError(f"{name} must be some numbers of at least 1, got {getattr(self, name)}")
+        if len(self.growth) < 2 or min(self.growth) < 1 or min(self.length, self.tokens) * min(self.growth) < 8:
+            raise ValueError(
+                f"growth must be two sizes at least, each leaving an eighth of length = {self.length} and of tokens = "
+                f"{self.tokens} whole, got {self.growth}"
+            )
         if self.text_width % 12:
             raise ValueError(f"text_width must be a multiple of its 12 heads, got {self.text_width}")
         if len(self.train_size) != 4:
@@ -74,9 +83,9 @@ PRESETS = {
         cubes=(14, 20), boofun=14, steps=40,
     ),
     "smoke": Config(
-        seconds=0.01, repeats=2, rows=(4,), batches=(8,), compile=False, length=6, recognizers=1, operations=1e8,
-        variant="small", side=8, tokens=5, text_width=12, text_depth=2, hidden=(8,), eigenvalues=2, steps=6,
-        cubes=(6,), boofun=6, models=2, train_size=(1, 1, 4, 2), train_length=4, train_strings=8, sums=9,
+        seconds=0.01, repeats=2, rows=(4,), batches=(8,), compile=False, length=8, recognizers=1, operations=1e8,
+        variant="small", side=8, tokens=8, growth=(1, 2), text_width=12, text_depth=2, hidden=(8,), eigenvalues=2,
+        steps=6, cubes=(6,), boofun=6, models=2, train_size=(1, 1, 4, 2), train_length=4, train_strings=8, sums=9,
     ),
     "accelerator": Config(
         seconds=5.0, rows=(8, 101), batches=(101, 1024, 8192), operations=1e14, tokens=256, hidden=(4096, 4096),

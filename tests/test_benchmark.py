@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import benchmark, benchmark_cases, benchmark_report, benchmark_timing
+from experiments import benchmark, benchmark_cases, benchmark_growth, benchmark_report, benchmark_timing
 from experiments.benchmark_counting import work
 from experiments.benchmark_setting import PRESETS, Config
 from experiments.benchmark_timing import Case, Program
@@ -115,7 +115,7 @@ FIELDS = {
 
 def whole_record(out, names):
     found = json.loads((out / "benchmark.json").read_text())
-    assert set(found) == {"device", "peers", "ceilings", "recognizers_over_mix", "rows"}
+    assert set(found) == {"device", "peers", "ceilings", "recognizers_over_mix", "rows", "growth"}
     assert {"platform", "kind", "devices", "jax"} <= set(found["device"])
     assert all(value > 0 for value in found["ceilings"].values())
     assert all(set(row) == FIELDS for row in found["rows"])
@@ -128,7 +128,7 @@ def whole_record(out, names):
 
 
 def test_a_small_run_leaves_a_whole_record(tmp_path, capsys, quick_compiling):
-    command = ["--preset", "smoke", "--cases", "vit,sharpness,cube", "--out", str(tmp_path / "run")]
+    command = ["--preset", "smoke", "--cases", "vit,sharpness,cube", "--no-grow", "--out", str(tmp_path / "run")]
     out = benchmark.main(command)
     whole_record(out, ["vit", "sharpness", "cube-6"])
     shown = capsys.readouterr().out
@@ -148,6 +148,24 @@ def test_every_case_has_programs_to_compare():
             assert all(program.operations > 0 for program in case.programs)
 
 
+def test_exponents_are_slopes_of_logarithms():
+    sizes = np.array([10, 20, 40])
+    found = {"sizes": sizes, "seconds": 3e-4 * sizes[:, None] ** 1.5 * np.ones(4), "operations": 5.0 * sizes**2}
+    row = benchmark_growth.row("bits", found)
+    assert (row["from"], row["to"]) == (10, 40)
+    np.testing.assert_allclose([row["exponent"], row["expected"]], [1.5, 2])
+    assert row["exponent_sem"] < 1e-6
+
+
+def test_what_grows_is_what_is_evaluated():
+    smoke = PRESETS["smoke"]
+    operations = {law.name: [law.make(int(size))[1] for size in law.sizes] for law in benchmark_growth.laws(smoke)}
+    assert operations["draws"][1] == 2 * operations["draws"][0]
+    assert operations["examples"][1] == 2 * operations["examples"][0]
+    for name in ("bits", "tokens"):
+        assert operations[name][1] > operations[name][0]
+
+
 @pytest.mark.slow
 def test_all_programs_of_all_cases_give_the_same_answers(tmp_path):
     out = benchmark.main(["--preset", "smoke", "--out", str(tmp_path / "run")])
@@ -161,6 +179,7 @@ def test_all_programs_of_all_cases_give_the_same_answers(tmp_path):
         ({"cases": ()}, "cases must be some, each once"),
         ({"seconds": 0.0}, "seconds must be positive, got 0.0"),
         ({"rows": (0,)}, "rows must be some numbers of at least 1"),
+        ({"growth": (1,)}, "growth must be two sizes at least"),
         ({"text_width": 100}, "text_width must be a multiple of its 12 heads, got 100"),
     ],
 )
