@@ -12,6 +12,7 @@ The standard error of a mean over n examples is ``sqrt(V / n)``, and its cost n 
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -54,8 +55,7 @@ class Components:
         return float(self.examples + between_sites + self.draws * np.mean(1 / (taken * draws)))
 
 
-@dataclass(frozen=True)
-class Allocation:
+class Allocation(NamedTuple):
     """How to sample.
 
     Attributes:
@@ -182,7 +182,7 @@ def allocate(
         best = np.sqrt(min(choice.variance for choice in choices) / available)
         raise ValueError(
             f"target_sem={target_sem:g} is out of reach of {available} examples: with all sites and {most_draws} draws "
-            f"of each they are foreseen to reach {best:.2g}; ask for more than that, or bring more examples"
+            f"of each they are foreseen to reach {best:.3g}; ask for more than that, or bring more examples"
         )
     # Not of whole examples: rounding n up would decide where few are needed.
     return min(feasible, key=lambda choice: choice.variance * choice.cost)
