@@ -151,18 +151,17 @@ def sampled_token_sensitivity(
             return sampled(draws=draws, sites_drawn=drawn)(key, params, tokens[which], *parts, index=which)
 
         first, rest = order[:pilot], order[pilot:]
-        planning = sample(first, min(pilot_sites, length), 2 * unit)
+        few = min(pilot_sites, length)
+        planning = sample(first, few, 2 * unit)
         components = variance_components.from_changes(
             planning.changes, planning.sites, sites[first].sum(1), dependent_draws=unit
         )
-        if any(value > 0 for value in (components.examples, components.sites, components.draws)):
+        if components.variance(1, 1) > 0:
             allocation = variance_components.allocate(
                 components, target_sem, available=len(rest), cost=cost, dependent_draws=unit, most_draws=8 * unit
             )
-        else:
-            # Nothing varied: no allocation is better than another, and the pilot's sites are as good as any.
-            drawn = min(pilot_sites, length)
-            allocation = Allocation(drawn, unit, 1, 0.0, cost(drawn, unit))
+        else:  # Nothing varied: no allocation is better than another.
+            allocation = Allocation(few, unit, 1, 0.0, cost(few, unit))
         soonest = max(allocation.examples, pilot, looks.least(target_sem, planning.rate))
         seen: list[Look] = []
         for measured in _growing(sample, rest, looks.sizes(soonest, len(rest)), allocation):
@@ -170,7 +169,7 @@ def sampled_token_sensitivity(
             reached = looks.precise_enough(measured.estimate, target_sem)
             if reached:
                 break
-        spent = pilot * variance_components.forwards(min(pilot_sites, length), 2 * unit)
+        spent = pilot * variance_components.forwards(few, 2 * unit)
         spent += measured.count * variance_components.forwards(allocation.sites, allocation.draws)
         return SampledSensitivity(
             measured, rest[: measured.count], tuple(seen), reached, target_sem, components, allocation, spent
