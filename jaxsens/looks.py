@@ -54,7 +54,7 @@ def level_of(look: int, level: float) -> float:
 
 def least(target_sem: float, rate: bool) -> int:
     """Return how many units it takes at least to be precise enough: for a rate the ``1 / 2n`` of no change at all."""
-    return math.ceil(0.5 / target_sem) if rate else 1
+    return math.ceil(0.5 / target_sem) + 1 if rate else 1
 
 
 def precise_enough(estimate: Estimate, target_sem: float) -> bool:
@@ -64,4 +64,4 @@ def precise_enough(estimate: Estimate, target_sem: float) -> bool:
     n units without a change are precise to about ``1 / 2n``.
     """
     low, high = estimate.interval(float(special.erf(0.5**0.5)))
-    return float(high - low) / 2 <= target_sem
+    return bool(high - low <= 2 * target_sem)

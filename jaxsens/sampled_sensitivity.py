@@ -132,6 +132,7 @@ def sampled_token_sensitivity(
     for name, value in (("pilot", pilot), ("pilot_sites", pilot_sites)):
         if value != int(value) or value < 2:
             raise ValueError(f"{name} must be an integer of at least 2, so that a variance can be told, got {value}")
+    target_sem = float(target_sem)
     unit = perturb.dependent_draws(perturbation)
     options = {"backend": backend, "devices": devices, "progress": progress, "precision": precision, "chunk": chunk}
     sampled = partial(token_sensitivity, substitute, perturbation, change=change, **options)

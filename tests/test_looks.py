@@ -24,14 +24,16 @@ def test_a_mean_is_precise_when_its_standard_error_is_small():
     assert not looks.precise_enough(found, 0.999 * found.sem)
 
 
-def test_a_rate_of_which_nothing_was_seen_is_not_precise_at_once():
-    """Its standard error is 0 from the first unit on; it takes 1 / 2n."""
-    for count, precise in ((450, False), (510, True)):
+@pytest.mark.parametrize("target", [0.05, 0.01, 0.001, 1e-4])
+def test_a_rate_of_which_nothing_was_seen_is_not_precise_at_once(target):
+    """Its standard error is 0 from the first unit on; it takes 1 / (2 target) of them."""
+    enough = looks.least(target, rate=True)
+    assert enough == pytest.approx(0.5 / target, abs=2)
+    for count, precise in ((int(0.97 * enough), False), (enough, True)):
         nothing = estimate.from_values(np.zeros(count, bool))
         assert nothing.sem == 0
-        assert looks.precise_enough(nothing, 0.001) is precise
-    assert looks.least(0.001, rate=True) == 500
-    assert looks.least(0.001, rate=False) == 1
+        assert looks.precise_enough(nothing, target) is precise
+    assert looks.least(target, rate=False) == 1
 
 
 def test_bad_arguments_are_named():

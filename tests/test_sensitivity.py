@@ -177,6 +177,7 @@ def test_examples_keep_the_draws_of_their_numbers(images):
         substitution.one_at_a_time(linear), perturb.gaussian(1.0), change=changes.absolute_change
     )
     whole = measure(KEY, params, tokens).changes
+    assert len(np.unique(whole)) == whole.size
     np.testing.assert_allclose(
         measure(KEY, params, tokens[part], index=part).changes, whole[part], rtol=1e-5, atol=1e-5
     )
