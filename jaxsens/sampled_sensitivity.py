@@ -31,6 +31,11 @@ class Look(NamedTuple):
     sem: float
 
 
+@partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["measured", "examples", "looks", "components", "allocation"],
+    meta_fields=["reached", "target_sem", "forwards"],
+)
 @dataclass(frozen=True)
 class SampledSensitivity:
     """An average that was measured to a standard error, and how.

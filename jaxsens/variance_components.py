@@ -12,8 +12,10 @@ The standard error of a mean over n examples is ``sqrt(V / n)``, and its cost n 
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
+import jax
 import numpy as np
 
 from jaxsens.typing import Array
@@ -21,6 +23,11 @@ from jaxsens.typing import Array
 LEVELS = ("examples", "sites", "draws")
 
 
+@partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["examples", "sites", "draws", "unbiased", "population"],
+    meta_fields=[],
+)
 @dataclass(frozen=True)
 class Components:
     """Components of variance, in squared units of the change.

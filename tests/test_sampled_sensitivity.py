@@ -47,6 +47,8 @@ def test_it_stops_at_the_target_in_few_forwards(data, found):
     assert found.looks[-1] == (found.count, found.mean, found.sem)
     assert [look.examples for look in found.looks] == looks.sizes(found.looks[0].examples, 880)[: len(found.looks)]
     assert found.interval(0.95) == found.measured.interval(looks.level_of(len(found.looks), 0.95))
+    twice = jax.tree.map(lambda a: 2 * a, found)
+    assert (twice.components.sites, twice.forwards) == (2 * found.components.sites, found.forwards)
 
 
 def test_every_change_is_that_of_the_full_grid(data, found, devices):
