@@ -13,18 +13,22 @@ from jaxsens import (
     correlation,
     curvature,
     estimate,
+    looks,
     loss_plane,
     parallel,
     perturb,
+    sampled_sensitivity,
     scales,
     sensitivity,
     sharpness,
     substitution,
     token_shifts,
+    variance_components,
 )
 from jaxsens.boolean import sensitivity_profile
 from jaxsens.estimate import Estimate
 from jaxsens.parallel import map_items
+from jaxsens.sampled_sensitivity import SampledSensitivity, sampled_token_sensitivity
 from jaxsens.sensitivity import Sensitivity, token_sensitivity
 from jaxsens.sharpness import average_sharpness, classifier_sharpness, output_sharpness, prediction_sharpness
 from jaxsens.substitution import one_at_a_time
@@ -35,6 +39,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Estimate",
+    "SampledSensitivity",
     "Sensitivity",
     "average_sharpness",
     "boolean",
@@ -46,6 +51,7 @@ __all__ = [
     "curvature",
     "embedding_shifts",
     "estimate",
+    "looks",
     "loss_plane",
     "map_items",
     "nearest_tokens",
@@ -54,6 +60,8 @@ __all__ = [
     "parallel",
     "perturb",
     "prediction_sharpness",
+    "sampled_sensitivity",
+    "sampled_token_sensitivity",
     "scales",
     "sensitivity",
     "sensitivity_profile",
@@ -61,5 +69,6 @@ __all__ = [
     "substitution",
     "token_sensitivity",
     "token_shifts",
+    "variance_components",
     "worst_case_sharpness",
 ]

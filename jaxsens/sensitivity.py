@@ -1,5 +1,6 @@
 """Token sensitivity: how the output of a model changes when one token of its input is perturbed."""
 
+import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -10,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxsens import budget, changes, estimate, parallel, perturb, token_sites
-from jaxsens.typing import Array, Change, Key, Perturbation, PyTree, Substitute
+from jaxsens.typing import Array, Change, Key, Perturbation, PyTree, Substitute, SubstituteAt
 
 
 @partial(jax.tree_util.register_dataclass, data_fields=["changes", "sites"], meta_fields=["rate", "chunk"])
@@ -74,11 +75,12 @@ class Sensitivity:
 
 
 def token_sensitivity(
-    substitute: Substitute,
+    substitute: Substitute | SubstituteAt,
     perturbation: Perturbation,
     *,
     change: Change = changes.prediction_change,
     draws: int = 1,
+    sites_drawn: int | None = None,
     chunk: int | None = None,
     backend: str = "pmap",
     devices: Sequence[jax.Device] | None = None,
@@ -96,50 +98,72 @@ def token_sensitivity(
         perturbation: What replaces a token, such as ``perturb.gaussian(variance=1.0)``.
         change: What is recorded of ``(clean, changed)``.
         draws: Independent replacements of every token.
-        chunk: Model forwards evaluated at once on a device, ``t + 1`` for an example and draw; at least one example and
-            draw is. ``None`` fits ``budget.BYTES``. It alters results by rounding only.
+        sites_drawn: Perturb this many of each example's sites, drawn without replacement, and count those; they change
+            as they would among all. The mean is still that over all sites, without bias, in fewer forwards;
+            ``substitute`` must be able to evaluate a few sites only. By default, all; an example with fewer has all of
+            its own.
+        chunk: Model forwards evaluated at once on a device, ``t + 1`` (or ``sites_drawn + 1``) for an example and draw;
+            at least one example and draw is. ``None`` fits ``budget.BYTES``. It alters results by rounding only.
         backend: ``"pmap"`` or ``"shard_map"``; results are equal to the bit.
         devices: Devices to use, by default all of this process.
         progress: Label of a progress bar.
         precision: Of matrix products, as in ``jax.default_matmul_precision``.
 
     Returns:
-        ``measure(key, params, tokens [b t *s], mask=None, sites=None)`` -> ``Sensitivity``. ``mask [b t]`` says which
-        tokens are real, by default all; ``sites [b t]`` (or ``[t]`` for all examples alike) which are perturbed and
-        counted, by default the real ones; padding never is.
+        ``measure(key, params, tokens [b t *s], mask=None, sites=None, index=None)`` -> ``Sensitivity``. ``mask [b t]``
+        says which tokens are real, by default all; ``sites [b t]`` (or ``[t]`` for all examples alike) which are
+        perturbed and counted, by default the real ones; padding never is. ``index [b]`` numbers the examples, by
+        default from 0: a part of a data set, with its numbers in the whole, gets the draws that it gets there.
 
     Raises:
-        ValueError: If ``draws`` or ``chunk`` is smaller than 1; when called, if the model cannot take the tokens, if
-            there is no example, or if an example has no site.
+        ValueError: If ``draws``, ``sites_drawn`` or ``chunk`` is smaller than 1, or ``substitute`` evaluates all sites
+            only and few are asked for; when called, if the model cannot take the tokens, if there is no example, if an
+            example has no site, or if there are not so many tokens as sites to draw.
         FloatingPointError: When called, if an output is not finite; the message says where the first one is.
     """
     budget.require_counts(draws, chunk)
+    if sites_drawn is not None:
+        _require_few(substitute, sites_drawn)
     numbers, rebuild = perturb.separate(perturbation)
 
     def measure(
-        key: Key, params: PyTree, tokens: Array, mask: Array | None = None, sites: Array | None = None
+        key: Key,
+        params: PyTree,
+        tokens: Array,
+        mask: Array | None = None,
+        sites: Array | None = None,
+        index: Array | None = None,
     ) -> Sensitivity:
         tokens, mask, sites = token_sites.checked(tokens, mask, sites)
-        count, length = tokens.shape[:2]
-        one = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), (tokens, mask))
-        forwards = chunk or _default_chunk(substitute, params, *one)
-        at_once = min(draws, max(1, forwards // (length + 1)))
-        fn = _ExampleChanges(substitute, rebuild, change, draws, at_once, precision)
-        index = np.arange(count, dtype=np.uint32)
-        _check_fit(fn, key, params, numbers, *one)
-        recorded, nonfinite = parallel.map_items(
+        index = _numbered(index, len(tokens))
+        length = tokens.shape[1]
+        if sites_drawn is not None and sites_drawn > length:
+            raise ValueError(f"sites_drawn must be at most the number of tokens, {length}, got {sites_drawn}")
+        evaluated = length if sites_drawn is None else sites_drawn
+        # Where all sites are evaluated they are chosen afterwards, and the devices need not know them.
+        items = (index, tokens, mask, None if sites_drawn is None else sites)
+        one = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), items)
+        forwards = chunk or _default_chunk(substitute, params, one, sites_drawn)
+        at_once = min(draws, max(1, forwards // (evaluated + 1)))
+        fn = _ExampleChanges(substitute, rebuild, change, draws, at_once, precision, sites_drawn)
+        _check_fit(fn, key, params, numbers, one)
+        recorded, nonfinite, chosen = parallel.map_items(
             fn,
-            (index, tokens, mask),
+            items,
             key,
             params,
             numbers,
-            chunk=max(1, forwards // (at_once * (length + 1))),
+            chunk=max(1, forwards // (at_once * (evaluated + 1))),
             backend=backend,
             devices=devices,
             progress=progress,
         )
-        _check_finite(nonfinite, sites)
-        _check_changes(recorded, sites)
+        if chosen is not None:
+            recorded = _at(chosen, recorded, length)
+            nonfinite = np.concatenate([nonfinite[..., :1], _at(chosen, nonfinite[..., 1:], length)], -1)
+            sites = sites & _at(chosen, np.ones_like(chosen, bool), length)
+        _check_finite(nonfinite, sites, index)
+        _check_changes(recorded, sites, index)
         recorded = np.where(sites[:, None], recorded, np.zeros((), recorded.dtype))
         return Sensitivity(recorded, sites, recorded.dtype == bool, forwards)
 
@@ -148,47 +172,85 @@ def token_sensitivity(
 
 @dataclass(frozen=True)
 class _ExampleChanges:
-    """The changes of one example for all draws and tokens; equal ones share compiled code."""
+    """The changes of one example for all draws and tokens, or some; equal ones share compiled code."""
 
-    substitute: Substitute
+    substitute: Substitute | SubstituteAt
     rebuild: Callable[[tuple[Array, ...]], Perturbation]
     change: Change
     draws: int
     at_once: int
     precision: str
+    sites_drawn: int | None
 
-    def __call__(self, item: PyTree, key: Key, params: PyTree, numbers: tuple[Array, ...]) -> tuple[Array, Array]:
-        index, tokens, mask = item
+    def __call__(
+        self, item: PyTree, key: Key, params: PyTree, numbers: tuple[Array, ...]
+    ) -> tuple[Array, Array, Array | None]:
+        index, tokens, mask, sites = item
         perturbation = self.rebuild(numbers)
         example_key = jax.random.fold_in(key, index)
+        chosen = None if self.sites_drawn is None else token_sites.drawn(example_key, sites, self.sites_drawn)
+        few = () if chosen is None else (chosen,)
 
         def one_draw(draw: Array) -> tuple[Array, Array]:
             alternatives = perturbation(example_key, draw, tokens)
-            clean, changed = self.substitute(params, tokens, alternatives, mask)
+            clean, changed = self.substitute(params, tokens, alternatives, mask, *few)
             recorded = jax.vmap(self.change, in_axes=(None, 0))(clean, changed)
-            if recorded.shape != tokens.shape[:1]:
+            if recorded.shape != (len(tokens) if chosen is None else len(chosen),):
                 raise ValueError(f"change must map an example's outputs to a scalar, got shape {recorded.shape[1:]}")
             clean_bad = changes.nonfinite(jax.tree.map(lambda a: a[None], clean))
             return recorded, jnp.concatenate([clean_bad, changes.nonfinite(changed)])
 
         with jax.default_matmul_precision(self.precision):
-            return jax.lax.map(one_draw, jnp.arange(self.draws, dtype=jnp.uint32), batch_size=self.at_once)
+            draws = jnp.arange(self.draws, dtype=jnp.uint32)
+            return *jax.lax.map(one_draw, draws, batch_size=self.at_once), chosen
 
 
-def _default_chunk(substitute: Substitute, params: PyTree, tokens: Any, mask: Any) -> int:
+def _require_few(substitute: Substitute | SubstituteAt, sites_drawn: int) -> None:
+    if sites_drawn != int(sites_drawn) or sites_drawn < 1:
+        raise ValueError(f"sites_drawn must be an integer of at least 1, or None for all, got {sites_drawn}")
+    try:
+        inspect.signature(substitute).bind(None, None, None, None, None)
+    except TypeError:
+        raise ValueError(
+            f"substitute must take sites as a fifth argument where sites are drawn, got {substitute}, which evaluates "
+            "all of them; substitution.one_at_a_time(apply) can do with a few"
+        ) from None
+
+
+def _numbered(index: Array | None, count: int) -> np.ndarray:
+    """Return the numbers of the examples ``[b]``, which their draws hang on."""
+    if index is None:
+        return np.arange(count, dtype=np.uint32)
+    index = np.asarray(index)
+    if index.shape != (count,) or index.dtype.kind not in "iu" or index.min() < 0 or index.max() >= 2**32:
+        raise ValueError(f"index must be a number below 2^32 for each of {count} examples, got {index}")
+    return index.astype(np.uint32)
+
+
+def _at(chosen: np.ndarray, values: np.ndarray, length: int) -> np.ndarray:
+    """Put ``values [b ... n]`` at the places ``chosen [b n]`` of ``length``, and zeros at all others."""
+    whole = np.zeros((*values.shape[:-1], length), values.dtype)
+    places = chosen.reshape(len(chosen), *(1,) * (values.ndim - 2), -1)
+    np.put_along_axis(whole, np.broadcast_to(places, values.shape), values, -1)
+    return whole
+
+
+def _default_chunk(substitute: Substitute | SubstituteAt, params: PyTree, one: PyTree, sites_drawn: int | None) -> int:
     """Return the forwards that fit the budget, from the memory of one example's substitution."""
+    _, tokens, mask, _ = one
+    few = () if sites_drawn is None else (jax.ShapeDtypeStruct((sites_drawn,), np.int32),)
     try:
-        examples = budget.chunk_of(substitute, params, tokens, tokens, mask)
+        examples = budget.chunk_of(substitute, params, tokens, tokens, mask, *few)
     except Exception as error:
         raise _misfit(tokens, error) from error
-    return examples * (tokens.shape[0] + 1)
+    return examples * ((tokens.shape[0] if sites_drawn is None else sites_drawn) + 1)
 
 
-def _check_fit(fn: Callable, key: Key, params: PyTree, numbers: tuple, tokens: Any, mask: Any) -> None:
+def _check_fit(fn: Callable, key: Key, params: PyTree, numbers: tuple, one: PyTree) -> None:
     try:
-        jax.eval_shape(fn, (jax.ShapeDtypeStruct((), np.uint32), tokens, mask), key, params, numbers)
+        jax.eval_shape(fn, one, key, params, numbers)
     except Exception as error:
-        raise _misfit(tokens, error) from error
+        raise _misfit(one[1], error) from error
 
 
 def _misfit(tokens: Any, error: Exception) -> ValueError:
@@ -198,7 +260,7 @@ def _misfit(tokens: Any, error: Exception) -> ValueError:
     )
 
 
-def _check_finite(nonfinite: np.ndarray, sites: np.ndarray) -> None:
+def _check_finite(nonfinite: np.ndarray, sites: np.ndarray, index: np.ndarray) -> None:
     """Raise if an output that counts is not finite: ``nonfinite [b draws 1 + t]``, the clean output first."""
     counted = np.concatenate([np.ones((len(sites), 1), bool), sites], 1)
     found = np.argwhere(nonfinite & counted[:, None])
@@ -206,16 +268,16 @@ def _check_finite(nonfinite: np.ndarray, sites: np.ndarray) -> None:
         example, draw, row = found[0].tolist()
         what = f"with token {row - 1} replaced in draw {draw}" if row else "as it is"
         raise FloatingPointError(
-            f"the model's output is not finite for example {example} {what} ({len(found)} such outputs in all); "
+            f"the model's output is not finite for example {index[example]} {what} ({len(found)} such outputs in all); "
             "look at the parameters, or at the size of the perturbation"
         )
 
 
-def _check_changes(recorded: np.ndarray, sites: np.ndarray) -> None:
+def _check_changes(recorded: np.ndarray, sites: np.ndarray, index: np.ndarray) -> None:
     found = np.argwhere(~np.isfinite(recorded) & sites[:, None])
     if len(found):
         example, draw, token = found[0].tolist()
         raise FloatingPointError(
-            f"the change is {recorded[example, draw, token]} for example {example}, draw {draw}, token {token} "
+            f"the change is {recorded[example, draw, token]} for example {index[example]}, draw {draw}, token {token} "
             f"({len(found)} such changes in all), though the outputs are finite; look at the change function"
         )

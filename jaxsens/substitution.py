@@ -4,11 +4,12 @@ from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from jaxsens.typing import Apply, Array, PyTree, Substitute
+from jaxsens.typing import Apply, Array, PyTree, SubstituteAt
 
 
-def one_at_a_time(apply: Apply, rows: int | None = None) -> Substitute:
+def one_at_a_time(apply: Apply, rows: int | None = None) -> SubstituteAt:
     """Make the primitive from any model, by evaluating the example and its t changed copies.
 
     The plain way, which works for every pure function; a model family may bring a faster exact one.
@@ -20,10 +21,12 @@ def one_at_a_time(apply: Apply, rows: int | None = None) -> Substitute:
 
     Returns:
         ``substitute(params, tokens [t *s], alternatives [t *s], mask [t])`` -> ``(clean [*k], changed [t *k])``, with
-        ``mask=None`` where all tokens are real.
+        ``mask=None`` where all tokens are real. A fifth argument, ``sites [n]``, numbers the tokens to replace: only
+        these copies are then evaluated, which gives ``(clean [*k], changed [n *k])``, the rows ``sites`` of the whole.
 
     Raises:
-        ValueError: If ``rows`` is smaller than 1; when called, if alternatives do not match the tokens.
+        ValueError: If ``rows`` is smaller than 1; when called, if alternatives do not match the tokens, or sites are
+            no numbers of tokens.
     """
     if rows is not None and rows < 1:
         raise ValueError(f"rows must be at least 1, or None for all at once, got {rows}")
@@ -39,6 +42,14 @@ def require_matching(tokens: Array, alternatives: Array) -> None:
         )
 
 
+def require_sites(sites: Array, count: int) -> None:
+    """Raise ValueError unless ``sites [n]`` are integers from 0 to ``count - 1``; traced ones are trusted in that."""
+    known = not isinstance(sites, jax.core.Tracer)
+    whole = jnp.issubdtype(jnp.result_type(sites), jnp.integer)
+    if not whole or np.ndim(sites) != 1 or (known and not all(0 <= site < count for site in np.asarray(sites))):
+        raise ValueError(f"sites must be a vector of integers from 0 to {count - 1}, numbers of tokens, got {sites}")
+
+
 @dataclass(frozen=True)
 class OneAtATime:
     """The substitution that ``one_at_a_time`` returns; equal ones share compiled code."""
@@ -47,12 +58,17 @@ class OneAtATime:
     rows: int | None = None
 
     def __call__(
-        self, params: PyTree, tokens: Array, alternatives: Array, mask: Array | None = None
+        self, params: PyTree, tokens: Array, alternatives: Array, mask: Array | None = None, sites: Array | None = None
     ) -> tuple[PyTree, PyTree]:
-        """Return the clean output and, for every token, the output with that token alone replaced."""
+        """Return the clean output and, for every token or site, the output with that token alone replaced."""
         require_matching(tokens, alternatives)
         count = len(tokens)
-        rows = min(self.rows or count + 1, count + 1)
+        if sites is None:
+            sites = jnp.arange(count)
+        else:
+            require_sites(sites, count)
+        total = len(sites)
+        rows = min(self.rows or total + 1, total + 1)
 
         def outputs(sites: Array) -> PyTree:
             """Evaluate one copy for each site; the copy for site -1 is the example itself."""
@@ -63,11 +79,11 @@ class OneAtATime:
                 return self.apply(params, copies)
             return self.apply(params, copies, jnp.broadcast_to(mask, (rows, count)))
 
-        blocks = -(-(count + 1) // rows)
-        sites = jnp.arange(blocks * rows) - 1
+        blocks = -(-(total + 1) // rows)
+        sites = jnp.pad(sites, (1, blocks * rows - total - 1), constant_values=-1)
         if blocks == 1:
             results = outputs(sites)
         else:
             results = jax.lax.map(outputs, sites.reshape(blocks, rows))
             results = jax.tree.map(lambda a: a.reshape(blocks * rows, *a.shape[2:]), results)
-        return jax.tree.map(lambda a: a[0], results), jax.tree.map(lambda a: a[1 : count + 1], results)
+        return jax.tree.map(lambda a: a[0], results), jax.tree.map(lambda a: a[1 : total + 1], results)

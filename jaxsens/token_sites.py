@@ -1,8 +1,15 @@
 """Which tokens of a batch are real, and which of them are perturbed and counted: checked once, for all measures."""
 
+from functools import partial
+
+import jax
+import jax.numpy as jnp
 import numpy as np
 
-from jaxsens.typing import Array
+from jaxsens.typing import Array, Key
+
+# Sites are drawn with a key of their own: the one that the last of 2^32 draws would have.
+_SITES = 2**32 - 1
 
 
 def checked(tokens: Array, mask: Array | None, sites: Array | None) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
@@ -31,6 +38,26 @@ def checked(tokens: Array, mask: Array | None, sites: Array | None) -> tuple[np.
     if not sites.any(1).all():
         raise ValueError(f"sites: example {int(np.argmin(sites.any(1)))} has no real token to perturb; leave it out")
     return tokens, mask, sites
+
+
+def drawn(key: Key, sites: Array, count: int) -> jax.Array:
+    """Draw ``count`` of an example's sites without replacement, all orders being equally likely.
+
+    The first few of many are the few of a smaller count, and a token's luck hangs on the key and its place only, so
+    that padding changes nothing.
+
+    Args:
+        key: The example's.
+        sites: From which to draw ``[t]``.
+        count: How many; at most t.
+
+    Returns:
+        Numbers of tokens ``[count]``; where the example has fewer sites they come first, and others behind them.
+    """
+    places = jnp.arange(len(sites), dtype=jnp.uint32)
+    keys = jax.vmap(partial(jax.random.fold_in, jax.random.fold_in(key, _SITES)))(places)
+    luck = jax.vmap(jax.random.uniform)(keys)
+    return jnp.argsort(jnp.where(sites, luck, jnp.inf))[:count]
 
 
 def _booleans(values: Array, name: str) -> np.ndarray:

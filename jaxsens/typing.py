@@ -53,6 +53,25 @@ class Substitute(Protocol):
         ...
 
 
+class SubstituteAt(Protocol):
+    """The primitive where it can also be asked for a few tokens only, at less cost: what sampling of sites needs."""
+
+    def __call__(
+        self,
+        params: PyTree,
+        tokens: Array,
+        alternatives: Array,
+        mask: Array | None = None,
+        sites: Array | None = None,
+        /,
+    ) -> tuple[PyTree, PyTree]:
+        """Map tokens, alternatives and the numbers ``sites [n]`` of tokens to ``(clean [*k], changed [n *k])``.
+
+        Without sites it is ``Substitute``; with them ``changed`` has the rows ``sites`` of the whole.
+        """
+        ...
+
+
 class Perturbation(Protocol):
     """A sampler of changed tokens or changed weights."""
 

@@ -168,6 +168,26 @@ def test_operations_are_those_of_the_programs(config, count, ratio):
     assert round(said_plain / said_shared, 2) == ratio
 
 
+def test_a_few_sites_are_rows_of_the_whole():
+    module, sites = CASES["ViT"][0], np.array([4, 1, 2])
+    variables, tokens, alternatives = example(module)
+    clean, changed = quick(fast_of(module))(variables, tokens, alternatives)
+    some = quick(fast_of(module, 2))(variables, tokens, alternatives, None, sites)
+    np.testing.assert_allclose(some[0], clean, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(some[1], changed[sites], rtol=0, atol=1e-5)
+    with pytest.raises(ValueError, match="sites must be a vector of integers from 0 to 5"):
+        fast_of(module)(variables, tokens, alternatives, None, np.array([6]))
+
+
+def test_operations_for_a_few_sites():
+    module, tokens, sites = bert.Bert(MINILM), jax.ShapeDtypeStruct((128,), np.int32), jnp.arange(9)
+    arguments = encoder.shapes_of(module), tokens, tokens, None, sites
+    counted = [
+        matrix_product_operations(jax.make_jaxpr(make(module))(*arguments).jaxpr) for make in (plain_of, fast_of)
+    ]
+    np.testing.assert_allclose(counted, encoder_substitution.operations(MINILM, 128, 9), rtol=0.02)
+
+
 def test_equal_arguments_make_equal_functions():
     module = CASES["class"][0]
     again = bert.Bert(dataclasses.replace(module.config))

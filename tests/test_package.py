@@ -25,8 +25,10 @@ FLOORS = [
         "classified",
         "ascent",
         "token_sites",
+        "variance_components",
     },
-    {"sensitivity", "sharpness", "worst_case", "loss_plane", "curvature", "boolean", "token_shifts"},
+    {"sensitivity", "sharpness", "worst_case", "loss_plane", "curvature", "boolean", "token_shifts", "looks"},
+    {"sampled_sensitivity"},
 ]
 BOOLEAN = [
     {"strings", "recognition"},

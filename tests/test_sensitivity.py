@@ -170,6 +170,58 @@ def test_examples_keep_their_draws_whatever_comes_behind(images):
     np.testing.assert_allclose(all_of_them[:4], four, rtol=1e-5, atol=1e-5)
 
 
+def test_examples_keep_the_draws_of_their_numbers(images):
+    """Any part of a data set, in any order, gives what it gives in the whole."""
+    tokens, params, part = images.reshape(7, 16, 4), np.ones((16, 4), np.float32), np.array([6, 1, 4])
+    measure = sensitivity.token_sensitivity(
+        substitution.one_at_a_time(linear), perturb.gaussian(1.0), change=changes.absolute_change
+    )
+    whole = measure(KEY, params, tokens).changes
+    assert len(np.unique(whole)) == whole.size
+    np.testing.assert_allclose(
+        measure(KEY, params, tokens[part], index=part).changes, whole[part], rtol=1e-5, atol=1e-5
+    )
+    for index in ([0, 1], [0, 1, -1], [0.0, 1.0, 2.0]):
+        with pytest.raises(ValueError, match="index must be a number below"):
+            measure(KEY, params, tokens[part], index=index)
+
+
+def test_sites_that_are_drawn_change_as_they_do_among_all(images):
+    """With sites of each example's own; an example with fewer than are drawn gets all of them."""
+    tokens, params = images.reshape(7, 16, 4), np.ones((16, 4), np.float32)
+    sites = np.random.default_rng(6).random((7, 16)) < 0.6
+    sites[2] = np.arange(16) == 5
+    full, some, every = (
+        sensitivity.token_sensitivity(
+            substitution.one_at_a_time(linear), perturb.gaussian(1.0), draws=2, sites_drawn=count,
+            change=changes.absolute_change,
+        )(KEY, params, tokens, sites=sites)
+        for count in (None, 4, 16)
+    )  # fmt: skip
+    np.testing.assert_array_equal(every.sites, sites)
+    np.testing.assert_allclose(every.changes, full.changes, rtol=1e-5, atol=1e-5)
+    np.testing.assert_array_equal(some.sites.sum(1), np.minimum(sites.sum(1), 4))
+    assert (some.sites <= sites).all()
+    np.testing.assert_allclose(some.changes, np.where(some.sites[:, None], full.changes, 0), rtol=1e-5, atol=1e-5)
+    assert len(np.unique(some.sites, axis=0)) == 7
+
+
+def test_what_can_evaluate_all_sites_only_is_refused():
+    def every_site(params, tokens, alternatives, mask=None):
+        return substitution.one_at_a_time(linear)(params, tokens, alternatives, mask)
+
+    sensitivity.token_sensitivity(every_site, perturb.gaussian(1.0))
+    with pytest.raises(ValueError, match="substitute must take sites as a fifth argument"):
+        sensitivity.token_sensitivity(every_site, perturb.gaussian(1.0), sites_drawn=2)
+    plain = substitution.one_at_a_time(linear)
+    with pytest.raises(ValueError, match="sites_drawn must be an integer of at least 1, or None for all, got 0"):
+        sensitivity.token_sensitivity(plain, perturb.gaussian(1.0), sites_drawn=0)
+    with pytest.raises(ValueError, match="sites_drawn must be at most the number of tokens, 3, got 4"):
+        sensitivity.token_sensitivity(plain, perturb.gaussian(1.0), sites_drawn=4)(
+            KEY, np.ones((3, 2), np.float32), np.ones((5, 3, 2), np.float32)
+        )
+
+
 def test_padding_changes_nothing(images):
     tokens = patches.to_patches(images, 2)
     model = MODELS["vit"]
@@ -234,6 +286,9 @@ def test_non_finite_outputs_stop_the_run_and_are_located():
     tokens[3, 2] = 1
     with pytest.raises(FloatingPointError, match="example 3 as it is"):
         measure(KEY, None, tokens, sites=np.arange(5) != 2)
+    few = sensitivity.token_sensitivity(substitution.one_at_a_time(broken), perturb.gaussian(1.0), sites_drawn=1)
+    with pytest.raises(FloatingPointError, match="example 91 with token 2 replaced in draw 0"):
+        few(KEY, None, tokens[:1], sites=np.arange(5) == 2, index=[91])
 
 
 def test_non_finite_changes_are_not_averaged_away():

@@ -44,6 +44,21 @@ def test_no_more_than_rows_are_evaluated_at_once(example):
     assert set(seen) == {3}
 
 
+@pytest.mark.parametrize("rows", [None, 2])
+def test_a_few_sites_are_rows_of_the_whole_in_fewer_evaluations(example, rows):
+    seen = []
+
+    def counted(params, tokens, mask=None):
+        seen.append(len(tokens))
+        return attention(params, tokens, mask)
+
+    clean, changed = substitution.one_at_a_time(attention)(*example)
+    sites = jnp.array([5, 0, 2])
+    some = jax.jit(substitution.one_at_a_time(counted, rows))(*example, None, sites)
+    chex.assert_trees_all_close(some, (clean, jax.tree.map(lambda a: a[sites], changed)), atol=1e-6)
+    assert seen == [rows or 4]
+
+
 def test_ids_are_tokens_too():
     tokens, flipped = jnp.array([0, 1, 1]), jnp.array([1, 0, 0])
     parity = lambda params, x, mask=None: 1.0 - 2.0 * (x.sum(1) % 2)  # noqa: E731
@@ -72,3 +87,6 @@ def test_bad_arguments_are_named(example):
         substitution.one_at_a_time(attention, 0)
     with pytest.raises(ValueError, match="alternatives must have the shape and dtype of the tokens"):
         substitution.one_at_a_time(attention)(params, tokens, alternatives[:3])
+    for sites in ([0, 7], [-1], [0.5], [[1]], [True]):
+        with pytest.raises(ValueError, match="sites must be a vector of integers from 0 to 6"):
+            substitution.one_at_a_time(attention)(params, tokens, alternatives, None, np.array(sites))

@@ -24,11 +24,11 @@ import jax.numpy as jnp
 from jaxsens.models import encoder
 from jaxsens.models.classifier import require
 from jaxsens.models.transformer import Block, Config, Transformer, attention_weights
-from jaxsens.substitution import require_matching
-from jaxsens.typing import Array, PyTree, Substitute
+from jaxsens.substitution import require_matching, require_sites
+from jaxsens.typing import Array, PyTree, SubstituteAt
 
 
-def substitute(module: Transformer, rows: int | None = None, *, embeddings: bool = False) -> Substitute:
+def substitute(module: Transformer, rows: int | None = None, *, embeddings: bool = False) -> SubstituteAt:
     """Make the primitive for a transformer, equal to ``one_at_a_time(evaluation(module))`` up to rounding.
 
     Args:
@@ -38,12 +38,13 @@ def substitute(module: Transformer, rows: int | None = None, *, embeddings: bool
             is equal to ``one_at_a_time(encoder.from_embeddings(module))``.
 
     Returns:
-        ``substitute(variables, tokens [t *s], alternatives [t *s], mask [t] = None) -> (clean [*k], changed [t *k])``.
-        Equal arguments give equal functions, which share compiled code.
+        ``substitute(variables, tokens [t *s], alternatives [t *s], mask [t] = None) -> (clean [*k], changed [t *k])``;
+        with ``sites [n]``, a fifth argument, only those are substituted, ``changed [n *k]``. Equal arguments give equal
+        functions, which share compiled code.
 
     Raises:
         ValueError: If ``rows`` is smaller than 1, or the module is no transformer of this library; when called, if
-            tokens, alternatives, mask or variables do not fit.
+            tokens, alternatives, mask, sites or variables do not fit.
     """
     if rows is not None and rows < 1:
         raise ValueError(f"rows must be at least 1, or None for all at once, got {rows}")
@@ -51,19 +52,21 @@ def substitute(module: Transformer, rows: int | None = None, *, embeddings: bool
     return SharedLayers(module, rows, embeddings)
 
 
-def operations(config: Config, count: int) -> tuple[int, int]:
+def operations(config: Config, count: int, sites: int | None = None) -> tuple[int, int]:
     """Return the floating-point operations of an input and its substitutions: evaluated plainly, and shared.
 
     Multiplications and additions of matrix products, between the embedding and the final activations; exponentials and
-    normalisations, of lower order, are left out.
+    normalisations, of lower order, are left out. ``lambda sites, draws: draws * operations(config, count, sites)[1]``
+    is the cost of a sample of sites, for ``variance_components.allocate``.
 
     Args:
         config: The sizes.
-        count: Tokens t that are substituted; a ViT's class token is not among them.
+        count: Tokens t; a ViT's class token is not among them.
+        sites: How many of them are substituted, by default all.
     """
     d, f, h, e = config.width, config.hidden, config.heads, config.heads * config.head_size
     total = count + config.added_tokens
-    inputs, row = count + 1, 8 * d * e + 4 * d * f + 4 * total * e
+    inputs, row = (count if sites is None else sites) + 1, 8 * d * e + 4 * d * f + 4 * total * e
     prepare = 2 * total * 6 * d * e + 3 * 2 * total**2 * e
     first = prepare + inputs * total * (2 * d * e + 4 * d * f + 2 * total * e)
     last = inputs * total * row
@@ -84,12 +87,21 @@ class SharedLayers:
     embeddings: bool = False
 
     def __call__(
-        self, variables: PyTree, tokens: Array, alternatives: Array, mask: Array | None = None
+        self,
+        variables: PyTree,
+        tokens: Array,
+        alternatives: Array,
+        mask: Array | None = None,
+        sites: Array | None = None,
     ) -> tuple[jax.Array, jax.Array]:
-        """Return the clean output and, for every token, the output with that token alone replaced."""
+        """Return the clean output and, for every token or site, the output with that token alone replaced."""
         require_matching(tokens, alternatives)
+        if sites is None:
+            sites = jnp.arange(len(tokens))
+        else:
+            require_sites(sites, len(tokens))
         encoder.require_variables(self.module, variables)
-        config, params, count = self.module.config, variables["params"], len(tokens)
+        config, params, count = self.module.config, variables["params"], len(sites)
         x = jnp.stack([tokens, alternatives])
         real = None if mask is None else jnp.broadcast_to(mask, (2, *mask.shape))
         if not self.embeddings:
@@ -115,7 +127,7 @@ class SharedLayers:
 
         # Site -1 is nobody's: that copy is the input itself, as often as it takes to fill the blocks.
         rows = min(self.rows or count + 1, count + 1)
-        sites = jnp.append(jnp.arange(count) + config.added_tokens, jnp.full(rows - count % rows, -1))
+        sites = jnp.append(sites + config.added_tokens, jnp.full(rows - count % rows, -1))
         results = jax.lax.map(outputs, sites.reshape(-1, rows))
         results = results.reshape(-1, *results.shape[2:])
         return results[count], results[:count]
