@@ -21,6 +21,7 @@ from jaxsens import (
     curvature,
     models,
     perturb,
+    screened_sensitivity,
     sensitivity,
     sharpness,
     substitution,
@@ -111,15 +112,32 @@ def recognizers(config: Config, sizes: recognizer_sizes.Sizes) -> Case:
 
 def images(config: Config, name: str) -> Case:
     """Replace every patch of images, one at a time."""
-    variant = {"vit": {"paper": "paper_cifar10"}}.get(name, {}).get(config.variant, config.variant)
-    shape = (config.side, config.side, 3)
-    module = models.build(name, variant, image_shape=shape, classes=10, patch=PATCH)
-    variables = models.init(module, jax.random.key(config.seed))
-    tokens = _normal(config.seed, IMAGES, *module.config.token_shape)
+    module, variables, tokens = _image_model(config, name)
     shared = functools.partial(encoder_substitution.substitute, module) if name == "vit" else None
     plain = functools.partial(substitution.one_at_a_time, models.evaluation(module))
     forward = peer and peer.forward_of(module, variables)
     return substitutions(config, name, variables, tokens, reverse, (shared, plain), forward, published="five_masks")
+
+
+def screened(config: Config) -> Case:
+    """Replace every patch of images in low precision first, with the answer of float32."""
+    module, variables, tokens = _image_model(config, "vit")
+    programs = []
+    for rows in config.rows:
+        substitute = encoder_substitution.substitute(module, rows)
+        done = work(substitute, variables, tokens[0], tokens[0])
+        options = {"chunk": tokens.shape[1] + 1}
+        fast = screened_sensitivity.screened_token_sensitivity(substitute, reverse, **options)
+        slow = sensitivity.token_sensitivity(substitute, reverse, **options)
+        for by, measure in (("jaxsens", fast), ("plain", slow)):
+            run = functools.partial(_predictions, measure, variables, tokens)
+            programs.append(Program(by, f"blocks of {rows}", run, done.operations, tokens.shape[1], done.bytes))
+    return Case("screened", "model forwards", len(tokens), 0, tuple(programs))
+
+
+def _predictions(measure: Callable, variables: PyTree, tokens: np.ndarray, count: int) -> np.ndarray:
+    found = measure(jax.random.key(0), variables, tokens[:count])
+    return getattr(found, "measured", found).changes[:, 0].astype(np.float32)
 
 
 def embeddings(config: Config) -> Case:
@@ -339,13 +357,17 @@ def _text_encoder(config: Config) -> tuple[bert.Bert, PyTree]:
     return module, encoder.init(module, jax.random.key(config.seed))
 
 
+def _image_model(config: Config, name: str) -> tuple[Any, PyTree, np.ndarray]:
+    """Return an image model, its variables and random tokens."""
+    variant = {"vit": {"paper": "paper_cifar10"}}.get(name, {}).get(config.variant, config.variant)
+    module = models.build(name, variant, image_shape=(config.side, config.side, 3), classes=10, patch=PATCH)
+    tokens = np.random.default_rng(config.seed).normal(size=(IMAGES, *module.config.token_shape))
+    return module, models.init(module, jax.random.key(config.seed)), tokens.astype(np.float32)
+
+
 def _ids(config: Config, module: bert.Bert, count: int, seed: int = 0) -> np.ndarray:
     draws = np.random.default_rng([config.seed, seed])
     return draws.integers(0, module.config.vocabulary, (count, config.tokens)).astype(np.int32)
-
-
-def _normal(seed: int, *shape: int) -> np.ndarray:
-    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
 
 
 def _perceptron(config: Config) -> tuple[list[np.ndarray], np.ndarray, np.ndarray]:
@@ -365,6 +387,7 @@ def _loss(params: list[jax.Array], batch: PyTree) -> jax.Array:
 
 
 OTHERS = {
+    "screened": screened,
     "embeddings": embeddings,
     "shifts": shifts,
     "sharpness": flatness,

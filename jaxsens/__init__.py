@@ -19,6 +19,7 @@ from jaxsens import (
     perturb,
     sampled_sensitivity,
     scales,
+    screened_sensitivity,
     sensitivity,
     sharpness,
     substitution,
@@ -29,6 +30,7 @@ from jaxsens.boolean import sensitivity_profile
 from jaxsens.estimate import Estimate
 from jaxsens.parallel import map_items
 from jaxsens.sampled_sensitivity import SampledSensitivity, sampled_token_sensitivity
+from jaxsens.screened_sensitivity import ScreenedSensitivity, screened_token_sensitivity
 from jaxsens.sensitivity import Sensitivity, token_sensitivity
 from jaxsens.sharpness import average_sharpness, classifier_sharpness, output_sharpness, prediction_sharpness
 from jaxsens.substitution import one_at_a_time
@@ -40,6 +42,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Estimate",
     "SampledSensitivity",
+    "ScreenedSensitivity",
     "Sensitivity",
     "average_sharpness",
     "boolean",
@@ -63,6 +66,8 @@ __all__ = [
     "sampled_sensitivity",
     "sampled_token_sensitivity",
     "scales",
+    "screened_sensitivity",
+    "screened_token_sensitivity",
     "sensitivity",
     "sensitivity_profile",
     "sharpness",

@@ -28,7 +28,7 @@ FLOORS = [
         "variance_components",
     },
     {"sensitivity", "sharpness", "worst_case", "loss_plane", "curvature", "boolean", "token_shifts", "looks"},
-    {"sampled_sensitivity"},
+    {"sampled_sensitivity", "screened_sensitivity"},
 ]
 BOOLEAN = [
     {"strings", "recognition"},
