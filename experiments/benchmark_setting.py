@@ -90,7 +90,7 @@ PRESETS = {
         steps=6, cubes=(6,), boofun=6, models=2, train_size=(1, 1, 4, 2), train_length=4, train_strings=8, sums=9,
     ),
     "accelerator": Config(
-        cases=CASES, seconds=5.0, rows=(8, 101), batches=(101, 1024, 8192), operations=1e14, tokens=256, hidden=(4096, 4096),
-        train_size=(4, 4, 32, 4), train_length=100, train_strings=4096,
+        cases=CASES, seconds=5.0, rows=(8, 101), batches=(101, 1024, 8192), operations=1e14, tokens=256,
+        hidden=(4096, 4096), train_size=(4, 4, 32, 4), train_length=100, train_strings=4096,
     ),
 }  # fmt: skip
