@@ -256,12 +256,6 @@ def test_a_folder_serves_one_process_at_a_time(tmp_path):
     begin(tmp_path).finish()
 
 
-def test_a_run_over_several_processes_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(jax, "process_count", lambda: 2)
-    with pytest.raises(ValueError, match="written by one process"):
-        begin(tmp_path)
-
-
 @pytest.mark.parametrize(
     "value",
     [None, object(), [object()], np.array([None]), jnp.ones(2, jnp.bfloat16), {"nested": 1}, [[1], [1, 2]]],
