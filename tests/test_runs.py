@@ -380,6 +380,19 @@ def test_the_compilation_cache_goes_where_it_is_told(tmp_path, monkeypatch):
             jax.config.update(name, value)
 
 
+@pytest.mark.parametrize("flag", [[], ["--no-compilation-cache"]])
+def test_mains_keep_compiled_programs_unless_told_not_to(tmp_path, monkeypatch, flag):
+    names = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs", "jax_enable_compilation_cache")
+    before = [getattr(jax.config, name) for name in names]
+    try:
+        monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "own"))
+        runs.start(runs.parse("test", {"laptop": Config()}, flag))
+        assert (tmp_path / "own").exists() == jax.config.jax_enable_compilation_cache == (not flag)
+    finally:
+        for name, value in zip(names, before, strict=True):
+            jax.config.update(name, value)
+
+
 def test_the_manifest_says_what_was_spent_on_compiling(tmp_path):
     def compute():
         return {"x": np.asarray(jax.jit(lambda x: 2 * x + len(str(tmp_path)))(1.0))}

@@ -24,6 +24,8 @@ def start(command: Command, *, every_core: bool = False) -> None:
     processes.join()
     if command.compilation_cache:
         enable_compilation_cache()
+    else:  # nor the one that JAX's own variable may have switched on
+        jax.config.update("jax_enable_compilation_cache", False)
 
 
 def enable_compilation_cache() -> Path:
