@@ -29,7 +29,7 @@ from experiments.flatness_measuring import measure
 from experiments.flatness_setting import PRESETS, Config
 from experiments.image_setting import Data, load
 from experiments.image_training import build, train
-from jaxsens import parallel, runs
+from jaxsens import runs
 from jaxsens.typing import Array
 
 
@@ -58,8 +58,7 @@ def execute(config: Config, out: Path) -> Path:
 def main(argv: list[str] | None = None) -> Path:
     """Run the experiment from the command line, and return its folder."""
     command = runs.parse("flatness", PRESETS, argv, out_fields=("dataset",), description=__doc__)
-    parallel.use_every_core()
-    runs.enable_compilation_cache()
+    runs.start(command, every_core=True)
     return execute(command.config, command.out)
 
 

@@ -34,7 +34,6 @@ at each length), tradeoff.csv, random_functions.csv (a row for each model), trai
 figures and manifest.json in the folder ``--out``.
 """
 
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -56,7 +55,7 @@ from experiments.length_and_sharpness_setting import (
     signs,
     targets,
 )
-from jaxsens import boolean, budget, parallel, perturb, runs, sharpness, substitution
+from jaxsens import boolean, budget, perturb, runs, sharpness, substitution
 from jaxsens.models import recognizer, recognizer_baselines
 from jaxsens.training import many, member
 from jaxsens.typing import Array, PyTree
@@ -300,8 +299,7 @@ def units(config: Config) -> Iterator[tuple[str, tuple[Any, ...], Callable[..., 
 def main(argv: list[str] | None = None) -> Path:
     """Run the experiment from the command line, and return its folder."""
     command = runs.parse("length_and_sharpness", PRESETS, argv, description=__doc__)
-    runs.enable_compilation_cache()
-    parallel.use_every_core()
+    runs.start(command, every_core=True)
     return execute(command.config, command.out)
 
 
@@ -318,9 +316,9 @@ def execute(config: Config, out: Path) -> Path:
                 bar.set_postfix_str(name)
                 checkpoint = run.folder / "checkpoints" / name
                 found = run.unit(name, partial(compute, checkpoint), allow_nonfinite=unknown)
-                shutil.rmtree(checkpoint, ignore_errors=True)
+                run.discard(checkpoint)
                 results.setdefault(section, {})[setting] = found
-        shutil.rmtree(run.folder / "checkpoints", ignore_errors=True)
+        run.discard(run.folder / "checkpoints")
         report.write(run, config, results)
         print(run.compiling)
     return out

@@ -298,7 +298,7 @@ def _key(config: Config, purpose: str, *numbers: int) -> Key:
 def main(argv: list[str] | None = None) -> Path:
     """Run the experiment from the command line, and return its folder."""
     command = runs.parse("random_recognizers", PRESETS, argv, description=__doc__)
-    runs.enable_compilation_cache()
+    runs.start(command)
     return execute(command.config, command.out)
 
 

@@ -262,7 +262,7 @@ def units(config: Config) -> Iterator[tuple[str, tuple[Any, ...], Callable[[], d
 def main(argv: list[str] | None = None) -> Path:
     """Run the experiment from the command line, and return its folder."""
     command = runs.parse("recognizer_geometry", PRESETS, argv, description=__doc__)
-    runs.enable_compilation_cache()
+    runs.start(command)
     return execute(command.config, command.out)
 
 

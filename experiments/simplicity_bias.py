@@ -38,7 +38,6 @@ printed), curves.csv (accuracies and sensitivity during training), random_labels
 (means over their data sets), comparison.csv, figures and manifest.json in the folder ``--out``.
 """
 
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -282,8 +281,7 @@ def _key(config: Config, purpose: str, *numbers: int) -> Key:
 def main(argv: list[str] | None = None) -> Path:
     """Run the experiment from the command line, and return its folder."""
     command = runs.parse("simplicity_bias", PRESETS, argv, description=__doc__)
-    runs.enable_compilation_cache()
-    parallel.use_every_core()
+    runs.start(command, every_core=True)
     return execute(command.config, command.out)
 
 
@@ -304,7 +302,7 @@ def execute(config: Config, out: Path) -> Path:
                 checkpoint = run.folder / "checkpoints"
                 compute = partial(learn_labels, config, kind, checkpoint)
                 results["labels", kind] = run.unit(f"labels-{kind}", compute, allow_nonfinite=["accuracy"])
-                shutil.rmtree(checkpoint, ignore_errors=True)
+                run.discard(checkpoint)
                 bar.update()
         simplicity_bias_report.write(run, config, results)
         print(run.compiling)

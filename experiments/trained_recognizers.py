@@ -38,7 +38,6 @@ model during training), curves.csv (their means), rates.csv (learned or not by l
 and manifest.json in the folder ``--out``.
 """
 
-import shutil
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -61,7 +60,7 @@ from experiments.trained_recognizers_setting import (
     groups,
     profiled,
 )
-from jaxsens import parallel, runs, training
+from jaxsens import runs, training
 from jaxsens.models import recognizer
 from jaxsens.training import ManyConfig, Members
 from jaxsens.typing import PyTree
@@ -169,8 +168,7 @@ def _lost(group: Group, epoch: int) -> dict[str, Any]:
 def main(argv: list[str] | None = None) -> Path:
     """Run the experiment from the command line, and return its folder."""
     command = runs.parse("trained_recognizers", PRESETS, argv, description=__doc__)
-    runs.enable_compilation_cache()
-    parallel.use_every_core()
+    runs.start(command, every_core=True)
     return execute(command.config, command.out)
 
 
@@ -184,7 +182,7 @@ def execute(config: Config, out: Path) -> Path:
             for group in every:
                 compute = partial(train_and_measure, run, config, group)
                 found = run.unit(group.name, compute, allow_nonfinite=NONFINITE_ALLOWED)
-                shutil.rmtree(checkpoint_folder(run, group), ignore_errors=True)
+                run.discard(checkpoint_folder(run, group))
                 results += [Result.of(m, found, i) for i, m in enumerate(group.models)]
                 bar.update(len(group.models))
         report.write(run, config, results)

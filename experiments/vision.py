@@ -108,7 +108,7 @@ def _lost(name: str, epoch: int) -> dict[str, Any]:
 def main(argv: list[str] | None = None) -> Path:
     """Run the experiment from the command line, and return its folder."""
     command = runs.parse("vision", PRESETS, argv, out_fields=("dataset",), description=__doc__)
-    runs.enable_compilation_cache()
+    runs.start(command)
     return execute(command.config, command.out)
 
 

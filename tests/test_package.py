@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 
 FLOORS = [
     {"typing"},
-    {"changes", "ball", "scales"},
+    {"changes", "ball", "scales", "processes"},
     {
         "perturb",
         "substitution",

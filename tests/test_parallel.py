@@ -1,9 +1,6 @@
 import os
-import socket
 import subprocess
 import sys
-import textwrap
-from pathlib import Path
 
 import chex
 import jax
@@ -178,50 +175,6 @@ def test_sum_over_parts_does_not_hang_on_devices(devices, parts):
     np.testing.assert_array_equal(results[2], results[3])
     np.testing.assert_array_equal(results[2], results[8])
     np.testing.assert_allclose(results[2], results[1], rtol=1e-6, atol=1e-6)
-
-
-def test_equal_bits_on_any_number_of_processes(problem, tmp_path):
-    """Three real processes that talk over loopback, against this one; with one chunk, two of them have no work."""
-    script = tmp_path / "process.py"
-    script.write_text(
-        textwrap.dedent(
-            """
-            import sys
-            import jax
-            import numpy as np
-            rank, port, folder = int(sys.argv[1]), sys.argv[2], sys.argv[3]
-            jax.distributed.initialize(f"127.0.0.1:{port}", 3, rank)
-            assert jax.process_count() == 3
-            from jaxsens import parallel
-            from test_parallel import noisy_network
-            data = np.load(folder + "/items.npz")
-            items = data["index"], data["x"]
-            for chunk in (4, 100):
-                result = parallel.map_items(noisy_network, items, data["weights"], jax.random.key(3), chunk=chunk)
-                np.savez(f"{folder}/{chunk}-{rank}.npz", **result)
-            """
-        )
-    )
-    (index, x), weights, key = problem
-    np.savez(tmp_path / "items.npz", index=index, x=x, weights=weights)
-    here = Path(__file__).parent
-    environment = os.environ | {
-        "PYTHONPATH": os.pathsep.join([str(here.parent), str(here)]),
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
-    }
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = str(probe.getsockname()[1])
-    running = [
-        subprocess.Popen([sys.executable, str(script), str(rank), port, str(tmp_path)], env=environment)
-        for rank in range(3)
-    ]
-    assert [process.wait(timeout=240) for process in running] == [0, 0, 0]
-    for chunk in (4, 100):
-        reference = parallel.map_items(noisy_network, (index, x), weights, key, chunk=chunk)
-        for rank in range(3):
-            with np.load(tmp_path / f"{chunk}-{rank}.npz") as result:
-                chex.assert_trees_all_equal(dict(result), reference)
 
 
 def test_every_core_is_a_device_unless_it_is_too_late_or_said_otherwise():

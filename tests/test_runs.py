@@ -256,12 +256,6 @@ def test_a_folder_serves_one_process_at_a_time(tmp_path):
     begin(tmp_path).finish()
 
 
-def test_a_run_over_several_processes_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(jax, "process_count", lambda: 2)
-    with pytest.raises(ValueError, match="written by one process"):
-        begin(tmp_path)
-
-
 @pytest.mark.parametrize(
     "value",
     [None, object(), [object()], np.array([None]), jnp.ones(2, jnp.bfloat16), {"nested": 1}, [[1], [1, 2]]],
@@ -381,6 +375,19 @@ def test_the_compilation_cache_goes_where_it_is_told(tmp_path, monkeypatch):
         assert runs.enable_compilation_cache() == tmp_path / "own"
         assert jax.config.jax_compilation_cache_dir == str(tmp_path / "own")
         assert jax.config.jax_persistent_cache_min_compile_time_secs == 0
+    finally:
+        for name, value in zip(names, before, strict=True):
+            jax.config.update(name, value)
+
+
+@pytest.mark.parametrize("flag", [[], ["--no-compilation-cache"]])
+def test_mains_keep_compiled_programs_unless_told_not_to(tmp_path, monkeypatch, flag):
+    names = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs", "jax_enable_compilation_cache")
+    before = [getattr(jax.config, name) for name in names]
+    try:
+        monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "own"))
+        runs.start(runs.parse("test", {"laptop": Config()}, flag))
+        assert (tmp_path / "own").exists() == jax.config.jax_enable_compilation_cache == (not flag)
     finally:
         for name, value in zip(names, before, strict=True):
             jax.config.update(name, value)

@@ -2,7 +2,8 @@
 
 from jaxsens.runs.claims import Claim, cells, format_table, verdict
 from jaxsens.runs.configs import Command, option, parse
-from jaxsens.runs.run import Run, enable_compilation_cache
+from jaxsens.runs.run import Run
+from jaxsens.runs.start import enable_compilation_cache, start
 
 __all__ = [
     "Claim",
@@ -13,5 +14,6 @@ __all__ = [
     "format_table",
     "option",
     "parse",
+    "start",
     "verdict",
 ]

@@ -90,11 +90,13 @@ class Command(Generic[C]):
         preset: name of the preset that the configuration started from.
         config: the preset, with the fields that were given as flags replaced.
         out: folder of the run.
+        compilation_cache: whether compiled programs are kept on disk, for later processes.
     """
 
     preset: str
     config: C
     out: Path
+    compilation_cache: bool = True
 
 
 def parse(
@@ -106,7 +108,7 @@ def parse(
     out_fields: Sequence[str] = (),
     description: str | None = None,
 ) -> Command[C]:
-    """Read ``--preset``, ``--out`` and one ``--flag`` for every field of the configuration from a command line.
+    """Read ``--preset``, ``--out``, ``--no-compilation-cache`` and a ``--flag`` for every field from a command line.
 
     Flags are typed from the annotations: int, float (finite), str, bool (``--x``, ``--no-x``), ``Literal``,
     ``tuple[...]`` (``--widths 64,128``) and unions of these with None (``--x none``). A flag that is unknown or
@@ -144,11 +146,15 @@ def parse(
     )
     parser.add_argument("--preset", choices=list(presets), default=default, help=f"settings to start from ({default})")
     parser.add_argument("--out", type=Path, help="folder of the run; one that holds its units continues it")
+    parser.add_argument(
+        "--no-compilation-cache", dest="compilation_cache", action="store_false",
+        help="compile everything, and keep no compiled programs on disk",
+    )  # fmt: skip
     hints = typing.get_type_hints(kind)
     if hints.get("seed") is not int:
         raise TypeError(f"{kind.__name__} has no field seed: int, which every run needs")
     for name, field in fields.items():
-        if name in ("preset", "out", "help"):
+        if name in ("preset", "out", "compilation_cache", "help"):
             raise TypeError(f"field {name!r} of {kind.__name__} takes the name of the flag --{name}: call it otherwise")
         if not field.metadata.get("flag", True):
             continue
@@ -158,7 +164,7 @@ def parse(
         parser.add_argument(flag, dest=name, default=argparse.SUPPRESS, help=text.replace("%", "%%"), **how)
 
     given = vars(parser.parse_args(argv))
-    preset, out = given.pop("preset"), given.pop("out")
+    preset, out, cache = (given.pop(name) for name in ("preset", "out", "compilation_cache"))
     try:
         config = dataclasses.replace(presets[preset], **given)
     except ValueError as error:
@@ -166,7 +172,7 @@ def parse(
     if out is None:
         parts = [experiment, preset, *(_text(getattr(config, name)) for name in out_fields)]
         out = Path("runs") / "-".join(parts).replace("/", "_")
-    return Command(preset, config, out)
+    return Command(preset, config, out, cache)
 
 
 def _flag(hint: Any, where: str) -> dict[str, Any]:

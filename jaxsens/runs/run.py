@@ -1,6 +1,7 @@
 """The experiment harness: a run is a list of units in a folder, each written whole or not at all.
 
-Killed at any moment and started again, a run ends with the same bytes in its tables as one that was never interrupted::
+Killed at any moment and started again, a run ends with the same bytes in its tables as one that was never interrupted.
+In several processes the first alone reads and writes; what it finds or keeps is what all go on with::
 
     with runs.Run.open(out, config, experiment="vision") as run:
         for seed in config.seeds:
@@ -19,10 +20,12 @@ import json
 import math
 import os
 import re
+import shutil
 import sys
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -30,6 +33,7 @@ from typing import TYPE_CHECKING, Any, Self
 import jax
 import numpy as np
 
+from jaxsens import processes
 from jaxsens.runs import configs, storage
 from jaxsens.runs import manifest as manifests
 from jaxsens.runs.claims import Claim
@@ -43,9 +47,11 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9._=+-]{0,119}")
 class Run:
     """One run of an experiment in one folder; a context manager. Made by `Run.open`."""
 
-    def __init__(self, folder: Path, lock: int, manifest: dict[str, Any]) -> None:
+    def __init__(self, folder: Path, lock: int | None, manifest: dict[str, Any]) -> None:
         self.folder = folder
-        self._lock: int | None = lock
+        self._lock = lock  # the first process has it
+        self._open = True
+        self._agreed = True  # until an error, which may be one of this process alone
         self._manifest = manifest
         self._session = manifest["sessions"][-1]
         self._start = time.perf_counter()
@@ -73,24 +79,33 @@ class Run:
             ValueError: the folder holds the run of another configuration or experiment, or something that is not a
                 run, or is in use by another process; or ``config`` is not a frozen dataclass of JSON's types.
         """
-        folder = Path(out)
+        folder, lock = Path(out), None
         _check_name("experiment", experiment)
-        if jax.process_count() > 1:
-            raise ValueError(f"jax.process_count() = {jax.process_count()}: a run is written by one process")
         identity, settings = configs.describe(config)
-        manifests.refuse_foreign(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = storage.acquire(folder)
-        try:
+
+        def begin() -> bytes:
+            nonlocal lock
+            manifests.refuse_foreign(folder)
+            folder.mkdir(parents=True, exist_ok=True)
+            lock = storage.acquire(folder)
             manifest = manifests.previous(folder, experiment, identity)
             manifests.begin_session(folder, manifest, settings)
-            run = cls(folder, lock, manifest)
-            run._write_manifest("running")
+            return json.dumps(manifest).encode()
+
+        def make_room() -> bytes:
             (folder / "units").mkdir(exist_ok=True)
             storage.clean(folder)
             storage.clean(folder / "units")
+            return b""
+
+        try:
+            manifest = json.loads(processes.from_first(begin))
+            run = cls(folder, lock, manifest)
+            run._write_manifest("running")
+            processes.from_first(make_room)
         except BaseException:
-            os.close(lock)
+            if lock is not None:
+                os.close(lock)
             raise
         jax.monitoring.register_event_duration_secs_listener(run._count_compiling)
         return run
@@ -118,19 +133,17 @@ class Run:
         if name in self._seen:
             raise ValueError(f"unit {name!r} was asked for before in this run: put what differs into the name")
         path = self.folder / "units" / f"{name}.npz"
-        content = path.read_bytes() if path.exists() else None
-        if content is not None and not storage.is_whole(content):
-            manifests.say(f"{path} is damaged: computing it again")
-            content = None
-        computed = content is None
+        content = processes.from_first(partial(_kept, path))
+        computed = not content
         try:
             if computed:
                 start = time.perf_counter()
                 arrays = storage.plain_arrays(compute())
                 storage.require_finite(arrays, allow_nonfinite)
-                content = storage.encode(arrays)
+                own = storage.encode(arrays)
                 seconds = time.perf_counter() - start
-                self._write(path, content, f"unit {name!r}")
+                self._write(path, lambda: own, f"unit {name!r}")
+                content = processes.from_first(lambda: own)
                 session = len(self._manifest["sessions"]) - 1
                 self._manifest["units"][name] = {"session": session, "seconds": seconds}
             result = storage.decode(content)
@@ -195,7 +208,7 @@ class Run:
                 [_cell(row[c], f"table {name!r}, row {number}, column {c!r}", c in allow_nonfinite) for c in columns]
             )
         path = self.folder / f"{name}.csv"
-        self._write(path, text.getvalue().encode(), f"table {name!r}")
+        self._write(path, lambda: text.getvalue().encode(), f"table {name!r}")
         return path
 
     def document(self, name: str, content: Mapping[str, Any]) -> Path:
@@ -219,13 +232,27 @@ class Run:
         """Write a matplotlib figure as ``<name>.png`` at 150 dots per inch, and close it."""
         self._require_open()
         _check_name("figure", name)
-        image = io.BytesIO()
-        figure.savefig(image, format="png", dpi=150, metadata={"Software": None})
+
+        def drawn() -> bytes:
+            image = io.BytesIO()
+            figure.savefig(image, format="png", dpi=150, metadata={"Software": None})
+            return image.getvalue()
+
         path = self.folder / f"{name}.png"
-        self._write(path, image.getvalue(), f"figure {name!r}")
+        self._write(path, drawn, f"figure {name!r}")
         if "matplotlib.pyplot" in sys.modules:
             sys.modules["matplotlib.pyplot"].close(figure)
         return path
+
+    def discard(self, folder: Path) -> None:
+        """Remove a folder of checkpoints, in all processes at once: a late one must not remove what came after."""
+
+        def remove() -> bytes:
+            shutil.rmtree(folder, ignore_errors=True)
+            return b""
+
+        self._require_open()
+        processes.from_first(remove)
 
     def finish(self, status: str = "finished") -> None:
         """Write the status and the total time, and leave the folder to others."""
@@ -233,9 +260,10 @@ class Run:
         try:
             self._write_manifest(status)
         finally:
+            self._open = False
             jax.monitoring.unregister_event_duration_listener(self._count_compiling)
-            lock, self._lock = self._lock, None
-            os.close(lock)
+            if self._lock is not None:
+                os.close(self._lock)
 
     def __enter__(self) -> Self:
         return self
@@ -243,9 +271,10 @@ class Run:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._lock is None:
+        if not self._open:
             return
         try:
+            self._agreed = error is None
             self.finish("finished" if error is None else f"failed: {kind.__name__}: {error}".removesuffix(": "))
         except OSError as second:
             if error is None:
@@ -253,7 +282,7 @@ class Run:
             error.add_note(str(second))  # the first error is the one to report
 
     def _require_open(self) -> None:
-        if self._lock is None:
+        if not self._open:
             raise ValueError(f"the run in {self.folder} is finished: open it again to go on")
 
     def _write_manifest(self, status: str) -> None:
@@ -262,34 +291,39 @@ class Run:
         self._session["status"] = self._manifest["status"] = status
         self._manifest["seconds"] = sum(session["seconds"] for session in self._manifest["sessions"])
         text = json.dumps(self._manifest, indent=1, allow_nan=False) + "\n"
-        self._write(self.folder / manifests.NAME, text.encode(), "the manifest")
+        self._write(self.folder / manifests.NAME, text.encode, "the manifest")
 
-    def _write(self, path: Path, content: bytes, what: str) -> None:
-        try:
-            storage.write(path, content)
-        except OSError as error:
-            raise OSError(
-                error.errno,
-                f"{error.strerror or error}, while writing {what} ({len(content)} bytes) to '{path}': nothing of it is "
-                f"left there, and the finished units in '{self.folder}' are safe; the same command goes on from them",
-            ) from error
+    def _write(self, path: Path, make: Callable[[], bytes], what: str) -> None:
+        """Let the first process write a file; if that fails, it fails in all."""
+
+        def write() -> bytes:
+            content = make()
+            try:
+                storage.write(path, content)
+            except OSError as error:
+                raise OSError(
+                    error.errno,
+                    f"{error.strerror or error}, while writing {what} ({len(content)} bytes) to '{path}': nothing of "
+                    f"it is left there, and the finished units in '{self.folder}' are safe; the same command goes on "
+                    "from them",
+                ) from error
+            return b""
+
+        if self._agreed:
+            processes.from_first(write)
+        elif processes.is_first():
+            write()
 
 
-def enable_compilation_cache() -> Path:
-    """Keep compiled programs on disk for later processes; mains of experiments call it, an import never does.
-
-    The folder is ``$JAX_COMPILATION_CACHE_DIR``, or ``jaxsens/xla`` in the user's cache folder. JAX loads what it finds
-    there as code, so it must be writable by its owner only.
-
-    Returns:
-        Path: the folder.
-    """
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    folder = Path(os.environ.get("JAX_COMPILATION_CACHE_DIR") or Path(home) / "jaxsens" / "xla")
-    folder.mkdir(parents=True, exist_ok=True)
-    jax.config.update("jax_compilation_cache_dir", str(folder))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)  # tests and small models compile in less
-    return folder
+def _kept(path: Path) -> bytes:
+    """Return the bytes of a unit that is there, and whole; none otherwise."""
+    if not path.exists():
+        return b""
+    content = path.read_bytes()
+    if not storage.is_whole(content):
+        manifests.say(f"{path} is damaged: computing it again")
+        return b""
+    return content
 
 
 def _check_name(what: str, name: str) -> None:
