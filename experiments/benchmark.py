@@ -14,6 +14,7 @@ product's rate in the same run, bytes of matrix products and the rate of a large
 compilation apart, medians and ranges of the repeats, versions, device), the same rows as CSV, and a figure.
 """
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -29,7 +30,8 @@ from jaxsens import parallel, runs
 def main(argv: Sequence[str] | None = None) -> Path:
     """Run from the command line, and return the folder of the run."""
     command = runs.parse("benchmark", PRESETS, argv, default="quick", description=__doc__)
-    parallel.use_every_core()
+    # Compiling is measured, too: nothing may come from an earlier run.
+    runs.start(dataclasses.replace(command, compilation_cache=False), every_core=True)
     return execute(command.config, command.out)
 
 

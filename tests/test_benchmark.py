@@ -127,7 +127,15 @@ def whole_record(out, names):
     assert (out / "benchmark.png").stat().st_size > 5000
 
 
-def test_a_small_run_leaves_a_whole_record(tmp_path, capsys, quick_compiling):
+@pytest.fixture
+def compilation_cache():
+    """Leave JAX's cache as it was: the benchmark, which measures compiling, switches it off."""
+    before = jax.config.jax_enable_compilation_cache
+    yield
+    jax.config.update("jax_enable_compilation_cache", before)
+
+
+def test_a_small_run_leaves_a_whole_record(tmp_path, capsys, quick_compiling, compilation_cache):
     command = ["--preset", "smoke", "--cases", "vit,sharpness,cube", "--no-grow", "--out", str(tmp_path / "run")]
     out = benchmark.main(command)
     whole_record(out, ["vit", "sharpness", "cube-6"])
@@ -167,7 +175,7 @@ def test_what_grows_is_what_is_evaluated():
 
 
 @pytest.mark.slow
-def test_all_programs_of_all_cases_give_the_same_answers(tmp_path):
+def test_all_programs_of_all_cases_give_the_same_answers(tmp_path, compilation_cache):
     out = benchmark.main(["--preset", "smoke", "--out", str(tmp_path / "run")])
     whole_record(out, [name for name, _ in benchmark_cases.cases(PRESETS["smoke"])])
 

@@ -221,7 +221,7 @@ class Run:
         _check_name("document", name)
         text = json.dumps(configs.to_json(dict(content), name), indent=1, allow_nan=False) + "\n"
         path = self.folder / f"{name}.json"
-        self._write(path, text.encode(), f"document {name!r}")
+        self._write(path, text.encode, f"document {name!r}")
         return path
 
     def comparison(self, claims: Sequence[Claim]) -> Path:

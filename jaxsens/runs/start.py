@@ -22,10 +22,10 @@ def start(command: Command, *, every_core: bool = False) -> None:
     if every_core:
         parallel.use_every_core()
     processes.join()
+    # JAX's own variable may have switched one on, too.
+    jax.config.update("jax_enable_compilation_cache", command.compilation_cache)
     if command.compilation_cache:
         enable_compilation_cache()
-    else:  # nor the one that JAX's own variable may have switched on
-        jax.config.update("jax_enable_compilation_cache", False)
 
 
 def enable_compilation_cache() -> Path:
