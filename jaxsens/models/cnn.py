@@ -8,7 +8,7 @@ from flax import linen as nn
 from jaxsens.data.patches import from_patches
 from jaxsens.models.classifier import ImageConfig, read_tokens, require, require_positive
 from jaxsens.models.convolution import Convolution
-from jaxsens.models.places import Place, Reach, Whole
+from jaxsens.models.places import WHOLE, Place, Reach
 from jaxsens.typing import Array
 
 
@@ -57,7 +57,7 @@ class CNN(nn.Module):
         return self.from_pixels(pixels, train=train)
 
     @nn.compact
-    def from_pixels(self, x: jax.Array, place: Place = Whole(), *, train: bool = False) -> jax.Array:
+    def from_pixels(self, x: jax.Array, place: Place = WHOLE, *, train: bool = False) -> jax.Array:
         """Map pixels ``[b h w c]`` at ``place`` to logits ``[b classes]``."""
         config = self.config
         for layer, channels in enumerate(config.channels):

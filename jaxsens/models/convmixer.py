@@ -9,7 +9,7 @@ from flax import linen as nn
 
 from jaxsens.data.patches import from_patches, to_patches
 from jaxsens.models.classifier import ImageConfig, read_tokens, require, require_positive
-from jaxsens.models.places import Padding, Place, Reach, Whole
+from jaxsens.models.places import WHOLE, Padding, Place, Reach
 from jaxsens.typing import Array
 
 
@@ -60,7 +60,7 @@ class ConvMixer(nn.Module):
         return self.from_pixels(pixels, train=train)
 
     @nn.compact
-    def from_pixels(self, x: jax.Array, place: Place = Whole(), *, train: bool = False) -> jax.Array:
+    def from_pixels(self, x: jax.Array, place: Place = WHOLE, *, train: bool = False) -> jax.Array:
         """Map pixels ``[b h w c]`` at ``place`` to logits ``[b classes]``."""
         config = self.config
         stem = Reach(kernel=config.stem_patch, stride=config.stem_patch)
@@ -104,7 +104,7 @@ class Depthwise(nn.Module):
         return Reach.centred(self.config.kernel)
 
     @nn.compact
-    def __call__(self, x: jax.Array, place: Place = Whole()) -> jax.Array:
+    def __call__(self, x: jax.Array, place: Place = WHOLE) -> jax.Array:
         """Map ``x [b h w c]`` at ``place`` to where its change reaches, on whole images to the same shape."""
         config = self.config
         shape = (config.kernel, config.kernel, 1, config.width)
@@ -118,8 +118,8 @@ def convolve_depthwise(x: jax.Array, kernel: jax.Array, padding: Padding | None 
     """Return the depthwise convolution of ``x [b h w c]`` with ``kernel [k k 1 c]``, zeros around, same size.
 
     ``y[i, j] = sum_uv kernel[u, v] x[i + u - p, j + v - p]`` with p zeros before the first row and column, by default
-    ``(k - 1) // 2`` before and ``k // 2`` behind: shifted copies, weighted and added, which XLA fuses into one loop. Its
-    own grouped convolution is many times slower on CPU.
+    ``(k - 1) // 2`` before and ``k // 2`` behind: shifted copies, weighted and added, which XLA fuses into one loop.
+    Its own grouped convolution is many times slower on CPU.
     """
     size = len(kernel)
     padded = jnp.pad(x, ((0, 0), *(padding or Reach.centred(size).padding), (0, 0)))

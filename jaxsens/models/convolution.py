@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from jaxsens.models.places import Padding, Place, Reach, Whole
+from jaxsens.models.places import WHOLE, Padding, Place, Reach
 from jaxsens.typing import Array
 
 
@@ -33,9 +33,7 @@ class Convolution(nn.Module):
         return Reach.centred(self.kernel, self.stride)
 
     @nn.compact
-    def __call__(
-        self, x: jax.Array, place: Place = Whole(), after: Place | None = None, *, train: bool
-    ) -> jax.Array:
+    def __call__(self, x: jax.Array, place: Place = WHOLE, after: Place | None = None, *, train: bool) -> jax.Array:
         """Map ``x [b h w c]`` to ``[b h' w' features]``, from ``place`` to ``after``.
 
         Without ``after``, outputs lie where the change reaches. ``train`` says that a gradient will be asked for.
@@ -92,7 +90,5 @@ def _as_product(x: Array, kernel: Array, stride: int = 1, padding: Padding | Non
     size = len(kernel)
     padded = jnp.pad(x, ((0, 0), *(padding or Reach.centred(size).padding), (0, 0)))
     height, width = (extent - size + 1 for extent in padded.shape[1:3])
-    shifted = [
-        padded[:, u : u + height : stride, v : v + width : stride] for u in range(size) for v in range(size)
-    ]
+    shifted = [padded[:, u : u + height : stride, v : v + width : stride] for u in range(size) for v in range(size)]
     return jnp.concatenate(shifted, axis=-1) @ kernel.reshape(-1, kernel.shape[-1])

@@ -18,8 +18,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxsens.typing import Array
-
 Padding = tuple[tuple[int, int], tuple[int, int]]
 """Zeros to be added before and after, down and across."""
 
@@ -198,7 +196,9 @@ class Windows:
             for (here, there), position in zip(axes, self.positions, strict=True)
         )
         height, width = x.shape[1:3]
-        inside = ((own_down >= 0) & (own_down < height))[:, :, None] & ((own_across >= 0) & (own_across < width))[:, None]
+        inside = ((own_down >= 0) & (own_down < height))[:, :, None] & ((own_across >= 0) & (own_across < width))[
+            :, None
+        ]
         own = own_down.clip(0, height - 1)[:, :, None] * width + own_across.clip(0, width - 1)[:, None]
         around = down[:, :, None] * clean.shape[1] + across[:, None]
 
@@ -222,3 +222,6 @@ def _pixels(x: jax.Array, index: jax.Array) -> jax.Array:
 
 Place = Whole | Windows
 """Where activations lie."""
+
+WHOLE = Whole()
+"""The place of a plain evaluation."""

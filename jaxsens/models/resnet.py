@@ -1,4 +1,4 @@
-"""ResNet (He et al. 2016, arXiv 1512.03385) at the size of CIFAR images: a stem of kernel 3, no pooling before the end."""
+"""ResNet (He et al. 2016, arXiv 1512.03385) at the size of CIFAR images: a stem of kernel 3, no pooling after it."""
 
 import dataclasses
 from functools import partial
@@ -9,7 +9,7 @@ from flax import linen as nn
 from jaxsens.data.patches import from_patches
 from jaxsens.models.classifier import ImageConfig, read_tokens, require, require_positive
 from jaxsens.models.convolution import Convolution
-from jaxsens.models.places import Place, Reach, Whole
+from jaxsens.models.places import WHOLE, Place, Reach
 from jaxsens.typing import Array
 
 
@@ -48,7 +48,7 @@ class ResNet(nn.Module):
         return self.from_pixels(pixels, train=train)
 
     @nn.compact
-    def from_pixels(self, x: jax.Array, place: Place = Whole(), *, train: bool = False) -> jax.Array:
+    def from_pixels(self, x: jax.Array, place: Place = WHOLE, *, train: bool = False) -> jax.Array:
         """Map pixels ``[b h w c]`` at ``place`` to logits ``[b classes]``."""
         config = self.config
         stem = Convolution(config.width, 3, config.dtype, use_bias=False, name="stem")
@@ -74,7 +74,7 @@ class Block(nn.Module):
     stride: int
 
     @nn.compact
-    def __call__(self, x: jax.Array, place: Place = Whole(), *, train: bool) -> tuple[jax.Array, Place]:
+    def __call__(self, x: jax.Array, place: Place = WHOLE, *, train: bool) -> tuple[jax.Array, Place]:
         """Map ``x [b h w c]`` at ``place`` to ``[b h/stride w/stride features]``, and say where it lies."""
         convolution = partial(Convolution, features=self.features, dtype=self.config.dtype, use_bias=False)
         normalisation = partial(_normalisation, self.config, train)

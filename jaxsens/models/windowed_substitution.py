@@ -86,7 +86,9 @@ class OnWindows:
             return from_pixels(patches[sites], Windows(rows, columns, positions, kept))
 
         changed, order = [], []
-        groups = (_groups([getattr(layer, axis) for layer in kept.values()], self.groups) for axis in ("rows", "columns"))
+        groups = (
+            _groups([getattr(layer, axis) for layer in kept.values()], self.groups) for axis in ("rows", "columns")
+        )
         for lines in itertools.product(*groups):
             rows, columns = (
                 dataclasses.replace(axis, members=members) for axis, members in zip((down, across), lines, strict=True)
@@ -158,5 +160,6 @@ def _products(jaxpr: core.Jaxpr) -> int:
             else:
                 summed = kernel.shape[:-1]
             total += 2 * math.prod(summed) * out.size
-        total += sum(map(_products, jax.core.jaxprs_in_params(equation.params)))
+        inner = (getattr(value, "jaxpr", value) for value in equation.params.values())
+        total += sum(_products(value) for value in inner if hasattr(value, "eqns"))
     return total
