@@ -74,8 +74,9 @@ class ConvMixer(nn.Module):
             place = after
             depthwise = Depthwise(config, name=f"depthwise_{index}")
             after = place.after(depthwise.reach)
-            y = self._activate(depthwise(x, place), f"depthwise_norm_{index}", train)
-            x = y + place.read(x, Reach(), after, f"residual_{index}")[0]
+            x, padding = place.read(x, depthwise.reach, after, depthwise.name)
+            y = self._activate(depthwise(x, padding), f"depthwise_norm_{index}", train)
+            x = y + depthwise.reach.centre(x, padding)
             x = nn.Dense(config.width, dtype=config.dtype, name=f"pointwise_{index}")(x)
             x = self._activate(x, f"pointwise_norm_{index}", train)
         x = after.whole(x, "features").mean(axis=(1, 2))
@@ -104,13 +105,12 @@ class Depthwise(nn.Module):
         return Reach.centred(self.config.kernel)
 
     @nn.compact
-    def __call__(self, x: jax.Array, place: Place = WHOLE) -> jax.Array:
-        """Map ``x [b h w c]`` at ``place`` to where its change reaches, on whole images to the same shape."""
+    def __call__(self, x: jax.Array, padding: Padding) -> jax.Array:
+        """Map ``x [b h w c]``, which lacks zeros around it, to what is in its place."""
         config = self.config
         shape = (config.kernel, config.kernel, 1, config.width)
         kernel = self.param("kernel", nn.initializers.lecun_normal(), shape)
         bias = self.param("bias", nn.initializers.zeros, (1, 1, 1, config.width))
-        x, padding = place.read(x, self.reach, place.after(self.reach), "/".join(self.path))
         return convolve_depthwise(x, kernel.astype(config.dtype), padding) + bias.astype(config.dtype)
 
 

@@ -49,6 +49,12 @@ class Reach(NamedTuple):
         """The zeros around an image."""
         return ((self.before, self.behind),) * 2
 
+    def centre(self, x: jax.Array, padding: Padding) -> jax.Array:
+        """Return the pixels in the place of the outputs, of those that were read, where the stride is 1."""
+        if padding != NO_PADDING:
+            return x
+        return x[:, self.before : x.shape[1] - self.behind, self.before : x.shape[2] - self.behind]
+
 
 @dataclasses.dataclass(frozen=True)
 class Whole:
