@@ -9,10 +9,10 @@ Windows are smaller at the borders of the image than in its middle, and programs
 patches fall into a few groups with windows of one size each, and the columns; a program is compiled for each pair.
 
 ``operations`` counts: for images of 32 x 32 pixels in patches of 4 the ratio, plain over windows, is 5.69 for the
-paper's CNN, 1.72 for its ConvMixer (1.85 in three groups) and 1.67 for ResNet-18. One CPU core gave 2.9 (all of a group
-at once), 1.5 (1.6; blocks of 4) and 1.45 (blocks of 16), where the plain way was best in blocks of 13. The CNN's windows
-are so cheap that its dense layer, thin convolutions and copies weigh more than what is saved. With JAX 0.10 blocks of 1
-are slow, since XLA then repeats the copies of clean activations.
+paper's CNN, 1.72 for its ConvMixer (1.85 in three groups) and 1.67 for ResNet-18. One CPU core gave 2.7 (all of a
+group at once), 1.5 (1.6; blocks of 4) and 1.42 (blocks of 16), where blocks of 13 were best for the plain way. The
+CNN's windows are so cheap that its thin convolutions, dense layer and copies weigh more than what is saved. With JAX
+0.10 blocks of 1 are slow, since XLA then repeats the copies of clean activations.
 """
 
 import dataclasses
