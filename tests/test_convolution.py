@@ -26,6 +26,16 @@ def test_the_product_is_the_convolution(size):
     np.testing.assert_array_equal(convolution.convolve(x, kernel), convolution._convolve(x, kernel))
 
 
+@pytest.mark.parametrize(("size", "padding"), [(3, None), (1, None), (2, ((0, 0), (2, 1)))])
+def test_a_stride_leaves_out_outputs(size, padding):
+    rng = np.random.default_rng(0)
+    x, kernel = rng.normal(size=(2, 7, 6, 3)), rng.normal(size=(size, size, 3, 4))
+    every = convolution.convolve(x, kernel, 1, padding)[:, ::2, ::2]
+    for convolve in (convolution.convolve, convolution.convolve_for_gradient):
+        strided = jax.jit(convolve, static_argnums=(2, 3))(x, kernel, 2, padding)
+        np.testing.assert_allclose(strided, every, rtol=1e-4, atol=1e-4)
+
+
 def test_a_shift_of_the_image_shifts_the_result():
     kernel = jnp.zeros((3, 3, 1, 1)).at[0, 2, 0, 0].set(1)  # reads the pixel above and to the right
     x = jnp.arange(16.0).reshape(1, 4, 4, 1)

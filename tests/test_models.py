@@ -15,7 +15,7 @@ from jax import lax
 
 from jaxsens import models
 from jaxsens.data.patches import from_patches, to_patches
-from jaxsens.models import cnn, convmixer, mlp, transformer, vit
+from jaxsens.models import cnn, convmixer, mlp, resnet, transformer, vit
 
 SMALL = {"image_shape": (8, 8, 1), "classes": 10, "patch": 2}
 TINY = {"image_shape": (8, 8, 2), "classes": 3, "patch": 2}
@@ -29,6 +29,7 @@ TINY_MODULES = {
     "mlp": mlp.MLP(mlp.Config(**TINY, hidden=(16, 8))),
     "cnn": cnn.CNN(cnn.Config(**TINY, channels=(6, 6), hidden=(16,))),
     "convmixer": convmixer.ConvMixer(convmixer.Config(**TINY, width=8, depth=1, stem=1)),
+    "resnet": resnet.ResNet(resnet.Config(**TINY, width=4, blocks=(1, 1))),
 }
 every_module = pytest.mark.parametrize("module", TINY_MODULES.values(), ids=TINY_MODULES)
 
@@ -98,6 +99,8 @@ def test_every_variant_fits_its_images(name, variant):
         ("vit", "paper_cifar10", 3, 8 * (256 + 524_288 + 64 + 33_088) + 96 + 48 * 64 + 64 + 65 * 64 + 128 + 650),
         # Stem 48 x 128 + 128, norms 256 each, blocks 10 x 128 + 128 x 128 + 128, head.
         ("convmixer", "paper", 3, 6_272 + 13 * 256 + 6 * (1_280 + 16_512) + 1_290),
+        # Stem 27 x 64, norms of two each; blocks 9 w w twice, but 4.5 w w once and .5 w w for the shortcut; head.
+        ("resnet", "paper", 3, 1_728 + 36 * 64**2 + 32 * (128**2 + 256**2 + 512**2) + 2 * 4_800 + 5_130),
     ],
 )
 def test_paper_models_have_the_size_that_their_description_gives(name, variant, channels, count):
@@ -108,7 +111,9 @@ def test_paper_models_have_the_size_that_their_description_gives(name, variant, 
 
 
 def test_unknown_names_are_refused_with_what_is_known():
-    with pytest.raises(ValueError, match=r"name is 'vgg', but must be one of vit, mlp, mlp_sigmoid, cnn, convmixer"):
+    with pytest.raises(
+        ValueError, match=r"name is 'vgg', but must be one of vit, mlp, mlp_sigmoid, cnn, convmixer, resnet"
+    ):
         models.build("vgg", "small", **SMALL)
     with pytest.raises(ValueError, match=r"variant is 'paper', but must be one of small, .*simple_cifar10 for vit"):
         models.build("vit", "paper", **SMALL)
@@ -137,6 +142,8 @@ def test_unknown_names_are_refused_with_what_is_known():
         (vit.Config, {"dropout": 1.0}, "dropout is 1.0"),
         (convmixer.Config, {"stem": 3}, "stem is 3, but must be a divisor"),
         (convmixer.Config, {"depth": 0}, "depth is 0"),
+        (resnet.Config, {"blocks": ()}, r"blocks is \(\), but must be the number of blocks of at least one stage"),
+        (resnet.Config, {"blocks": (1, 0)}, r"blocks\[1\] is 0"),
     ],
 )
 def test_configurations_that_cannot_work_are_refused(config, changes, message):
@@ -315,7 +322,7 @@ def test_a_vit_with_padding_is_the_vit_of_the_smaller_image(pool):
     )
 
 
-@pytest.mark.parametrize("name", ["mlp", "cnn", "convmixer"])
+@pytest.mark.parametrize("name", ["mlp", "cnn", "convmixer", "resnet"])
 def test_padding_of_an_image_is_zero_pixels(name):
     module = TINY_MODULES[name]
     variables, tokens = example(module)
@@ -427,7 +434,9 @@ def test_normalising_patches_takes_out_their_brightness_and_contrast():
 # --- convolutions -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("name", "layer"), [("cnn", "convolution_0"), ("convmixer", "depthwise_0")])
+@pytest.mark.parametrize(
+    ("name", "layer"), [("cnn", "convolution_0"), ("convmixer", "depthwise_0"), ("resnet", "stem")]
+)
 def test_a_patch_reaches_its_receptive_field_and_no_further(name, layer):
     module = TINY_MODULES[name]
     variables, tokens = example(module)
@@ -444,7 +453,7 @@ def test_a_patch_reaches_its_receptive_field_and_no_further(name, layer):
 
 
 def test_perceptrons_and_convolutions_do_not_depend_on_the_patch():
-    for name in ("mlp", "cnn"):
+    for name in ("mlp", "cnn", "resnet"):
         module = TINY_MODULES[name]
         variables, tokens = example(module)
         coarse = type(module)(dataclasses.replace(module.config, patch=4))

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from flax import linen as nn
 
-from jaxsens.models import cnn, convmixer, mlp, vit
+from jaxsens.models import cnn, convmixer, mlp, resnet, vit
 from jaxsens.models.classifier import evaluation, init, parameter_count, require, train_apply
 
 __all__ = ["MODELS", "Family", "build", "evaluation", "init", "parameter_count", "train_apply"]
@@ -39,6 +39,7 @@ MODELS: dict[str, Family] = {
     "mlp_sigmoid": Family(mlp.MLP, _SIGMOID),
     "cnn": Family(cnn.CNN, cnn.VARIANTS),
     "convmixer": Family(convmixer.ConvMixer, convmixer.VARIANTS),
+    "resnet": Family(resnet.ResNet, resnet.VARIANTS),
 }
 """The image models by name."""
 

@@ -144,7 +144,7 @@ class _Evaluation:
     module: nn.Module
 
     def __call__(self, variables: PyTree, tokens: Array, mask: Array | None = None, /) -> jax.Array:
-        _check_variables(self.module, variables, tokens)
+        require_variables(self.module, variables, tokens)
         return self.module.apply(variables, tokens, mask)
 
 
@@ -153,14 +153,15 @@ class _TrainApply:
     module: nn.Module
 
     def __call__(self, variables: PyTree, tokens: Array, key: Key, /) -> tuple[jax.Array, PyTree]:
-        _check_variables(self.module, variables, tokens)
+        require_variables(self.module, variables, tokens)
         logits, updated = self.module.apply(
             variables, tokens, train=True, rngs={"dropout": key}, mutable=["batch_stats"]
         )
         return logits, {**variables, **updated}
 
 
-def _check_variables(module: nn.Module, variables: PyTree, tokens: Array) -> None:
+def require_variables(module: nn.Module, variables: PyTree, tokens: Array) -> None:
+    """Raise ValueError unless variables are those that the module would create for ``tokens [b t *s]``."""
     expected = _variable_shapes(module, tokens.shape[1:], tokens.dtype)
     given = _shapes(variables)
     for path in sorted(expected.keys() | given.keys()):

@@ -8,6 +8,7 @@ from flax import linen as nn
 from jaxsens.data.patches import from_patches
 from jaxsens.models.classifier import ImageConfig, read_tokens, require, require_positive
 from jaxsens.models.convolution import Convolution
+from jaxsens.models.places import WHOLE, Place, Reach
 from jaxsens.typing import Array
 
 
@@ -49,15 +50,25 @@ class CNN(nn.Module):
 
     config: Config
 
-    @nn.compact
     def __call__(self, tokens: Array, mask: Array | None = None, *, train: bool = False) -> jax.Array:
         """Map ``tokens [b t d]`` and ``mask [b t]`` to logits ``[b classes]``; padding counts as zero pixels."""
         config = self.config
-        x = from_patches(read_tokens(config, tokens, mask), config.patch, config.image_shape)
+        pixels = from_patches(read_tokens(config, tokens, mask), config.patch, config.image_shape)
+        return self.from_pixels(pixels, train=train)
+
+    @nn.compact
+    def from_pixels(self, x: jax.Array, place: Place = WHOLE, *, train: bool = False) -> jax.Array:
+        """Map pixels ``[b h w c]`` at ``place`` to logits ``[b classes]``."""
+        config = self.config
         for layer, channels in enumerate(config.channels):
             convolve = Convolution(channels, config.kernel, config.dtype, name=f"convolution_{layer}")
-            x = nn.max_pool(nn.relu(convolve(x, train=train)), (2, 2), strides=(2, 2))
-        x = x.reshape(len(x), -1)
+            x, place = nn.relu(convolve(x, place, train=train)), place.after(convolve.reach)
+            x, place = place.read(x, _HALVE, place.after(_HALVE), f"pool_{layer}")[0], place.after(_HALVE)
+            x = nn.max_pool(x, (2, 2), strides=(2, 2))
+        x = place.whole(x, "features").reshape(len(x), -1)
         for layer, width in enumerate(config.hidden):
             x = nn.relu(nn.Dense(width, dtype=config.dtype, name=f"hidden_{layer}")(x))
         return nn.Dense(config.classes, dtype=config.logits_dtype, name="head")(x)
+
+
+_HALVE = Reach(kernel=2, stride=2)

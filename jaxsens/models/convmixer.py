@@ -9,6 +9,8 @@ from flax import linen as nn
 
 from jaxsens.data.patches import from_patches, to_patches
 from jaxsens.models.classifier import ImageConfig, read_tokens, require, require_positive
+from jaxsens.models.gelu import gelu
+from jaxsens.models.places import WHOLE, Padding, Place, Reach
 from jaxsens.typing import Array
 
 
@@ -52,30 +54,40 @@ class ConvMixer(nn.Module):
 
     config: Config
 
-    @nn.compact
     def __call__(self, tokens: Array, mask: Array | None = None, *, train: bool = False) -> jax.Array:
         """Map ``tokens [b t d]`` and ``mask [b t]`` to logits ``[b classes]``; padding counts as zero pixels."""
         config = self.config
-        height, width, _ = config.image_shape
-        x = read_tokens(config, tokens, mask)
-        if config.stem_patch != config.patch:
-            x = to_patches(from_patches(x, config.patch, config.image_shape), config.stem_patch)
+        pixels = from_patches(read_tokens(config, tokens, mask), config.patch, config.image_shape)
+        return self.from_pixels(pixels, train=train)
+
+    @nn.compact
+    def from_pixels(self, x: jax.Array, place: Place = WHOLE, *, train: bool = False) -> jax.Array:
+        """Map pixels ``[b h w c]`` at ``place`` to logits ``[b classes]``."""
+        config = self.config
+        stem = Reach(kernel=config.stem_patch, stride=config.stem_patch)
+        after = place.after(stem)
+        x, _ = place.read(x, stem, after, "stem")
+        grid = (x.shape[1] // config.stem_patch, x.shape[2] // config.stem_patch)
         # A convolution whose stride is its kernel is a matrix product with each patch.
-        x = nn.Dense(config.width, dtype=config.dtype, name="stem")(x)
-        x = x.reshape(len(x), height // config.stem_patch, width // config.stem_patch, config.width)
-        x = self._activate(x, "stem_norm", train)
+        x = nn.Dense(config.width, dtype=config.dtype, name="stem")(to_patches(x, config.stem_patch))
+        x = self._activate(x.reshape(len(x), *grid, config.width), "stem_norm", train)
         for index in range(config.depth):
-            y = Depthwise(config, name=f"depthwise_{index}")(x)
-            x += self._activate(y, f"depthwise_norm_{index}", train)
+            place = after
+            depthwise = Depthwise(config, name=f"depthwise_{index}")
+            after = place.after(depthwise.reach)
+            x, padding = place.read(x, depthwise.reach, after, depthwise.name)
+            y = self._activate(depthwise(x, padding), f"depthwise_norm_{index}", train)
+            x = y + depthwise.reach.centre(x, padding)
             x = nn.Dense(config.width, dtype=config.dtype, name=f"pointwise_{index}")(x)
             x = self._activate(x, f"pointwise_norm_{index}", train)
-        return nn.Dense(config.classes, dtype=config.logits_dtype, name="head")(x.mean(axis=(1, 2)))
+        x = after.whole(x, "features").mean(axis=(1, 2))
+        return nn.Dense(config.classes, dtype=config.logits_dtype, name="head")(x)
 
     def _activate(self, x: jax.Array, name: str, train: bool) -> jax.Array:
         norm = nn.BatchNorm(
             use_running_average=not train, momentum=0.9, use_fast_variance=False, dtype=self.config.dtype, name=name
         )
-        return norm(nn.gelu(x, approximate=False))
+        return norm(gelu(x))
 
 
 class Depthwise(nn.Module):
@@ -83,26 +95,31 @@ class Depthwise(nn.Module):
 
     config: Config
 
+    @property
+    def reach(self) -> Reach:
+        """What an output reads."""
+        return Reach.centred(self.config.kernel)
+
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """Map ``x [b h w c]`` to the same shape."""
+    def __call__(self, x: jax.Array, padding: Padding) -> jax.Array:
+        """Map ``x [b h w c]``, which lacks zeros around it, to what is in its place."""
         config = self.config
         shape = (config.kernel, config.kernel, 1, config.width)
         kernel = self.param("kernel", nn.initializers.lecun_normal(), shape)
         bias = self.param("bias", nn.initializers.zeros, (1, 1, 1, config.width))
-        return convolve_depthwise(x, kernel.astype(config.dtype)) + bias.astype(config.dtype)
+        return convolve_depthwise(x, kernel.astype(config.dtype), padding) + bias.astype(config.dtype)
 
 
-def convolve_depthwise(x: jax.Array, kernel: jax.Array) -> jax.Array:
+def convolve_depthwise(x: jax.Array, kernel: jax.Array, padding: Padding | None = None) -> jax.Array:
     """Return the depthwise convolution of ``x [b h w c]`` with ``kernel [k k 1 c]``, zeros around, same size.
 
-    ``y[i, j] = sum_uv kernel[u, v] x[i + u - p, j + v - p]`` with ``p = (k - 1) // 2``: shifted copies, weighted and
-    added, which XLA fuses into one loop. Its own grouped convolution is many times slower on CPU.
+    ``y[i, j] = sum_uv kernel[u, v] x[i + u - p, j + v - p]`` with p zeros before the first row and column, by default
+    ``(k - 1) // 2`` before and ``k // 2`` behind: shifted copies, weighted and added, which XLA fuses into one loop.
+    Its own grouped convolution is many times slower on CPU.
     """
-    _, height, width, _ = x.shape
     size = len(kernel)
-    around = ((size - 1) // 2, size // 2)
-    padded = jnp.pad(x, ((0, 0), around, around, (0, 0)))
+    padded = jnp.pad(x, ((0, 0), *(padding or Reach.centred(size).padding), (0, 0)))
+    height, width = (extent - size + 1 for extent in padded.shape[1:3])
     return sum(
         padded[:, row : row + height, column : column + width] * kernel[None, row : row + 1, column : column + 1, 0]
         for row in range(size)

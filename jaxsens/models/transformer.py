@@ -15,14 +15,8 @@ import numpy as np
 from flax import linen as nn
 
 from jaxsens.models.classifier import FLOATS, require, require_positive
+from jaxsens.models.gelu import gelu
 from jaxsens.typing import Array
-
-
-def gelu(x: jax.Array) -> jax.Array:
-    """Return ``x Phi(x)``, with the normal distribution function Phi, right to rounding of ``x``."""
-    # By erf: Flax's erfc, which also keeps the digits of results near 0, takes three times as long on a CPU.
-    return 0.5 * x * (1 + jax.lax.erf(x * 0.5**0.5))
-
 
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "gelu": gelu,
