@@ -182,7 +182,8 @@ def _norms(config: Config, kind: str, state: str, models: Models, found: Finding
                 verdict = "" if value is None else judged(value, seeds, above=FIRM)
                 rows.append(_row("C18", text, published, place, value, verdict))
         within = over_models(judging.mean_of(models, "agreement")[:, number])
-        text = f"{about} Spearman of {both} over the tokens of a {'picture' if kind == 'vit' else 'text'} is above {FIRM:g}"
+        whole = "an image" if kind == "vit" else "a text"
+        text = f"{about} Spearman of {both} over the tokens of {whole} is above {FIRM:g}"
         rows.append(_row("C18", text, "control, not in the paper", place, within, judged(within, seeds, above=FIRM)))
     return rows
 

@@ -10,7 +10,7 @@ import numpy as np
 from experiments.token_shifts_setting import Config
 from experiments.token_shifts_texts import Corpus, Pictures, Reading
 from jaxsens import token_shifts
-from jaxsens.models import encoder
+from jaxsens.models import encoder, tokenizer
 from jaxsens.typing import Array, PyTree
 
 NORMS = ("l1", "l2", "linf")
@@ -66,34 +66,33 @@ def measure_text_model(
     """
     table = np.asarray(variables["params"]["tokens"])
     nearest = token_shifts.nearest_tokens(table, exclude=corpus.special, progress=f"{label}: nearest tokens")
-    encode, own = States(module), reading.measured
-    sites = own.sites & nearest.replaceable[own.tokens]
-    subject = Subject(encode, variables, own.tokens, nearest.replace(own.tokens), own.mask, sites)
-    found = embedding_level(config, subject, label)
-    found |= followed(config, subject, found["least"][NORMS.index("l2")], label)
-    found |= identified(config, subject, table, corpus.special, label)
-    example = reading.example
-    measure = token_shifts.embedding_shifts(encode, norms=("l2",), chunk=config.chunk)
-    shown = example.sites & nearest.replaceable[example.tokens]
-    found["example"] = np.nan_to_num(
-        measure(variables, example.tokens, nearest.replace(example.tokens), example.mask, shown).values()[0]
-    )
-    pool = reading.pool
-    measure = token_shifts.embedding_shifts(encode, norms=("l2",), layers=[0], chunk=config.chunk)
-    for name, points in reading.points.items():
-        chosen = np.zeros(pool.sites.shape, bool)
+    encode = States(module)
+
+    def subject(read: tokenizer.Tokens, sites: np.ndarray) -> Subject:
+        sites = sites & nearest.replaceable[read.tokens]
+        return Subject(encode, variables, read.tokens, nearest.replace(read.tokens), read.mask, sites)
+
+    own, pool, count = reading.measured, reading.pool, len(reading.measured.tokens)
+    chosen = np.zeros(pool.sites.shape, bool)
+    for points in reading.points.values():
         chosen[points.text, points.place] = True
-        rows = chosen.any(1)
-        shifts = measure(
-            variables, pool.tokens[rows], nearest.replace(pool.tokens[rows]), pool.mask[rows], chosen[rows]
-        )
-        where = (np.cumsum(rows)[points.text] - 1, points.place, 0)
+    # Together, so that one program does for both.
+    both = subject(
+        tokenizer.Tokens(*map(np.concatenate, zip(own, pool, strict=True))), np.concatenate([own.sites, chosen])
+    )
+    shifts = embedding_shifts(config, both, label)
+    found = embedding_level(config, shifts, count)
+    for name, points in reading.points.items():
+        where = (count + points.text, points.place, 0)
         found |= {
-            f"shift_{name}": shifts.values(at="own")[where], f"size_{name}": np.linalg.norm(table[points.token], axis=1),
+            f"shift_{name}": shifts.values(at="own")[where],
             f"relative_{name}": shifts.values(at="own", relative=True)[where],
+            f"size_{name}": np.linalg.norm(table[points.token], axis=1),
             f"distance_{name}": nearest.distances[points.token, 0],
-        }  # fmt: skip
-    return found
+        }
+    measured = subject(own, own.sites)
+    found |= followed(config, measured, found["least"][NORMS.index("l2")], label, subject(*reading.example))
+    return found | identified(config, measured, table, corpus.special, label)
 
 
 def measure_vit(config: Config, pictures: Pictures, module: Any, variables: PyTree, label: str) -> dict[str, Array]:
@@ -108,29 +107,35 @@ def measure_vit(config: Config, pictures: Pictures, module: Any, variables: PyTr
     alternatives = pictures.patches[nearest.replace(pictures.ids)]
     tokens = pictures.patches[pictures.ids]
     subject = Subject(States(module), variables, tokens, alternatives, None, np.ones(tokens.shape[:2], bool))
-    found = embedding_level(config, subject, label)
+    found = embedding_level(config, embedding_shifts(config, subject, label), len(tokens))
     return found | followed(config, subject, found["least"][NORMS.index("l2")], label)
 
 
-def embedding_level(config: Config, subject: Subject, label: str) -> dict[str, Array]:
-    """Replace every token, and look at the embedding alone.
+def embedding_shifts(config: Config, subject: Subject, label: str) -> token_shifts.EmbeddingShifts:
+    """Replace every site, and measure the shift of the embedding alone, under all norms."""
+    measure = token_shifts.embedding_shifts(
+        subject.encode, norms=NORMS, layers=[0], chunk=config.embedding_chunk, progress=f"{label}: embeddings"
+    )
+    return measure(subject.variables, subject.tokens, subject.alternatives, subject.mask, subject.sites)
+
+
+def embedding_level(config: Config, shifts: token_shifts.EmbeddingShifts, count: int) -> dict[str, Array]:
+    """Find the least-shifting tokens of the first ``count`` sequences, and how norms agree within a sequence.
 
     Returns:
-        ``least``: positions of a sequence's least-shifting tokens by norm ``[n b k]``; ``agreement``: rank correlation
-        between the norms of ``PAIRS`` within a sequence ``[pairs b]``.
+        ``least``: positions of the least-shifting tokens by norm ``[n b k]``, smallest first; ``agreement``: rank
+        correlation between the norms of ``PAIRS`` over the tokens of a sequence ``[pairs b]``.
     """
-    measure = token_shifts.embedding_shifts(
-        subject.encode, norms=NORMS, layers=[0], chunk=subject.tokens.shape[1] + 1, progress=f"{label}: embeddings"
-    )
-    shifts = measure(subject.variables, subject.tokens, subject.alternatives, subject.mask, subject.sites)
-    by_norm = {norm: shifts.values(norm)[..., 0] for norm in NORMS}
+    by_norm = {norm: shifts.values(norm)[:count, :, 0] for norm in NORMS}
     return {
         "least": np.stack([token_shifts.least_shifting(by_norm[norm], config.least) for norm in NORMS]),
         "agreement": np.stack([token_shifts.rank_agreement(by_norm[a], by_norm[b]).values for a, b in PAIRS]),
     }
 
 
-def followed(config: Config, subject: Subject, least: np.ndarray, label: str) -> dict[str, Array]:
+def followed(
+    config: Config, subject: Subject, least: np.ndarray, label: str, example: Subject | None = None
+) -> dict[str, Array]:
     """Follow the l2 shifts of some tokens through all states.
 
     Args:
@@ -138,10 +143,12 @@ def followed(config: Config, subject: Subject, least: np.ndarray, label: str) ->
         subject: The model and the sequences.
         least: Positions of their least-shifting tokens ``[b k]``, smallest first.
         label: Of the progress bar.
+        example: One more sequence, of which every site is followed.
 
     Returns:
         ``<chosen>_<at>_<scale>``: shifts of the tokens ``CHOSEN``, ``AT`` the token, the others or the whole sequence,
-        absolute or relative to the states' norm, ``[b k l]`` float32.
+        absolute or relative to the states' norm, ``[b k l]`` float32; and ``example``, the absolute shifts of its whole
+        sequence ``[t l]``, 0 where a token is no site.
     """
     count = min(config.followed, len(least))
     rng, width = np.random.default_rng([config.seed, 2]), least.shape[1]
@@ -150,18 +157,23 @@ def followed(config: Config, subject: Subject, least: np.ndarray, label: str) ->
     sites = np.zeros(subject.sites[:count].shape, bool)
     for chosen in places.values():
         np.put_along_axis(sites, chosen, True, 1)
+    given = (subject.tokens[:count], subject.alternatives[:count], _first(subject.mask, count), sites)
+    if example is not None:
+        last = (example.tokens, example.alternatives, example.mask, example.sites)
+        given = tuple(
+            None if part is None else np.concatenate([part, one]) for part, one in zip(given, last, strict=True)
+        )
     measure = token_shifts.embedding_shifts(
         subject.encode, norms=("l2",), chunk=config.chunk, progress=f"{label}: layers"
     )
-    mask = None if subject.mask is None else subject.mask[:count]
-    shifts = measure(subject.variables, subject.tokens[:count], subject.alternatives[:count], mask, sites)
+    shifts = measure(subject.variables, *given)
     found = {}
     for at in AT:
         for scale in SCALES:
-            values = shifts.values(at=at, relative=scale == "relative").astype(np.float32)
+            values = shifts.values(at=at, relative=scale == "relative").astype(np.float32)[:count]
             for name, chosen in places.items():
                 found[f"{name}_{at}_{scale}"] = np.take_along_axis(values, chosen[..., None], 1)
-    return found
+    return found if example is None else found | {"example": np.nan_to_num(shifts.values()[count])}
 
 
 def identified(
@@ -172,3 +184,7 @@ def identified(
     measure = token_shifts.identifiability(subject.encode, progress=f"{label}: identifiability")
     kept = (subject.tokens[:count], subject.mask[:count], subject.sites[:count])
     return {"identified": measure(subject.variables, table, *kept, exclude=special).per_sequence}
+
+
+def _first(mask: np.ndarray | None, count: int) -> np.ndarray | None:
+    return None if mask is None else mask[:count]

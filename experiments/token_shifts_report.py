@@ -44,14 +44,13 @@ def _setting(config: Config, corpus: Corpus, readings: Readings, pictures: Pictu
     """Return how the numbers came about, in words."""
     large, small = readings["minilm"], readings["gpt2"]
     return (
-        f"{corpus.source}, a fifth held out" if config.held_out == 0.2 else f"{corpus.source}, {config.held_out:g} held out"
-    ) + (
-        f"; {len(large.measured.tokens)} held-out texts, {config.followed} followed through the layers, "
-        f"{config.identified} for identifiability; MiniLM reads {config.longest} tokens ({large.cut:.0%} of the texts "
-        f"are cut) and learns from {len(large.train[0])} texts, the small models {config.small_longest} and "
-        f"{len(small.train[0])}; {config.seeds} seeds; images: {pictures.source}; the paper: BERT-base fine-tuned by "
-        "others, IMDb's test split, one model, which texts and what length not stated"
-    )  # fmt: skip
+        f"{corpus.source}, {config.held_out:g} of it held out; {len(large.measured.tokens)} held-out texts, "
+        f"{config.followed} followed through the layers, {config.identified} for identifiability; MiniLM reads "
+        f"{config.longest} tokens ({large.cut:.0%} of the texts are cut) and learns from {len(large.train[0])} texts, "
+        f"the small models {config.small_longest} and {len(small.train[0])}; {config.seeds} seeds; images: "
+        f"{pictures.source}; the paper: BERT-base fine-tuned by others, IMDb's test split, one model, which texts and "
+        "what length not stated"
+    )
 
 
 def _every(results: Results) -> Iterator[tuple[dict[str, str], str, Any]]:
@@ -232,8 +231,9 @@ def _kinds(config: Config, results: Results) -> Any:
 
 
 def _sentence(corpus: Corpus, reading: Reading, each: Mapping[str, judging.Models], source: str) -> Any:
-    real = reading.example.mask[0]
-    tokens = [corpus.strings[i] for i in reading.example.tokens[0][real]]
+    read, _ = reading.example
+    real = read.mask[0]
+    tokens = [corpus.strings[i] for i in read.tokens[0][real]]
     rows = {}
     for state, models in each.items():
         values = judging.mean_of(models, "example").mean(0)[real]

@@ -50,13 +50,14 @@ class Config:
     image_epochs: int = option(60, "passes of the ViT over its training images")
     dropout: float = option(0.1, "in training, of all models")
     chunk: int = option(3, "model forwards at once; 2 to 4 are fastest on a CPU, 256 or more on an accelerator")
+    embedding_chunk: int = option(16, "embeddings of a text at once, where no layer is computed")
     parts: int = option(2, "parts of a batch, for several devices to share")
 
     def __post_init__(self) -> None:
         positive = (
             "seeds", "sequences", "followed", "identified", "tested", "pool", "longest", "small_longest", "least",
             "bins", "per_bin", "train_texts", "epochs", "batch", "small_texts", "small_epochs", "small_batch", "width",
-            "depth", "heads", "image_epochs", "chunk", "parts",
+            "depth", "heads", "image_epochs", "chunk", "embedding_chunk", "parts",
         )  # fmt: skip
         for name in positive:
             if getattr(self, name) < 1:
@@ -105,7 +106,7 @@ class Config:
 
 PRESETS = {
     "laptop": Config(
-        followed=200, identified=40, tested=1000, longest=128, small_longest=64, train_texts=800, small_texts=4000,
+        followed=150, identified=30, tested=500, longest=128, small_longest=64, train_texts=800, small_texts=4000,
         small_epochs=3, width=64, image_epochs=20, resamples=1000,
     ),
     "smoke": Config(

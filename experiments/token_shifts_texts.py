@@ -75,7 +75,7 @@ class Reading:
         measured: Of held-out texts with enough tokens to replace.
         pool: Of held-out texts that ``points`` are in.
         points: By where commonness is from.
-        example: One sentence of a held-out text.
+        example: One sentence of a held-out text, ``[1 t]``, and its sites.
         cut: Share of the measured texts that were cut.
     """
 
@@ -84,7 +84,7 @@ class Reading:
     measured: tokenizer.Tokens
     pool: tokenizer.Tokens
     points: dict[str, Points]
-    example: tokenizer.Tokens
+    example: tuple[tokenizer.Tokens, np.ndarray]
     cut: float
 
 
@@ -158,10 +158,11 @@ def read(config: Config, corpus: Corpus, longest: int, count: int) -> Reading:
     """
     rng = np.random.default_rng([config.seed, 1])
 
-    def ids(data: text.TextData, most: int) -> tokenizer.Tokens:
-        return corpus.words(data.texts[:most], longest=longest, truncate=True, length=longest)
+    def ids(texts: Sequence[str]) -> tokenizer.Tokens:
+        return corpus.words(texts, longest=longest, truncate=True, length=longest)
 
-    train, held = ids(corpus.kept, count), ids(corpus.held, max(config.pool, config.tested, config.sequences))
+    most = max(config.pool, config.tested, config.sequences)
+    train, held = ids(corpus.kept.texts[:count]), ids(corpus.held.texts[:most])
     sites = held.sites & ~corpus.special[held.tokens]
     held = held._replace(sites=sites)
     enough = np.flatnonzero(sites.sum(1) >= 2 * config.least)[: config.sequences]
@@ -174,13 +175,14 @@ def read(config: Config, corpus: Corpus, longest: int, count: int) -> Reading:
         name: choose_points(held.tokens, sites, corpus.commonness[name], config.bins, config.per_bin, rng)
         for name in FREQUENCIES
     }
+    example = ids([first_sentence(corpus.held.texts)])
     used = np.unique(np.concatenate([one.text for one in points.values()]))
     points = {name: one._replace(text=np.searchsorted(used, one.text)) for name, one in points.items()}
     return Reading(
         (np.where(train.mask, train.tokens, PADDING), corpus.kept.labels[:count]),
         (np.where(held.mask, held.tokens, PADDING)[: config.tested], corpus.held.labels[: config.tested]),
         _chosen(held, enough), _chosen(held, used), points,
-        corpus.words([first_sentence(corpus.held.texts)], longest=longest, truncate=True),
+        (example, example.sites & ~corpus.special[example.tokens]),
         float(held.truncated[enough].mean()),
     )  # fmt: skip
 
