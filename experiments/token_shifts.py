@@ -87,6 +87,7 @@ def units(config: Config) -> list[tuple[str, str, int]]:
     return [
         (kind, state, seed)
         for kind in KINDS
+        if kind in config.kinds
         for state in STATES
         for seed in range(1 if (kind, state) == ("minilm", "before") else config.seeds)
     ]

@@ -10,7 +10,7 @@ from experiments.image_report import triple
 from experiments.token_shifts_claims import NAMES, Findings, Results, claims, findings, name_of
 from experiments.token_shifts_judging import over_models, step
 from experiments.token_shifts_measuring import AT, CHOSEN, NORMS, SCALES
-from experiments.token_shifts_setting import KINDS, STATES, Config
+from experiments.token_shifts_setting import STATES, Config
 from experiments.token_shifts_texts import FREQUENCIES, Corpus, Pictures, Reading
 from jaxsens import estimate, plots, runs
 from jaxsens.estimate import Estimate
@@ -42,7 +42,7 @@ def write(
 
 def _setting(config: Config, corpus: Corpus, readings: Readings, pictures: Pictures) -> str:
     """Return how the numbers came about, in words."""
-    large, small = readings["minilm"], readings["gpt2"]
+    large, small = readings["minilm"], readings["bert"]
     return (
         f"{corpus.source}, {config.held_out:g} of it held out; {len(large.measured.tokens)} held-out texts, "
         f"{config.followed} followed through the layers, {config.identified} for identifiability; MiniLM reads "
@@ -149,7 +149,7 @@ def _figures(
     panels = {}
     for state, models in each.items():
         number = judging.counts(models, large.measured.tokens, len(corpus.strings)) / len(models)
-        top = np.argsort(-number.sum(0), kind="stable")[:SHOWN]
+        top = np.argsort(-number.sum(0), kind="stable")[: min(SHOWN, np.count_nonzero(number.sum(0)))]
         bars = {norm: number[i, top] for i, norm in enumerate(NORMS)}
         panels[name_of("minilm", state)] = ([corpus.strings[i] for i in top], bars)
     sample = f"{texts} held-out texts, the {config.least} least-shifting tokens of each"
@@ -171,7 +171,7 @@ def _figures(
     ))  # fmt: skip
     run.figure("kinds", _kinds(config, results))
     curves = {}
-    for kind in ("minilm", "bert", "gpt2"):
+    for kind in (kind for kind in config.kinds if kind != "vit"):
         lines = {}
         for state in STATES:
             values = _identified(results[kind, state])[
@@ -209,24 +209,24 @@ def _commonness(
 def _kinds(config: Config, results: Results) -> Any:
     """Draw shifts by layer of all kinds over that of the embedding, so that all begin at 1."""
     panels = {}
-    for kind in KINDS:
+    for kind in config.kinds:
         for scale in SCALES:
             lines = {}
             for state in STATES:
                 values = judging.shifts(results[kind, state], "least", "whole", scale)
                 values = values / values[..., :1].mean(1, keepdims=True)
                 last = judging.depth_of(kind, values.shape[-1])
-                label = "random weights, or MiniLM as published" if state == "before" else "trained here"
+                label = f"{state} training"
                 lines[label] = _curve(values[..., : last + 1])
                 if kind in judging.NORMALIZED_AT_THE_END:
                     at = np.array([last - 1, last])
                     seen = _triples(judging.by_state(values[..., [last - 1, last + 1]], over_models))
-                    lines[f"{label}, last state normalised"] = (at, *seen[1:])
+                    lines[f"{label}, normalised last"] = (at, *seen[1:])
             panels[f"{NAMES[kind]}, {scale} shift"] = plots.Quantity("times that of the embedding", lines)
     return plots.side_by_side(
         panels, x="state (0 enters the first layer)", heading="Whose is the fall in the last layer?",
-        dataset="texts, and images for the ViT", log_x=False,
-        sample=f"{config.followed} of them at most, {config.seeds} models of each kind",
+        dataset=f"up to {config.followed} texts, or images for the ViT",
+        sample=f"{config.seeds} models of each kind, small ones from random weights", log_x=False,
     )  # fmt: skip
 
 

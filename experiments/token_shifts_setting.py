@@ -19,6 +19,8 @@ class Config:
     model: str | None = option(None, "folder of MiniLM: config.json, model.safetensors, tokenizer.json", identity=False)
     data_dir: str | None = option(None, "folder of prepared TFDS data sets", identity=False)
     texts: str | None = option(None, "a CSV or JSONL with columns text and label in place of IMDb", identity=False)
+    # No model's numbers hang on which others there are: a run goes on with more kinds.
+    kinds: tuple[str, ...] = option(KINDS, "what is measured", identity=False)
     images: str = option("digits", f"what the ViT sees, one of {', '.join(SETTINGS)}")
     seed: int = option(0, "of everything")
     seeds: int = option(3, "models of each kind that are trained here")
@@ -76,6 +78,8 @@ class Config:
                 raise ValueError(f"{name} must be a multiple of parts={self.parts}, got {getattr(self, name)}")
         if not 0 < self.held_out < 1:
             raise ValueError(f"held_out must lie strictly between 0 and 1, got {self.held_out}")
+        if "minilm" not in self.kinds or not set(self.kinds) <= set(KINDS):
+            raise ValueError(f"kinds must be some of {KINDS}, minilm among them, got {self.kinds}")
         if self.images not in SETTINGS:
             raise ValueError(f"images must be one of {sorted(SETTINGS)}, got {self.images!r}")
         self.small_bert(1), self.small_gpt2(1)  # their own checks
@@ -106,8 +110,8 @@ class Config:
 
 PRESETS = {
     "laptop": Config(
-        followed=150, identified=30, tested=500, longest=128, small_longest=64, train_texts=800, small_texts=4000,
-        small_epochs=3, width=64, image_epochs=20, resamples=1000,
+        followed=60, identified=12, tested=300, longest=96, small_longest=48, train_texts=480, learning_rate=2e-4,
+        small_texts=3000, small_epochs=3, width=64, image_epochs=20, resamples=1000,
     ),
     "smoke": Config(
         sequences=6, followed=5, identified=2, tested=6, pool=12, longest=12, small_longest=10, least=2, bins=3,

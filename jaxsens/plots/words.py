@@ -130,8 +130,7 @@ def scatters_with_lines(
         which = np.clip((at * bins).astype(int), 0, bins - 1)
         there = np.unique(which)
         means = [values[which == number].mean() for number in there]
-        ax.plot((there + 0.5) / bins, means, "s", markersize=5, color="0.15", label=f"mean of a tenth of {x}"
-                if bins == 10 else "mean of a bin")  # fmt: skip
+        ax.plot((there + 0.5) / bins, means, "s", markersize=5, color="0.15", label="mean of a bin")
         if reference is not None:
             name, slope, offset = reference
             ax.plot(ends, offset + slope * ends, color="0.35", linestyle="--", linewidth=1.2, label=name)
@@ -150,7 +149,7 @@ def coloured_text(
     heading: str,
     dataset: str,
     sample: str,
-    line: float = 92.0,
+    line: float = 120.0,
 ) -> "Figure":
     """Draw texts whose tokens are coloured by a quantity, each text with colours of its own from its least to its most.
 
@@ -160,7 +159,7 @@ def coloured_text(
         heading: What the figure is about.
         dataset: What was measured, for the title.
         sample: Which text, for the title.
-        line: How many letters fit in a line.
+        line: How many letters fit in a line; fewer are spread out.
 
     Raises:
         ValueError: If there is nothing to draw, a text has not as many values as tokens, or only infinite ones.
