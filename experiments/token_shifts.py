@@ -20,8 +20,9 @@ FOLDER has MiniLM's config.json, model.safetensors and tokenizer.json: the packa
 is held out, for there to be a test. With ``--texts FILE`` a CSV or JSONL of your own takes its place.
 
 Leaves models.csv (accuracy of each), counts.csv, agreements.csv, commonness.csv (fits) and points.csv, layers.csv
-(shifts), steps.csv (what each layer does to them), identifiability.csv, comparison.csv, figures and manifest.json in
-the folder ``--out``. Units are models; a run that was killed goes on with the next one.
+(shifts), ranks.csv (those of the least-shifting token, the second, ...), steps.csv (what each layer does to them),
+identifiability.csv, comparison.csv, figures and manifest.json in the folder ``--out``. Units are models; a run that was
+killed goes on with the next one.
 """
 
 import time

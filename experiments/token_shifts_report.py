@@ -19,6 +19,7 @@ Readings = Mapping[str, Reading]
 SHOWN = 12
 """Tokens in the figure of counts."""
 
+STATE_NUMBER = "state (0 enters the first layer)"
 RANKS = ("least", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth")
 
 
@@ -33,6 +34,7 @@ def write(
     run.table("commonness", list(_line_rows(found)))
     run.table("points", list(_point_rows(corpus, readings["minilm"], results)))
     run.table("layers", list(_layer_rows(results)))
+    run.table("ranks", list(_rank_rows(config, results)))
     run.table("steps", list(_step_rows(results)))
     run.table("identifiability", list(_identified_rows(results)))
     run.comparison(claims(config, results, found, _setting(config, corpus, readings, pictures)))
@@ -117,6 +119,16 @@ def _layer_rows(results: Results) -> Iterator[dict[str, Any]]:
                         yield row | {"normalised_at_the_end": state > last} | runs.cells(one)
 
 
+def _rank_rows(config: Config, results: Results) -> Iterator[dict[str, Any]]:
+    for own, kind, models in _every(results):
+        for scale in SCALES:
+            values = judging.mean_of(models, f"least_whole_{scale}")
+            for rank in range(config.least):
+                for state in range(judging.depth_of(kind, values.shape[-1]) + 1):
+                    row = own | {"rank": rank + 1, "scale": scale, "layer": state}
+                    yield row | runs.cells(over_models(values[:, :, rank, state]))
+
+
 def _step_rows(results: Results) -> Iterator[dict[str, Any]]:
     for own, kind, models in _every(results):
         for chosen in CHOSEN:
@@ -142,48 +154,62 @@ def _identified(models: judging.Models) -> list[Estimate]:
 def _figures(
     run: runs.Run, config: Config, corpus: Corpus, readings: Readings, results: Results, found: Findings
 ) -> None:
-    large, texts = readings["minilm"], len(readings["minilm"].measured.tokens)
+    large = readings["minilm"]
     source = "IMDb" if config.texts is None else "own texts"
     said = {"dataset": f"MiniLM, {source}"}
     each = {state: results["minilm", state] for state in STATES}
+    run.figure("counts", _counts(config, corpus, large, each, said))
+    run.figure("commonness", _commonness(config, large, each, found, said))
+    run.figure("layers", _layers(config, each, said))
+    run.figure("kinds", _kinds(config, results))
+    run.figure("identifiability", _identifiability(config, results, source))
+    run.figure("sentence", _sentence(corpus, large, each, source))
+
+
+def _counts(
+    config: Config, corpus: Corpus, reading: Reading, each: Mapping[str, judging.Models], said: dict[str, str]
+) -> Any:
     panels = {}
     for state, models in each.items():
-        number = judging.counts(models, large.measured.tokens, len(corpus.strings)) / len(models)
+        number = judging.counts(models, reading.measured.tokens, len(corpus.strings)) / len(models)
         top = np.argsort(-number.sum(0), kind="stable")[: min(SHOWN, np.count_nonzero(number.sum(0)))]
         bars = {norm: number[i, top] for i, norm in enumerate(NORMS)}
         panels[name_of("minilm", state)] = ([corpus.strings[i] for i in top], bars)
-    sample = f"{texts} held-out texts, the {config.least} least-shifting tokens of each"
-    heading = "Which tokens can be replaced by their nearest with the least shift of the embedding?"
-    run.figure(
-        "counts", plots.token_counts(panels, unit="times among the least", heading=heading, sample=sample, **said)
-    )
-    run.figure("commonness", _commonness(config, large, each, found, said))
+    sample = f"{len(reading.measured.tokens)} held-out texts, the {config.least} least-shifting tokens of each"
+    heading = "Which tokens shift the embedding least, replaced by their nearest?"
+    return plots.token_counts(panels, unit="times among the least", heading=heading, sample=sample, **said)
+
+
+def _layers(config: Config, each: Mapping[str, judging.Models], said: dict[str, str]) -> Any:
     panels = {}
     for scale in SCALES:
         for state, models in each.items():
-            values = np.stack([np.asarray(model[f"least_whole_{scale}"], np.float64) for model in models])
-            lines = {RANKS[k] if k < len(RANKS) else str(k + 1): _curve(values[:, :, k]) for k in range(config.least)}
+            values = judging.mean_of(models, f"least_whole_{scale}")
+            lines = {_rank(k): _curve(values[:, :, k]) for k in range(config.least)}
             unit = "l2 shift of the sequence" + (", relative" if scale == "relative" else "")
             panels[f"{name_of('minilm', state)}, {scale}"] = plots.Quantity(unit, lines, log=False)
-    sample = f"{config.followed} held-out texts, their {config.least} least-shifting tokens"
-    run.figure("layers", plots.side_by_side(
-        panels, x="state (0 enters the first layer)", heading="Shift by layer", sample=sample, log_x=False, **said,
-    ))  # fmt: skip
-    run.figure("kinds", _kinds(config, results))
+    return plots.side_by_side(
+        panels, x=STATE_NUMBER, heading="Shift by layer", log_x=False,
+        sample=f"{config.followed} held-out texts, their {config.least} least-shifting tokens", **said,
+    )  # fmt: skip
+
+
+def _rank(number: int) -> str:
+    return RANKS[number] if number < len(RANKS) else str(number + 1)
+
+
+def _identifiability(config: Config, results: Results, source: str) -> Any:
     curves = {}
     for kind in (kind for kind in config.kinds if kind != "vit"):
         lines = {}
         for state in STATES:
-            values = _identified(results[kind, state])[
-                : judging.depth_of(kind, len(_identified(results[kind, state]))) + 1
-            ]
-            lines[name_of(kind, state).split(", ")[1]] = _triples(values)
+            every = _identified(results[kind, state])
+            lines[f"{state} training"] = _triples(every[: judging.depth_of(kind, len(every)) + 1])
         curves[NAMES[kind]] = plots.Quantity("share nearest to their own token", lines, log=False)
-    run.figure("identifiability", plots.side_by_side(
-        curves, x="state (0 enters the first layer)", heading="How often is a state nearest to its own token?",
-        dataset=source, sample=f"{config.identified} held-out texts", log_x=False,
-    ))  # fmt: skip
-    run.figure("sentence", _sentence(corpus, large, each, source))
+    return plots.side_by_side(
+        curves, x=STATE_NUMBER, heading="How often is a state nearest to its own token?", dataset=source,
+        sample=f"{config.identified} held-out texts", log_x=False,
+    )  # fmt: skip
 
 
 def _commonness(
@@ -224,7 +250,7 @@ def _kinds(config: Config, results: Results) -> Any:
                     lines[f"{label}, normalised last"] = (at, *seen[1:])
             panels[f"{NAMES[kind]}, {scale} shift"] = plots.Quantity("times that of the embedding", lines)
     return plots.side_by_side(
-        panels, x="state (0 enters the first layer)", heading="Whose is the fall in the last layer?",
+        panels, x=STATE_NUMBER, heading="Whose is the fall in the last layer?",
         dataset=f"up to {config.followed} texts, or images for the ViT",
         sample=f"{config.seeds} models of each kind, small ones from random weights", log_x=False,
     )  # fmt: skip

@@ -27,7 +27,8 @@ WORDS = [
     "dog", "sat", ".", ",", "mat", "##s", "##ing",
 ]  # fmt: skip
 TABLES = (
-    "models", "counts", "agreements", "commonness", "points", "layers", "steps", "identifiability", "comparison",
+    "models", "counts", "agreements", "commonness", "points", "layers", "ranks", "steps", "identifiability",
+    "comparison",
 )  # fmt: skip
 FIGURES = ("counts", "commonness", "layers", "kinds", "identifiability", "sentence")
 
