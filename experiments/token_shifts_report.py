@@ -248,7 +248,9 @@ def _kinds(config: Config, results: Results) -> Any:
                     at = np.array([last - 1, last])
                     seen = _triples(judging.by_state(values[..., [last - 1, last + 1]], over_models))
                     lines[f"{label}, normalised last"] = (at, *seen[1:])
-            panels[f"{NAMES[kind]}, {scale} shift"] = plots.Quantity("times that of the embedding", lines)
+            means = np.concatenate([mean for _, mean, _, _ in lines.values()])
+            log = bool(means.max() > 5 * means.min())
+            panels[f"{NAMES[kind]}, {scale} shift"] = plots.Quantity("times that of the embedding", lines, log=log)
     return plots.side_by_side(
         panels, x=STATE_NUMBER, heading="Whose is the fall in the last layer?",
         dataset=f"up to {config.followed} texts, or images for the ViT",

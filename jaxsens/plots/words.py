@@ -173,7 +173,7 @@ def coloured_text(
         if values.shape != (len(tokens),) or not np.isfinite(values).any():
             raise ValueError(f"rows[{title!r}] must have a value for each of {len(tokens)} tokens, got {values}")
         lines[title] = _broken([_plain(token) for token in tokens], line)
-        height += 0.55 + 0.32 * (1 + max(number for number, _ in lines[title]))
+        height += 0.4 + 0.26 * (1 + max(number for number, _ in lines[title]))
     figure = new_figure(10.0, 1.0 + height)
     axes = figure.subplots(
         len(rows), 1, squeeze=False, height_ratios=[2 + max(n for n, _ in found) for found in lines.values()]
