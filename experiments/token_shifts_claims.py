@@ -226,13 +226,13 @@ def causes(results: Results) -> list[dict[str, Any]]:
             # MiniLM as published is one model for all seeds; of the others, each is compared with its own beginning.
             paired = over_models(last_step[kind, "after"] - last_step[kind, "before"])
             text = f"the task? {about} {name_of(kind, 'after')}, minus {name_of(kind, 'before').split(', ')[1]}"
-            note = "the task deepens the fall"
+            note = "below 0 if training on the task lowers the last step"
             rows.append(_row("C17", text, "below 0", place, paired, judged(paired, seeds, below=0.0), note))
         for state in STATES if {"bert", "gpt2"} <= set(present) else ():
             first, second = last_step["bert", state], last_step["gpt2", state]
             paired = estimate.difference(first, second)
             text = f"the architecture? {about} {name_of('bert', state)}, minus {name_of('gpt2', state)}"
-            note = "normalising after each sum makes the fall"
+            note = "lower where each sum is normalised; a fall only if that model's own last step is below 0"
             rows.append(
                 _row("C17", text, None, "not in the paper", paired, judged(paired, len(first), below=0.0), note)
             )
@@ -243,7 +243,7 @@ def causes(results: Results) -> list[dict[str, Any]]:
                 change = over_models(step(values, last, last + 1))
                 text = f"the last normalisation? ln(state {last} normalised / as it is), {scale} shift: "
                 text += name_of(kind, state)
-                note = "without it the fall is missing"
+                note = "what the last normalisation itself does: below 0 if leaving it out hides a fall"
                 verdict = judged(change, len(values), below=0.0)
                 rows.append(_row("C17", text, None, "not in the paper", change, verdict, note))
     return rows
