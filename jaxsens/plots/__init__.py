@@ -16,6 +16,7 @@ from jaxsens.plots.quantities import Quantity, side_by_side
 from jaxsens.plots.spectra import dots, rate_by_length, spectra, survival
 from jaxsens.plots.speeds import speed_ratios
 from jaxsens.plots.treatments import treated_pairs
+from jaxsens.plots.words import Scatter, coloured_text, scatters_with_lines, token_counts
 
 __all__ = [
     "Curve",
@@ -23,21 +24,25 @@ __all__ = [
     "Interval",
     "Panel",
     "Quantity",
+    "Scatter",
     "against_length",
     "bars_with_intervals",
     "cloud",
+    "coloured_text",
     "curve_grid",
     "dots",
     "learned_spectra",
     "loss_planes",
     "rate_by_length",
     "scatter_with_intervals",
+    "scatters_with_lines",
     "side_by_side",
     "spectra",
     "spectral_densities",
     "speed_ratios",
     "style",
     "survival",
+    "token_counts",
     "token_map",
     "training_curves",
     "treated_pairs",
