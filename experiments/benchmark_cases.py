@@ -12,7 +12,6 @@ import jax.numpy as jnp
 import numpy as np
 from sklearn import datasets
 
-from experiments.benchmark_counting import work
 from experiments.benchmark_setting import Config
 from experiments.benchmark_timing import Case, Program
 from jaxsens import (
@@ -27,8 +26,17 @@ from jaxsens import (
     substitution,
     token_shifts,
     training,
+    work,
 )
-from jaxsens.models import bert, encoder, encoder_substitution, recognizer, recognizer_sizes, recognizer_substitution
+from jaxsens.models import (
+    bert,
+    encoder,
+    encoder_substitution,
+    recognizer,
+    recognizer_sizes,
+    recognizer_substitution,
+    windowed_substitution,
+)
 from jaxsens.typing import Array, Key, Perturbation, PyTree, Substitute
 
 try:
@@ -113,7 +121,8 @@ def recognizers(config: Config, sizes: recognizer_sizes.Sizes) -> Case:
 def images(config: Config, name: str) -> Case:
     """Replace every patch of images, one at a time."""
     module, variables, tokens = _image_model(config, name)
-    shared = functools.partial(encoder_substitution.substitute, module) if name == "vit" else None
+    family = encoder_substitution if name == "vit" else windowed_substitution
+    shared = functools.partial(family.substitute, module)
     plain = functools.partial(substitution.one_at_a_time, models.evaluation(module))
     forward = peer and peer.forward_of(module, variables)
     return substitutions(config, name, variables, tokens, reverse, (shared, plain), forward, published="five_masks")
@@ -125,7 +134,7 @@ def screened(config: Config) -> Case:
     programs = []
     for rows in config.rows:
         substitute = encoder_substitution.substitute(module, rows)
-        done = work(substitute, variables, tokens[0], tokens[0])
+        done = work.count(substitute, variables, tokens[0], tokens[0])
         options = {"chunk": tokens.shape[1] + 1}
         fast = screened_sensitivity.screened_token_sensitivity(substitute, reverse, **options)
         slow = sensitivity.token_sensitivity(substitute, reverse, **options)
@@ -155,18 +164,18 @@ def embeddings(config: Config) -> Case:
 
 def substitutions(
     config: Config, name: str, variables: PyTree, tokens: np.ndarray, perturbation: Perturbation,
-    ours: tuple[Callable[[int], Substitute] | None, Callable[[int], Substitute]], forward: Any, *, published: str,
+    ours: tuple[Callable[[int], Substitute], Callable[[int], Substitute]], forward: Any, *, published: str,
 ) -> Case:  # fmt: skip
     """Return the case of all single-token substitutions of examples; results are the changes of the outputs."""
     length = tokens.shape[1]
     programs = []
     for by, make in zip(("jaxsens", "plain"), ours, strict=True):
-        for rows in config.rows if make else ():
+        for rows in config.rows:
             substitute = make(rows)
-            done = work(substitute, variables, tokens[0], tokens[0])
+            done = work.count(substitute, variables, tokens[0], tokens[0])
             run = _changes(substitute, perturbation, variables, tokens)
             programs.append(Program(by, f"blocks of {rows}", run, done.operations, length, done.bytes))
-    plainly = work(ours[1](length + 1), variables, tokens[0], tokens[0]).operations
+    plainly = work.count(ours[1](length + 1), variables, tokens[0], tokens[0]).operations
     if forward:
         changed = np.stack([np.asarray(perturbation(None, None, x)) for x in tokens])
         inputs = (tokens.astype(np.int64), changed.astype(np.int64)) if tokens.dtype == np.int32 else (tokens, changed)
@@ -197,7 +206,7 @@ def shifts(config: Config) -> Case:
     """Replace every token of texts, one at a time, and take three norms of the shift of every layer's state."""
     module, variables = _text_encoder(config)
     ids, others = _ids(config, module, 64), _ids(config, module, 64, seed=1)
-    plainly = work(encoder.hidden_states(module), variables, ids[:1]).operations * (config.tokens + 1)
+    plainly = work.count(encoder.hidden_states(module), variables, ids[:1]).operations * (config.tokens + 1)
     programs = []
     for rows in config.rows:
         measure = token_shifts.embedding_shifts(encoder.hidden_states(module), chunk=rows)
@@ -233,7 +242,7 @@ def flatness(config: Config) -> Case:
         measure = sharpness.average_sharpness(_loss, noise, draws=count, chunk=len(inputs))
         return measure(jax.random.key(config.seed), weights, (inputs, labels)).values
 
-    plainly = work(_loss, weights, (inputs, labels)).operations
+    plainly = work.count(_loss, weights, (inputs, labels)).operations
     programs = [Program("jaxsens", "one model at once", run, plainly, 1)]
     if peer:
         programs.append(
@@ -253,7 +262,7 @@ def eigenvalues(config: Config) -> Case:
         return np.asarray(top(key, weights, (inputs, labels)).values)[None]
 
     # A forward, and two passes of twice that for the gradient and for the product.
-    plainly = config.steps * 6 * work(_loss, weights, (inputs, labels)).operations
+    plainly = config.steps * 6 * work.count(_loss, weights, (inputs, labels)).operations
     programs = [Program("jaxsens", f"{config.steps} products", run, plainly, config.steps)]
     if peer:
         theirs = peer.eigenvalues(weights, inputs, labels, config.eigenvalues, config.steps, jax.random.fold_in(key, 0))
@@ -339,7 +348,7 @@ def _training(
         return apply(params, x).sum()
 
     one = jax.tree.map(lambda a: np.asarray(a[0]), start)
-    plainly = count * work(jax.grad(loss), one).operations
+    plainly = count * work.count(jax.grad(loss), one).operations
     blocks = sorted({min(strings, rows) for rows in (32, 128)})
     programs = [Program("jaxsens", f"blocks of {rows}", ours(rows), plainly, count) for rows in blocks]
     if peer:

@@ -11,9 +11,8 @@ import numpy as np
 from scipy import stats
 
 from experiments.benchmark_cases import reverse
-from experiments.benchmark_counting import work
 from experiments.benchmark_setting import Config
-from jaxsens import boolean, changes, models, sensitivity, substitution
+from jaxsens import boolean, changes, models, sensitivity, substitution, work
 from jaxsens.models import bert, encoder, encoder_substitution, recognizer, recognizer_substitution
 from jaxsens.typing import PyTree, Substitute
 
@@ -92,7 +91,7 @@ def _of_bits(config: Config, length: int) -> tuple[Callable[[], object], float]:
     substitute = recognizer_substitution.substitute(module, config.rows[0])
     profile = boolean.sensitivity_profile(substitute, chunk=length + 1)
     run = functools.partial(profile, jax.random.key(0), variables, strings)
-    return run, EXAMPLES * work(substitute, variables, strings[0], strings[0]).operations
+    return run, EXAMPLES * work.count(substitute, variables, strings[0], strings[0]).operations
 
 
 def _of_tokens(config: Config, length: int) -> tuple[Callable[[], object], float]:
@@ -118,5 +117,5 @@ def _changes(
     measure = sensitivity.token_sensitivity(
         substitute, reverse, change=changes.absolute_change, draws=draws, chunk=tokens.shape[1] + 1
     )
-    operations = len(tokens) * draws * work(substitute, variables, tokens[0], tokens[0]).operations
+    operations = len(tokens) * draws * work.count(substitute, variables, tokens[0], tokens[0]).operations
     return functools.partial(measure, jax.random.key(0), variables, tokens), operations

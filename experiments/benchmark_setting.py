@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from jaxsens.runs import option
 
 CASES = (
-    "recognizers", "vit", "screened", "convmixer", "cnn", "embeddings", "shifts", "sharpness", "eigenvalues", "cube",
+    "recognizers", "vit", "screened", "convmixer", "resnet", "cnn", "embeddings", "shifts", "sharpness", "eigenvalues", "cube",
     "train_recognizers", "train_full_batch",
 )  # fmt: skip
 
@@ -26,7 +26,7 @@ class Config:
     seconds: float = option(2.0, "for each repeat of each program, about; at least a few items are computed")
     repeats: int = option(5, "of each program, in turns")
     threads: int = option(_cores(), "for PyTorch; ours uses every core that this process may use", identity=False)
-    rows: tuple[int, ...] = option((2, 4, 8), "blocks of substitutions to choose from, ours")
+    rows: tuple[int, ...] = option((2, 4, 16), "blocks of substitutions to choose from, ours")
     batches: tuple[int, ...] = option((2, 4, 8, 16, 32, 128), "to choose from, PyTorch's")
     compile: bool = option(True, "whether torch.compile is tried too")
     published: bool = option(True, "whether the published procedures are timed too")

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from jaxsens.models import bert, cnn, convmixer, recognizer, transformer, vit
+from jaxsens.models import bert, cnn, convmixer, recognizer, resnet, transformer, vit
 from jaxsens.typing import Array, PyTree
 
 Tensor = torch.Tensor
@@ -161,7 +161,8 @@ def compiled(forward: Forward) -> Forward:
 
 def forward_of(module: Any, variables: PyTree, *, embeddings: bool = False) -> Forward:
     """Return an image model's or an encoder's evaluation, from tokens, or if asked from their embeddings."""
-    make = {vit.ViT: _vit, bert.Bert: _bert, convmixer.ConvMixer: _convmixer, cnn.CNN: _cnn}[type(module)]
+    families = {vit.ViT: _vit, bert.Bert: _bert, convmixer.ConvMixer: _convmixer, cnn.CNN: _cnn, resnet.ResNet: _resnet}
+    make = families[type(module)]
     return make(module.config, variables, **({"embeddings": embeddings} if embeddings else {}))
 
 
@@ -326,6 +327,35 @@ def _cnn(config: cnn.Config, variables: PyTree) -> Forward:
         return head(x)
 
     return forward
+
+
+def _resnet(config: resnet.Config, variables: PyTree) -> Forward:
+    params, stats = variables["params"], variables["batch_stats"]
+    stem, head = _folded(params["stem"], params["stem_norm"], stats["stem_norm"]), _dense(params["head"])
+    blocks = []
+    for stage, count in enumerate(config.blocks):
+        for index in range(count):
+            name = f"block_{stage}_{index}"
+            own, seen = params[name], stats[name]
+            pairs = [("convolution_0", "norm_0"), ("convolution_1", "norm_1"), ("shortcut", "shortcut_norm")]
+            layers = [_folded(own[a], own[b], seen[b]) if a in own else None for a, b in pairs]
+            blocks.append((layers, 2 if stage > 0 and index == 0 else 1))
+
+    def forward(x: Tensor) -> Tensor:
+        x = functional.relu(functional.conv2d(_pixels(config, x), *stem, padding=1))
+        for (first, second, shortcut), stride in blocks:
+            y = functional.relu(functional.conv2d(x, *first, stride=stride, padding=1))
+            y = functional.conv2d(y, *second, padding=1)
+            x = functional.relu(y + (x if shortcut is None else functional.conv2d(x, *shortcut, stride=stride)))
+        return head(x.mean((2, 3)))
+
+    return forward
+
+
+def _folded(convolution: PyTree, norm: PyTree, stats: PyTree) -> tuple[Tensor, Tensor]:
+    """Return kernel and bias of a convolution without a bias and the normalisation after it."""
+    factor = np.asarray(norm["scale"]) / np.sqrt(np.asarray(stats["var"]) + 1e-5)
+    return _kernel(np.asarray(convolution["kernel"]) * factor), tensor(norm["bias"] - stats["mean"] * factor)
 
 
 class Recognizer:

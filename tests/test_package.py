@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 
 FLOORS = [
     {"typing"},
-    {"changes", "ball", "scales", "processes"},
+    {"changes", "ball", "scales", "processes", "work"},
     {
         "perturb",
         "substitution",

@@ -18,15 +18,14 @@ CNN's windows are so cheap that its thin convolutions, dense layer and copies we
 import dataclasses
 import functools
 import itertools
-import math
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
-from jax.extend import core
 
+from jaxsens import work
 from jaxsens.data.patches import from_patches
 from jaxsens.models import classifier, cnn, convmixer, resnet
 from jaxsens.models.classifier import require
@@ -119,7 +118,7 @@ def operations(module: nn.Module, groups: int | None = 2) -> tuple[int, int]:
     tokens = jax.ShapeDtypeStruct(config.token_shape, config.dtype)
     variables = jax.eval_shape(lambda: classifier.init(module, jax.random.key(0)))
     plain, shared = (
-        _products(jax.make_jaxpr(make)(variables, tokens, tokens).jaxpr)
+        round(work.count(make, variables, tokens, tokens).operations)
         for make in (one_at_a_time(classifier.evaluation(module)), substitute(module, groups=groups))
     )
     return plain, shared
@@ -153,19 +152,3 @@ def _in_blocks(outputs: Callable[[jax.Array], jax.Array], sites: list[int], rows
         return outputs(jnp.asarray(filled[0]))
     results = jax.lax.map(outputs, jnp.asarray(filled))
     return results.reshape(-1, *results.shape[2:])[: len(sites)]
-
-
-def _products(jaxpr: core.Jaxpr) -> int:
-    """Count the operations of convolutions and matrix products in a program without loops."""
-    total = 0
-    for equation in jaxpr.eqns:
-        if equation.primitive.name in ("dot_general", "conv_general_dilated"):
-            kernel, out = equation.invars[1].aval, equation.outvars[0].aval
-            if equation.primitive.name == "dot_general":
-                summed = [kernel.shape[axis] for axis in equation.params["dimension_numbers"][0][1]]
-            else:
-                summed = kernel.shape[:-1]
-            total += 2 * math.prod(summed) * out.size
-        inner = (getattr(value, "jaxpr", value) for value in equation.params.values())
-        total += sum(_products(value) for value in inner if hasattr(value, "eqns"))
-    return total

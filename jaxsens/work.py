@@ -21,8 +21,8 @@ class Work(NamedTuple):
     bytes: float
 
 
-def work(fn: Callable[..., Any], *args: Any) -> Work:
-    """Return the work of ``fn(*args)``, loops as often as they run; arguments may be shapes.
+def count(fn: Callable[..., Any], *args: Any) -> Work:
+    """Count the work of ``fn(*args)``, loops as often as they run; arguments may be shapes.
 
     Raises:
         ValueError: If products stand in a loop whose length is data.
