@@ -254,7 +254,7 @@ def test_agreements_are_those_of_the_counts():
     assert float(found["l1", "l2"]["pearson"].mean) == pytest.approx(1)
     assert float(found["l1", "l2"]["pearson"].sem) == pytest.approx(0)
     assert float(found["l2", "linf"]["spearman"].mean) == agreement(counts[1], counts[2], top=5).spearman
-    assert float(found["l2", "linf"]["spearman"].sem) > 0
+    assert float(found["l2", "linf"]["spearman"].sem) > 0.01
     constant = [{"least": np.zeros((3, 20, 1), int)}]
     assert (
         token_shifts_judging.agreements(constant, np.ones((20, 6), int), 9, 5, 3, draws)["l1", "l2"]["pearson"] is None
