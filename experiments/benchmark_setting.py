@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from jaxsens.runs import option
 
 CASES = (
-    "recognizers", "vit", "screened", "convmixer", "resnet", "cnn", "embeddings", "shifts", "sharpness", "eigenvalues", "cube",
-    "train_recognizers", "train_full_batch",
+    "recognizers", "vit", "screened", "convmixer", "resnet", "cnn", "embeddings", "shifts", "sharpness", "eigenvalues",
+    "cube", "train_recognizers", "train_full_batch",
 )  # fmt: skip
 
 
