@@ -349,7 +349,7 @@ def _training(
 
     one = jax.tree.map(lambda a: np.asarray(a[0]), start)
     plainly = count * work.count(jax.grad(loss), one).operations
-    blocks = sorted({min(strings, rows) for rows in (32, 128)})
+    blocks = sorted({min(strings, rows) for rows in config.train_rows})
     programs = [Program("jaxsens", f"blocks of {rows}", ours(rows), plainly, count) for rows in blocks]
     if peer:
         for how, together in (("one by one", False), ("vectorised", True)) if count > 1 else (("alone", False),):

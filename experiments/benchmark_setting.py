@@ -52,6 +52,7 @@ class Config:
     growth: tuple[int, ...] = option(
         (1, 2, 4, 8), "their sizes: in eighths of bits and tokens, in draws, and in eights of examples"
     )
+    train_rows: tuple[int, ...] = option((32, 128), "blocks of their strings to choose from, ours")
     sums: int = option(3830, "examples of the full batch that is as large as that of a grokking run")
 
     def __post_init__(self) -> None:
@@ -81,8 +82,9 @@ class Config:
 PRESETS = {
     "laptop": Config(),
     "quick": Config(
-        seconds=0.4, repeats=3, rows=(4,), batches=(4, 32), compile=False, recognizers=3, operations=6e10, tokens=64,
-        cubes=(14, 20), boofun=14, steps=40,
+        cases=tuple(name for name in CASES if name not in ("screened", "resnet")), seconds=0.3, repeats=3, rows=(4,),
+        batches=(4, 32), compile=False, recognizers=2, operations=3e10, tokens=64, cubes=(14, 20), boofun=14, steps=30,
+        models=10, train_rows=(32,), grow=False,
     ),
     "smoke": Config(
         seconds=0.01, repeats=2, rows=(4,), batches=(8,), compile=False, length=8, recognizers=1, operations=1e8,

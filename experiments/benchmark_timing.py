@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +17,7 @@ import numpy as np
 from jaxsens.typing import Array
 
 _SAMPLES = 0.002  # seconds between two looks at the memory of this process
+_ENOUGH_TRIALS = 8  # as many as repeats are made of; where more are needed, a call takes more items instead
 
 
 @dataclass(frozen=True)
@@ -75,15 +76,14 @@ def compare(case: Case, *, seconds: float, repeats: int) -> dict[str, Any]:
     sides: dict[str, list[Program]] = {}
     for program in case.programs:
         sides.setdefault(program.by, []).append(program)
-    best = [_best(case, programs) for programs in sides.values()]
-    counts = [int(np.clip(seconds * rate, jax.local_device_count(), case.items)) for _, rate in best]
-    programs = [program for program, _ in best]
+    best = [_best(case, programs, seconds) for programs in sides.values()]
+    programs = [plan.program for plan in best]
     results, first, memory = [], [], []
-    for program, count in zip(programs, counts, strict=True):
+    for plan in best:
         with _watched() as peak:
-            spent, answer = _timed(program, count)
+            spent, answer = _timed(plan.program, plan.count)
         results.append(answer)
-        first.append(spent)
+        first.append(plan.first_seconds if plan.is_warm else spent)
         memory.append(peak[0])
     differ = _standard_errors if case.statistical else _relative
     off = [differ(results[0], answer) for answer in results]
@@ -96,12 +96,12 @@ def compare(case: Case, *, seconds: float, repeats: int) -> dict[str, Any]:
             )
     times = np.empty((len(programs), repeats))
     for repeat in range(repeats):
-        for row, (program, count) in enumerate(zip(programs, counts, strict=True)):
-            times[row, repeat] = _timed(program, count)[0]
+        for row, plan in enumerate(best):
+            times[row, repeat] = sum(_timed(plan.program, plan.count)[0] for _ in range(plan.calls))
     return {
         "by": np.asarray([program.by for program in programs]),
         "how": np.asarray([program.how for program in programs]),
-        "items": np.asarray(counts),
+        "items": np.asarray([plan.count * plan.calls for plan in best]),
         "seconds": times,
         "first_seconds": np.asarray(first),
         "operations": np.asarray([program.operations for program in programs]),
@@ -113,15 +113,28 @@ def compare(case: Case, *, seconds: float, repeats: int) -> dict[str, Any]:
     }
 
 
-def _best(case: Case, programs: list[Program]) -> tuple[Program, float]:
-    """Return the fastest, and its items per second."""
+class _Plan(NamedTuple):
+    """The best program of a side, and what a repeat is: ``calls`` of ``count`` items.
+
+    A trial that took long is repeated as it is (``is_warm``), since another number of items may compile anew.
+    """
+
+    program: Program
+    count: int
+    calls: int
+    is_warm: bool
+    first_seconds: float
+
+
+def _best(case: Case, programs: list[Program], seconds: float) -> _Plan:
     trial = min(case.items, jax.local_device_count())
-    rates = []
-    for program in programs:
-        _timed(program, trial)
-        rates.append(trial / min(_timed(program, trial)[0] for _ in range(2)))
-    fastest = int(np.argmax(rates))
-    return programs[fastest], rates[fastest]
+    first = [_timed(program, trial)[0] for program in programs]
+    again = [min(_timed(program, trial)[0] for _ in range(2)) for program in programs]
+    fastest = int(np.argmin(again))
+    wanted = seconds / again[fastest]  # trials
+    if wanted <= _ENOUGH_TRIALS:
+        return _Plan(programs[fastest], trial, max(1, round(wanted)), True, first[fastest])
+    return _Plan(programs[fastest], min(case.items, int(wanted * trial)), 1, False, first[fastest])
 
 
 def _timed(program: Program, count: int) -> tuple[float, np.ndarray]:
