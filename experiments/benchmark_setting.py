@@ -84,7 +84,7 @@ PRESETS = {
     "quick": Config(
         cases=tuple(name for name in CASES if name not in ("screened", "resnet")), seconds=0.3, repeats=3, rows=(4,),
         batches=(4, 32), compile=False, recognizers=2, operations=3e10, tokens=64, cubes=(14, 20), boofun=14, steps=30,
-        models=10, train_rows=(32,), grow=False,
+        hidden=(256, 256), models=10, train_rows=(32,), grow=False,
     ),
     "smoke": Config(
         seconds=0.01, repeats=2, rows=(4,), batches=(8,), compile=False, length=8, recognizers=1, operations=1e8,

@@ -78,15 +78,8 @@ def compare(case: Case, *, seconds: float, repeats: int) -> dict[str, Any]:
         sides.setdefault(program.by, []).append(program)
     best = [_best(case, programs, seconds) for programs in sides.values()]
     programs = [plan.program for plan in best]
-    results, first, memory = [], [], []
-    for plan in best:
-        with _watched() as peak:
-            spent, answer = _timed(plan.program, plan.count)
-        results.append(answer)
-        first.append(plan.first_seconds if plan.is_warm else spent)
-        memory.append(peak[0])
     differ = _standard_errors if case.statistical else _relative
-    off = [differ(results[0], answer) for answer in results]
+    off = [differ(best[0].answer, plan.answer) for plan in best]
     for program, apart in zip(programs, off, strict=True):
         if not apart <= case.tolerance:
             raise ValueError(
@@ -103,10 +96,10 @@ def compare(case: Case, *, seconds: float, repeats: int) -> dict[str, Any]:
         "how": np.asarray([program.how for program in programs]),
         "items": np.asarray([plan.count * plan.calls for plan in best]),
         "seconds": times,
-        "first_seconds": np.asarray(first),
+        "first_seconds": np.asarray([plan.first_seconds for plan in best]),
         "operations": np.asarray([program.operations for program in programs]),
         "bytes": np.asarray([np.nan if program.bytes is None else program.bytes for program in programs]),
-        "peak_bytes": np.asarray(memory),
+        "peak_bytes": np.asarray([plan.peak_bytes for plan in best]),
         "difference": np.asarray(off),
         "evaluations": np.asarray([program.evaluations for program in programs], float),
         "unit": case.unit,
@@ -114,27 +107,38 @@ def compare(case: Case, *, seconds: float, repeats: int) -> dict[str, Any]:
 
 
 class _Plan(NamedTuple):
-    """The best program of a side, and what a repeat is: ``calls`` of ``count`` items.
-
-    A trial that took long is repeated as it is (``is_warm``), since another number of items may compile anew.
-    """
+    """The best program of a side, and what a repeat is: ``calls`` of ``count`` items; and its first call of those."""
 
     program: Program
     count: int
     calls: int
-    is_warm: bool
+    answer: np.ndarray
     first_seconds: float
+    peak_bytes: float
 
 
 def _best(case: Case, programs: list[Program], seconds: float) -> _Plan:
-    trial = min(case.items, jax.local_device_count())
-    first = [_timed(program, trial)[0] for program in programs]
-    again = [min(_timed(program, trial)[0] for _ in range(2)) for program in programs]
+    """Try all programs on a few items, and plan the fastest's repeats.
+
+    A trial that takes long enough is repeated as it is, since another number of items may compile anew.
+    """
+    trial, plans, again = min(case.items, jax.local_device_count()), [], []
+    for program in programs:
+        plans.append(_first(program, trial, 1))
+        again.append(_timed(program, trial)[0])
+        if again[-1] < seconds:  # a short one is told less well
+            again[-1] = min(again[-1], _timed(program, trial)[0])
     fastest = int(np.argmin(again))
     wanted = seconds / again[fastest]  # trials
     if wanted <= _ENOUGH_TRIALS:
-        return _Plan(programs[fastest], trial, max(1, round(wanted)), True, first[fastest])
-    return _Plan(programs[fastest], min(case.items, int(wanted * trial)), 1, False, first[fastest])
+        return plans[fastest]._replace(calls=max(1, round(wanted)))
+    return _first(programs[fastest], min(case.items, int(wanted * trial)), 1)
+
+
+def _first(program: Program, count: int, calls: int) -> _Plan:
+    with _watched() as peak:
+        spent, answer = _timed(program, count)
+    return _Plan(program, count, calls, answer, spent, peak[0])
 
 
 def _timed(program: Program, count: int) -> tuple[float, np.ndarray]:

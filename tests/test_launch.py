@@ -112,7 +112,7 @@ def test_one_death_ends_all_even_those_that_refuse(monkeypatch, tmp_path):
     started = [
         launcher.start(["sh", "-c", stubborn, str(tmp_path / str(i))], i, {"JAXSENS_PROCESS": str(i)}) for i in range(3)
     ]
-    dead = launcher.first_death(started)
+    dead = launcher.watch(started, launcher.queue.SimpleQueue())
     launcher.end(started)
     assert [worker.process.poll() is None for worker in started] == [False, False, False]
     text = launcher.obituary(dead, started, "3", 1.0)
