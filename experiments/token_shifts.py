@@ -59,7 +59,7 @@ from experiments.token_shifts_measuring import measure_text_model, measure_vit
 from experiments.token_shifts_setting import KINDS, PRESETS, STATES, Config
 from experiments.token_shifts_texts import Corpus, Pictures, Reading, fingerprint, load, load_model, load_pictures, read
 from experiments.token_shifts_training import before, correct, train
-from jaxsens import models, parallel, runs
+from jaxsens import models, runs
 from jaxsens.models import pretrained
 from jaxsens.typing import Array
 
@@ -150,8 +150,7 @@ def _require_same(run: runs.Run, bench: Bench) -> None:
 def main(argv: list[str] | None = None) -> Path:
     """Run the experiment from the command line, and return its folder."""
     command = runs.parse("token_shifts", PRESETS, argv, description=__doc__)
-    runs.enable_compilation_cache()
-    parallel.use_every_core()
+    runs.start(command, every_core=True)
     return execute(command.config, command.out)
 
 
