@@ -261,12 +261,13 @@ def eigenvalues(config: Config) -> Case:
         del count
         return np.asarray(top(key, weights, (inputs, labels)).values)[None]
 
-    # A forward, and two passes of twice that for the gradient and for the product.
-    plainly = config.steps * 6 * work.count(_loss, weights, (inputs, labels)).operations
-    programs = [Program("jaxsens", f"{config.steps} products", run, plainly, config.steps)]
+    products = config.steps + config.eigenvalues  # with those for the residuals
+    # The gradient's graph is built once; its derivative takes twice what that takes, which is three forwards.
+    plainly = products * 6 * work.count(_loss, weights, (inputs, labels)).operations
+    programs = [Program("jaxsens", f"{products} products", run, plainly, products)]
     if peer:
         theirs = peer.eigenvalues(weights, inputs, labels, config.eigenvalues, config.steps, jax.random.fold_in(key, 0))
-        programs.append(Program("pytorch", f"{config.steps} products", theirs, plainly, config.steps))
+        programs.append(Program("pytorch", f"{products} products", theirs, plainly, products))
     return Case("eigenvalues", "products", 1, 1e-2, tuple(programs))
 
 
