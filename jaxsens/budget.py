@@ -10,6 +10,7 @@ import jax
 from jax.extend import core
 
 from jaxsens.typing import PyTree
+from jaxsens.work import programs_in
 
 BYTES = 2**26
 """Bytes that the largest intermediate result of a chunk may take, 64 MiB.
@@ -39,21 +40,11 @@ def require_counts(draws: int, chunk: int | None) -> None:
 def _equations(jaxpr: core.Jaxpr) -> Iterator[core.JaxprEqn]:
     """Yield the operations that hold no others, at every depth."""
     for equation in jaxpr.eqns:
-        inner = [found for value in equation.params.values() for found in _jaxprs(value)]
+        inner = [found for value in equation.params.values() for found in programs_in(value)]
         if not inner:
             yield equation
         for jaxpr_inside in inner:
             yield from _equations(jaxpr_inside)
-
-
-def _jaxprs(value: object) -> Iterator[core.Jaxpr]:
-    if isinstance(value, core.ClosedJaxpr):
-        yield value.jaxpr
-    elif isinstance(value, core.Jaxpr):
-        yield value
-    elif isinstance(value, tuple | list):
-        for part in value:
-            yield from _jaxprs(part)
 
 
 def _size(equation: core.JaxprEqn) -> int:

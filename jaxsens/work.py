@@ -49,7 +49,7 @@ def _products(jaxpr: core.Jaxpr, times: int) -> Iterator[tuple[int, core.JaxprEq
         name = equation.primitive.name
         if name in ("dot_general", "conv_general_dilated"):
             yield times, equation
-        inside = [found for value in equation.params.values() for found in _jaxprs(value)]
+        inside = [found for value in equation.params.values() for found in programs_in(value)]
         if name == "cond":  # one branch is taken; those of a choice of platform do the same work
             inside = inside[:1]
         loops = equation.params["length"] if name == "scan" else 1
@@ -60,11 +60,12 @@ def _products(jaxpr: core.Jaxpr, times: int) -> Iterator[tuple[int, core.JaxprEq
             yield from found
 
 
-def _jaxprs(value: object) -> Iterator[core.Jaxpr]:
-    if isinstance(value, core.ClosedJaxpr):
-        yield value.jaxpr
-    elif isinstance(value, core.Jaxpr):
-        yield value
-    elif isinstance(value, tuple | list):
-        for part in value:
-            yield from _jaxprs(part)
+def programs_in(parameter: object) -> Iterator[core.Jaxpr]:
+    """Yield the programs that a parameter of an operation holds: the body of a loop, the branches of a choice."""
+    if isinstance(parameter, core.ClosedJaxpr):
+        yield parameter.jaxpr
+    elif isinstance(parameter, core.Jaxpr):
+        yield parameter
+    elif isinstance(parameter, tuple | list):
+        for part in parameter:
+            yield from programs_in(part)
