@@ -7,6 +7,8 @@ from scipy import special
 import jaxsens
 from jaxsens import looks, perturb, sampled_sensitivity, sensitivity, substitution
 
+pytestmark = pytest.mark.usefixtures("quick_compiling")
+
 KEY = jax.random.key(3)
 NOISE = perturb.gaussian(2.25)
 

@@ -14,6 +14,8 @@ import pytest
 from experiments import image_setting, image_training, vision, vision_report
 from jaxsens import runs
 
+pytestmark = pytest.mark.usefixtures("quick_compiling")
+
 SMOKE = vision.PRESETS["smoke"]
 TABLES = ("models", "architectures", "training", "differences", "comparison")
 
