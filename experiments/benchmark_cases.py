@@ -180,17 +180,27 @@ def substitutions(
         changed = np.stack([np.asarray(perturbation(None, None, x)) for x in tokens])
         inputs = (tokens.astype(np.int64), changed.astype(np.int64)) if tokens.dtype == np.int32 else (tokens, changed)
         for rows in (b for b in config.batches if b <= max(length + 1, min(config.batches))):
-            run = peer.substitutions(forward, *inputs, rows)
-            programs.append(Program("pytorch", f"batches of {rows}", run, plainly, length))
-            if config.compile:
-                run = peer.substitutions(peer.compiled(forward), *inputs, rows)
-                programs.append(Program("pytorch", f"compiled, batches of {rows}", run, plainly, length))
+            programs.append(_in_batches(forward, inputs, rows, plainly, compile=config.compile))
         if config.published:
             evaluations = min(peer.MASKS, length) if published == "five_masks" else length
             share = (evaluations + 1) / (length + 1)
             run = getattr(peer, published)(forward, *inputs)
             programs.append(Program("published", published.replace("_", " "), run, share * plainly, evaluations))
     return Case(name, "model forwards", len(tokens), 1e-3, tuple(programs))
+
+
+def _in_batches(
+    forward: Any, inputs: tuple[np.ndarray, np.ndarray], rows: int, operations: float, *, compile: bool
+) -> Program:
+    """Return PyTorch's program in batches of ``rows``, which if asked is to be compiled, too."""
+    length = inputs[0].shape[1]
+
+    def compiled() -> Program:
+        run = peer.substitutions(peer.compiled(forward), *inputs, rows)
+        return Program("pytorch", f"compiled, batches of {rows}", run, operations, length)
+
+    run = peer.substitutions(forward, *inputs, rows)
+    return Program("pytorch", f"batches of {rows}", run, operations, length, refine=compiled if compile else None)
 
 
 def _changes(

@@ -28,7 +28,7 @@ class Config:
     threads: int = option(_cores(), "for PyTorch; ours uses every core that this process may use", identity=False)
     rows: tuple[int, ...] = option((2, 4, 16), "blocks of substitutions to choose from, ours")
     batches: tuple[int, ...] = option((2, 4, 8, 16, 32, 128), "to choose from, PyTorch's")
-    compile: bool = option(True, "whether torch.compile is tried too")
+    compile: bool = option(True, "whether torch.compile is tried, on the best batch")
     published: bool = option(True, "whether the published procedures are timed too")
     length: int = option(100, "bits of a string, for recognizers")
     recognizers: int = option(10, "architectures drawn from F.1's mix")

@@ -1,6 +1,7 @@
 """Programs that compute the same, each at its best, timed in turns; and what the device can do at most."""
 
 import contextlib
+import operator
 import os
 import statistics
 import threading
@@ -32,6 +33,7 @@ class Program:
         evaluations: What an item stands for, in the case's unit: model forwards for perturbed inputs, say. It is the
             same for a program that shares work among them.
         bytes: What its matrix products read and write for an item; None if unknown.
+        refine: Makes a version of it that may be faster but takes long to make; tried if this one is its side's best.
     """
 
     by: str
@@ -40,6 +42,7 @@ class Program:
     operations: float
     evaluations: float
     bytes: float | None = None
+    refine: "Callable[[], Program] | None" = None
 
 
 @dataclass(frozen=True)
@@ -122,17 +125,22 @@ def _best(case: Case, programs: list[Program], seconds: float) -> _Plan:
 
     A trial that takes long enough is repeated as it is, since another number of items may compile anew.
     """
-    trial, plans, again = min(case.items, jax.local_device_count()), [], []
-    for program in programs:
-        plans.append(_first(program, trial, 1))
-        again.append(_timed(program, trial)[0])
-        if again[-1] < seconds:  # a short one is told less well
-            again[-1] = min(again[-1], _timed(program, trial)[0])
-    fastest = int(np.argmin(again))
-    wanted = seconds / again[fastest]  # trials
+    trial = min(case.items, jax.local_device_count())
+
+    def tried(program: Program) -> tuple[float, _Plan]:
+        plan = _first(program, trial, 1)
+        again = _timed(program, trial)[0]
+        if again < seconds:  # a short one is told less well
+            again = min(again, _timed(program, trial)[0])
+        return again, plan
+
+    again, plan = min(map(tried, programs), key=operator.itemgetter(0))
+    if plan.program.refine:
+        again, plan = min((again, plan), tried(plan.program.refine()), key=operator.itemgetter(0))
+    wanted = seconds / again  # trials
     if wanted <= _ENOUGH_TRIALS:
-        return plans[fastest]._replace(calls=max(1, round(wanted)))
-    return _first(programs[fastest], min(case.items, int(wanted * trial)), 1)
+        return plan._replace(calls=max(1, round(wanted)))
+    return _first(plan.program, min(case.items, int(wanted * trial)), 1)
 
 
 def _first(program: Program, count: int, calls: int) -> _Plan:
