@@ -22,7 +22,8 @@ from pathlib import Path
 import jax
 from tqdm import tqdm
 
-from experiments import benchmark_cases, benchmark_growth, benchmark_report, benchmark_timing
+from experiments import benchmark_cases, benchmark_growth, benchmark_peers, benchmark_report, benchmark_timing
+from experiments.benchmark_peers import pytorch
 from experiments.benchmark_setting import PRESETS, Config
 from jaxsens import parallel, runs
 
@@ -37,8 +38,8 @@ def main(argv: Sequence[str] | None = None) -> Path:
 
 def execute(config: Config, out: Path) -> Path:
     """Measure every case, or those that are left, in the folder ``out``."""
-    if benchmark_cases.peer:
-        benchmark_cases.peer.use(config.threads)
+    if pytorch:
+        pytorch.tensors.use(config.threads)
     with runs.Run.open(out, config, experiment="benchmark") as run:
         ceiling = run.unit("ceilings", lambda: benchmark_timing.ceilings(config.seconds))
         ceiling = {name: float(value) for name, value in ceiling.items()}
@@ -65,9 +66,10 @@ def execute(config: Config, out: Path) -> Path:
             "benchmark",
             {
                 "device": parallel.describe_devices() | {"jax": jax.__version__},
-                "peers": benchmark_cases.peers(),
+                "peers": benchmark_peers.versions(),
                 "ceilings": ceiling,
                 "recognizers_over_mix": benchmark_report.over_mix(table),
+                "recognizers_by_layers": benchmark_report.by_layers(table),
                 "rows": table,
                 "growth": growth,
             },

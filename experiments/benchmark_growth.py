@@ -10,9 +10,9 @@ import jax
 import numpy as np
 from scipy import stats
 
-from experiments.benchmark_cases import reverse
 from experiments.benchmark_setting import Config
-from jaxsens import boolean, changes, models, sensitivity, substitution, work
+from experiments.benchmark_substitutions import reverse
+from jaxsens import boolean, changes, models, perturb, sensitivity, substitution, work
 from jaxsens.models import bert, encoder, encoder_substitution, recognizer, recognizer_substitution
 from jaxsens.typing import PyTree, Substitute
 
@@ -114,8 +114,10 @@ def _of_images(config: Config, examples: int, draws: int) -> tuple[Callable[[], 
 def _changes(
     substitute: Substitute, variables: PyTree, tokens: np.ndarray, draws: int
 ) -> tuple[Callable[[], object], float]:
+    # Noise, since draws that are all alike would be computed once.
+    perturbation = reverse if tokens.dtype == np.int32 else perturb.gaussian(1.0)
     measure = sensitivity.token_sensitivity(
-        substitute, reverse, change=changes.absolute_change, draws=draws, chunk=tokens.shape[1] + 1
+        substitute, perturbation, change=changes.absolute_change, draws=draws, chunk=tokens.shape[1] + 1
     )
     operations = len(tokens) * draws * work.count(substitute, variables, tokens[0], tokens[0]).operations
     return functools.partial(measure, jax.random.key(0), variables, tokens), operations

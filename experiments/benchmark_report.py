@@ -46,12 +46,26 @@ def rows(name: str, found: Mapping[str, Any], ceiling: Mapping[str, float]) -> l
     return table
 
 
-def over_mix(table: list[dict[str, Any]]) -> dict[str, float]:
-    """Return, over the recognizers, how many times as long the others take for as many forwards of each (by cost)."""
-    of_mix = [row for row in table if row["case"].startswith("recognizer-")]
+def over_mix(table: list[dict[str, Any]], layers: int | None = None) -> dict[str, float]:
+    """Return, over the recognizers, how many times as long the others take for as many forwards of each (by cost).
+
+    Over those of so many ``layers``, if given.
+    """
+    of_mix = [row for row in table if layers_of(row) and layers in (None, layers_of(row))]
     ours = sum(1 / row["per_second"] for row in of_mix if row["by"] == OURS)
     others = dict.fromkeys(row["by"] for row in of_mix if row["by"] != OURS)
     return {by: sum(1 / row["per_second"] for row in of_mix if row["by"] == by) / ours for by in others}
+
+
+def by_layers(table: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
+    """Return ``over_mix`` for every number of layers that there is."""
+    found = sorted({layers_of(row) for row in table} - {None})
+    return {str(layers): over_mix(table, layers) for layers in found}
+
+
+def layers_of(row: Mapping[str, Any]) -> int | None:
+    """Return how many layers a recognizer has, which its case is named after; None of other cases."""
+    return int(row["case"].split("-")[1].split("x")[0]) if row["case"].startswith("recognizer-") else None
 
 
 def lines(table: list[dict[str, Any]]) -> list[str]:
@@ -67,8 +81,10 @@ def lines(table: list[dict[str, Any]]) -> list[str]:
             f"{row['case']:22} {row['by']:10} {row['per_second']:12,.4g}  {ours:22} {share} "
             f"{row['first_call_seconds']:10.2f}s  {row['how']}"
         )
-    for by, ratio in over_mix(table).items():
-        found.append(f"recognizers over the mix, by cost: {ratio:.2f} times {by}")
+    of_depth = {f"those of {layers} layers": ratios for layers, ratios in by_layers(table).items()}
+    for which, ratios in ({"the mix": over_mix(table)} | of_depth).items():
+        told = ", ".join(f"{ratio:.2f} times {by}" for by, ratio in ratios.items())
+        found += [f"recognizers over {which}, by cost: {told}"] if told else []
     return found
 
 

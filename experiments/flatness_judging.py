@@ -218,6 +218,5 @@ def _together(rows: list[dict[str, Any]], setting: str) -> Iterator[runs.Claim]:
 def _claim(
     claim: str, quantity: str, published: str | None, place: str, found: Estimate, verdict: str, note: str
 ) -> runs.Claim:
-    cells = runs.cells(found)
-    numbers = (cells[name] for name in ("mean", "sem", "low", "high"))
-    return runs.Claim(claim, quantity, published, f"Vasudeva et al., {place}", *numbers, verdict, note)
+    place = f"Vasudeva et al., {place}"
+    return runs.Claim(claim, quantity, published, place, **runs.Claim.numbers(found), verdict=verdict, note=note)

@@ -77,6 +77,9 @@ From ``default`` on they read differently what F.1 leaves open, all on the same 
 
 BASELINES = ("lstm", "mlp")
 
+SCREENING = ("total", "redone", "audited", "disagreed")
+"""What is kept of screening a model, in this order: decisions, of which asked again, of the others asked, and wrong."""
+
 PLAIN_AUDIT = 1e11
 """Floating-point operations of a string up to which the audit evaluates it plainly, all its flips one by one."""
 
@@ -108,6 +111,7 @@ class Config:
     control_functions: int = option(10_000, "random functions of each length beyond 4")
     rows: int | None = option(4, "substitutions in a block; none on an accelerator", identity=False)
     chunk: int | None = option(101, "model forwards at once; fitted to a memory budget if none", identity=False)
+    screened: bool = option(False, "low precision first, float32 where it cannot decide: for accelerators")
 
     def __post_init__(self) -> None:
         for name in ("length", "datasets", "strings", "models", "control_functions"):
@@ -257,18 +261,29 @@ def measure(config: Config, model: Model) -> dict[str, Array]:
     ready = prepare(config, model)
     count = strings_for(config, ready.cost)
     strings = boolean.strings.uniform(_key(config, "strings", model.dataset), count, config.length)
-    profile = boolean.sensitivity_profile(
+    key = _key(config, "audit", model.dataset, model.number)
+    in_full = boolean.sensitivity_profile(
         ready.substitute, chunk=config.chunk, audit=config.audit, reference=ready.reference
-    )(_key(config, "audit", model.dataset, model.number), ready.variables, strings)
-    found = {
+    )
+    screening = {}
+    if config.screened:
+        screened = boolean.screened_sensitivity_profile(ready.substitute, chunk=config.chunk)(
+            key, ready.variables, strings
+        )
+        profile = screened.measured
+        screening = {"screening": [getattr(screened.screening, name) for name in SCREENING]}
+        audit = in_full(key, ready.variables, strings[: config.audit]).audit if config.audit else None
+    else:
+        profile = in_full(key, ready.variables, strings)
+        audit = profile.audit
+    found = screening | {
         "parameters": ready.parameters,
         "sensitivities": profile.sensitivities,
         "influences": profile.influences,
         "accepted": np.mean(profile.decisions == boolean.recognition.ACCEPT),
     }
-    if profile.audit is None:
+    if audit is None:
         return found | {"audited": 0, "altered": 0.0, "error": 0.0}
-    audit = profile.audit
     return found | {"audited": audit.changed.count, "altered": float(audit.changed.mean), "error": audit.error}
 
 
@@ -309,11 +324,10 @@ def execute(config: Config, out: Path) -> Path:
         run.record(budget_bytes=budget.BYTES, estimators_precision="highest")
         control = {n: run.unit(f"functions-{n}", partial(random_functions, config, n)) for n in config.control_lengths}
         results = []
+        units = run.units(((model.name, partial(measure, config, model)) for model in every), allow_nonfinite=["error"])
         with tqdm(desc="all models", total=len(every), unit="model", dynamic_ncols=True) as bar:
-            for model in every:
-                results.append(
-                    (model, run.unit(model.name, partial(measure, config, model), allow_nonfinite=["error"]))
-                )
+            for model, found in zip(every, units, strict=True):
+                results.append((model, found))
                 bar.set_postfix_str(f"{model.kind} {model.architecture.width}", refresh=False)
                 bar.update()
         random_recognizers_report.write(run, config, results, control)

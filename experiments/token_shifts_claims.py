@@ -101,13 +101,10 @@ def _row(
     row = {"claim": claim, "quantity": quantity, "published": published, "place": place, "verdict": verdict}
     if found is None:
         return row | {"note": note, "verdict": "cannot tell"}
-    cells = runs.cells(found)
+    row |= runs.Claim.numbers(found)
     if level != 0.95:
-        cells |= dict(zip(("low", "high"), map(float, found.interval(level)), strict=True))
-    return row | {
-        "measured": cells["mean"], "standard_error": cells["sem"], "low": cells["low"], "high": cells["high"],
-        "note": note,
-    }  # fmt: skip
+        row |= dict(zip(("low", "high"), map(float, found.interval(level)), strict=True))
+    return row | {"note": note}
 
 
 def _commonness(kind: str, state: str, models: Models, found: Findings) -> list[dict[str, Any]]:

@@ -199,9 +199,9 @@ def _line(
     """Return a line of the comparison, with the verdict that its interval gives; none if nothing is ``judged``."""
     if found is None:
         return runs.Claim(claim, quantity, published, place, verdict="cannot tell" if judged else "", note=note)
-    cells = runs.cells(found)
-    known = cells["low"] is not None and cells["high"] is not None
+    numbers = runs.Claim.numbers(found)
+    known = numbers["low"] is not None and numbers["high"] is not None
     verdict = "cannot tell" if judged else ""
     if judged and known:
-        verdict = runs.verdict((cells["low"], cells["high"]), seeds=models, **judged)
-    return runs.Claim(claim, quantity, published, place, *cells.values(), verdict, note)
+        verdict = runs.verdict((numbers["low"], numbers["high"]), seeds=models, **judged)
+    return runs.Claim(claim, quantity, published, place, **numbers, verdict=verdict, note=note)

@@ -198,11 +198,8 @@ def _flatness(config: Config, results: Results, setting: str) -> list[dict[str, 
 
 
 def _claim(claim: str, quantity: str, published: float | str | None, place: str, found: Estimate) -> dict[str, Any]:
-    bounds = runs.cells(found)
-    return {
-        "claim": claim, "quantity": quantity, "published": published, "place": f"Vasudeva et al., {place}",
-        "measured": bounds["mean"], "standard_error": bounds["sem"], "low": bounds["low"], "high": bounds["high"],
-    }  # fmt: skip
+    about = {"claim": claim, "quantity": quantity, "published": published, "place": f"Vasudeva et al., {place}"}
+    return about | runs.Claim.numbers(found)
 
 
 def _figures(

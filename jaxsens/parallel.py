@@ -10,6 +10,7 @@ end.
 """
 
 import contextlib
+import contextvars
 import functools
 import os
 import time
@@ -34,6 +35,8 @@ _LAUNCH_BYTES = 2**24
 _LAUNCH_SECONDS = 0.25
 
 _AXIS = "devices"
+
+_compiling_only = contextvars.ContextVar("compiling_only", default=False)
 
 
 def map_items(
@@ -77,6 +80,10 @@ def map_items(
     capacity = _capacity(items, chunk, total)
     program, everywhere = _program(fn, chunk, backend, devices)
     shared = jax.device_put(shared, everywhere)
+    if _compiling_only.get():
+        index = np.zeros((len(devices), capacity * chunk), int)
+        nothing = program(np.zeros(len(devices), np.int32), jax.tree.map(lambda a: a[index], items), shared)
+        return jax.tree.map(lambda a: np.zeros((count, *a.shape[2:]), a.dtype), nothing)
 
     def launch(start: int, quota: int) -> tuple[list[int], PyTree]:
         """Give every device up to ``quota`` chunks from ``start`` on, and do not wait for the results."""
@@ -96,6 +103,20 @@ def map_items(
             advance(sum(counts) * chunk)
     own = jax.tree.map(lambda *parts: np.concatenate(parts), *blocks)
     return jax.tree.map(lambda a: a[:count], _gather(own, total, chunk))
+
+
+@contextlib.contextmanager
+def compiling_only() -> Iterator[None]:
+    """Let ``map_items`` compile its program, compute nothing, and return zeros: within this block, in this thread.
+
+    How often a program walks over chunks is data to it, so that it can be called to do so no times. What calls
+    ``map_items`` can thus be made ready in a thread while devices do something else.
+    """
+    token = _compiling_only.set(True)
+    try:
+        yield
+    finally:
+        _compiling_only.reset(token)
 
 
 def sum_over_parts(fn: Callable[..., PyTree], parts: PyTree, *shared: PyTree, devices: Sequence[jax.Device]) -> PyTree:
@@ -195,7 +216,8 @@ def _own_share(total: int) -> tuple[int, int]:
 
 def _capacity(items: PyTree, chunk: int, total: int) -> int:
     size = chunk * sum(leaf[0].nbytes for leaf in jax.tree.leaves(items))
-    return int(np.clip(_LAUNCH_BYTES // max(size, 1), 1, min(_LAUNCH_CHUNKS, total)))
+    # A power of two, so that about as many items find a program that is there.
+    return int(np.clip(_LAUNCH_BYTES // max(size, 1), 1, min(_LAUNCH_CHUNKS, 1 << (total - 1).bit_length())))
 
 
 @functools.lru_cache(maxsize=64)

@@ -1,6 +1,5 @@
 """Token sensitivity in low precision first, and in float32 again where low precision cannot decide."""
 
-import inspect
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -9,38 +8,25 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxsens import changes, estimate, parallel, perturb, token_sites
+from jaxsens import changes, parallel, perturb, screening, substitution, token_sites
+from jaxsens.screening import Screening
 from jaxsens.sensitivity import Sensitivity, token_sensitivity
 from jaxsens.typing import Array, Change, Key, Perturbation, PyTree, Substitute, SubstituteAt
 
-# The examples that the bound is measured on, and those audited, are drawn with keys of their own.
-_CALIBRATION, _AUDIT = 2**32 - 2, 2**32 - 3
 
-
-@partial(
-    jax.tree_util.register_dataclass,
-    data_fields=["measured"],
-    meta_fields=["bound", "total", "redone", "audited", "disagreed"],
-)
+@partial(jax.tree_util.register_dataclass, data_fields=["measured"], meta_fields=["screening"])
 @dataclass(frozen=True)
 class ScreenedSensitivity:
     """What float32 says of every change, and how much of it had to be asked.
 
     Attributes:
         measured: The changes.
-        bound: On errors of differences of logits in low precision; smaller margins were not trusted.
-        total: Changes measured: examples, draws and sites.
-        redone: Those that were computed again in full precision.
-        audited: Trusted ones that were, as a random sample.
-        disagreed: Those of them where full precision disagreed; the measured changes have its word there.
+        screening: Of changes: how many were trusted, asked again and audited; its bound is on errors of differences of
+            logits.
     """
 
     measured: Sensitivity
-    bound: float
-    total: int
-    redone: int
-    audited: int
-    disagreed: int
+    screening: Screening
 
     @property
     def mean(self) -> float:
@@ -55,17 +41,6 @@ class ScreenedSensitivity:
     def interval(self, level: float = 0.95) -> tuple[float, float]:
         """Return the confidence interval of the mean; see ``Estimate.interval``."""
         return self.measured.interval(level)
-
-    def wrong(self, level: float = 0.95) -> tuple[float, float]:
-        """Return the interval of the share of wrong changes among those trusted, from the audit (Clopper, Pearson).
-
-        Raises:
-            ValueError: If nothing was audited, or ``level`` is not strictly between 0 and 1.
-        """
-        if not self.audited:
-            raise ValueError("audited is 0: nothing was trusted, or no audit was asked for")
-        low, high = estimate.clopper_pearson(np.asarray([self.disagreed]), self.audited, level)
-        return float(low[0]), float(high[0])
 
 
 def screened_token_sensitivity(
@@ -129,12 +104,7 @@ def screened_token_sensitivity(
             f"change must be prediction_change or sign_change, which a margin decides, got {change}; other changes "
             "are not events, and need full precision throughout: use token_sensitivity"
         )
-    if calibration != int(calibration) or calibration < 1:
-        raise ValueError(f"calibration must be an integer of at least 1 example, got {calibration}")
-    if not 0 <= safety < np.inf:
-        raise ValueError(f"safety must be a finite number of at least 0, got {safety}")
-    if audit != int(audit) or audit < 0:
-        raise ValueError(f"audit must be an integer of at least 0, got {audit}")
+    screening.require(calibration, safety, audit)
     screen = substitute if screen is None else screen
     options = {"draws": draws, "chunk": chunk, "backend": backend, "devices": devices}
     low = token_sensitivity(
@@ -142,7 +112,8 @@ def screened_token_sensitivity(
     )
     full = partial(token_sensitivity, substitute, perturbation, change=change, precision=precision, **options)
     full()  # what cannot be measured is refused now
-    errors = _Errors(substitute, screen, perturb.separate(perturbation)[1], precision, screen_precision)
+    numbers, rebuild = perturb.separate(perturbation)
+    errors = _Errors(substitute, screen, rebuild, precision, screen_precision)
 
     def measure(
         key: Key, params: PyTree, tokens: Array, mask: Array | None = None, sites: Array | None = None
@@ -150,14 +121,13 @@ def screened_token_sensitivity(
         tokens, mask, sites = token_sites.checked(tokens, mask, sites)
         screened = low(key, params, tokens, mask, sites)
 
-        order = np.asarray(jax.random.permutation(jax.random.fold_in(key, _CALIBRATION), len(tokens)))
-        which = np.sort(order[:calibration])
+        which = screening.for_calibration(key, len(tokens), calibration)
         spread = parallel.map_items(
             errors,
             (which.astype(np.uint32), tokens[which], None if mask is None else mask[which]),
             key,
             params,
-            perturb.separate(perturbation)[0],
+            numbers,
             chunk=1,
             backend=backend,
             devices=devices,
@@ -168,26 +138,19 @@ def screened_token_sensitivity(
         found = screened.changes < 0
         trusted = np.abs(screened.changes) > bound
         doubtful = sites & ~trusted.all(1)
-        for part, again in _again(full, substitute, key, params, tokens, mask, doubtful):
-            found[part] = np.where(doubtful[part][:, None], again, found[part])
-
-        candidates = np.argwhere(sites & ~doubtful)
-        luck = jax.random.permutation(jax.random.fold_in(key, _AUDIT), len(candidates))
-        chosen = candidates[np.asarray(luck)[: -(-audit // draws)]]
-        checked = np.zeros_like(sites)
-        checked[tuple(chosen.T)] = True
-        disagreed = 0
-        for part, again in _again(full, substitute, key, params, tokens, mask, checked):
-            off = (again != found[part]) & checked[part][:, None]
-            disagreed += int(off.sum())
-            found[part] = np.where(checked[part][:, None], again, found[part])
+        again = partial(_again, full, substitute, key, params, tokens, mask)
+        screening.revise(found, doubtful[:, None], again(doubtful))
+        checked = screening.for_audit(key, sites & ~doubtful, -(-audit // draws))
+        disagreed = screening.revise(found, checked[:, None], again(checked))
         return ScreenedSensitivity(
             Sensitivity(found & sites[:, None], sites, True, screened.chunk),
-            bound,
-            total=draws * int(sites.sum()),
-            redone=draws * int(doubtful.sum()),
-            audited=draws * int(checked.sum()),
-            disagreed=disagreed,
+            Screening(
+                bound,
+                total=draws * int(sites.sum()),
+                redone=draws * int(doubtful.sum()),
+                audited=draws * int(checked.sum()),
+                disagreed=disagreed,
+            ),
         )
 
     return measure
@@ -239,29 +202,10 @@ def _again(
     mask: np.ndarray | None,
     wanted: np.ndarray,
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield numbers of examples and their changes ``[b draws t]`` in full precision, right at the sites ``wanted``.
-
-    Examples are put together by how many of their sites are wanted, up to a power of four: one program for each.
-    """
-    counts, length = wanted.sum(1), wanted.shape[1]
-    sizes = [length]
-    if _takes_sites(substitute):
-        sizes = [4**power for power in range(16) if 4**power < length] + sizes
-    least = 0
-    for size in sizes:
-        which = np.flatnonzero((counts > least) & (counts <= size))
-        least = size
-        if len(which):
-            few = {} if size == length else {"sites_drawn": size}
-            part = full(**few)(
-                key, params, tokens[which], None if mask is None else mask[which], wanted[which], index=which
-            )
-            yield which, part.changes
-
-
-def _takes_sites(substitute: Substitute | SubstituteAt) -> bool:
-    try:
-        inspect.signature(substitute).bind(None, None, None, None, None)
-    except TypeError:
-        return False
-    return True
+    """Yield numbers of examples and their changes ``[b draws t]`` in full precision, right at the sites ``wanted``."""
+    for size, which in screening.by_size(wanted, few=substitution.takes_sites(substitute)):
+        few = {} if size == wanted.shape[1] else {"sites_drawn": size}
+        part = full(**few)(
+            key, params, tokens[which], None if mask is None else mask[which], wanted[which], index=which
+        )
+        yield which, part.changes

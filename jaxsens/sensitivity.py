@@ -1,6 +1,5 @@
 """Token sensitivity: how the output of a model changes when one token of its input is perturbed."""
 
-import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -10,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxsens import budget, changes, estimate, parallel, perturb, token_sites
+from jaxsens import budget, changes, estimate, parallel, perturb, substitution, token_sites
 from jaxsens.typing import Array, Change, Key, Perturbation, PyTree, Substitute, SubstituteAt
 
 
@@ -208,13 +207,11 @@ class _ExampleChanges:
 def _require_few(substitute: Substitute | SubstituteAt, sites_drawn: int) -> None:
     if sites_drawn != int(sites_drawn) or sites_drawn < 1:
         raise ValueError(f"sites_drawn must be an integer of at least 1, or None for all, got {sites_drawn}")
-    try:
-        inspect.signature(substitute).bind(None, None, None, None, None)
-    except TypeError:
+    if not substitution.takes_sites(substitute):
         raise ValueError(
             f"substitute must take sites as a fifth argument where sites are drawn, got {substitute}, which evaluates "
             "all of them; substitution.one_at_a_time(apply) can do with a few"
-        ) from None
+        )
 
 
 def _numbered(index: Array | None, count: int) -> np.ndarray:

@@ -1,12 +1,13 @@
 """The primitive: the outputs of all inputs that differ from an example in one token."""
 
+import inspect
 from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxsens.typing import Apply, Array, PyTree, SubstituteAt
+from jaxsens.typing import Apply, Array, PyTree, Substitute, SubstituteAt
 
 
 def one_at_a_time(apply: Apply, rows: int | None = None) -> SubstituteAt:
@@ -50,6 +51,23 @@ def require_sites(sites: Array, count: int) -> None:
         raise ValueError(f"sites must be a vector of integers from 0 to {count - 1}, numbers of tokens, got {sites}")
 
 
+def takes_sites(substitute: Substitute | SubstituteAt) -> bool:
+    """Return whether a primitive can evaluate a few sites only: whether it takes a fifth argument."""
+    try:
+        inspect.signature(substitute).bind(None, None, None, None, None)
+    except TypeError:
+        return False
+    return True
+
+
+def chosen_sites(sites: Array | None, count: int) -> Array:
+    """Return the sites to evaluate: all ``count``, or those given, if they are numbers of tokens."""
+    if sites is None:
+        return jnp.arange(count)
+    require_sites(sites, count)
+    return jnp.asarray(sites)
+
+
 @dataclass(frozen=True)
 class OneAtATime:
     """The substitution that ``one_at_a_time`` returns; equal ones share compiled code."""
@@ -63,10 +81,7 @@ class OneAtATime:
         """Return the clean output and, for every token or site, the output with that token alone replaced."""
         require_matching(tokens, alternatives)
         count = len(tokens)
-        if sites is None:
-            sites = jnp.arange(count)
-        else:
-            require_sites(sites, count)
+        sites = chosen_sites(sites, count)
         total = len(sites)
         rows = min(self.rows or total + 1, total + 1)
 

@@ -7,7 +7,14 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import benchmark, benchmark_cases, benchmark_growth, benchmark_report, benchmark_timing
+from experiments import (
+    benchmark,
+    benchmark_cases,
+    benchmark_growth,
+    benchmark_peers,
+    benchmark_report,
+    benchmark_timing,
+)
 from experiments.benchmark_setting import PRESETS, Config
 from experiments.benchmark_timing import Case, Program
 from jaxsens import plots
@@ -77,7 +84,11 @@ def test_rates_and_shares_follow_from_the_times():
     assert (ours["of_product"], plain["of_copy"]) == (0.5, 0.5)
     assert ours["bytes_per_second"] is None
     assert plain["peak_bytes"] is None
-    assert benchmark_report.over_mix([row | {"case": "recognizer-1"} for row in (ours, plain)]) == {"plain": 2}
+    shallow, deep = ([row | {"case": f"recognizer-{layers}x1x8x2"} for row in (ours, plain)] for layers in (2, 6))
+    deep[0]["per_second"] = 20
+    assert benchmark_report.over_mix(shallow) == {"plain": 2}
+    assert benchmark_report.over_mix([*shallow, *deep, ours, plain]) == {"plain": (1 / 20 + 1 / 20) / (1 / 40 + 1 / 20)}
+    assert benchmark_report.by_layers([*shallow, *deep, ours, plain]) == {"2": {"plain": 2}, "6": {"plain": 1}}
 
 
 FIELDS = {
@@ -89,12 +100,20 @@ FIELDS = {
 
 def whole_record(out, names):
     found = json.loads((out / "benchmark.json").read_text())
-    assert set(found) == {"device", "peers", "ceilings", "recognizers_over_mix", "rows", "growth"}
+    assert set(found) == {
+        "device",
+        "peers",
+        "ceilings",
+        "recognizers_over_mix",
+        "recognizers_by_layers",
+        "rows",
+        "growth",
+    }
     assert {"platform", "kind", "devices", "jax"} <= set(found["device"])
     assert all(value > 0 for value in found["ceilings"].values())
     assert all(set(row) == FIELDS for row in found["rows"])
     assert list(dict.fromkeys(row["case"] for row in found["rows"])) == names
-    expected = {"jaxsens", "plain"} | ({"pytorch", "published"} if benchmark_cases.peer else set())
+    expected = {"jaxsens", "plain"} | ({"pytorch", "published"} if benchmark_peers.pytorch else set())
     assert {row["by"] for row in found["rows"] if row["case"] == "vit"} == expected
     assert all(row["per_second"] > 0 for row in found["rows"])
     assert all(row["difference"] < 1e-3 for row in found["rows"] if row["case"] == "vit")

@@ -64,6 +64,31 @@ def run(module, variables, tokens, mask=None):
     return models.evaluation(module)(variables, tokens, mask), encoder.hidden_states(module)(variables, tokens, mask)
 
 
+@pytest.mark.parametrize("name", ["bert", "gpt2", "vit"])
+def test_fused_attention_is_attention(name, monkeypatch):
+    module = MODULES[name]
+    variables, tokens = example(module)
+    fused = type(module)(dataclasses.replace(module.config, fused_attention=True))
+    asked, original = [], jax.nn.dot_product_attention
+
+    def spied(*args, **options):
+        asked.append(options["implementation"])
+        return original(*args, **options)
+
+    monkeypatch.setattr(jax.nn, "dot_product_attention", spied)
+    jax.eval_shape(models.evaluation(module), variables, tokens)
+    assert asked == []
+    jax.eval_shape(models.evaluation(fused), variables, tokens)
+    assert set(asked) == {"xla"}
+    mask = np.arange(tokens.shape[1])[None] < np.array([[tokens.shape[1]], [tokens.shape[1] - 2]])
+    for seen in (None, mask):
+        found, expected = run(fused, variables, tokens, seen), run(module, variables, tokens, seen)
+        real = mask if seen is not None and name != "vit" else np.ones((2, expected[1].shape[2]), bool)
+        chex.assert_trees_all_close(found[1][:, real], expected[1][:, real], atol=1e-5)
+    with pytest.raises(ValueError, match="fused_attention is True, but must be False, as attention is not softmax"):
+        dataclasses.replace(fused.config, attention="relu")
+
+
 # --- what they compute ------------------------------------------------------------------------------------------------
 
 

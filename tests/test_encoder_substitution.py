@@ -2,14 +2,13 @@
 
 import dataclasses
 import functools
-import math
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxsens import models, sensitivity, substitution
+from jaxsens import models, sensitivity, substitution, work
 from jaxsens.models import bert, encoder, encoder_substitution, gpt2, lstm, vit, vit_pretrained
 
 # Compiling is what takes long; what LLVM makes of the program is not what is tested.
@@ -127,20 +126,6 @@ def test_sensitivity_cannot_tell_which_substitution_it_got():
     np.testing.assert_allclose(fast.changes, plain.changes, rtol=0, atol=1e-5)
 
 
-def matrix_product_operations(jaxpr):
-    """Two for each multiplication and addition of a matrix product, those of loops as often as they run."""
-    total = 0
-    for equation in jaxpr.eqns:
-        if equation.primitive.name == "dot_general":
-            contracted = equation.params["dimension_numbers"][0][0]
-            sizes = [equation.invars[0].aval.shape[axis] for axis in contracted]
-            total += 2 * math.prod(sizes) * math.prod(equation.outvars[0].aval.shape)
-        inner = [getattr(value, "jaxpr", value) for value in equation.params.values()]
-        loops = equation.params["length"] if equation.primitive.name == "scan" else 1
-        total += loops * sum(matrix_product_operations(value) for value in inner if hasattr(value, "eqns"))
-    return total
-
-
 MINILM = bert.Config(width=384, depth=6, heads=12, hidden=1536, vocabulary=30522, positions=512)
 
 
@@ -160,8 +145,7 @@ def test_operations_are_those_of_the_programs(config, count, ratio):
     module = (bert.Bert if isinstance(config, bert.Config) else vit.ViT)(config)
     tokens = jax.ShapeDtypeStruct((count, *config.example.shape[2:]), config.example.dtype)
     plain, shared = (
-        matrix_product_operations(jax.make_jaxpr(make(module))(encoder.shapes_of(module), tokens, tokens).jaxpr)
-        for make in (plain_of, fast_of)
+        work.count(make(module), encoder.shapes_of(module), tokens, tokens).operations for make in (plain_of, fast_of)
     )
     said_plain, said_shared = encoder_substitution.operations(config, count)
     np.testing.assert_allclose([plain, shared], [said_plain, said_shared], rtol=0.02)
@@ -182,9 +166,7 @@ def test_a_few_sites_are_rows_of_the_whole():
 def test_operations_for_a_few_sites():
     module, tokens, sites = bert.Bert(MINILM), jax.ShapeDtypeStruct((128,), np.int32), jnp.arange(9)
     arguments = encoder.shapes_of(module), tokens, tokens, None, sites
-    counted = [
-        matrix_product_operations(jax.make_jaxpr(make(module))(*arguments).jaxpr) for make in (plain_of, fast_of)
-    ]
+    counted = [work.count(make(module), *arguments).operations for make in (plain_of, fast_of)]
     np.testing.assert_allclose(counted, encoder_substitution.operations(MINILM, 128, 9), rtol=0.02)
 
 
@@ -202,7 +184,7 @@ def test_bad_arguments_are_named():
     variables, tokens, alternatives = example(module)
     with pytest.raises(ValueError, match="rows must be at least 1, or None for all at once, got 0"):
         fast_of(module, 0)
-    with pytest.raises(ValueError, match="module is 'LSTM', but must be a Bert, a PretrainedViT or a GPT2"):
+    with pytest.raises(ValueError, match="module is 'LSTM', but must be a Bert, a GPT2, a ViT or a PretrainedViT"):
         fast_of(lstm.LSTM(lstm.Config(vocabulary=3, width=4, depth=1, classes=2)))
     with pytest.raises(ValueError, match="alternatives must have the shape and dtype of the tokens"):
         fast_of(module)(variables, tokens, alternatives[:3])

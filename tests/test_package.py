@@ -13,11 +13,11 @@ ROOT = Path(__file__).parents[1]
 
 FLOORS = [
     {"typing"},
-    {"changes", "ball", "scales", "processes", "work"},
+    {"changes", "ball", "scales", "processes", "work", "estimate"},
     {
         "perturb",
         "substitution",
-        "estimate",
+        "screening",
         "correlation",
         "parallel",
         "budget",
@@ -32,9 +32,9 @@ FLOORS = [
 ]
 BOOLEAN = [
     {"strings", "recognition"},
-    {"tables", "languages"},
-    {"certificates"},
-    {"cube", "profile", "geometry", "parameter_space"},
+    {"tables", "languages", "neighbours"},
+    {"certificates", "profile"},
+    {"cube", "screened_profile", "geometry", "parameter_space"},
 ]
 CURVATURE = [
     {"block_sums", "second_derivative"},

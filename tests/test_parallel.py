@@ -1,6 +1,8 @@
+import functools
 import os
 import subprocess
 import sys
+import threading
 
 import chex
 import jax
@@ -74,6 +76,49 @@ def test_equals_the_plain_loop(problem):
         chex.assert_trees_all_close(jax.tree.map(lambda a, i=i: a[i], result), expected, atol=2e-6)
     assert all(isinstance(leaf, np.ndarray) for leaf in jax.tree.leaves(result))
     assert result["event"].dtype == bool
+
+
+def test_a_program_is_compiled_without_computing_anything(problem, devices):
+    items, *shared = problem
+    traced = []
+
+    def counted(item, *others):
+        traced.append(threading.current_thread().name)
+        return noisy_network(item, *others)
+
+    run = functools.partial(parallel.map_items, counted, items, *shared, chunk=4, devices=devices[:2])
+    found = []
+
+    def ahead():
+        with parallel.compiling_only():
+            found.append(run())
+
+    thread = threading.Thread(target=ahead, name="ahead")
+    thread.start()
+    thread.join()
+    assert set(traced) == {"ahead"}
+    many = len(traced)
+    assert all(not np.any(leaf) for leaf in jax.tree.leaves(found))
+    result = run()
+    assert len(traced) == many, "what was compiled ahead serves"
+    chex.assert_trees_all_equal_shapes_and_dtypes(result, found[0])
+    chex.assert_trees_all_equal(result, parallel.map_items(noisy_network, items, *shared, chunk=4, devices=devices[:2]))
+
+
+def test_about_as_many_items_share_a_program(problem):
+    items, *shared = problem
+    traced = []
+
+    def counted(item, *others):
+        traced.append(1)
+        return noisy_network(item, *others)
+
+    whole = parallel.map_items(counted, items, *shared, chunk=1)
+    many = len(traced)
+    for count in (17, 20):
+        part = parallel.map_items(counted, jax.tree.map(lambda a, n=count: a[:n], items), *shared, chunk=1)
+        chex.assert_trees_all_equal(part, jax.tree.map(lambda a, n=count: a[:n], whole))
+    assert len(traced) == many
 
 
 def test_across_chunks_values_agree_up_to_rounding(problem):

@@ -58,6 +58,19 @@ def test_tables_agree_with_each_other(finished):
     assert float(exact["share_with_zero"]) == 10 / 16  # constants 2; and, or, and their like 8; not xor, not one bit
 
 
+def test_screening_alters_nothing_and_is_told(finished, tmp_path):
+    """On a CPU both precisions are the same, so that all is trusted; what is asked again is the audit."""
+    out = experiment.execute(dataclasses.replace(TINY, screened=True), tmp_path / "out")
+    assert (out / "spectra.csv").read_bytes() == (finished / "spectra.csv").read_bytes()
+    found = {row["kind"]: row for row in rows(out / "screening.csv")}
+    assert set(found) == {"transformer", "lstm", "mlp"}
+    transformer = found["transformer"]
+    assert int(transformer["decisions"]) == 2 * TINY.strings * (TINY.length + 1)
+    assert int(transformer["audited"]) + int(transformer["redone"]) == int(transformer["decisions"])
+    assert transformer["disagreed"] == "0"
+    assert 0 < float(transformer["wrong_at_most"]) < 0.1
+
+
 def test_profiles_are_those_of_the_exact_cube():
     model = experiment.Model("transformer", "normal", 0, 3, experiment.Sizes(2, 2, 4, 2))
     config = dataclasses.replace(TINY, schemes=("normal",), layers=(2, 3), heads=(2,), strings=64)

@@ -2,14 +2,13 @@
 
 import dataclasses
 import functools
-import math
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxsens import sensitivity, substitution
+from jaxsens import sensitivity, substitution, work
 from jaxsens.models import recognizer, recognizer_substitution
 from jaxsens.models.initialisation import SCHEMES
 from jaxsens.models.recognizer import Config
@@ -217,20 +216,7 @@ def test_sensitivity_cannot_tell_which_substitution_it_got():
     np.testing.assert_allclose(fast.changes, plain.changes, rtol=0, atol=2e-6)
 
 
-def matrix_product_operations(jaxpr):
-    """Two for each multiplication and addition of a matrix product, those of loops as often as they run."""
-    total = 0
-    for equation in jaxpr.eqns:
-        if equation.primitive.name == "dot_general":
-            contracted = equation.params["dimension_numbers"][0][0]
-            sizes = [equation.invars[0].aval.shape[axis] for axis in contracted]
-            total += 2 * math.prod(sizes) * math.prod(equation.outvars[0].aval.shape)
-        inner = [getattr(value, "jaxpr", value) for value in equation.params.values()]
-        loops = equation.params["length"] if equation.primitive.name == "scan" else 1
-        total += loops * sum(matrix_product_operations(value) for value in inner if hasattr(value, "eqns"))
-    return total
-
-
+@pytest.mark.parametrize("sites", [None, 9])
 @pytest.mark.parametrize(
     "config",
     [
@@ -240,19 +226,30 @@ def matrix_product_operations(jaxpr):
     ],
     ids=str,
 )
-def test_operations_are_those_of_the_programs(config):
-    length = 100
+def test_operations_are_those_of_the_programs(config, sites):
+    length, inputs = 100, 1 + (sites or 100)
     params = jax.tree.map(lambda spec: jax.ShapeDtypeStruct(spec.shape, np.float32), config.specs)
     string = jax.ShapeDtypeStruct((length,), np.int32)
+    few = () if sites is None else (None, jax.ShapeDtypeStruct((sites,), np.int32))
     plain, shared = (
-        matrix_product_operations(jax.make_jaxpr(make(config))({"params": params}, string, string).jaxpr)
-        for make in (plain_of, fast_of)
+        work.count(make(config), {"params": params}, string, string, *few).operations for make in (plain_of, fast_of)
     )
-    said_plain, said_shared = recognizer_substitution.operations(config, config.depth, length)
-    assert plain - 2 * config.width * (length + 1) == said_plain  # all but the read-out
+    said_plain, said_shared = recognizer_substitution.operations(config, config.depth, length, sites)
+    assert plain - 2 * config.width * inputs == said_plain  # all but the read-out
     hidden = config.multiplier * config.width + (config.width if config.standard else 0)
-    mixing = 7 * (length + 1) ** 2 * config.heads * hidden  # in a loop without matrix products
-    np.testing.assert_allclose(shared + mixing, said_shared, rtol=0.03)
+    mixing = 7 * (length + 1) * inputs * config.heads * hidden  # in a loop without matrix products
+    np.testing.assert_allclose(shared + mixing, said_shared, rtol=0.002)
+
+
+def test_a_few_sites_are_rows_of_the_whole():
+    variables, tokens, alternatives = one_model(SMALL)
+    clean, changed = compiled(fast_of(SMALL))(variables, tokens, alternatives)
+    sites = np.array([5, 0, 5, 2])
+    found = quick(fast_of(SMALL, 3))(variables, tokens, alternatives, None, sites)
+    np.testing.assert_allclose(found[0], clean, rtol=1e-4)
+    np.testing.assert_allclose(found[1], changed[sites], rtol=1e-4)
+    with pytest.raises(ValueError, match="sites must be a vector of integers from 0 to 6"):
+        fast_of(SMALL)(variables, tokens, alternatives, None, np.array([7]))
 
 
 def test_equal_arguments_make_equal_functions():

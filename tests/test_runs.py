@@ -6,6 +6,7 @@ import os
 import resource
 import subprocess
 import sys
+import threading
 from dataclasses import dataclass
 
 import jax
@@ -13,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxsens import runs
+from jaxsens import parallel, runs
 from jaxsens.runs import claims
 
 
@@ -99,7 +100,7 @@ import functools, json, os, signal, sys, time
 from dataclasses import dataclass
 from pathlib import Path
 import numpy as np
-from jaxsens import runs
+from jaxsens import parallel, runs
 from jaxsens.runs import claims
 
 top = Path(sys.argv[1])
@@ -408,3 +409,41 @@ def test_the_manifest_says_what_was_spent_on_compiling(tmp_path):
         assert 0 < first["seconds"] < 60
     jax.jit(lambda x: 3 * x)(1.0)
     assert compiling()["programs"] == first["programs"], "what comes after a run is not its own"
+
+
+@pytest.mark.parametrize("ahead", [False, True])
+def test_units_compile_ahead_and_are_those_of_one_by_one(tmp_path, ahead):
+    traced = []
+
+    def compute(number):
+        def scaled(x):
+            traced.append((number, threading.current_thread() is threading.main_thread()))
+            return number * x
+
+        def run():
+            return {"x": parallel.map_items(scaled, np.arange(4.0, dtype=np.float32), chunk=2)}
+
+        return run
+
+    every = [(f"number-{number}", compute(number)) for number in range(1, 4)]
+    with begin(tmp_path / "run") as run:
+        run.unit("other", dict)
+        found = [unit["x"].tolist() for unit in run.units(every, ahead=ahead)]
+        assert ("beside the computing" in run.compiling) == ahead
+    assert found == [[number * x for x in range(4)] for number in range(1, 4)]
+    assert {number for number, in_main in traced if in_main} == ({1} if ahead else {1, 2, 3})
+    with begin(tmp_path / "run") as run:
+        again = [unit["x"].tolist() for unit in run.units([(name, never) for name, _ in every], ahead=ahead)]
+    assert again == found
+
+
+def test_what_fails_ahead_fails_where_it_is_computed(tmp_path):
+    def fail():
+        raise ValueError("no such thing")
+
+    with begin(tmp_path) as run:
+        found = run.units([("one", lambda: {"x": 1}), ("two", fail), ("three", lambda: {"x": 3})], ahead=True)
+        assert next(found)["x"] == 1
+        with pytest.raises(ValueError, match="no such thing"):
+            next(found)
+    assert [path.stem for path in (tmp_path / "units").iterdir()] == ["one"]

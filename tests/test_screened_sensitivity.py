@@ -53,12 +53,12 @@ def test_the_answer_is_that_of_float32():
     assert (in_low.changes != exact.changes).any(), "low precision alone must be wrong somewhere"
     found = SCREENED(audit=100)(KEY, PARAMS, TOKENS)
     np.testing.assert_array_equal(found.measured.changes, exact.changes)
-    assert found.total == 40 * 2 * 6
-    assert 0 < found.redone < found.total
-    assert found.audited == min(100, found.total - found.redone)
-    assert found.disagreed == 0
-    assert 0 < found.bound < 0.5
-    assert found.wrong()[1] < 0.05
+    assert found.screening.total == 40 * 2 * 6
+    assert 0 < found.screening.redone < found.screening.total
+    assert found.screening.audited == min(100, found.screening.total - found.screening.redone)
+    assert found.screening.disagreed == 0
+    assert 0 < found.screening.bound < 0.5
+    assert found.screening.wrong()[1] < 0.05
     assert found.interval() == exact.interval()
 
 
@@ -75,24 +75,24 @@ def test_masks_and_sites_and_scores():
     )(KEY, PARAMS, TOKENS, mask=mask, sites=sites)
     np.testing.assert_array_equal(found.measured.changes, exact.changes)
     np.testing.assert_array_equal(found.measured.sites, sites)
-    assert found.total == 2 * sites.sum()
-    assert found.redone + found.audited <= found.total
-    assert found.redone > 0
+    assert found.screening.total == 2 * sites.sum()
+    assert found.screening.redone + found.screening.audited <= found.screening.total
+    assert found.screening.redone > 0
 
 
 def test_the_audit_finds_a_bound_that_is_too_small():
     found = SCREENED(safety=0.0, audit=10_000)(KEY, PARAMS, TOKENS)
-    assert found.bound == 0
-    assert found.audited == found.total - found.redone
-    assert found.disagreed > 0
+    assert found.screening.bound == 0
+    assert found.screening.audited == found.screening.total - found.screening.redone
+    assert found.screening.disagreed > 0
     np.testing.assert_array_equal(found.measured.changes, in_float32().changes)  # all were audited, so all are right
 
 
 def test_without_trust_everything_is_redone_and_nothing_audited():
     found = SCREENED(safety=1e6)(KEY, PARAMS, TOKENS)
-    assert (found.redone, found.audited) == (found.total, 0)
+    assert (found.screening.redone, found.screening.audited) == (found.screening.total, 0)
     with pytest.raises(ValueError, match="audited is 0"):
-        found.wrong()
+        found.screening.wrong()
 
 
 def test_a_substitution_of_all_sites_only_will_do():
@@ -101,7 +101,7 @@ def test_a_substitution_of_all_sites_only_will_do():
 
     found = screened_token_sensitivity(all_sites, NOISE, screen=low, draws=2, audit=0, **OPTIONS)(KEY, PARAMS, TOKENS)
     np.testing.assert_array_equal(found.measured.changes, in_float32().changes)
-    assert found.audited == 0
+    assert found.screening.audited == 0
 
 
 @pytest.mark.parametrize(

@@ -89,6 +89,31 @@ def test_is_no_less_exact_in_float32(name):
     assert 0 < fast < 2 * plain, (plain, fast)
 
 
+@pytest.mark.parametrize("name", ["stem of a pixel", "odd sides, strides"])
+def test_a_few_sites_are_rows_of_the_whole(name):
+    module, rows, _ = CASES[name]
+    variables, tokens, alternatives = example(module)
+    clean, changed = quick(plain_of(module))(variables, tokens, alternatives)
+    sites = np.array([len(tokens) - 1, 0, 3, 3, 1])
+    found = quick(fast_of(module, rows))(variables, tokens, alternatives, None, sites)
+    np.testing.assert_allclose(found[0], clean, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(found[1], changed[sites], rtol=0, atol=1e-5)
+    with pytest.raises(ValueError, match=f"sites must be a vector of integers from 0 to {len(tokens) - 1}"):
+        fast_of(module)(variables, tokens, alternatives, None, np.array([len(tokens)]))
+
+
+def test_operations_for_a_few_sites():
+    """Every window is as large as the largest, so that nine sites take nine times what one takes beside the image."""
+    module = models.build("convmixer", "small", image_shape=(32, 32, 3), classes=10, patch=4)
+    (plain_1, one), (plain_9, nine), (_, seventeen) = (
+        windowed_substitution.operations(module, sites=sites) for sites in (1, 9, 17)
+    )
+    assert plain_9 == 5 * plain_1
+    assert nine - one == seventeen - nine
+    assert one - (nine - one) / 8 == plain_1 / 2  # the clean image
+    assert nine < plain_9
+
+
 def test_sensitivity_cannot_tell_which_substitution_it_got():
     module = small(CNN, (8, 8, 1), 2, channels=(3,), hidden=(4,))
     variables, *_ = example(module)

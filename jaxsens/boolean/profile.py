@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxsens import budget, estimate, parallel
-from jaxsens.boolean import recognition
+from jaxsens.boolean import neighbours, recognition
 from jaxsens.boolean.strings import require_bits
 from jaxsens.typing import Array, Key, PyTree, Substitute
 
@@ -206,7 +206,10 @@ def sensitivity_profile(
     recognition.require_margin(margin)
     if audit != int(audit) or audit < 0:
         raise ValueError(f"audit must be a number of strings, at least 0, got {audit}")
-    plain, exact = _Logits(substitute, precision), _Logits(substitute if reference is None else reference, precision)
+    plain, exact = (
+        neighbours.Logits(substitute, precision),
+        neighbours.Logits(substitute if reference is None else reference, precision),
+    )
 
     def evaluate(fn: Callable[..., PyTree], strings: np.ndarray, forwards: int, *shared: PyTree) -> PyTree:
         items = max(1, forwards // (strings.shape[1] + 1))
@@ -219,67 +222,27 @@ def sensitivity_profile(
         narrow = evaluate(plain, chosen, forwards, params)
         with jax.enable_x64(True):
             params = jax.tree.map(_widened, params)
-            wide = evaluate(exact, chosen, chunk or _default_chunk(exact, strings.shape[1], params), params)
-        _check_finite(~np.isfinite(wide), sample, " in float64")
+            wide = evaluate(exact, chosen, chunk or neighbours.default_chunk(exact, strings.shape[1], params), params)
+        neighbours.check_finite(~np.isfinite(wide), sample, " in float64")
         changed = (recognition.decide(wide, margin) != decisions[sample]).mean(1)
-        everything = len(sample) == len(strings) and _exhaustive(strings)
+        everything = len(sample) == len(strings) and neighbours.exhaustive(strings)
         return Audit(_over_strings(changed, rate=True, exact=everything), _relative_error(narrow, wide))
 
     def measure(key: Key, params: PyTree, strings: Array) -> Profile:
         strings = require_bits(strings)
         count, length = strings.shape
-        _check_fit(plain, length, params)
+        neighbours.check_fit(plain, length, params)
         if audit:
             _check_width(exact, length, params)
-        forwards = chunk or _default_chunk(plain, length, params)
-        decisions, nonfinite = evaluate(_Decisions(plain), strings, forwards, params, np.float64(margin))
-        _check_finite(nonfinite, np.arange(count))
+        forwards = chunk or neighbours.default_chunk(plain, length, params)
+        decisions, nonfinite = evaluate(neighbours.Decisions(plain), strings, forwards, params, np.float64(margin))
+        neighbours.check_finite(nonfinite, np.arange(count))
         found = audited(_sample(key, count, audit), strings, decisions, forwards, params) if audit else None
-        return Profile(_flips(decisions), decisions[:, 0], _exhaustive(strings), found, float(margin), forwards)
+        return Profile(
+            neighbours.flips(decisions), decisions[:, 0], neighbours.exhaustive(strings), found, float(margin), forwards
+        )
 
     return measure
-
-
-@dataclass(frozen=True)
-class _Logits:
-    """The logits ``[n+1]`` of a string and of its neighbours, its own first; equal ones share compiled code."""
-
-    substitute: Substitute
-    precision: str
-
-    def __call__(self, bits: Array, params: PyTree) -> Array:
-        with jax.default_matmul_precision(self.precision):
-            clean, changed = self.substitute(params, bits, 1 - bits, None)
-        shapes = [getattr(logits, "shape", type(logits)) for logits in (clean, changed)]
-        if shapes not in ([(), bits.shape], [(1,), (*bits.shape, 1)]):
-            raise ValueError(
-                f"the model must give one logit a string, [] or [1], got {shapes[0]} and, changed, {shapes[1]}"
-            )
-        if not jnp.issubdtype(clean.dtype, jnp.floating):
-            raise ValueError(f"the model must give floating logits, got {clean.dtype}")
-        return jnp.concatenate([clean.reshape(1), changed.reshape(-1)])
-
-
-@dataclass(frozen=True)
-class _Decisions:
-    """The decisions about a string and its neighbours ``[n+1]``, and which of their logits are not finite."""
-
-    logits: _Logits
-
-    def __call__(self, bits: Array, params: PyTree, margin: Array) -> tuple[Array, Array]:
-        logits = self.logits(bits, params)
-        return recognition.decide(logits, margin), ~jnp.isfinite(logits)
-
-
-def _exhaustive(strings: np.ndarray) -> bool:
-    count, length = strings.shape
-    return count == 2**length and len(np.unique(np.packbits(strings, axis=1), axis=0)) == count
-
-
-def _flips(decisions: np.ndarray) -> np.ndarray:
-    """Return which bits turn acceptance into rejection or back ``[b n]``, from decisions ``[b n+1]``."""
-    defined = decisions != recognition.UNDEFINED
-    return (decisions[:, 1:] != decisions[:, :1]) & defined[:, 1:] & defined[:, :1]
 
 
 def _over_strings(values: np.ndarray, *, rate: bool, exact: bool) -> estimate.Estimate:
@@ -303,36 +266,11 @@ def _relative_error(narrow: np.ndarray, wide: np.ndarray) -> float:
     return float(error / scale) if scale > 0 else (math.inf if error > 0 else 0.0)
 
 
-def _default_chunk(logits: _Logits, length: int, params: PyTree) -> int:
-    """Return the forwards that fit the budget, from the memory of one string's substitution."""
-    return budget.chunk_of(logits, jax.ShapeDtypeStruct((length,), np.int32), params) * (length + 1)
-
-
-def _check_fit(logits: _Logits, length: int, params: PyTree) -> np.dtype:
-    """Return the type of the logits; raise if the model cannot take the strings."""
-    try:
-        return jax.eval_shape(logits, jax.ShapeDtypeStruct((length,), np.int32), params).dtype
-    except Exception as error:
-        raise ValueError(f"strings of {length} bits, params and substitute do not fit together: {error}") from error
-
-
-def _check_width(logits: _Logits, length: int, params: PyTree) -> None:
+def _check_width(logits: neighbours.Logits, length: int, params: PyTree) -> None:
     with jax.enable_x64(True):
-        found = _check_fit(logits, length, jax.tree.map(_widened, params))
+        found = neighbours.check_fit(logits, length, jax.tree.map(_widened, params))
     if found != np.float64:
         raise ValueError(
             f"audit: this model computes in {found} whatever its params, since its logits are {found} where they are "
             "float64; pass reference=, a substitute that computes in float64, or audit=0"
-        )
-
-
-def _check_finite(nonfinite: np.ndarray, index: np.ndarray, where: str = "") -> None:
-    """Raise if a logit is not finite: ``nonfinite [b n+1]``, the string's own first, for strings number ``index``."""
-    found = np.argwhere(nonfinite)
-    if len(found):
-        string, row = found[0].tolist()
-        what = f"with bit {row - 1} flipped" if row else "as it is"
-        raise FloatingPointError(
-            f"the model's logit is not finite{where} for string {index[string]} {what} ({len(found)} such logits in "
-            "all); look at the parameters"
         )

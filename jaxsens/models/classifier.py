@@ -162,8 +162,12 @@ class _TrainApply:
 
 def require_variables(module: nn.Module, variables: PyTree, tokens: Array) -> None:
     """Raise ValueError unless variables are those that the module would create for ``tokens [b t *s]``."""
-    expected = _variable_shapes(module, tokens.shape[1:], tokens.dtype)
-    given = _shapes(variables)
+    require_shapes(module, variables, _variable_shapes(module, tokens.shape[1:], tokens.dtype))
+
+
+def require_shapes(module: nn.Module, variables: PyTree, expected: dict[str, tuple[int, ...]]) -> None:
+    """Raise ValueError unless the leaves of variables have the paths and shapes expected; see ``shapes_by_path``."""
+    given = shapes_by_path(variables)
     for path in sorted(expected.keys() | given.keys()):
         wanted, found = expected.get(path, "absent"), given.get(path, "absent")
         if wanted != found:
@@ -173,9 +177,10 @@ def require_variables(module: nn.Module, variables: PyTree, tokens: Array) -> No
 @functools.lru_cache(maxsize=256)
 def _variable_shapes(module: nn.Module, shape: tuple[int, ...], dtype: np.dtype) -> dict[str, tuple[int, ...]]:
     example = jax.ShapeDtypeStruct((1, *shape), dtype)
-    return _shapes(jax.eval_shape(lambda tokens: module.init(jax.random.key(0), tokens), example))
+    return shapes_by_path(jax.eval_shape(lambda tokens: module.init(jax.random.key(0), tokens), example))
 
 
-def _shapes(variables: PyTree) -> dict[str, tuple[int, ...]]:
+def shapes_by_path(variables: PyTree) -> dict[str, tuple[int, ...]]:
+    """Return the shape of every leaf by its path, as text."""
     leaves, _ = jax.tree.flatten_with_path(variables)
     return {jax.tree_util.keystr(path): np.shape(leaf) for path, leaf in leaves}

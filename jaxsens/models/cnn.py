@@ -5,11 +5,9 @@ import dataclasses
 import jax
 from flax import linen as nn
 
-from jaxsens.data.patches import from_patches
-from jaxsens.models.classifier import ImageConfig, read_tokens, require, require_positive
-from jaxsens.models.convolution import Convolution
+from jaxsens.models.classifier import ImageConfig, require, require_positive
+from jaxsens.models.convolution import Convolution, ConvolutionalNetwork
 from jaxsens.models.places import WHOLE, Place, Reach
-from jaxsens.typing import Array
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -45,16 +43,10 @@ VARIANTS = {"small": Config, "paper": Config}
 """Configurations by name, each a function of the fields of ``ImageConfig``; the paper's network is small."""
 
 
-class CNN(nn.Module):
+class CNN(ConvolutionalNetwork):
     """Convolution, ReLU and max-pooling, repeated; then dense layers with ReLU, and a linear head."""
 
     config: Config
-
-    def __call__(self, tokens: Array, mask: Array | None = None, *, train: bool = False) -> jax.Array:
-        """Map ``tokens [b t d]`` and ``mask [b t]`` to logits ``[b classes]``; padding counts as zero pixels."""
-        config = self.config
-        pixels = from_patches(read_tokens(config, tokens, mask), config.patch, config.image_shape)
-        return self.from_pixels(pixels, train=train)
 
     @nn.compact
     def from_pixels(self, x: jax.Array, place: Place = WHOLE, *, train: bool = False) -> jax.Array:

@@ -7,11 +7,11 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from jaxsens.data.patches import from_patches, to_patches
-from jaxsens.models.classifier import ImageConfig, read_tokens, require, require_positive
+from jaxsens.data.patches import to_patches
+from jaxsens.models.classifier import ImageConfig, require, require_positive
+from jaxsens.models.convolution import ConvolutionalNetwork
 from jaxsens.models.gelu import gelu
 from jaxsens.models.places import WHOLE, Padding, Place, Reach
-from jaxsens.typing import Array
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -49,16 +49,10 @@ VARIANTS = {"small": partial(Config, width=64, depth=4), "paper": partial(Config
 """Configurations by name, each a function of the fields of ``ImageConfig``."""
 
 
-class ConvMixer(nn.Module):
+class ConvMixer(ConvolutionalNetwork):
     """Patch embedding, ``depth`` blocks, mean over the grid, linear head; every activation is batch-normalised."""
 
     config: Config
-
-    def __call__(self, tokens: Array, mask: Array | None = None, *, train: bool = False) -> jax.Array:
-        """Map ``tokens [b t d]`` and ``mask [b t]`` to logits ``[b classes]``; padding counts as zero pixels."""
-        config = self.config
-        pixels = from_patches(read_tokens(config, tokens, mask), config.patch, config.image_shape)
-        return self.from_pixels(pixels, train=train)
 
     @nn.compact
     def from_pixels(self, x: jax.Array, place: Place = WHOLE, *, train: bool = False) -> jax.Array:

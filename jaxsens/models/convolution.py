@@ -1,4 +1,4 @@
-"""Convolution whose training is fast on CPU too."""
+"""What convolutional networks share: how they read an image, and a convolution whose training is fast on CPU too."""
 
 import functools
 
@@ -6,8 +6,26 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from jaxsens.data.patches import from_patches
+from jaxsens.models.classifier import ImageConfig, read_tokens
 from jaxsens.models.places import WHOLE, Padding, Place, Reach
 from jaxsens.typing import Array
+
+
+class ConvolutionalNetwork(nn.Module):
+    """A classifier of the image that its tokens make up. A model says how its logits are made of pixels at a place."""
+
+    config: ImageConfig
+
+    def __call__(self, tokens: Array, mask: Array | None = None, *, train: bool = False) -> jax.Array:
+        """Map ``tokens [b t d]`` and ``mask [b t]`` to logits ``[b classes]``; padding counts as zero pixels."""
+        config = self.config
+        pixels = from_patches(read_tokens(config, tokens, mask), config.patch, config.image_shape)
+        return self.from_pixels(pixels, train=train)
+
+    def from_pixels(self, x: jax.Array, place: Place = WHOLE, *, train: bool = False) -> jax.Array:
+        """Map pixels ``[b h w c]`` at ``place`` to logits ``[b classes]``."""
+        raise NotImplementedError
 
 
 class Convolution(nn.Module):

@@ -9,10 +9,9 @@ import functools
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import linen as nn
 
-from jaxsens.models.classifier import require
+from jaxsens.models.classifier import require, require_shapes, shapes_by_path
 from jaxsens.typing import Apply, Array, Key, PyTree, TrainApply
 
 
@@ -103,22 +102,14 @@ class _TrainApply:
 
 def require_variables(module: nn.Module, variables: PyTree) -> None:
     """Raise ValueError unless variables have the paths and shapes of those that the module would create."""
-    expected, given = _expected(module), _shapes(variables)
-    for path in sorted(expected.keys() | given.keys()):
-        wanted, found = expected.get(path, "absent"), given.get(path, "absent")
-        if wanted != found:
-            raise ValueError(f"variables{path} is {found}, but {type(module).__name__} needs it to be {wanted}.")
+    require_shapes(module, variables, _expected(module))
 
 
 @functools.lru_cache(maxsize=256)
 def _expected(module: nn.Module) -> dict[str, tuple[int, ...]]:
-    return _shapes(shapes_of(module))
+    return shapes_by_path(shapes_of(module))
 
 
 def shapes_of(module: nn.Module) -> PyTree:
     """Return the shapes and dtypes of a module's variables."""
     return jax.eval_shape(lambda tokens: module.init(jax.random.key(0), tokens), module.config.example)
-
-
-def _shapes(variables: PyTree) -> dict[str, tuple[int, ...]]:
-    return {jax.tree_util.keystr(path): np.shape(leaf) for path, leaf in jax.tree.leaves_with_path(variables)}

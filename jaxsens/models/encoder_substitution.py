@@ -24,7 +24,7 @@ import jax.numpy as jnp
 from jaxsens.models import encoder
 from jaxsens.models.classifier import require
 from jaxsens.models.transformer import Block, Config, Transformer, attention_weights
-from jaxsens.substitution import require_matching, require_sites
+from jaxsens.substitution import chosen_sites, require_matching
 from jaxsens.typing import Array, PyTree, SubstituteAt
 
 
@@ -32,7 +32,7 @@ def substitute(module: Transformer, rows: int | None = None, *, embeddings: bool
     """Make the primitive for a transformer, equal to ``one_at_a_time(evaluation(module))`` up to rounding.
 
     Args:
-        module: A ``bert.Bert``, ``vit_pretrained.PretrainedViT`` or ``gpt2.GPT2``.
+        module: A ``bert.Bert``, ``gpt2.GPT2``, ``vit.ViT`` or ``vit_pretrained.PretrainedViT``.
         rows: Substitutions evaluated at once; ``None`` for all. On a CPU a block of a few stays in cache.
         embeddings: Whether tokens and alternatives are embeddings ``[t d]``, as ``encoder.embed`` makes them; then it
             is equal to ``one_at_a_time(encoder.from_embeddings(module))``.
@@ -48,7 +48,9 @@ def substitute(module: Transformer, rows: int | None = None, *, embeddings: bool
     """
     if rows is not None and rows < 1:
         raise ValueError(f"rows must be at least 1, or None for all at once, got {rows}")
-    require(isinstance(module, Transformer), "module", type(module).__name__, "a Bert, a PretrainedViT or a GPT2")
+    require(
+        isinstance(module, Transformer), "module", type(module).__name__, "a Bert, a GPT2, a ViT or a PretrainedViT"
+    )
     return SharedLayers(module, rows, embeddings)
 
 
@@ -96,10 +98,7 @@ class SharedLayers:
     ) -> tuple[jax.Array, jax.Array]:
         """Return the clean output and, for every token or site, the output with that token alone replaced."""
         require_matching(tokens, alternatives)
-        if sites is None:
-            sites = jnp.arange(len(tokens))
-        else:
-            require_sites(sites, len(tokens))
+        sites = chosen_sites(sites, len(tokens))
         encoder.require_variables(self.module, variables)
         config, params, count = self.module.config, variables["params"], len(sites)
         x = jnp.stack([tokens, alternatives])

@@ -27,11 +27,11 @@ from flax import linen as nn
 
 from jaxsens.models import recognizer
 from jaxsens.models.recognizer import Config
-from jaxsens.substitution import require_matching
-from jaxsens.typing import Array, PyTree, Substitute
+from jaxsens.substitution import chosen_sites, require_matching
+from jaxsens.typing import Array, PyTree, SubstituteAt
 
 
-def substitute(config: Config, rows: int | None = None) -> Substitute:
+def substitute(config: Config, rows: int | None = None) -> SubstituteAt:
     """Make the primitive for a recognizer, equal to ``one_at_a_time(evaluation(config))`` up to rounding.
 
     Args:
@@ -39,36 +39,46 @@ def substitute(config: Config, rows: int | None = None) -> Substitute:
         rows: Substitutions evaluated at once; ``None`` for all. On a CPU a block of 4 or 8 stays in cache.
 
     Returns:
-        ``substitute(variables, tokens [n], alternatives [n], mask=None) -> (clean [], changed [n])``, logits. Equal
-        arguments give equal functions, which share compiled code.
+        ``substitute(variables, tokens [n], alternatives [n], mask=None) -> (clean [], changed [n])``, logits; with
+        ``sites [j]``, a fifth argument, only those are substituted, ``changed [j]``. Equal arguments give equal
+        functions, which share compiled code.
 
     Raises:
-        ValueError: If ``rows`` is smaller than 1; when called, as ``recognizer.evaluation``, or if alternatives do not
-            match the tokens.
+        ValueError: If ``rows`` is smaller than 1; when called, as ``recognizer.evaluation``, if alternatives do not
+            match the tokens, or if sites are no numbers of tokens.
     """
     if rows is not None and rows < 1:
         raise ValueError(f"rows must be at least 1, or None for all at once, got {rows}")
     return SharedLayers(config, rows)
 
 
-def operations(config: Config, depth: int, length: int) -> tuple[int, int]:
-    """Return the floating-point operations of all flips of a string of ``length``: evaluated plainly, and shared.
+def operations(config: Config, depth: int, length: int, sites: int | None = None) -> tuple[int, int]:
+    """Return the floating-point operations of a string's substitutions: evaluated plainly, and shared.
 
     Multiplications and additions of matrix products and of the first layer's mixing of features; normalisations and
     exponentials, of lower order, are left out.
+
+    Args:
+        config: The sizes.
+        depth: Layers.
+        length: Bits of the string.
+        sites: How many of them are substituted, by default all.
     """
     d, h, k, f, t = config.width, config.heads, config.head_size, config.multiplier * config.width, length + 1
+    inputs = (length if sites is None else sites) + 1
     joined = 2 * h * k * d if config.standard else 0
     token = 6 * d * h * k + 4 * t * h * k + joined + 4 * d * f
     features = h * (f + (d if config.standard else 0))
     values = 2 * (h * k * d + h * d * f if config.standard else h * d * f)
-    # The string and its t replaced tokens, twice the sums of a row, and the replaced token's own row.
-    prepare = 2 * t * (6 * d * h * k + values) + t * t * (6 * h * k + 6 * features) + t * (joined + 2 * d * f)
-    first = prepare + t * t * (7 * features + 2 * d * f)
-    last = t * t * 4 * h * d + t * (6 * d * h * k + joined + 4 * d * f)
+    base = 2 * d * f if config.standard else 0
+    # Projections of the string and of its replaced tokens; scores; sums of features, twice; the replaced tokens' rows.
+    prepare = (t + inputs) * (6 * d * h * k + values + base) + (2 * t + 4 * inputs) * t * h * k
+    prepare += (4 * t + 2 * inputs) * t * features + inputs * 2 * d * f
+    first = prepare + inputs * t * (7 * features + 2 * d * f)
+    last = inputs * t * 4 * h * d + inputs * (6 * d * h * k + joined + 4 * d * f)
     if depth == 1:  # only the row that is read
-        return t * t * token, prepare + t * (7 * features + 2 * d * f)
-    return depth * t * t * token, first + (depth - 2) * t * t * token + last
+        return inputs * t * token, prepare + inputs * (7 * features + 2 * d * f)
+    return depth * inputs * t * token, first + (depth - 2) * inputs * t * token + last
 
 
 @dataclass(frozen=True)
@@ -79,20 +89,20 @@ class SharedLayers:
     rows: int | None = None
 
     def __call__(
-        self, variables: PyTree, tokens: Array, alternatives: Array, mask: None = None
+        self, variables: PyTree, tokens: Array, alternatives: Array, mask: None = None, sites: Array | None = None
     ) -> tuple[jax.Array, jax.Array]:
-        """Return the clean logit and, for every token, the logit with that token alone replaced."""
+        """Return the clean logit and, for every token or site, the logit with that token alone replaced."""
         require_matching(tokens, alternatives)
-        config = self.config
+        sites, config = chosen_sites(sites, len(tokens)), self.config
         params, x = recognizer.embed(config, variables, jnp.stack([tokens, alternatives]), mask)
         stack, depth = params["layers"], variables.get("depth", config.depth)
         x, replaced = x
         # The clean string is the one in which token 0 is replaced by itself; as often as it takes to fill the blocks.
-        count = len(tokens)
+        count = len(sites)
         rows = min(self.rows or count + 1, count + 1)
         fill = rows - count % rows
-        replaced = jnp.concatenate([replaced[:-1], jnp.broadcast_to(x[:1], (fill, config.width))])
-        sites = jnp.append(jnp.arange(count), jnp.zeros(fill, int))
+        replaced = jnp.concatenate([replaced[sites], jnp.broadcast_to(x[:1], (fill, config.width))])
+        sites = jnp.append(sites, jnp.zeros(fill, int))
         shared, own = _share(config, recognizer.take_layer(stack, 0), x, replaced, sites)
 
         def logits(one: _Own) -> jax.Array:

@@ -27,17 +27,15 @@ from flax import linen as nn
 
 from jaxsens import work
 from jaxsens.data.patches import from_patches
-from jaxsens.models import classifier, cnn, convmixer, resnet
+from jaxsens.models import classifier
 from jaxsens.models.classifier import require
+from jaxsens.models.convolution import ConvolutionalNetwork
 from jaxsens.models.places import Axis, Clean, Kept, Windows
-from jaxsens.substitution import one_at_a_time, require_matching
-from jaxsens.typing import Array, PyTree, Substitute
-
-FAMILIES = (cnn.CNN, convmixer.ConvMixer, resnet.ResNet)
-"""The networks that can be evaluated on windows: their ``from_pixels`` takes a place."""
+from jaxsens.substitution import chosen_sites, one_at_a_time, require_matching
+from jaxsens.typing import Array, PyTree, SubstituteAt
 
 
-def substitute(module: nn.Module, rows: int | None = None, *, groups: int | None = 2) -> Substitute:
+def substitute(module: nn.Module, rows: int | None = None, *, groups: int | None = 2) -> SubstituteAt:
     """Make the primitive for a convolutional network, equal to ``one_at_a_time(evaluation(module))`` up to rounding.
 
     Args:
@@ -48,17 +46,18 @@ def substitute(module: nn.Module, rows: int | None = None, *, groups: int | None
 
     Returns:
         ``substitute(variables, tokens [t d], alternatives [t d], mask [t] = None) -> (clean [*k], changed [t *k])``.
-        Padding counts as zero pixels, and so does its alternative. Equal arguments give equal functions, which share
-        compiled code.
+        Padding counts as zero pixels, and so does its alternative. With ``sites [n]``, a fifth argument, only those are
+        substituted, ``changed [n *k]``, in windows of the largest size, as it is not known beforehand where they lie.
+        Equal arguments give equal functions, which share compiled code.
 
     Raises:
         ValueError: If ``rows`` or ``groups`` is smaller than 1, or the module is of no such family; when called, if
-            tokens, alternatives, mask or variables do not fit.
+            tokens, alternatives, mask, sites or variables do not fit.
     """
     for name, value, everything in (("rows", rows, "all at once"), ("groups", groups, "one for each size")):
         if value is not None and value < 1:
             raise ValueError(f"{name} must be at least 1, or None for {everything}, got {value}")
-    require(isinstance(module, FAMILIES), "module", type(module).__name__, "a CNN, a ConvMixer or a ResNet")
+    require(isinstance(module, ConvolutionalNetwork), "module", type(module).__name__, "a CNN, a ConvMixer or a ResNet")
     return OnWindows(module, rows, groups)
 
 
@@ -71,9 +70,14 @@ class OnWindows:
     groups: int | None = 2
 
     def __call__(
-        self, variables: PyTree, tokens: Array, alternatives: Array, mask: Array | None = None
+        self,
+        variables: PyTree,
+        tokens: Array,
+        alternatives: Array,
+        mask: Array | None = None,
+        sites: Array | None = None,
     ) -> tuple[jax.Array, jax.Array]:
-        """Return the clean output and, for every token, the output with that token alone replaced."""
+        """Return the clean output and, for every token or site, the output with that token alone replaced."""
         require_matching(tokens, alternatives)
         classifier.require_variables(self.module, variables, jnp.asarray(tokens)[None])
         config = self.module.config
@@ -90,6 +94,9 @@ class OnWindows:
             positions = jnp.divmod(sites, config.grid[1])
             return from_pixels(patches[sites], Windows(rows, columns, positions, kept))
 
+        if sites is not None:
+            sites = chosen_sites(sites, len(tokens))
+            return clean[0], _in_blocks(functools.partial(outputs, rows=down, columns=across), sites, self.rows)
         changed, order = [], []
         groups = (
             _groups([getattr(layer, axis) for layer in kept.values()], self.groups) for axis in ("rows", "columns")
@@ -98,13 +105,14 @@ class OnWindows:
             rows, columns = (
                 dataclasses.replace(axis, members=members) for axis, members in zip((down, across), lines, strict=True)
             )
-            sites = [row * config.grid[1] + column for row, column in itertools.product(*lines)]
-            changed.append(_in_blocks(functools.partial(outputs, rows=rows, columns=columns), sites, self.rows))
-            order += sites
+            members = [row * config.grid[1] + column for row, column in itertools.product(*lines)]
+            one_size = functools.partial(outputs, rows=rows, columns=columns)
+            changed.append(_in_blocks(one_size, jnp.asarray(members), self.rows))
+            order += members
         return clean[0], jnp.concatenate(changed)[np.argsort(order)]
 
 
-def operations(module: nn.Module, groups: int | None = 2) -> tuple[int, int]:
+def operations(module: nn.Module, groups: int | None = 2, sites: int | None = None) -> tuple[int, int]:
     """Return the floating-point operations of an image and its substitutions: evaluated plainly, and on windows.
 
     Multiplications and additions of convolutions and matrix products, counted in the programs themselves;
@@ -113,12 +121,14 @@ def operations(module: nn.Module, groups: int | None = 2) -> tuple[int, int]:
     Args:
         module: As ``substitute`` takes it.
         groups: As ``substitute`` takes it; ``None`` for the fewest operations.
+        sites: How many patches are substituted, by default all.
     """
     config = module.config
     tokens = jax.ShapeDtypeStruct(config.token_shape, config.dtype)
     variables = jax.eval_shape(lambda: classifier.init(module, jax.random.key(0)))
+    few = () if sites is None else (None, jax.ShapeDtypeStruct((sites,), np.int32))
     plain, shared = (
-        round(work.count(make, variables, tokens, tokens).operations)
+        round(work.count(make, variables, tokens, tokens, *few).operations)
         for make in (one_at_a_time(classifier.evaluation(module)), substitute(module, groups=groups))
     )
     return plain, shared
@@ -143,12 +153,12 @@ def _groups(layers: list[Axis], count: int | None) -> list[tuple[int, ...]]:
     return [tuple(sorted(group.tolist())) for group in np.split(order, cuts)]
 
 
-def _in_blocks(outputs: Callable[[jax.Array], jax.Array], sites: list[int], rows: int | None) -> jax.Array:
+def _in_blocks(outputs: Callable[[jax.Array], jax.Array], sites: jax.Array, rows: int | None) -> jax.Array:
     """Return the outputs at sites, at most ``rows`` of them at once, in blocks that are as equal as can be."""
     blocks = -(-len(sites) // min(rows or len(sites), len(sites)))
     size = -(-len(sites) // blocks)
-    filled = np.resize(sites, (blocks, size))
+    filled = sites[np.resize(np.arange(len(sites)), (blocks, size))]
     if blocks == 1:
-        return outputs(jnp.asarray(filled[0]))
-    results = jax.lax.map(outputs, jnp.asarray(filled))
+        return outputs(filled[0])
+    results = jax.lax.map(outputs, filled)
     return results.reshape(-1, *results.shape[2:])[: len(sites)]

@@ -53,6 +53,11 @@ class Claim:
         if self.low is not None and self.high is not None and self.low > self.high:
             raise ValueError(f"low = {self.low} of claim {self.claim!r} is above high = {self.high}")
 
+    @staticmethod
+    def numbers(found: Estimate) -> dict[str, float | None]:
+        """Return the fields that an estimate fills: what was measured, its standard error and its interval."""
+        return dict(zip(("measured", "standard_error", "low", "high"), cells(found).values(), strict=True))
+
 
 def verdict(
     interval: tuple[float, float],

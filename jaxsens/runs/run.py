@@ -14,16 +14,20 @@ The folder holds ``units/*.npz`` (results), ``*.csv``, ``*.png`` and ``manifest.
 and in what time; nothing else holds a time. What identifies a run is its experiment and its configuration.
 """
 
+import contextlib
 import csv
 import io
+import itertools
 import json
 import math
 import os
 import re
 import shutil
 import sys
+import threading
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -33,7 +37,7 @@ from typing import TYPE_CHECKING, Any, Self
 import jax
 import numpy as np
 
-from jaxsens import processes
+from jaxsens import parallel, processes
 from jaxsens.runs import configs, storage
 from jaxsens.runs import manifest as manifests
 from jaxsens.runs.claims import Claim
@@ -41,6 +45,7 @@ from jaxsens.runs.claims import Claim
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+_AHEAD = "compile-ahead"  # the name of the thread
 _NAME = re.compile(r"[a-z0-9][a-z0-9._=+-]{0,119}")
 
 
@@ -56,11 +61,12 @@ class Run:
         self._session = manifest["sessions"][-1]
         self._start = time.perf_counter()
         self._seen: set[str] = set()
-        self._compiling = {"programs": 0, "seconds": 0.0}
+        self._compiling = {"programs": 0, "seconds": 0.0, "ahead_seconds": 0.0}
 
     def _count_compiling(self, event: str, seconds: float, **_: Any) -> None:
         if event.startswith("/jax/core/compile/"):
-            self._compiling["seconds"] += seconds
+            beside = threading.current_thread().name.startswith(_AHEAD)
+            self._compiling["ahead_seconds" if beside else "seconds"] += seconds
             self._compiling["programs"] += event.endswith("backend_compile_duration")
 
     @classmethod
@@ -132,7 +138,7 @@ class Run:
         _check_name("unit", name)
         if name in self._seen:
             raise ValueError(f"unit {name!r} was asked for before in this run: put what differs into the name")
-        path = self.folder / "units" / f"{name}.npz"
+        path = self._path(name)
         content = processes.from_first(partial(_kept, path))
         computed = not content
         try:
@@ -157,12 +163,47 @@ class Run:
             self._write_manifest("running")
         return result
 
+    def units(
+        self,
+        computations: Iterable[tuple[str, Callable[[], Mapping[str, Any]]]],
+        *,
+        allow_nonfinite: Collection[str] = (),
+        ahead: bool | None = None,
+    ) -> Iterator[dict[str, np.ndarray]]:
+        """Yield the results of many units in turn; while one is computed, a thread compiles what the next one needs.
+
+        Args:
+            computations: name and ``compute`` of each unit, as `unit` takes them. The thread calls ``compute`` within
+                `parallel.compiling_only`: it must have no effect but its result, and what takes long in it must be
+                done by `parallel.map_items`, as estimators do.
+            allow_nonfinite: as in `unit`.
+            ahead: whether to compile ahead; by default where the host is idle while it waits for an accelerator.
+
+        Raises:
+            ValueError, FloatingPointError, OSError: as `unit` does.
+        """
+        ahead = jax.default_backend() != "cpu" if ahead is None else ahead
+        computations = list(computations)
+        with ThreadPoolExecutor(1, _AHEAD) as thread:
+            ready = None
+            for (name, compute), following in itertools.zip_longest(computations, computations[1:]):
+                if ready is not None:
+                    ready.result()
+                if ahead and following and not self._path(following[0]).exists():
+                    ready = thread.submit(_compile, following[1])
+                yield self.unit(name, compute, allow_nonfinite=allow_nonfinite)
+
+    def _path(self, unit: str) -> Path:
+        return self.folder / "units" / f"{unit}.npz"
+
     @property
     def compiling(self) -> str:
         """What this session has spent on compiling, as a sentence with its share of the wall time."""
         seconds, wall = self._compiling["seconds"], time.perf_counter() - self._start
+        ahead = self._compiling["ahead_seconds"]
         return (
             f"{self._compiling['programs']} programs compiled in {seconds:.0f} s, {seconds / wall:.0%} of {wall:.0f} s"
+            + (f"; {ahead:.0f} s more beside the computing" if ahead else "")
         )
 
     def record(self, **entries: Any) -> None:
@@ -324,6 +365,12 @@ def _kept(path: Path) -> bytes:
         manifests.say(f"{path} is damaged: computing it again")
         return b""
     return content
+
+
+def _compile(compute: Callable[[], object]) -> None:
+    # What is wrong with it shows where it is computed.
+    with contextlib.suppress(Exception), parallel.compiling_only():
+        compute()
 
 
 def _check_name(what: str, name: str) -> None:

@@ -1,0 +1,46 @@
+"""PyTorch as it is used here: where tensors live, how many threads there are, and what is compiled."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+
+from jaxsens.typing import Array
+
+Tensor = torch.Tensor
+Forward = Callable[[Tensor], Tensor]
+
+
+def use(threads: int) -> None:
+    """Use this many threads, and the precision of matrix products that float32 has."""
+    torch.set_num_threads(threads)
+    torch.set_float32_matmul_precision("highest")
+
+
+def device() -> torch.device:
+    """Return the accelerator, or the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def tensor(array: Array) -> Tensor:
+    """Return an array on the device."""
+    return torch.as_tensor(np.array(array), device=device())
+
+
+def inference(fn: Callable[..., Array]) -> Callable[..., Array]:
+    """Return ``fn`` without gradients."""
+
+    @functools.wraps(fn)
+    def run(*args: Any) -> Array:
+        with torch.inference_mode():
+            return fn(*args)
+
+    return run
+
+
+def compiled(forward: Forward) -> Forward:
+    """Return ``forward`` compiled for the shapes that it is given."""
+    torch.compiler.reset()  # what was compiled for other models counts against a limit, beyond which nothing is
+    return torch.compile(forward, dynamic=False)
