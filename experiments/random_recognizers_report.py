@@ -49,7 +49,7 @@ def write(run: runs.Run, config: "Config", results: Results, control: Mapping[in
     if choices:
         run.table("choices", choices)
     if config.screened:
-        run.table("screening", [_screening_row(*key, [found for _, found in groups[key]]) for key in ordered])
+        run.table("screening", [screening_row(*key, [found for _, found in groups[key]]) for key in ordered])
     rates = {length: estimate.from_values(found["zeros"] > 0) for length, found in control.items()}
     run.table("control", [_control_row(length, control[length]["zeros"], rates[length]) for length in control])
     claims = [*_spectrum_claims(config, groups), *_choice_claims(choices), *_control_claims(control, rates)]
@@ -102,7 +102,7 @@ def _model_row(config: "Config", model: "Model", found: Mapping[str, Array]) -> 
     }  # fmt: skip
 
 
-def _screening_row(kind: str, scheme: str, group: Sequence[Mapping[str, Array]]) -> dict[str, Any]:
+def screening_row(kind: str, scheme: str, group: Sequence[Mapping[str, Array]]) -> dict[str, Any]:
     """Return how many decisions float32 was asked for, and how many of the audited ones it altered."""
     total, redone, audited, disagreed = np.sum([found["screening"] for found in group], 0).tolist()
     wrong = estimate.clopper_pearson(np.asarray([disagreed]), audited)[1].item() if audited else None

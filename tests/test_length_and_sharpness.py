@@ -17,6 +17,8 @@ from jaxsens.boolean import strings
 from jaxsens.training import many
 
 pytest.importorskip("matplotlib")
+pytestmark = pytest.mark.usefixtures("quick_compiling")
+
 SMOKE = experiment.PRESETS["smoke"]
 TABLES = ("models", "lengths", "slopes", "pairs", "tradeoff", "random_functions", "training_sizes", "comparison")
 FIGURES = ("lengths", "tradeoff", "training_sizes")

@@ -19,6 +19,8 @@ from jaxsens.boolean import geometry
 from jaxsens.models import recognizer
 
 pytest.importorskip("matplotlib")
+pytestmark = pytest.mark.usefixtures("quick_compiling")
+
 SMOKE = experiment.PRESETS["smoke"]
 TABLES = (
     "blow_up_bound", "influences", "influence_slopes", "margins", "margin_lengths", "blow_ups", "blow_up_decay",

@@ -22,6 +22,8 @@ from jaxsens.boolean import geometry, strings
 from jaxsens.models import recognizer
 
 pytest.importorskip("matplotlib")
+pytestmark = pytest.mark.usefixtures("quick_compiling")
+
 TINY = setting.PRESETS["smoke"]
 PAPER = setting.PRESETS["paper"]
 
