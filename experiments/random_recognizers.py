@@ -111,7 +111,9 @@ class Config:
     control_functions: int = option(10_000, "random functions of each length beyond 4")
     rows: int | None = option(4, "substitutions in a block; none on an accelerator", identity=False)
     chunk: int | None = option(101, "model forwards at once; fitted to a memory budget if none", identity=False)
-    screened: bool = option(False, "low precision first, float32 where it cannot decide: for accelerators")
+    screened: bool = option(
+        False, "low precision first, float32 where it cannot decide: for accelerators; float64 audits the first strings"
+    )
 
     def __post_init__(self) -> None:
         for name in ("length", "datasets", "strings", "models", "control_functions"):

@@ -110,7 +110,8 @@ def compiling_only() -> Iterator[None]:
     """Let ``map_items`` compile its program, compute nothing, and return zeros: within this block, in this thread.
 
     How often a program walks over chunks is data to it, so that it can be called to do so no times. What calls
-    ``map_items`` can thus be made ready in a thread while devices do something else.
+    ``map_items`` can thus be made ready in a thread while devices do something else. Where it goes on from the results
+    in one way or another, it is made ready for the way that zeros take.
     """
     token = _compiling_only.set(True)
     try:
@@ -216,7 +217,7 @@ def _own_share(total: int) -> tuple[int, int]:
 
 def _capacity(items: PyTree, chunk: int, total: int) -> int:
     size = chunk * sum(leaf[0].nbytes for leaf in jax.tree.leaves(items))
-    # A power of two, so that about as many items find a program that is there.
+    # Rounded up, so that about as many items find a program that is there.
     return int(np.clip(_LAUNCH_BYTES // max(size, 1), 1, min(_LAUNCH_CHUNKS, 1 << (total - 1).bit_length())))
 
 

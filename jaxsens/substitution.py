@@ -46,8 +46,9 @@ def require_matching(tokens: Array, alternatives: Array) -> None:
 def require_sites(sites: Array, count: int) -> None:
     """Raise ValueError unless ``sites [n]`` are integers from 0 to ``count - 1``; traced ones are trusted in that."""
     known = not isinstance(sites, jax.core.Tracer)
-    whole = jnp.issubdtype(jnp.result_type(sites), jnp.integer)
-    if not whole or np.ndim(sites) != 1 or (known and not all(0 <= site < count for site in np.asarray(sites))):
+    found = np.asarray(sites) if known else sites
+    whole = jnp.issubdtype(found.dtype, jnp.integer) and found.ndim == 1 and found.size
+    if not whole or (known and not ((found >= 0) & (found < count)).all()):
         raise ValueError(f"sites must be a vector of integers from 0 to {count - 1}, numbers of tokens, got {sites}")
 
 
@@ -55,7 +56,7 @@ def takes_sites(substitute: Substitute | SubstituteAt) -> bool:
     """Return whether a primitive can evaluate a few sites only: whether it takes a fifth argument."""
     try:
         inspect.signature(substitute).bind(None, None, None, None, None)
-    except TypeError:
+    except (TypeError, ValueError):  # another number of arguments, or a callable that does not tell
         return False
     return True
 
@@ -65,7 +66,7 @@ def chosen_sites(sites: Array | None, count: int) -> Array:
     if sites is None:
         return jnp.arange(count)
     require_sites(sites, count)
-    return jnp.asarray(sites)
+    return jnp.asarray(sites, jnp.int32)
 
 
 @dataclass(frozen=True)

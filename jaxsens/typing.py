@@ -54,7 +54,10 @@ class Substitute(Protocol):
 
 
 class SubstituteAt(Protocol):
-    """The primitive where it can also be asked for a few tokens only, at less cost: what sampling of sites needs."""
+    """The primitive where it can also be asked for a few tokens only, at less cost: what sampling of sites needs.
+
+    A fifth positional parameter is what tells it from ``Substitute``.
+    """
 
     def __call__(
         self,

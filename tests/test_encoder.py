@@ -85,8 +85,9 @@ def test_fused_attention_is_attention(name, monkeypatch):
         found, expected = run(fused, variables, tokens, seen), run(module, variables, tokens, seen)
         real = mask if seen is not None and name != "vit" else np.ones((2, expected[1].shape[2]), bool)
         chex.assert_trees_all_close(found[1][:, real], expected[1][:, real], atol=1e-5)
-    with pytest.raises(ValueError, match="fused_attention is True, but must be False, as attention is not softmax"):
-        dataclasses.replace(fused.config, attention="relu")
+    for change, why in (({"attention": "relu"}, "as attention is not softmax"), ({"dtype": "float64"}, "in float64")):
+        with pytest.raises(ValueError, match=f"fused_attention is True, but must be False,? {why}"):
+            dataclasses.replace(fused.config, **change)
 
 
 # --- what they compute ------------------------------------------------------------------------------------------------

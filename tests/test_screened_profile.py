@@ -139,3 +139,10 @@ def test_logits_that_are_not_finite_are_named():
         boolean.screened_sensitivity_profile(fine, screen=infinite, **OPTIONS)(KEY, WEIGHTS, STRINGS)
     with pytest.raises(FloatingPointError, match="not finite for string"):
         boolean.screened_sensitivity_profile(infinite, screen=fine, **OPTIONS)(KEY, WEIGHTS, STRINGS)
+
+
+def test_decisions_in_float64_are_not_rounded(float64):
+    """A logit that is below the margin in float64 alone."""
+    fixed = substitution.one_at_a_time(lambda params, x, mask=None: params + 0 * x[:, 0], 3)
+    screened = boolean.screened_sensitivity_profile(fixed, margin=0.1, chunk=24, audit=0)
+    assert screened(KEY, np.float64(0.1 - 1e-12), STRINGS[:4]).measured.decisions.tolist() == [-1] * 4

@@ -109,7 +109,7 @@ def test_equal_bits_on_any_devices_and_backend(name, devices):
         return measure(KEY, params, tokens).values
 
     reference = run(devices=devices[:1])
-    for backend, number in (("shard_map", 1), ("pmap", 2), ("shard_map", 3), ("pmap", 8)):
+    for backend, number in (("shard_map", 1), ("pmap", 3), ("shard_map", 8)):
         np.testing.assert_array_equal(run(backend=backend, devices=devices[:number]), reference)
     assert set(parallel.BACKENDS) == {"pmap", "shard_map"}
 

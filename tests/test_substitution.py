@@ -87,6 +87,20 @@ def test_bad_arguments_are_named(example):
         substitution.one_at_a_time(attention, 0)
     with pytest.raises(ValueError, match="alternatives must have the shape and dtype of the tokens"):
         substitution.one_at_a_time(attention)(params, tokens, alternatives[:3])
-    for sites in ([0, 7], [-1], [0.5], [[1]], [True]):
+    for sites in ([0, 7], [-1], [0.5], [[1]], [True], []):
         with pytest.raises(ValueError, match="sites must be a vector of integers from 0 to 6"):
             substitution.one_at_a_time(attention)(params, tokens, alternatives, None, np.array(sites))
+
+
+def test_sites_may_be_narrow_integers_or_a_list():
+    substitute = substitution.one_at_a_time(lambda params, x, mask=None: x.sum(-1))
+    tokens, alternatives = np.zeros(256, np.float32), np.ones(256, np.float32)
+    for sites in (np.array([1, 255], np.uint8), [1, 255]):
+        clean, changed = substitute(None, tokens, alternatives, None, sites)
+        assert (float(clean), changed.tolist()) == (0, [1, 1])
+
+
+def test_a_primitive_that_takes_sites_is_told_by_its_signature():
+    assert substitution.takes_sites(substitution.one_at_a_time(len))
+    assert not substitution.takes_sites(lambda params, tokens, alternatives, mask=None: None)
+    assert not substitution.takes_sites(max)

@@ -40,8 +40,8 @@ class Recognizer:
         found |= {name: layers[name] for name in kept}
         return {name: tensor(np.ascontiguousarray(value)) for name, value in found.items()}
 
-    def __call__(self, params: dict[str, Tensor], strings: Tensor) -> Tensor:
-        """Map strings ``[b n]`` to logits ``[b]``."""
+    def __call__(self, params: dict[str, Tensor], strings: Tensor, *, fused: bool = True) -> Tensor:
+        """Map strings ``[b n]`` to logits ``[b]``; fused attention has no rule for ``vmap``, which then takes turns."""
         config, d = self.config, self.config.width
         end = torch.full_like(strings[:, :1], recognizer.EOS)
         x = params["embedding"][torch.cat([strings, end], 1)] + self.positions
@@ -50,7 +50,12 @@ class Recognizer:
             of = {name: value[i] for name, value in params.items() if value.ndim and name not in _NO_LAYERS}
             qkv = functional.linear(x, of["qkv"], of["qkv_bias"]).unflatten(-1, (3, config.heads, config.head_size))
             query, key, value = qkv.permute(2, 0, 3, 1, 4)
-            mixed = functional.scaled_dot_product_attention(query, key, value, scale=scale).transpose(1, 2).flatten(2)
+            if fused:
+                mixed = functional.scaled_dot_product_attention(query, key, value, scale=scale)
+            else:
+                scores = query @ key.transpose(-1, -2) * (config.head_size**-0.5 if scale is None else scale)
+                mixed = scores.softmax(-1) @ value
+            mixed = mixed.transpose(1, 2).flatten(2)
             mixed = functional.linear(mixed, of["out"], of["out_bias"])
             norm = of["attention_gain"], of["attention_offset"], config.epsilon
             x = functional.layer_norm(x + mixed, (d,), *norm)
@@ -71,7 +76,7 @@ def train(
     start = model.parameters(stacked)
 
     def loss(params: dict[str, Tensor]) -> Tensor:
-        return functional.binary_cross_entropy_with_logits(model(params, x), y)
+        return functional.binary_cross_entropy_with_logits(model(params, x, fused=not together), y)
 
     def steps(weights: dict[str, Tensor], gradients: Callable, epochs: int) -> Iterator[Tensor]:
         optimiser = torch.optim.Adam(weights.values(), lr=rate, fused=True)

@@ -130,7 +130,7 @@ class _Errors:
 
     def __call__(self, bits: Array, params: PyTree) -> tuple[Array, Array]:
         full = self.full(bits, params)
-        return jnp.abs(self.low(bits, params).astype(full.dtype) - full), ~jnp.isfinite(full)
+        return jnp.abs(_at_least_float32(self.low(bits, params)) - full), ~jnp.isfinite(full)
 
 
 @dataclass(frozen=True)
@@ -140,9 +140,13 @@ class _Trusted:
     logits: neighbours.Logits
 
     def __call__(self, bits: Array, params: PyTree, margin: Array, bound: Array) -> tuple[Array, Array, Array]:
-        logits = self.logits(bits, params).astype(jnp.float32)
+        logits = _at_least_float32(self.logits(bits, params))
         trusted = jnp.abs(jnp.abs(logits) - margin) > bound
         return recognition.decide(logits, margin), trusted, ~jnp.isfinite(logits)
+
+
+def _at_least_float32(logits: Array) -> Array:
+    return logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
 
 
 @dataclass(frozen=True)

@@ -50,7 +50,8 @@ class Config:
             classifier reads.
         dtype: In which activations are computed. Attention weights, logits and other outputs are at least float32.
         fused_attention: Whether attention goes through ``jax.nn.dot_product_attention``, which on an NVIDIA GPU is
-            cuDNN's kernel in bfloat16 or float16, and XLA's elsewhere. Results are the same up to rounding.
+            cuDNN's kernel in bfloat16 or float16, and XLA's elsewhere. Results are the same up to rounding. It takes
+            the softmax in float32, so that it is not for float64.
 
     An architecture says, for all its sizes: whether normalisation comes before attention and MLP or after them;
     whether tokens see earlier ones only; whether what a block adds is scaled; whether queries, keys and values have
@@ -88,6 +89,8 @@ class Config:
         require(0 <= self.dropout < 1, "dropout", self.dropout, "at least 0 and below 1")
         require(str(jnp.dtype(self.dtype)) in FLOATS, "dtype", self.dtype, f"one of {', '.join(FLOATS)}")
         object.__setattr__(self, "dtype", jnp.dtype(self.dtype))
+        narrow = not self.fused_attention or self.dtype != jnp.float64
+        require(narrow, "fused_attention", self.fused_attention, "False in float64, as its softmax is float32")
 
     def require_heads(self) -> None:
         """Raise ValueError unless the heads share the width evenly."""

@@ -61,7 +61,7 @@ class Run:
         self._session = manifest["sessions"][-1]
         self._start = time.perf_counter()
         self._seen: set[str] = set()
-        self._compiling = {"programs": 0, "seconds": 0.0, "ahead_seconds": 0.0}
+        self._compiling = {"programs": 0, "seconds": 0.0, "waited_seconds": 0.0, "ahead_seconds": 0.0}
 
     def _count_compiling(self, event: str, seconds: float, **_: Any) -> None:
         if event.startswith("/jax/core/compile/"):
@@ -188,7 +188,9 @@ class Run:
             ready = None
             for (name, compute), following in itertools.zip_longest(computations, computations[1:]):
                 if ready is not None:
+                    start = time.perf_counter()
                     ready.result()
+                    self._compiling["waited_seconds"] += time.perf_counter() - start
                 if ahead and following and not self._path(following[0]).exists():
                     ready = thread.submit(_compile, following[1])
                 yield self.unit(name, compute, allow_nonfinite=allow_nonfinite)
@@ -199,11 +201,12 @@ class Run:
     @property
     def compiling(self) -> str:
         """What this session has spent on compiling, as a sentence with its share of the wall time."""
-        seconds, wall = self._compiling["seconds"], time.perf_counter() - self._start
-        ahead = self._compiling["ahead_seconds"]
+        wall = time.perf_counter() - self._start
+        seconds = self._compiling["seconds"] + self._compiling["waited_seconds"]
+        ahead = self._compiling["ahead_seconds"] - self._compiling["waited_seconds"]
         return (
             f"{self._compiling['programs']} programs compiled in {seconds:.0f} s, {seconds / wall:.0%} of {wall:.0f} s"
-            + (f"; {ahead:.0f} s more beside the computing" if ahead else "")
+            + (f"; {ahead:.0f} s more beside the computing" if ahead > 0 else "")
         )
 
     def record(self, **entries: Any) -> None:
