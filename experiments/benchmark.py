@@ -2,12 +2,12 @@
 
     python -m experiments.benchmark --preset quick|laptop|accelerator [--cases vit,cube] [--out DIR] [--seed 0]
 
-or ``scripts/benchmark [--quick]``, which makes an environment first. Every case is computed by several programs, in the
-same process and on as many cores: *jaxsens*, with whatever is shared among substitutions; *plain*, ours without that;
-*pytorch*, batched, without gradients, with fused attention, compiled where that helps; *published*, the procedure of
-the paper's code (a forward for each string; five masks for a batch of images; copies of a text made one by one). Each
-is given its best block or batch, all have to give the same results, and repeats take turns. Without PyTorch its rows
-are absent.
+or ``scripts/benchmark [--quick]``, which makes an environment first; on two cores ``quick`` takes four minutes and
+``laptop`` 35 to 40. Every case is computed by several programs, in the same process and on as many cores: *jaxsens*,
+with whatever is shared among substitutions; *plain*, ours without that; *pytorch*, batched, without gradients, with
+fused attention, compiled where that helps; *published*, the procedure of the paper's code (a forward for each string;
+five masks for a batch of images; copies of a text made one by one). Each is given its best block or batch, all have to
+give the same results, and repeats take turns. Without PyTorch its rows are absent.
 
 The run's folder holds ``benchmark.json`` (evaluations per second, operations done and as a share of a large matrix
 product's rate in the same run, bytes of matrix products and the rate of a large copy, memory, first calls with
