@@ -14,7 +14,7 @@ from experiments.benchmark_setting import Config
 from experiments.benchmark_substitutions import reverse
 from jaxsens import boolean, changes, models, perturb, sensitivity, substitution, work
 from jaxsens.models import bert, encoder, encoder_substitution, recognizer, recognizer_substitution
-from jaxsens.typing import PyTree, Substitute
+from jaxsens.typing import Perturbation, PyTree, Substitute
 
 EXAMPLES = 8
 """How many examples are measured where it is not their number that grows."""
@@ -100,7 +100,7 @@ def _of_tokens(config: Config, length: int) -> tuple[Callable[[], object], float
     module = bert.Bert(bert.Config(**sizes, vocabulary=100, positions=512))
     variables = encoder.init(module, jax.random.key(config.seed))
     ids = np.random.default_rng(config.seed).integers(0, 100, (EXAMPLES, length)).astype(np.int32)
-    return _changes(encoder_substitution.substitute(module, config.rows[0]), variables, ids, 1)
+    return _changes(encoder_substitution.substitute(module, config.rows[0]), reverse, variables, ids, 1)
 
 
 def _of_images(config: Config, examples: int, draws: int) -> tuple[Callable[[], object], float]:
@@ -108,14 +108,14 @@ def _of_images(config: Config, examples: int, draws: int) -> tuple[Callable[[], 
     variables = models.init(module, jax.random.key(config.seed))
     shape = (examples, *module.config.token_shape)
     tokens = np.random.default_rng(config.seed).normal(size=shape).astype(np.float32)
-    return _changes(substitution.one_at_a_time(models.evaluation(module), config.rows[0]), variables, tokens, draws)
+    substitute = substitution.one_at_a_time(models.evaluation(module), config.rows[0])
+    # Noise, since draws that are all alike would be computed once.
+    return _changes(substitute, perturb.gaussian(1.0), variables, tokens, draws)
 
 
 def _changes(
-    substitute: Substitute, variables: PyTree, tokens: np.ndarray, draws: int
+    substitute: Substitute, perturbation: Perturbation, variables: PyTree, tokens: np.ndarray, draws: int
 ) -> tuple[Callable[[], object], float]:
-    # Noise, since draws that are all alike would be computed once.
-    perturbation = reverse if tokens.dtype == np.int32 else perturb.gaussian(1.0)
     measure = sensitivity.token_sensitivity(
         substitute, perturbation, change=changes.absolute_change, draws=draws, chunk=tokens.shape[1] + 1
     )

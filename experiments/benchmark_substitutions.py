@@ -95,14 +95,8 @@ def screened(config: Config) -> Case:
             f"bfloat16{', fused attention' * low.fused_attention}": encoder_substitution.substitute(vit.ViT(low), rows)
             for low in halved
         }
-        ways = [
-            (
-                "jaxsens",
-                name,
-                screened_sensitivity.screened_token_sensitivity(substitute, reverse, screen=low, **options),
-            )
-            for name, low in screens.items()
-        ]
+        screen_with = functools.partial(screened_sensitivity.screened_token_sensitivity, substitute, reverse, **options)
+        ways = [("jaxsens", name, screen_with(screen=low)) for name, low in screens.items()]
         ways.append(("plain", "float32", sensitivity.token_sensitivity(substitute, reverse, **options)))
         for by, how, measure in ways:
             run = functools.partial(_predictions, measure, variables, tokens)

@@ -23,6 +23,17 @@ def noisy_network(item, weights, key):
     return {"out": jnp.tanh(scores @ x), "total": x.sum(), "event": x[0, 0] > 0}
 
 
+def counting_traces():
+    """Return the network, and the list of the threads by which it was traced so far."""
+    traced = []
+
+    def counted(item, *shared):
+        traced.append(threading.current_thread().name)
+        return noisy_network(item, *shared)
+
+    return counted, traced
+
+
 @pytest.fixture
 def problem():
     rng = np.random.default_rng(0)
@@ -80,12 +91,7 @@ def test_equals_the_plain_loop(problem):
 
 def test_a_program_is_compiled_without_computing_anything(problem, devices):
     items, *shared = problem
-    traced = []
-
-    def counted(item, *others):
-        traced.append(threading.current_thread().name)
-        return noisy_network(item, *others)
-
+    counted, traced = counting_traces()
     run = functools.partial(parallel.map_items, counted, items, *shared, chunk=4, devices=devices[:2])
     found = []
 
@@ -107,12 +113,7 @@ def test_a_program_is_compiled_without_computing_anything(problem, devices):
 
 def test_about_as_many_items_share_a_program(problem):
     items, *shared = problem
-    traced = []
-
-    def counted(item, *others):
-        traced.append(1)
-        return noisy_network(item, *others)
-
+    counted, traced = counting_traces()
     whole = parallel.map_items(counted, items, *shared, chunk=1)
     many = len(traced)
     for count in (17, 20):
@@ -138,12 +139,7 @@ def test_launches_of_any_size_give_the_same_bits(problem, monkeypatch):
 
 def test_does_not_compile_again(problem):
     items, *shared = problem
-    traced = []
-
-    def fn(item, *shared):
-        traced.append(1)
-        return noisy_network(item, *shared)
-
+    fn, traced = counting_traces()
     parallel.map_items(fn, items, *shared, chunk=4)
     first = len(traced)
     parallel.map_items(fn, items, shared[0] + 1, shared[1], chunk=4)

@@ -429,7 +429,7 @@ def test_units_compile_ahead_and_are_those_of_one_by_one(tmp_path, ahead):
     with begin(tmp_path / "run") as run:
         run.unit("other", dict)
         found = [unit["x"].tolist() for unit in run.units(every, ahead=ahead)]
-        spent = run._compiling
+        spent = run._compiling.to_json()
         assert (spent["ahead_seconds"] > 0) == (spent["waited_seconds"] > 0) == ahead
     assert found == [[number * x for x in range(4)] for number in range(1, 4)]
     assert {number for number, in_main in traced if in_main} == ({1} if ahead else {1, 2, 3})

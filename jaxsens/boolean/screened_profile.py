@@ -151,14 +151,13 @@ def _at_least_float32(logits: Array) -> Array:
 
 @dataclass(frozen=True)
 class _DecisionsAt:
-    """Decisions about a string and some of its neighbours ``[j+1]``, and which of their logits are not finite."""
+    """Decisions about a string and some of its neighbours ``[j+1]``, or all, and which logits are not finite."""
 
     logits: neighbours.Logits
-    every: bool
 
-    def __call__(self, item: tuple[Array, Array], params: PyTree, margin: Array) -> tuple[Array, Array]:
+    def __call__(self, item: tuple[Array, Array | None], params: PyTree, margin: Array) -> tuple[Array, Array]:
         bits, sites = item
-        logits = self.logits(bits, params) if self.every else self.logits(bits, params, sites)
+        logits = self.logits(bits, params, sites)
         return recognition.decide(logits, margin), ~jnp.isfinite(logits)
 
 
@@ -184,8 +183,8 @@ def _again(
         sites = np.argsort(~flipped[which], axis=1, kind="stable")[:, :size]
         sites = np.broadcast_to(np.arange(size), sites.shape) if every else sites
         found = parallel.map_items(
-            _DecisionsAt(full, every),
-            (strings[which], sites.astype(np.int32)),
+            _DecisionsAt(full),
+            (strings[which], None if every else sites.astype(np.int32)),
             params,
             np.float64(margin),
             chunk=max(1, forwards // (size + 1)),

@@ -14,7 +14,6 @@ The folder holds ``units/*.npz`` (results), ``*.csv``, ``*.png`` and ``manifest.
 and in what time; nothing else holds a time. What identifies a run is its experiment and its configuration.
 """
 
-import contextlib
 import csv
 import io
 import itertools
@@ -24,10 +23,8 @@ import os
 import re
 import shutil
 import sys
-import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -37,15 +34,15 @@ from typing import TYPE_CHECKING, Any, Self
 import jax
 import numpy as np
 
-from jaxsens import parallel, processes
+from jaxsens import processes
 from jaxsens.runs import configs, storage
 from jaxsens.runs import manifest as manifests
 from jaxsens.runs.claims import Claim
+from jaxsens.runs.compiling import Compiling
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_AHEAD = "compile-ahead"  # the name of the thread
 _NAME = re.compile(r"[a-z0-9][a-z0-9._=+-]{0,119}")
 
 
@@ -61,13 +58,7 @@ class Run:
         self._session = manifest["sessions"][-1]
         self._start = time.perf_counter()
         self._seen: set[str] = set()
-        self._compiling = {"programs": 0, "seconds": 0.0, "waited_seconds": 0.0, "ahead_seconds": 0.0}
-
-    def _count_compiling(self, event: str, seconds: float, **_: Any) -> None:
-        if event.startswith("/jax/core/compile/"):
-            beside = threading.current_thread().name.startswith(_AHEAD)
-            self._compiling["ahead_seconds" if beside else "seconds"] += seconds
-            self._compiling["programs"] += event.endswith("backend_compile_duration")
+        self._compiling = Compiling()
 
     @classmethod
     def open(cls, out: str | os.PathLike[str], config: Any, *, experiment: str) -> "Run":
@@ -113,7 +104,7 @@ class Run:
             if lock is not None:
                 os.close(lock)
             raise
-        jax.monitoring.register_event_duration_secs_listener(run._count_compiling)
+        run._compiling.start()
         return run
 
     def unit(
@@ -184,15 +175,10 @@ class Run:
         """
         ahead = jax.default_backend() != "cpu" if ahead is None else ahead
         computations = list(computations)
-        with ThreadPoolExecutor(1, _AHEAD) as thread:
-            ready = None
+        with self._compiling.ahead() as prepare:
             for (name, compute), following in itertools.zip_longest(computations, computations[1:]):
-                if ready is not None:
-                    start = time.perf_counter()
-                    ready.result()
-                    self._compiling["waited_seconds"] += time.perf_counter() - start
-                if ahead and following and not self._path(following[0]).exists():
-                    ready = thread.submit(_compile, following[1])
+                missing = ahead and following and not self._path(following[0]).exists()
+                prepare(following[1] if missing else None)
                 yield self.unit(name, compute, allow_nonfinite=allow_nonfinite)
 
     def _path(self, unit: str) -> Path:
@@ -201,13 +187,7 @@ class Run:
     @property
     def compiling(self) -> str:
         """What this session has spent on compiling, as a sentence with its share of the wall time."""
-        wall = time.perf_counter() - self._start
-        seconds = self._compiling["seconds"] + self._compiling["waited_seconds"]
-        ahead = self._compiling["ahead_seconds"] - self._compiling["waited_seconds"]
-        return (
-            f"{self._compiling['programs']} programs compiled in {seconds:.0f} s, {seconds / wall:.0%} of {wall:.0f} s"
-            + (f"; {ahead:.0f} s more beside the computing" if ahead > 0 else "")
-        )
+        return self._compiling.told(time.perf_counter() - self._start)
 
     def record(self, **entries: Any) -> None:
         """Keep facts about how this session works in the manifest, such as the chunk and the memory budget."""
@@ -305,7 +285,7 @@ class Run:
             self._write_manifest(status)
         finally:
             self._open = False
-            jax.monitoring.unregister_event_duration_listener(self._count_compiling)
+            self._compiling.close()
             if self._lock is not None:
                 os.close(self._lock)
 
@@ -331,7 +311,7 @@ class Run:
 
     def _write_manifest(self, status: str) -> None:
         self._session["seconds"] = time.perf_counter() - self._start
-        self._session["compiling"] = dict(self._compiling)
+        self._session["compiling"] = self._compiling.to_json()
         self._session["status"] = self._manifest["status"] = status
         self._manifest["seconds"] = sum(session["seconds"] for session in self._manifest["sessions"])
         text = json.dumps(self._manifest, indent=1, allow_nan=False) + "\n"
@@ -368,12 +348,6 @@ def _kept(path: Path) -> bytes:
         manifests.say(f"{path} is damaged: computing it again")
         return b""
     return content
-
-
-def _compile(compute: Callable[[], object]) -> None:
-    # What is wrong with it shows where it is computed.
-    with contextlib.suppress(Exception), parallel.compiling_only():
-        compute()
 
 
 def _check_name(what: str, name: str) -> None:
