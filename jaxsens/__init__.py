@@ -2,42 +2,51 @@
 
     perturbation  x  substitution  x  change  ->  estimate
 
-Models, data sets and training are imported on their own: ``jaxsens.models``, ``jaxsens.data``, ``jaxsens.training``.
+The names below are what most users need. ``jaxsens.models``, ``jaxsens.data``, ``jaxsens.training`` and
+``jaxsens.plots`` are imported when they are first used, since they need Flax, tensorflow-datasets, Orbax and
+matplotlib.
 """
+
+import importlib
+from types import ModuleType
 
 from jaxsens import (
     boolean,
-    budget,
     changes,
-    classified,
-    correlation,
     curvature,
-    estimate,
-    looks,
-    loss_plane,
-    parallel,
+    embedding_space,
+    execution,
     perturb,
-    sampled_sensitivity,
     scales,
-    screened_sensitivity,
     sensitivity,
     sharpness,
+    statistics,
     substitution,
-    token_shifts,
-    variance_components,
 )
 from jaxsens.boolean import sensitivity_profile
-from jaxsens.estimate import Estimate
-from jaxsens.parallel import map_items
-from jaxsens.sampled_sensitivity import SampledSensitivity, sampled_token_sensitivity
-from jaxsens.screened_sensitivity import ScreenedSensitivity, screened_token_sensitivity
-from jaxsens.sensitivity import Sensitivity, token_sensitivity
-from jaxsens.sharpness import average_sharpness, classifier_sharpness, output_sharpness, prediction_sharpness
+from jaxsens.embedding_space import embedding_shifts, nearest_tokens
+from jaxsens.execution import map_items
+from jaxsens.sensitivity import (
+    SampledSensitivity,
+    ScreenedSensitivity,
+    Sensitivity,
+    sampled_token_sensitivity,
+    screened_token_sensitivity,
+    token_sensitivity,
+)
+from jaxsens.sharpness import (
+    average_sharpness,
+    classifier_sharpness,
+    output_sharpness,
+    prediction_sharpness,
+    worst_case_sharpness,
+)
+from jaxsens.statistics import Estimate
 from jaxsens.substitution import one_at_a_time
-from jaxsens.token_shifts import embedding_shifts, nearest_tokens
-from jaxsens.worst_case import worst_case_sharpness
 
 __version__ = "0.1.0"
+
+_LAZY = ("data", "models", "plots", "training")
 
 __all__ = [
     "Estimate",
@@ -46,34 +55,42 @@ __all__ = [
     "Sensitivity",
     "average_sharpness",
     "boolean",
-    "budget",
     "changes",
-    "classified",
     "classifier_sharpness",
-    "correlation",
     "curvature",
+    "data",
     "embedding_shifts",
-    "estimate",
-    "looks",
-    "loss_plane",
+    "embedding_space",
+    "execution",
     "map_items",
+    "models",
     "nearest_tokens",
     "one_at_a_time",
     "output_sharpness",
-    "parallel",
     "perturb",
+    "plots",
     "prediction_sharpness",
-    "sampled_sensitivity",
     "sampled_token_sensitivity",
     "scales",
-    "screened_sensitivity",
     "screened_token_sensitivity",
     "sensitivity",
     "sensitivity_profile",
     "sharpness",
+    "statistics",
     "substitution",
     "token_sensitivity",
-    "token_shifts",
-    "variance_components",
+    "training",
     "worst_case_sharpness",
 ]
+
+
+def __getattr__(name: str) -> ModuleType:
+    """Import a part of the library that needs a further dependency when it is first used."""
+    if name in _LAZY:
+        return importlib.import_module(f"jaxsens.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return sorted([*__all__, "__version__"])

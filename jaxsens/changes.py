@@ -8,6 +8,16 @@ import jax.numpy as jnp
 
 from jaxsens.typing import Array, PyTree
 
+__all__ = [
+    "absolute_change",
+    "euclidean_change",
+    "largest_change",
+    "nonfinite",
+    "prediction_change",
+    "sign_change",
+    "squared_change",
+]
+
 
 def prediction_change(clean: Array, changed: Array) -> Array:
     """Return whether the predicted class changed: ``argmax clean != argmax changed``.

@@ -18,6 +18,24 @@ import numpy as np
 
 from jaxsens.typing import Array, Key, Perturbation, PyTree, Scale, Where
 
+__all__ = [
+    "Antithetic",
+    "Gaussian",
+    "Relative",
+    "ReplaceUniform",
+    "Sphere",
+    "Uniform",
+    "antithetic",
+    "dependent_draws",
+    "gaussian",
+    "relative",
+    "replace_uniform",
+    "separate",
+    "sphere",
+    "uniform",
+    "weights",
+]
+
 
 def gaussian(variance: float) -> Perturbation:
     """Add Gaussian noise: ``x + xi``, ``xi ~ N(0, variance I)``.

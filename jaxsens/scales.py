@@ -10,6 +10,8 @@ import jax.numpy as jnp
 
 from jaxsens.typing import Array, PyTree, Scale
 
+__all__ = ["absolute", "by_element", "by_filter", "by_leaf", "rescale"]
+
 
 def absolute(weights: PyTree) -> PyTree:
     """Return 1 for every element: perturbations in the units of the weights."""

@@ -9,6 +9,8 @@ import numpy as np
 
 from jaxsens.typing import Apply, Array, PyTree, Substitute, SubstituteAt
 
+__all__ = ["OneAtATime", "chosen_sites", "one_at_a_time", "require_matching", "require_sites", "takes_sites"]
+
 
 def one_at_a_time(apply: Apply, rows: int | None = None) -> SubstituteAt:
     """Make the primitive from any model, by evaluating the example and its t changed copies.

@@ -22,6 +22,22 @@ from typing import Any, NamedTuple, Protocol
 import jax
 import numpy as np
 
+__all__ = [
+    "Apply",
+    "Array",
+    "Change",
+    "Internals",
+    "Key",
+    "Loss",
+    "Perturbation",
+    "PyTree",
+    "Scale",
+    "Substitute",
+    "SubstituteAt",
+    "TrainApply",
+    "Where",
+]
+
 Array = jax.Array | np.ndarray
 """An array on a device or on the host."""
 

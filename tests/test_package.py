@@ -1,6 +1,8 @@
 """What holds for the package as a whole: its import, its floors, its readme."""
 
 import ast
+import graphlib
+import importlib
 import os
 import re
 import subprocess
@@ -11,44 +13,9 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 
-FLOORS = [
-    {"typing"},
-    {"changes", "ball", "scales", "processes", "work", "estimate"},
-    {
-        "perturb",
-        "substitution",
-        "screening",
-        "correlation",
-        "parallel",
-        "budget",
-        "batches",
-        "classified",
-        "ascent",
-        "token_sites",
-        "variance_components",
-    },
-    {"sensitivity", "sharpness", "worst_case", "loss_plane", "curvature", "boolean", "token_shifts", "looks"},
-    {"sampled_sensitivity", "screened_sensitivity"},
-]
-BOOLEAN = [
-    {"strings", "recognition"},
-    {"tables", "languages", "neighbours"},
-    {"certificates", "profile"},
-    {"cube", "screened_profile", "geometry", "parameter_space"},
-]
-CURVATURE = [
-    {"block_sums", "second_derivative"},
-    {"over_data"},
-    {"products", "lanczos"},
-    {"eigen", "density", "traces"},
-]
-TOKEN_SHIFTS = [
-    {"norms", "vocabulary", "encoding", "least", "search"},
-    {"nearest", "recorded"},
-    {"shifts", "joint", "identified"},
-]
-INNER = {"boolean": BOOLEAN, "curvature": CURVATURE, "token_shifts": TOKEN_SHIFTS}
-WINGS = {"models", "data", "training", "runs", "plots"}
+FOUNDATION = {path.stem for path in (ROOT / "jaxsens").glob("*.py")} - {"__init__"} | {"execution", "statistics"}
+MEASUREMENTS = {"sensitivity", "sharpness", "curvature", "embedding_space", "boolean", "theory"}
+"""Folders that say what is measured; every other folder is a wing, which neither these nor the foundation import."""
 ONLY = {
     "flax": {"models"},
     "safetensors": {"models"},
@@ -58,13 +25,15 @@ ONLY = {
     "orbax": {"training"},
     "optax": {"training"},
     "matfree": {"curvature"},
-    "matplotlib": {"plots", "runs"},  # runs for an annotation
+    "matplotlib": {"plots"},
 }
 
 
-def modules():
-    for path in sorted((ROOT / "jaxsens").rglob("*.py")):
-        yield path, path.relative_to(ROOT / "jaxsens").with_suffix("").parts
+def modules(package):
+    """Paths of a package's files by dotted name, without those that only hand names on."""
+    for path in sorted((ROOT / package).rglob("*.py")):
+        if path.name != "__init__.py":
+            yield ".".join(path.relative_to(ROOT).with_suffix("").parts), path
 
 
 def imports(path):
@@ -77,38 +46,81 @@ def imports(path):
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def floor(name, floors=FLOORS):
-    return next(i for i, names in enumerate(floors) if name in names)
+def graph(package, folders=False):
+    """Which modules of a package import which, or, if asked, which of its top folders and files."""
+    known = dict(modules(package))
+
+    def shown(name):
+        return name.split(".")[1] if folders else name
+
+    edges = {shown(name): set() for name in known}
+    for name, path in known.items():
+        for imported in imports(path):
+            owner = next((m for m in (imported, imported.rpartition(".")[0]) if m in known), None)
+            if owner is None and folders and imported.startswith(f"{package}.") and shown(imported) in edges:
+                owner = imported  # a name that a folder hands on
+            if owner is not None and shown(owner) != shown(name):
+                edges[shown(name)].add(shown(owner))
+    return edges
 
 
-def test_files_import_only_from_floors_below():
-    for path, (top, *inner) in modules():
-        if top in WINGS or top == "__init__" or inner == ["__init__"]:
-            continue
-        for name in imports(path):
-            if name.startswith("jaxsens."):
-                other, *others = name.split(".")[1:]
-                assert other not in WINGS, f"{path} imports the wing {other}"
-                if other == top and top in INNER:
-                    assert floor(others[0], INNER[top]) < floor(inner[0], INNER[top]), f"{path} imports {name}"
-                    continue
-                # estimators share the floor of samplers and estimates, whose files know only what is below
-                assert floor(other) < floor(top), f"{path} imports {other}, which is not below it"
+@pytest.mark.parametrize("package", ["jaxsens", "experiments"])
+@pytest.mark.parametrize("folders", [False, True])
+def test_imports_make_no_circle(package, folders):
+    assert list(graphlib.TopologicalSorter(graph(package, folders)).static_order())
+
+
+def test_imports_only_look_down():
+    edges = graph("jaxsens", folders=True)
+    for name, imported in edges.items():
+        if name in FOUNDATION:
+            assert imported <= FOUNDATION, name
+        elif name in MEASUREMENTS:
+            assert imported <= FOUNDATION | MEASUREMENTS, name
+
+
+def test_the_library_does_not_know_the_experiments():
+    for name, path in modules("jaxsens"):
+        assert not [i for i in imports(path) if i.split(".")[0] in ("experiments", "tests")], name
+
+
+def test_no_experiment_imports_another():
+    shared = {"harness", "images"}
+    for name, imported in graph("experiments", folders=True).items():
+        assert imported <= shared, name
 
 
 @pytest.mark.parametrize("package", ONLY)
 def test_one_wing_knows_each_library(package):
-    for path, (top, *_) in modules():
-        if any(name.split(".")[0] == package for name in imports(path)):
-            assert top in ONLY[package], f"{path} imports {package}"
+    for name, path in modules("jaxsens"):
+        if any(imported.split(".")[0] == package for imported in imports(path)):
+            assert name.split(".")[1] in ONLY[package], f"{path} imports {package}"
 
 
 def test_one_file_knows_devices():
     words = re.compile(r"pmap\(|shard_map\(|Mesh\(|PartitionSpec|jax\.devices\(|local_devices\(\)|device_put")
-    for path, parts in modules():
-        if parts != ("parallel",):
+    for name, path in modules("jaxsens"):
+        if name != "jaxsens.execution.parallel":
             found = words.search(path.read_text())
             assert found is None, f"{path} says {found}"
+
+
+def test_public_names_are_declared_and_there():
+    for path in sorted((ROOT / "jaxsens").rglob("*.py")):
+        name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+        if name == "jaxsens.data.fashion_mnist_idx":  # imports tensorflow_datasets at its top
+            continue
+        module = importlib.import_module(name)
+        assert len(set(module.__all__)) == len(module.__all__), name
+        assert not [n for n in module.__all__ if not hasattr(module, n)], name
+
+
+def test_parts_that_need_more_are_imported_when_first_used():
+    script = (
+        "import sys, jaxsens; assert not {'flax', 'orbax', 'matplotlib'} & set(sys.modules);"
+        "assert jaxsens.models.build and jaxsens.training.fit and jaxsens.data and 'models' in dir(jaxsens)"
+    )
+    subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=True)
 
 
 def test_import_is_silent_and_light():
@@ -117,7 +129,7 @@ def test_import_is_silent_and_light():
         "import sys, time, jax; start = time.process_time(); import jaxsens; seconds = time.process_time() - start;"
         "heavy = {'tensorflow', 'tensorflow_datasets', 'orbax', 'matplotlib', 'sklearn'} & set(sys.modules);"
         "assert not heavy, heavy; assert seconds < 2, seconds;"
-        "assert jaxsens.parallel.map_items and jaxsens.estimate.Estimate and jaxsens.perturb.replace_uniform"
+        "assert jaxsens.map_items and jaxsens.Estimate and jaxsens.perturb.replace_uniform"
     )
     command = [sys.executable, "-W", "error", "-c", script]
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)

@@ -9,9 +9,11 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from jaxsens import budget
 from jaxsens.boolean.tables import of_tables, variables
+from jaxsens.execution import memory
 from jaxsens.typing import Array
+
+__all__ = ["LARGEST_SEARCHED", "block_sensitivity", "certificate_complexity"]
 
 LARGEST_SEARCHED = 12
 """Most variables: seconds for one table."""
@@ -98,5 +100,5 @@ def _one_by_one(fn: Callable[[Array], Array], table: Array, name: str) -> jax.Ar
     if n > LARGEST_SEARCHED:
         raise ValueError(f"table: {name} searches at most {LARGEST_SEARCHED} variables, got n = {n}")
     rows = table.reshape(-1, size)
-    batch = min(len(rows), max(1, budget.BYTES // (2 * size**2)))
+    batch = min(len(rows), max(1, memory.BYTES // (2 * size**2)))
     return jax.lax.map(fn, rows, batch_size=batch).reshape(table.shape[:-1])

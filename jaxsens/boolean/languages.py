@@ -18,6 +18,18 @@ import numpy as np
 from jaxsens.boolean import strings as bit_strings
 from jaxsens.typing import Array, Key
 
+__all__ = [
+    "NAMES",
+    "Language",
+    "dictator",
+    "first",
+    "majority",
+    "parity",
+    "random_language",
+    "sparse_majority",
+    "sparse_parity",
+]
+
 NAMES = ("parity", "majority", "first", "dictator", "sparse_parity", "sparse_majority", "random")
 """What a language may be called."""
 

@@ -10,10 +10,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxsens import budget, estimate, parallel
-from jaxsens.boolean import neighbours, recognition
+from jaxsens.boolean import bit_flips
+from jaxsens.boolean import decisions as recognition
 from jaxsens.boolean.strings import require_bits
+from jaxsens.execution import memory, parallel
+from jaxsens.statistics import estimate
 from jaxsens.typing import Array, Key, PyTree, Substitute
+
+__all__ = ["Audit", "Profile", "sensitivity_profile"]
 
 
 @partial(jax.tree_util.register_dataclass, data_fields=["changed", "error"], meta_fields=[])
@@ -185,7 +189,7 @@ def sensitivity_profile(
             or ``[1]``.
         margin: Of recognition, in units of the logit.
         chunk: Model forwards evaluated at once on a device, ``n + 1`` for a string; at least one string is. ``None``
-            fits ``budget.BYTES``. It alters logits by rounding only.
+            fits ``memory.BYTES``. It alters logits by rounding only.
         audit: How many strings, drawn with the key, to evaluate in float64 as well; all if there are no more.
         reference: What evaluates them, by default ``substitute``. It gets params whose floating leaves are float64.
         backend: ``"pmap"`` or ``"shard_map"``; results are equal to the bit.
@@ -202,13 +206,13 @@ def sensitivity_profile(
             the audited logits are not float64.
         FloatingPointError: When called, if a logit is not finite; the message says where the first one is.
     """
-    budget.require_counts(1, chunk)
+    memory.require_counts(1, chunk)
     recognition.require_margin(margin)
     if audit != int(audit) or audit < 0:
         raise ValueError(f"audit must be a number of strings, at least 0, got {audit}")
     plain, exact = (
-        neighbours.Logits(substitute, precision),
-        neighbours.Logits(substitute if reference is None else reference, precision),
+        bit_flips.Logits(substitute, precision),
+        bit_flips.Logits(substitute if reference is None else reference, precision),
     )
 
     def evaluate(fn: Callable[..., PyTree], strings: np.ndarray, forwards: int, *shared: PyTree) -> PyTree:
@@ -222,24 +226,24 @@ def sensitivity_profile(
         narrow = evaluate(plain, chosen, forwards, params)
         with jax.enable_x64(True):
             params = jax.tree.map(_widened, params)
-            wide = evaluate(exact, chosen, chunk or neighbours.default_chunk(exact, strings.shape[1], params), params)
-        neighbours.check_finite(~np.isfinite(wide), sample, " in float64")
+            wide = evaluate(exact, chosen, chunk or bit_flips.default_chunk(exact, strings.shape[1], params), params)
+        bit_flips.check_finite(~np.isfinite(wide), sample, " in float64")
         changed = (recognition.decide(wide, margin) != decisions[sample]).mean(1)
-        everything = len(sample) == len(strings) and neighbours.exhaustive(strings)
+        everything = len(sample) == len(strings) and bit_flips.exhaustive(strings)
         return Audit(_over_strings(changed, rate=True, exact=everything), _relative_error(narrow, wide))
 
     def measure(key: Key, params: PyTree, strings: Array) -> Profile:
         strings = require_bits(strings)
         count, length = strings.shape
-        neighbours.check_fit(plain, length, params)
+        bit_flips.check_fit(plain, length, params)
         if audit:
             _check_width(exact, length, params)
-        forwards = chunk or neighbours.default_chunk(plain, length, params)
-        decisions, nonfinite = evaluate(neighbours.Decisions(plain), strings, forwards, params, np.float64(margin))
-        neighbours.check_finite(nonfinite, np.arange(count))
+        forwards = chunk or bit_flips.default_chunk(plain, length, params)
+        decisions, nonfinite = evaluate(bit_flips.Decisions(plain), strings, forwards, params, np.float64(margin))
+        bit_flips.check_finite(nonfinite, np.arange(count))
         found = audited(_sample(key, count, audit), strings, decisions, forwards, params) if audit else None
         return Profile(
-            neighbours.flips(decisions), decisions[:, 0], neighbours.exhaustive(strings), found, float(margin), forwards
+            bit_flips.flips(decisions), decisions[:, 0], bit_flips.exhaustive(strings), found, float(margin), forwards
         )
 
     return measure
@@ -266,9 +270,9 @@ def _relative_error(narrow: np.ndarray, wide: np.ndarray) -> float:
     return float(error / scale) if scale > 0 else (math.inf if error > 0 else 0.0)
 
 
-def _check_width(logits: neighbours.Logits, length: int, params: PyTree) -> None:
+def _check_width(logits: bit_flips.Logits, length: int, params: PyTree) -> None:
     with jax.enable_x64(True):
-        found = neighbours.check_fit(logits, length, jax.tree.map(_widened, params))
+        found = bit_flips.check_fit(logits, length, jax.tree.map(_widened, params))
     if found != np.float64:
         raise ValueError(
             f"audit: this model computes in {found} whatever its params, since its logits are {found} where they are "

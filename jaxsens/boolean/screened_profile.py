@@ -9,12 +9,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxsens import budget, parallel, screening, substitution
-from jaxsens.boolean import neighbours, recognition
+from jaxsens import substitution
+from jaxsens.boolean import bit_flips
+from jaxsens.boolean import decisions as recognition
 from jaxsens.boolean.profile import Profile
 from jaxsens.boolean.strings import require_bits
-from jaxsens.screening import Screening
+from jaxsens.execution import memory, parallel
+from jaxsens.sensitivity import screening
+from jaxsens.sensitivity.screening import Screening
 from jaxsens.typing import Array, Key, PyTree, Substitute, SubstituteAt
+
+__all__ = ["ScreenedProfile", "screened_sensitivity_profile"]
 
 
 @partial(jax.tree_util.register_dataclass, data_fields=["measured"], meta_fields=["screening"])
@@ -80,31 +85,31 @@ def screened_sensitivity_profile(
             ``sensitivity_profile`` does.
         FloatingPointError: When called, if a logit is not finite, in either precision.
     """
-    budget.require_counts(1, chunk)
+    memory.require_counts(1, chunk)
     recognition.require_margin(margin)
     screening.require(calibration, safety, audit)
-    full = neighbours.Logits(substitute, precision)
-    low = neighbours.Logits(substitute if screen is None else screen, screen_precision)
+    full = bit_flips.Logits(substitute, precision)
+    low = bit_flips.Logits(substitute if screen is None else screen, screen_precision)
     options = {"backend": backend, "devices": devices}
 
     def measure(key: Key, params: PyTree, strings: Array) -> ScreenedProfile:
         strings = require_bits(strings)
         count, length = strings.shape
         for logits in (full, low):
-            neighbours.check_fit(logits, length, params)
-        forwards = chunk or neighbours.default_chunk(full, length, params)
+            bit_flips.check_fit(logits, length, params)
+        forwards = chunk or bit_flips.default_chunk(full, length, params)
         at_once = max(1, forwards // (length + 1))
 
         which = screening.for_calibration(key, count, calibration)
         errors, nonfinite = parallel.map_items(_Errors(low, full), strings[which], params, chunk=at_once, **options)
-        neighbours.check_finite(nonfinite, which)
+        bit_flips.check_finite(nonfinite, which)
         bound = safety * float(errors.max())
 
         decisions, trusted, nonfinite = parallel.map_items(
             _Trusted(low), strings, params, np.float64(margin), np.float64(bound), chunk=at_once, progress=progress,
             **options,
         )  # fmt: skip
-        neighbours.check_finite(nonfinite, np.arange(count), " in low precision")
+        bit_flips.check_finite(nonfinite, np.arange(count), " in low precision")
 
         again = partial(_again, full, strings, params, margin, forwards=forwards, options=options)
         doubtful = ~trusted
@@ -112,7 +117,7 @@ def screened_sensitivity_profile(
         audited = screening.for_audit(key, trusted, audit)
         disagreed = screening.revise(decisions, audited, again(audited))
         measured = Profile(
-            neighbours.flips(decisions), decisions[:, 0], neighbours.exhaustive(strings), None, float(margin), forwards
+            bit_flips.flips(decisions), decisions[:, 0], bit_flips.exhaustive(strings), None, float(margin), forwards
         )
         return ScreenedProfile(
             measured, Screening(bound, decisions.size, int(doubtful.sum()), int(audited.sum()), disagreed)
@@ -125,8 +130,8 @@ def screened_sensitivity_profile(
 class _Errors:
     """How far logits ``[n+1]`` of a string and its neighbours are off in low precision, and which are not finite."""
 
-    low: neighbours.Logits
-    full: neighbours.Logits
+    low: bit_flips.Logits
+    full: bit_flips.Logits
 
     def __call__(self, bits: Array, params: PyTree) -> tuple[Array, Array]:
         full = self.full(bits, params)
@@ -137,7 +142,7 @@ class _Errors:
 class _Trusted:
     """Decisions about a string and its neighbours ``[n+1]``, which of them are trusted, and which are not finite."""
 
-    logits: neighbours.Logits
+    logits: bit_flips.Logits
 
     def __call__(self, bits: Array, params: PyTree, margin: Array, bound: Array) -> tuple[Array, Array, Array]:
         logits = _at_least_float32(self.logits(bits, params))
@@ -153,7 +158,7 @@ def _at_least_float32(logits: Array) -> Array:
 class _DecisionsAt:
     """Decisions about a string and some of its neighbours ``[j+1]``, or all, and which logits are not finite."""
 
-    logits: neighbours.Logits
+    logits: bit_flips.Logits
 
     def __call__(self, item: tuple[Array, Array | None], params: PyTree, margin: Array) -> tuple[Array, Array]:
         bits, sites = item
@@ -162,7 +167,7 @@ class _DecisionsAt:
 
 
 def _again(
-    full: neighbours.Logits,
+    full: bit_flips.Logits,
     strings: np.ndarray,
     params: PyTree,
     margin: float,
@@ -194,5 +199,5 @@ def _again(
         decisions, nonfinite = (np.zeros((len(which), wanted.shape[1]), values.dtype) for values in found)
         for whole, values in zip((decisions, nonfinite), found, strict=True):
             np.put_along_axis(whole, places, values, 1)
-        neighbours.check_finite(nonfinite, which)
+        bit_flips.check_finite(nonfinite, which)
         yield which, decisions

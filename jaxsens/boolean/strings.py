@@ -14,6 +14,20 @@ import numpy as np
 
 from jaxsens.typing import Array, Key
 
+__all__ = [
+    "LARGEST_INDEXED",
+    "LARGEST_LISTED",
+    "Accept",
+    "balanced",
+    "exhaustive",
+    "from_indices",
+    "labels",
+    "near_boundary",
+    "require_bits",
+    "require_positions",
+    "uniform",
+]
+
 Accept = Callable[[Array], Array]
 """A language's membership: ``accept(strings [b n]) -> bool [b]``."""
 

@@ -15,6 +15,8 @@ import numpy as np
 from jaxsens.boolean import strings
 from jaxsens.typing import Array
 
+__all__ = ["LARGEST", "of_tables", "require_table", "variables"]
+
 LARGEST = strings.LARGEST_INDEXED
 """Most variables: 30, where int32 indices end."""
 

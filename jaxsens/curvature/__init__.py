@@ -7,9 +7,8 @@ Nothing here is a matrix: memory is that of the parameters, times the steps of L
 """
 
 from jaxsens.curvature.density import SpectralDensity, smoothed, spectral_density
-from jaxsens.curvature.eigen import Eigenpairs, top_eigenpairs
-from jaxsens.curvature.over_data import Product
-from jaxsens.curvature.products import (
+from jaxsens.curvature.eigenpairs import Eigenpairs, top_eigenpairs
+from jaxsens.curvature.matrices import (
     OutputCurvature,
     fisher_product,
     ggn_product,
@@ -17,6 +16,7 @@ from jaxsens.curvature.products import (
     of_convex,
     softmax_cross_entropy,
 )
+from jaxsens.curvature.operator import Product
 from jaxsens.curvature.traces import trace, xtrace
 
 __all__ = [

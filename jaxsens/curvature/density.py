@@ -7,11 +7,13 @@ from dataclasses import dataclass
 import jax
 import numpy as np
 
-from jaxsens import estimate
-from jaxsens.curvature import lanczos, over_data
-from jaxsens.curvature.over_data import Product
-from jaxsens.estimate import Estimate
+from jaxsens.curvature import lanczos, operator
+from jaxsens.curvature.operator import Product
+from jaxsens.statistics import estimate
+from jaxsens.statistics.estimate import Estimate
 from jaxsens.typing import Array, Key, PyTree
+
+__all__ = ["SpectralDensity", "smoothed", "spectral_density"]
 
 
 @functools.partial(
@@ -81,7 +83,7 @@ def spectral_density(
         for probe in range(probes):
             start = jax.random.fold_in(key, probe)
             _, projected = lanczos.decompose(problem.product, taken, start, problem.params, problem.parts)
-            over_data.require_finite(projected)
+            operator.require_finite(projected)
             pairs.append(lanczos.eigh(projected))
         atoms = np.stack([values for values, _ in pairs])
         weights = np.stack([vectors[0] ** 2 for _, vectors in pairs])

@@ -13,9 +13,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxsens import ball
-from jaxsens.curvature.over_data import Product
+from jaxsens import norm_balls
+from jaxsens.curvature.operator import Product
 from jaxsens.typing import Array, Key, PyTree
+
+__all__ = ["decompose", "eigh", "krylov_basis"]
 
 
 @partial(jax.jit, static_argnums=(0, 1))
@@ -83,7 +85,7 @@ def krylov_basis(
 
 def _length(vector: Array) -> Array:
     """Return the norm; that of vectors of 1e-25 or 1e25, whose squares are nothing in float32, as well."""
-    return ball.size(vector, "l2")
+    return norm_balls.size(vector, "l2")
 
 
 def eigh(projected: Array) -> tuple[np.ndarray, np.ndarray]:

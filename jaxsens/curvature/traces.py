@@ -12,11 +12,13 @@ import jax.numpy as jnp
 import numpy as np
 from matfree import stochtrace
 
-from jaxsens import estimate
-from jaxsens.curvature import over_data
-from jaxsens.curvature.over_data import Product
-from jaxsens.estimate import Estimate
+from jaxsens.curvature import operator
+from jaxsens.curvature.operator import Product
+from jaxsens.statistics import estimate
+from jaxsens.statistics.estimate import Estimate
 from jaxsens.typing import Array, Key, PyTree
+
+__all__ = ["Sampler", "trace", "xtrace"]
 
 Sampler = Callable[..., Callable[[Key], Array]]
 """As in ``matfree.stochtrace``: ``sampler(like [n], num=p)`` -> ``sample(key)`` -> ``[p n]``, of covariance I."""
@@ -51,7 +53,7 @@ def trace(
     def measure(key: Key, params: PyTree, batch: PyTree) -> Estimate:
         problem = product.prepare(params, batch)
         values = np.asarray(_quadratic_forms(problem.product, sampler, probes, key, problem.params, problem.parts))
-        over_data.require_finite(values)
+        operator.require_finite(values)
         return estimate.from_values(values, rate=False)
 
     return measure
@@ -94,10 +96,10 @@ def xtrace(product: Product, *, probes: int) -> Callable[[Key, PyTree, PyTree], 
         arguments = key, problem.params, problem.parts
         if 2 * probes >= problem.dimension:
             diagonal = np.asarray(_diagonal(problem.product, *arguments[1:]))
-            over_data.require_finite(diagonal)
+            operator.require_finite(diagonal)
             return _exactly(diagonal.sum(dtype=np.float64), probes)
         results = _compress(problem.product, probes, *arguments)
-        over_data.require_finite(results)
+        operator.require_finite(results)
         triangle, compressed, coordinates, lengths = (np.asarray(a, np.float64) for a in results)
         pivots = np.abs(np.diag(triangle))
         # Only rounding is outside the basis. The bound is tight: a bulk of many small eigenvalues is not nothing.

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
+__all__ = ["Arrays", "cached", "digest", "fingerprint", "folder", "working_folder"]
+
 Arrays = dict[str, np.ndarray]
 
 _log = logging.getLogger(__name__)

@@ -19,6 +19,8 @@ import numpy as np
 import tensorflow_datasets as tfds
 from PIL import Image
 
+__all__ = ["DEBIAN_FOLDER", "idx_files", "is_present", "prepare", "read_idx"]
+
 DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")
 """Where Debian's package dataset-fashion-mnist puts the files."""
 

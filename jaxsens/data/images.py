@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from jaxsens.data import array_cache, prepared
+from jaxsens.data import array_cache, tfds
 from jaxsens.data.patches import from_patches, to_patches
 from jaxsens.typing import Array
 
@@ -187,7 +187,7 @@ def _open(name: str, data_dir: str | os.PathLike[str] | None, held: contextlib.E
     splits = {"train": "train", "test": _STOCK[name].test_split}
     idx_folder = fashion_mnist_idx.DEBIAN_FOLDER if name == "fashion_mnist" else None
     try:
-        sources = prepared.open_splits(name, splits, data_dir, other_places=[idx_folder] if idx_folder else [])
+        sources = tfds.open_splits(name, splits, data_dir, other_places=[idx_folder] if idx_folder else [])
     except ValueError:
         if idx_folder is None or not fashion_mnist_idx.is_present(idx_folder):
             raise
@@ -197,7 +197,7 @@ def _open(name: str, data_dir: str | os.PathLike[str] | None, held: contextlib.E
     key = array_cache.digest({"idx": array_cache.fingerprint(files)})
     folder = held.enter_context(array_cache.working_folder(f"tfds-{key}"))
     fashion_mnist_idx.prepare(idx_folder, folder)
-    sources = prepared.open_splits(name, splits, folder)
+    sources = tfds.open_splits(name, splits, folder)
     return sources, f"TFDS {_full_name(sources)}, exact, prepared by jaxsens from the idx files"
 
 

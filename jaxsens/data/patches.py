@@ -4,6 +4,8 @@ import operator
 
 from jaxsens.typing import Array
 
+__all__ = ["from_patches", "to_patches"]
+
 
 def to_patches(images: Array, patch: int) -> Array:
     """Cut images into square patches, one token each.

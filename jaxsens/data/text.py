@@ -10,7 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from jaxsens.data import prepared
+from jaxsens.data import tfds
+
+__all__ = ["NAMES", "Text", "TextData", "held_out", "load", "read_file"]
 
 Text = str | tuple[str, str]
 """A text, or a pair of texts."""
@@ -110,7 +112,7 @@ def load(
     if limit is not None and limit < 1:
         raise ValueError(f"limit={limit} must be at least 1, or None")
     stock = _STOCK[name]
-    records = prepared.open_splits(name, {split: split}, data_dir)[split]
+    records = tfds.open_splits(name, {split: split}, data_dir)[split]
     count = len(records) if limit is None else min(limit, len(records))
 
     def rows() -> Iterator[tuple[Text, int]]:

@@ -18,8 +18,8 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from flax import linen as nn
 
-from jaxsens.models import cnn, convmixer, mlp, resnet, vit
-from jaxsens.models.classifier import evaluation, init, parameter_count, require, train_apply
+from jaxsens.models.common import evaluation, init, parameter_count, require, train_apply
+from jaxsens.models.images import cnn, convmixer, mlp, resnet, vit
 
 __all__ = ["MODELS", "Family", "build", "evaluation", "init", "parameter_count", "train_apply"]
 

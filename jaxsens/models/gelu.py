@@ -2,6 +2,8 @@
 
 import jax
 
+__all__ = ["gelu"]
+
 
 def gelu(x: jax.Array) -> jax.Array:
     """Return ``x Phi(x)``, with the normal distribution function Phi, right to rounding of ``x``."""

@@ -14,9 +14,23 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from jaxsens.models.classifier import FLOATS, require, require_positive
+from jaxsens.models.common import FLOATS, require, require_positive
 from jaxsens.models.gelu import gelu
 from jaxsens.typing import Array
+
+__all__ = [
+    "ACTIVATIONS",
+    "ATTENTIONS",
+    "Attention",
+    "Block",
+    "Config",
+    "Transformer",
+    "attention_weights",
+    "dense",
+    "norm",
+    "require_mask",
+    "small_normal",
+]
 
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "gelu": gelu,

@@ -5,20 +5,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from jaxsens.plots.drawing import (
-    finish,
-    finite_vectors,
-    legend_entries,
-    new_figure,
-    require_ordered,
-    require_some,
-    style,
-)
+from jaxsens.plots.style import finish, finite_vectors, legend_entries, new_figure, require_ordered, require_some, style
 from jaxsens.typing import Array
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+__all__ = ["Curve", "curve_grid"]
 
 Curve = tuple[Array, Array, Array, Array]
 """Epochs, and a quantity after them with the ends of its interval: ``(epochs [n], mean [n], low [n], high [n])``."""

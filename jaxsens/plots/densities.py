@@ -4,18 +4,13 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from jaxsens.plots.drawing import (
-    finish,
-    finite_vectors,
-    legend_entries,
-    new_figure,
-    require_ordered,
-    require_some,
-)
+from jaxsens.plots.style import finish, finite_vectors, legend_entries, new_figure, require_ordered, require_some
 from jaxsens.typing import Array
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+__all__ = ["spectral_densities"]
 
 _COLOURS = ("#3f90da", "#bd1f01", "#ffa90e", "#832db6")
 

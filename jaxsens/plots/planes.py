@@ -5,11 +5,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from jaxsens.plots.drawing import capital, finish, legend_entries, new_figure, require_some, style
+from jaxsens.plots.style import capital, finish, legend_entries, new_figure, require_some, style
 from jaxsens.typing import Array
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+__all__ = ["loss_planes"]
 
 
 def loss_planes(

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jaxsens.plots.drawing import (
+from jaxsens.plots.style import (
     Interval,
     finish,
     finite_vectors,
@@ -20,6 +20,8 @@ from jaxsens.typing import Array
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+__all__ = ["Panels", "dots", "rate_by_length", "spectra", "survival"]
 
 Panels = Mapping[str, Mapping[str, Any]]
 """Panel -> label -> what is drawn."""

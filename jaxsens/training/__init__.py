@@ -4,11 +4,11 @@ variables, losses = training.fit(key, models.train_apply(module), variables, tok
 trained = training.fit_many(key, apply, training.stack(models), members, data, training.ManyConfig(epochs=10))
 """
 
-from jaxsens.training.loop import Config, Diverged, accuracy, fit
-from jaxsens.training.many import ManyConfig, Members, Trained, fit_many, stack
-from jaxsens.training.member import CROSS_ENTROPY, SQUARED_ERROR, Criterion
+from jaxsens.training.many_models import ManyConfig, Members, Trained, fit_many, stack
+from jaxsens.training.member_epoch import CROSS_ENTROPY, SQUARED_ERROR, Criterion
 from jaxsens.training.objectives import CrossEntropy, NoiseConsistency
-from jaxsens.training.optimisers import Optimiser
+from jaxsens.training.one_model import Config, Diverged, accuracy, fit
+from jaxsens.training.optimizers import Optimiser
 from jaxsens.training.sam import SharpnessAware, sharpness_aware
 
 __all__ = [

@@ -11,8 +11,10 @@ import jax
 import numpy as np
 from orbax.checkpoint import v1 as orbax
 
-from jaxsens import processes
+from jaxsens.execution import processes
 from jaxsens.typing import PyTree
+
+__all__ = ["restore", "save"]
 
 
 def save(folder: Path, step: int, state: PyTree) -> None:

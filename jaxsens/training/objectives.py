@@ -10,6 +10,8 @@ import optax
 from jaxsens import perturb
 from jaxsens.typing import Array, Key, PyTree, TrainApply
 
+__all__ = ["CrossEntropy", "NoiseConsistency", "Objective"]
+
 
 class Objective(Protocol):
     """A loss over a batch."""

@@ -1,0 +1,82 @@
+"""How fast jaxsens is on this machine, beside PyTorch and beside the procedures as they were published.
+
+    python -m experiments.benchmark --preset quick|laptop|accelerator [--cases vit,cube] [--out DIR] [--seed 0]
+
+or ``scripts/benchmark [--quick]``, which makes an environment first; on two cores ``quick`` takes four minutes and
+``laptop`` 35 to 40. Every case is computed by several programs, in the same process and on as many cores: *jaxsens*,
+with whatever is shared among substitutions; *plain*, ours without that; *pytorch*, batched, without gradients, with
+fused attention, compiled where that helps; *published*, the procedure of the paper's code (a forward for each string;
+five masks for a batch of images; copies of a text made one by one). Each is given its best block or batch, all have to
+give the same results, and repeats take turns. Without PyTorch its rows are absent.
+
+The run's folder holds ``benchmark.json`` (evaluations per second, operations done and as a share of a large matrix
+product's rate in the same run, bytes of matrix products and the rate of a large copy, memory, first calls with
+compilation apart, medians and ranges of the repeats, versions, device), the same rows as CSV, and a figure.
+"""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+import jax
+from tqdm import tqdm
+
+from experiments import harness
+from experiments.benchmark import cases as benchmark_cases
+from experiments.benchmark import growth as benchmark_growth
+from experiments.benchmark import peers, report, timing
+from experiments.benchmark.config import PRESETS, Config
+from experiments.benchmark.peers import pytorch
+from jaxsens.execution import parallel
+
+
+def main(argv: Sequence[str] | None = None) -> Path:
+    """Run from the command line, and return the folder of the run."""
+    command = harness.parse("benchmark", PRESETS, argv, default="quick", description=__doc__)
+    # Compiling is measured, too: nothing may come from an earlier run.
+    harness.start(dataclasses.replace(command, compilation_cache=False), every_core=True)
+    return execute(command.config, command.out)
+
+
+def execute(config: Config, out: Path) -> Path:
+    """Measure every case, or those that are left, in the folder ``out``."""
+    if pytorch:
+        pytorch.tensors.use(config.threads)
+    with harness.Run.open(out, config, experiment="benchmark") as run:
+        ceiling = run.unit("ceilings", lambda: timing.ceilings(config.seconds))
+        ceiling = {name: float(value) for name, value in ceiling.items()}
+        table = []
+        cases = list(benchmark_cases.cases(config))
+        with tqdm(desc="benchmark", total=len(cases), unit="case", dynamic_ncols=True) as bar:
+            for name, make in cases:
+                bar.set_postfix_str(name, refresh=True)
+
+                def measure(make: Callable[[], timing.Case] = make) -> dict[str, object]:
+                    return timing.compare(make(), seconds=config.seconds, repeats=config.repeats)
+
+                found = run.unit(name, measure, allow_nonfinite=["bytes", "peak_bytes"])
+                table += report.rows(name, found, ceiling)
+                bar.update()
+        growth = [
+            benchmark_growth.row(
+                law.name, run.unit(f"growth-{law.name}", partial(benchmark_growth.measure, law, config.repeats))
+            )
+            for law in (benchmark_growth.laws(config) if config.grow else ())
+        ]
+        run.table("benchmark", table)
+        run.document(
+            "benchmark",
+            {
+                "device": parallel.describe_devices() | {"jax": jax.__version__},
+                "peers": peers.versions(),
+                "ceilings": ceiling,
+                "recognizers_over_mix": report.over_mix(table),
+                "recognizers_by_layers": report.by_layers(table),
+                "rows": table,
+                "growth": growth,
+            },
+        )
+        run.figure("benchmark", report.figure(table))
+    print("\n".join((*report.lines(table), *benchmark_growth.lines(growth))))
+    return out

@@ -1,0 +1,1 @@
+"""Benchmarks that answer one question each: ``python -m experiments.benchmark.micro.NAME --help``."""

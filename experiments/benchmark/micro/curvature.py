@@ -1,0 +1,264 @@
+"""Measure top eigenpairs and trace of a Hessian, and average sharpness, beside PyTorch, in one run.
+
+    python -m experiments.benchmark.micro.curvature [--out FILE.json] [--hidden 512,640] [--k 10] [--steps 60] [--probes 20] [--draws 20]
+
+The same model (a tanh perceptron on the UCI digits, cross-entropy, random weights), data, precision (float32) and
+number of products, probes and draws for all; each uses every core that it is given (pin it to one with ``taskset`` or
+``numactl`` where others share the machine), and its accelerator if there is one: nothing has to be said for a GPU but
+a name for the results, ``--out experiments/results/curvature-gpu.json``, and a size that keeps it busy, such as
+``--hidden 4096,4096``.
+
+- *pytorch* is plain and fast: the gradient is built once, over the whole data set at once, and differentiated again for
+  every product. Its Lanczos reorthogonalises fully, twice, from the same random start as ours.
+- *hessian-eigenthings* (``pip install --pre hessian-eigenthings``) builds the gradient anew for every product.
+- *pyhessian* (its git version, on the path) finds eigenpairs by power iteration, with as many products in all.
+
+All spend k further products on their residuals. Compilation is measured apart; the times are medians of interleaved
+repeats, by the clock and in CPU time, which says more on a machine that is shared. Packages that are not installed are
+left out. JSON in full, a short table on the screen.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from experiments.benchmark import digits_perceptron
+from experiments.benchmark.digits_perceptron import Problem, loss
+from experiments.benchmark.peers import pytorch
+from jaxsens import curvature, perturb
+from jaxsens.execution import parallel
+from jaxsens.sharpness import average as sharpness
+
+try:
+    import torch
+except ImportError:
+    torch = None
+try:
+    import hessian_eigenthings
+except ImportError:
+    hessian_eigenthings = None
+try:
+    import pyhessian
+except ImportError:
+    pyhessian = None
+
+SIGMA = 0.01
+"""Of the noise on every weight, for average sharpness; weights are about 1 / sqrt(width)."""
+
+Measures = dict[str, Callable[[], dict[str, Any]]]
+"""What is measured, as functions without arguments."""
+
+
+@dataclass(frozen=True)
+class Counts:
+    """How much is asked for: eigenpairs, products for the Krylov space, products for the trace, perturbed models."""
+
+    k: int
+    steps: int
+    probes: int
+    draws: int
+
+
+def ours(given: Problem, counts: Counts) -> Measures:
+    """Return our measurements."""
+    params, *arrays = given
+    batch = tuple(arrays)
+    product = curvature.hessian_product(loss)
+    top = curvature.top_eigenpairs(product, counts.k, steps=counts.steps)
+    trace = curvature.trace(product, probes=counts.probes)
+    noise = perturb.gaussian(variance=SIGMA**2)
+    # One perturbed model at once, as in PyTorch: several would leave the cache of a CPU.
+    average = sharpness.average_sharpness(loss, noise, draws=counts.draws, chunk=len(batch[0]))
+
+    def eigenpairs() -> dict[str, Any]:
+        found = top(jax.random.key(0), params, batch)
+        return {"values": found.values.tolist(), "residuals": found.residuals.tolist()}
+
+    def hutchinson() -> dict[str, Any]:
+        found = trace(jax.random.key(1), params, batch)
+        return {"mean": float(found.mean), "sem": float(found.sem)}
+
+    def flatness() -> dict[str, Any]:
+        found = average(jax.random.key(2), params, batch)
+        return {"mean": float(found.mean), "sem": float(found.sem)}
+
+    return {"eigenpairs": eigenpairs, "trace": hutchinson, "sharpness": flatness}
+
+
+def told(values: "torch.Tensor", residuals: "torch.Tensor") -> dict[str, list[float]]:
+    """Return eigenvalues and residuals, as all sides tell them."""
+    return {"values": values.tolist(), "residuals": residuals.tolist()}
+
+
+def plain(given: Problem, counts: Counts) -> Measures:
+    """Return the same in plain PyTorch."""
+    surface, device = pytorch.loss_surface.LossSurface(*given), pytorch.tensors.device()
+    start = pytorch.tensors.tensor(jax.random.normal(jax.random.fold_in(jax.random.key(0), 0), (surface.size,)))
+
+    def eigenpairs() -> dict[str, Any]:
+        return told(*surface.top_eigenpairs(counts.k, counts.steps, start))
+
+    def hutchinson() -> dict[str, Any]:
+        product = surface.hessian_product()
+        generator = torch.Generator(device).manual_seed(1)
+        forms = []
+        for _ in range(counts.probes):
+            vector = torch.randint(0, 2, (surface.size,), device=device, generator=generator).float() * 2 - 1
+            forms.append((vector @ product(vector)).item())
+        return summary(forms)
+
+    def flatness() -> dict[str, Any]:
+        return summary(surface.rises(SIGMA, counts.draws).tolist())
+
+    return {"eigenpairs": eigenpairs, "trace": hutchinson, "sharpness": flatness}
+
+
+def eigenthings(given: Problem, counts: Counts) -> Measures:
+    """Return what hessian-eigenthings has of it."""
+    surface = pytorch.loss_surface.LossSurface(*given)
+    model, batch = surface.model, surface.batch
+    criterion = hessian_eigenthings.supervised_loss(torch.nn.functional.cross_entropy)
+    operator = hessian_eigenthings.HessianOperator(model, [batch], criterion)
+
+    def eigenpairs() -> dict[str, Any]:
+        found = hessian_eigenthings.lanczos(
+            operator, k=counts.k, max_iter=counts.steps, reorthogonalize=True, which="LA", seed=0
+        )
+        return told(*pytorch.loss_surface.with_residuals(operator.matvec, found.eigenvectors))
+
+    def hutchinson() -> dict[str, Any]:
+        found = hessian_eigenthings.hutchinson(operator, num_samples=counts.probes, seed=1)
+        return {"mean": found.estimate, "sem": found.stderr}
+
+    return {"eigenpairs": eigenpairs, "trace": hutchinson}
+
+
+def power_iteration(given: Problem, counts: Counts) -> Measures:
+    """Return what PyHessian has of it; where it counts iterations, as many as there are products for the others."""
+    surface, on_gpu = pytorch.loss_surface.LossSurface(*given), torch.cuda.is_available()
+
+    def build() -> Any:
+        return pyhessian.hessian(surface.model, torch.nn.functional.cross_entropy, data=surface.batch, cuda=on_gpu)
+
+    def eigenpairs() -> dict[str, Any]:
+        found = build()
+        _, vectors = found.eigenvalues(maxIter=counts.steps // counts.k, tol=0, top_n=counts.k)
+
+        def product(vector: torch.Tensor) -> torch.Tensor:
+            pieces = torch.split(vector, [p.numel() for p in found.params])
+            like = [piece.reshape(p.shape) for piece, p in zip(pieces, found.params, strict=True)]
+            images = torch.autograd.grad(found.gradsH, found.params, like, retain_graph=True)
+            return torch.cat([image.reshape(-1) for image in images])
+
+        vectors = torch.stack([torch.cat([p.reshape(-1) for p in v]) for v in vectors]).detach()
+        return told(*pytorch.loss_surface.with_residuals(product, vectors))
+
+    def hutchinson() -> dict[str, Any]:
+        return summary(build().trace(maxIter=counts.probes, tol=0))
+
+    return {"eigenpairs": eigenpairs, "trace": hutchinson}
+
+
+def summary(values: list[float]) -> dict[str, float]:
+    """Return the mean and its standard error."""
+    return {"mean": statistics.mean(values), "sem": statistics.stdev(values) / len(values) ** 0.5}
+
+
+def timed(measure: Callable[[], dict[str, Any]]) -> tuple[tuple[float, float], dict[str, Any]]:
+    """Return how many seconds it took, by the clock and of all CPU cores together, and what it found."""
+    start = time.perf_counter(), time.process_time()
+    found = measure()
+    return (time.perf_counter() - start[0], time.process_time() - start[1]), found
+
+
+def main() -> None:
+    """Measure, print and store."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path("curvature.json"))
+    parser.add_argument("--hidden", default="512,640", help="widths of the hidden layers")
+    parser.add_argument("--k", type=int, default=10, help="eigenpairs")
+    parser.add_argument("--steps", type=int, default=60, help="products for the Krylov space")
+    parser.add_argument("--probes", type=int, default=20, help="products for the trace")
+    parser.add_argument("--draws", type=int, default=20, help="perturbed models for average sharpness")
+    parser.add_argument("--repeats", type=int, default=3)
+    options = parser.parse_args()
+    given = digits_perceptron.problem(tuple(int(width) for width in options.hidden.split(",")))
+    counts = Counts(options.k, options.steps, options.probes, options.draws)
+    sides = {"jaxsens": ours(given, counts)}
+    for name, measures, installed in (
+        ("pytorch", plain, torch),
+        ("hessian-eigenthings", eigenthings, torch and hessian_eigenthings),
+        ("pyhessian", power_iteration, torch and pyhessian),
+    ):
+        if installed:
+            sides[name] = measures(given, counts)
+    rows = []
+    for quantity in sides["jaxsens"]:
+        rows += compared(quantity, {name: side[quantity] for name, side in sides.items() if quantity in side}, options)
+    setting = {
+        "parameters": sum(w.size for w in given[0]), "examples": len(given[1]), "sigma": SIGMA,
+        "repeats": options.repeats, **vars(counts),
+    }  # fmt: skip
+    device = parallel.describe_devices() | {
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "processor": processor(),
+        "torch_device": (torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu") if torch else None,
+    }
+    options.out.write_text(
+        json.dumps({"device": device, "versions": versions(), "setting": setting, "rows": rows}, indent=1) + "\n"
+    )
+    print(f"{setting['parameters']} parameters, {setting['examples']} examples, {device} -> {options.out}")
+
+
+def compared(quantity: str, sides: Measures, options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Time what all sides make of a quantity, print it, and return a row for each."""
+    first = {name: timed(measure)[0][0] for name, measure in sides.items()}
+    times, found, rows = {name: [] for name in sides}, {}, []
+    for _ in range(options.repeats):  # interleaved, so that a drift of the machine hits all alike
+        for name, measure in sides.items():
+            seconds, found[name] = timed(measure)
+            times[name].append(seconds)
+    for name, what in found.items():
+        clock, cpu = zip(*times[name], strict=True)
+        median, busy = statistics.median(clock), statistics.median(cpu)
+        rows.append(
+            {"quantity": quantity, "by": name, "seconds": median, "lowest": min(clock), "highest": max(clock),
+             "cpu_seconds": busy, "first_call_seconds": first[name], **what}
+        )  # fmt: skip
+        shown = (
+            f"largest {what['values'][0]:.5g}, {options.k}th {what['values'][-1]:.5g}, "
+            f"largest residual {max(what['residuals']):.1e}"
+            if "values" in what
+            else f"{what['mean']:.5g} +- {what['sem']:.2g}"
+        )
+        seconds = f"{median:7.3f} s, {busy:7.3f} s of CPU (first call {first[name]:.2f} s)"
+        ratio = f"{median / rows[0]['seconds']:5.2f}x, {busy / rows[0]['cpu_seconds']:5.2f}x"
+        print(f"{quantity:10} {name:19} {seconds}  {ratio}  {shown}", flush=True)
+    return rows
+
+
+def processor() -> str:
+    """Return the name of the CPU, where the system tells it."""
+    about = Path("/proc/cpuinfo")
+    lines = about.read_text().splitlines() if about.exists() else []
+    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "unknown")
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of what was compared."""
+    names = ["jax", "jaxlib", "numpy", "torch", "hessian-eigenthings", "pyhessian"]
+    installed = {d.name.lower(): d.version for d in metadata.distributions() if d.name}
+    return {name: installed[name] for name in names if name in installed}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,126 @@
+"""Measure how many model forwards sampling saves: an average to the full protocol's standard error, on CIFAR-10.
+
+    python -m experiments.benchmark.micro.sampling --data-dir DIR [--out FILE.json] [--models vit,cnn] [--epochs 3] [--full 1500] [--seed 0]
+
+The full protocol perturbs each of 64 patches 5 times, on 15,000 images. Trains each model, briefly; measures the full
+grid of patches and draws on some training images, which gives the standard error that 15,000 would reach; and asks
+``sampled_token_sensitivity`` for that one on the others. No image is in both, so the two averages are independent, and
+must agree within the standard error of their difference. JSON in full, a short table on the screen.
+"""
+
+import argparse
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxsens import models, perturb, substitution, training
+from jaxsens.data import images
+from jaxsens.execution import parallel
+from jaxsens.sensitivity import sampled as sampled_sensitivity
+from jaxsens.sensitivity import token
+from jaxsens.statistics import variance_components as variance
+
+IMAGES, DRAWS, PATCH, NOISE = 15_000, 5, 4, 1.0
+PURPOSES = ("initialisation", "training", "noise", "split")
+
+
+def measure(name: str, data: images.ImageData, tokens: np.ndarray, options: argparse.Namespace) -> dict[str, Any]:
+    """Train a model, and measure its sensitivity in both ways."""
+    keys = {purpose: jax.random.fold_in(jax.random.key(options.seed), i) for i, purpose in enumerate(PURPOSES)}
+    module = models.build(name, "small", image_shape=data.image_shape, classes=data.classes, patch=PATCH)
+    apply = models.evaluation(module)
+    config = training.Config(epochs=options.epochs, batch=100, learning_rate=options.learning_rate)
+    variables, _ = training.fit(
+        keys["training"], models.train_apply(module), models.init(module, keys["initialisation"]), tokens,
+        data.train_labels, config, progress=f"{name}: training",
+    )  # fmt: skip
+    accuracy = training.accuracy(
+        apply, variables, images.to_patches(images.normalise(data.test_images), PATCH), data.test_labels
+    ).mean()
+    substitute, noise = substitution.one_at_a_time(apply), perturb.gaussian(NOISE)
+    order = np.asarray(jax.random.permutation(keys["split"], len(tokens)))
+    first, others = order[: options.full], order[options.full :]
+
+    start = time.perf_counter()
+    full = token.token_sensitivity(substitute, noise, draws=DRAWS, chunk=options.chunk, progress=f"{name}: full grid")(
+        keys["noise"], variables, tokens[first], index=first
+    )
+    full_seconds = time.perf_counter() - start
+    sites = full.sites.shape[1]
+    protocol_sem = full.sem * np.sqrt(len(first) / IMAGES)
+    protocol_forwards = IMAGES * (sites * DRAWS + 1)  # were the clean output evaluated once, not with every draw
+
+    start = time.perf_counter()
+    sampled = sampled_sensitivity.sampled_token_sensitivity(
+        substitute, noise, target_sem=protocol_sem, chunk=options.chunk, progress=f"{name}: sample"
+    )(keys["noise"], variables, tokens[others])
+    seconds = time.perf_counter() - start
+    apart, apart_sem = sampled.mean - full.mean, float(np.hypot(sampled.sem, full.sem))
+    whole, pilot = variance.from_changes(full.changes, full.sites), sampled.components
+    return {
+        "model": name,
+        "parameters": models.parameter_count(variables),
+        "epochs": options.epochs,
+        "test_accuracy": float(accuracy),
+        "protocol": {"images": IMAGES, "sites": sites, "draws": DRAWS, "forwards": protocol_forwards,
+                     "sem": float(protocol_sem)},
+        "full_grid": {"images": len(first), "forwards": len(first) * variance.forwards(sites, DRAWS),
+                      "mean": full.mean, "sem": full.sem, "interval": full.interval(), "seconds": full_seconds,
+                      "components": {level: getattr(whole, level) for level in variance.LEVELS}},
+        "sampled": {"images": sampled.count, "sites": sampled.allocation.sites, "draws": sampled.allocation.draws,
+                    "images_foreseen": sampled.allocation.examples, "forwards": sampled.forwards,
+                    "mean": sampled.mean, "sem": sampled.sem, "interval": sampled.interval(), "seconds": seconds,
+                    "reached": sampled.reached, "looks": [look._asdict() for look in sampled.looks],
+                    "components": {level: getattr(pilot, level) for level in variance.LEVELS},
+                    "set_to_zero": pilot.set_to_zero},
+        "times_fewer_forwards": protocol_forwards / sampled.forwards,
+        "difference": {"mean": apart, "sem": apart_sem, "agree": bool(abs(apart) <= 1.96 * apart_sem)},
+    }  # fmt: skip
+
+
+def main() -> None:
+    """Measure, print and store."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data-dir", help="folder of prepared TFDS data sets")
+    parser.add_argument("--out", type=Path, default=Path("sampling.json"))
+    parser.add_argument("--dataset", default="cifar10")
+    parser.add_argument("--models", default="vit,cnn")
+    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--learning-rate", type=float, default=0.001)
+    parser.add_argument("--full", type=int, default=1500, help="images of the full grid")
+    parser.add_argument("--images", type=int, default=None, help="images in all, to train and to measure on")
+    parser.add_argument("--chunk", type=int, default=256, help="model forwards at once")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    data = images.load(options.dataset, data_dir=options.data_dir, limit=options.images)
+    tokens = images.to_patches(images.normalise(data.train_images), PATCH)
+    device = parallel.describe_devices() | {"jax": jax.__version__}
+    rows = []
+    for name in options.models.split(","):
+        row = measure(name, data, tokens, options)
+        rows.append(row)
+        full, sampled, protocol = row["full_grid"], row["sampled"], row["protocol"]
+        print(
+            f"{name}, test accuracy {row['test_accuracy']:.3f}\n"
+            f"  full protocol   {protocol['images']:6} images x {protocol['sites']} x {protocol['draws']}, "
+            f"{protocol['forwards']:,} forwards, standard error {protocol['sem']:.5f}, foreseen from\n"
+            f"  full grid       {full['images']:6} images, {full['forwards']:,} forwards: {full['mean']:.5f} +- "
+            f"{full['sem']:.5f}\n"
+            f"  sampled         {sampled['images']:6} images x {sampled['sites']} x {sampled['draws']}, "
+            f"{sampled['forwards']:,} forwards: {sampled['mean']:.5f} +- {sampled['sem']:.5f} after "
+            f"{len(sampled['looks'])} looks\n"
+            f"  {row['times_fewer_forwards']:.1f} times fewer forwards; difference {row['difference']['mean']:+.5f} +- "
+            f"{row['difference']['sem']:.5f}",
+            flush=True,
+        )
+        found = {"source": data.source, "seed": options.seed, "device": device, "rows": rows}
+        options.out.write_text(json.dumps(found, indent=1) + "\n")
+    print(f"{device} -> {options.out}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Do networks of low token sensitivity lie at flat minima?"""

@@ -1,0 +1,124 @@
+"""The manifest of a run: what was run, with which versions, on what, in how many sessions and in what time."""
+
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import jax
+from tqdm import tqdm
+
+from experiments.harness import cli, storage
+from jaxsens.execution import parallel
+
+NAME = "manifest.json"
+
+
+def refuse_foreign(folder: Path) -> None:
+    """Raise ValueError if ``folder`` is there and is neither empty nor a run."""
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise ValueError(f"out = '{folder}' is not a folder: give another --out")
+    names = sorted(path.name for path in folder.iterdir())
+    foreign = [name for name in names if name != storage.LOCK and not name.startswith(storage.TEMPORARY)]
+    if foreign and NAME not in names:
+        raise ValueError(f"out = '{folder}' holds {foreign[:5]} but no run: give another --out, or delete them")
+
+
+def previous(folder: Path, experiment: str, identity: dict[str, Any]) -> dict[str, Any]:
+    """Return the manifest of the run that the folder holds, or a new one.
+
+    Raises:
+        ValueError: it is the run of another experiment or configuration, or its manifest is damaged.
+    """
+    path = folder / NAME
+    fresh = {"experiment": experiment, "config": identity, "seed": identity.get("seed"), "status": "", "seconds": 0.0}
+    if not path.exists():
+        return fresh | {"units": {}, "sessions": []}
+    try:
+        found = json.loads(path.read_bytes())
+        before = {"experiment": found["experiment"], "config": found["config"]}
+        found["units"], found["sessions"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"'{path}' cannot be read ({error}): delete '{folder}', or give another --out") from error
+    if told := cli.differences(before, {"experiment": experiment, "config": identity}):
+        raise ValueError(
+            f"out = '{folder}' holds the run of another configuration ({'; '.join(told)}): give another --out, or "
+            "delete that folder"
+        )
+    return found
+
+
+def begin_session(folder: Path, manifest: dict[str, Any], settings: dict[str, Any]) -> None:
+    """Append a session to the manifest, and say what it takes over from earlier ones."""
+    sessions, units = manifest["sessions"], manifest["units"]
+    for session in sessions:
+        if session["status"] == "running":
+            session["status"] = "killed"
+    kept = {path.stem for path in (folder / "units").glob("[!.]*.npz")}
+    # A process that is killed between a unit and its line in the manifest leaves the unit; that was the last session.
+    manifest["units"] = {
+        name: units.get(name, {"session": len(sessions) - 1, "seconds": None}) for name in sorted(kept)
+    }
+    here = _environment()
+    if kept:
+        say(f"{folder}: going on, with {len(kept)} finished units")
+    for number in sorted({unit["session"] for unit in manifest["units"].values()}):
+        told = cli.differences(_deciding(sessions[number]["environment"]), _deciding(here))
+        if told:
+            say(f"warning: units of session {number} were made otherwise ({'; '.join(told)}): last bits may differ")
+    sessions.append(
+        {"started": datetime.now(UTC).isoformat(timespec="seconds"), "status": "running", "seconds": 0.0}
+        | {"environment": here, "settings": settings, "recorded": {}}
+    )
+
+
+def _environment() -> dict[str, Any]:
+    """What numbers may depend on beside the configuration."""
+    versions = {"python": platform.python_version()}
+    for package in ("jax", "jaxlib", "flax", "optax", "numpy", "jaxsens"):
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            versions[package] = None
+    machine = parallel.describe_devices()
+    return {
+        "versions": versions,
+        "code": _commit(),
+        "platform": {"backend": machine["platform"], "devices": machine["kind"], "machine": platform.machine()},
+        "precision": {"matmul": jax.config.jax_default_matmul_precision, "x64": jax.config.jax_enable_x64},
+        "counts": {"devices": machine["devices"], "processes": machine["processes"], "cpus": os.cpu_count()},
+    }
+
+
+def _deciding(environment: dict[str, Any]) -> dict[str, Any]:
+    return {name: entry for name, entry in environment.items() if name != "counts"}  # these decide no number
+
+
+def _commit() -> dict[str, Any]:
+    """Commit of the working copy that this file belongs to, if it does and git can say."""
+    here = Path(__file__).resolve()
+    # Inside a git hook, GIT_DIR would name another repository than the one that this file is in.
+    outside = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+
+    def git(*words: str) -> str:
+        command = ["git", "--no-optional-locks", "-C", str(here.parent), *words]
+        options = {"capture_output": True, "text": True, "timeout": 20, "check": True, "env": outside}
+        return subprocess.run(command, **options).stdout.strip()
+
+    try:
+        git("ls-files", "--error-unmatch", here.name)  # an installed copy may lie inside somebody else's repository
+        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain"))}
+    except (OSError, subprocess.SubprocessError):
+        return {"commit": None, "dirty": None}
+
+
+def say(text: str) -> None:
+    """Print a line on stderr without tearing the progress bars."""
+    tqdm.write(text, file=sys.stderr)

@@ -1,0 +1,45 @@
+"""What every main does before it computes anything; an import does none of it."""
+
+import os
+from pathlib import Path
+
+import jax
+
+from experiments.harness.cli import Command
+from jaxsens.execution import parallel, processes
+
+
+def start(command: Command, *, every_core: bool = False) -> None:
+    """Join the processes of a launch, choose devices, and keep compiled programs.
+
+    Args:
+        command: What the command line asked for; ``--no-compilation-cache`` keeps no compiled programs.
+        every_core: Whether every core of a CPU is to be a device, see ``parallel.use_every_core``.
+
+    Raises:
+        ValueError: ``scripts/launch``'s variables are not right, see ``processes.join``.
+    """
+    if every_core:
+        parallel.use_every_core()
+    processes.join()
+    # JAX's own variable may have switched one on, too.
+    jax.config.update("jax_enable_compilation_cache", command.compilation_cache)
+    if command.compilation_cache:
+        enable_compilation_cache()
+
+
+def enable_compilation_cache() -> Path:
+    """Keep compiled programs on disk for later processes; mains of experiments call it, an import never does.
+
+    The folder is ``$JAX_COMPILATION_CACHE_DIR``, or ``jaxsens/xla`` in the user's cache folder. JAX loads what it finds
+    there as code, so it must be writable by its owner only.
+
+    Returns:
+        Path: the folder.
+    """
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    folder = Path(os.environ.get("JAX_COMPILATION_CACHE_DIR") or Path(home) / "jaxsens" / "xla")
+    folder.mkdir(parents=True, exist_ok=True)
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)  # tests and small models compile in less
+    return folder

@@ -1,0 +1,1 @@
+"""What the image experiments share: settings and training."""

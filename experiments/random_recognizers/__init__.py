@@ -1,0 +1,1 @@
+"""How sensitive are the Boolean functions that randomly initialised transformers compute?"""

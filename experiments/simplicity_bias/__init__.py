@@ -1,0 +1,1 @@
+"""Does training leave transformers with less sensitive functions than LSTMs, and do they resist label noise for it?"""

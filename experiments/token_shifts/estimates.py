@@ -1,0 +1,191 @@
+"""Estimates of ``experiments.token_shifts``: agreement of norms, fits against commonness, and steps between layers.
+
+Units are texts (or images), or tokens where each point is another one, and models where several were trained.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from experiments import harness
+from experiments.token_shifts.measure import NORMS
+from jaxsens import embedding_space
+from jaxsens.statistics import estimate
+from jaxsens.statistics.estimate import Estimate
+from jaxsens.typing import Array
+
+Models = Sequence[Mapping[str, Array]]
+"""What was measured of the models of one kind and state, one for each seed."""
+
+NORMALIZED_AT_THE_END = ("gpt2", "vit")
+"""Kinds whose last state is normalised once more before it is read."""
+
+
+def depth_of(kind: str, states: int) -> int:
+    """Return the number of layers of a model with so many states measured."""
+    return states - 1 - (kind in NORMALIZED_AT_THE_END)
+
+
+def over_models(values: Array, *, rate: bool = False) -> Estimate:
+    """Estimate a mean over models and units ``[m b]``; over units alone where there is one model.
+
+    One trained model has no error of training then: its verdict is "cannot tell", as ``judged`` says.
+    """
+    values = np.asarray(values)
+    return estimate.from_values(values[0], rate=rate) if len(values) == 1 else estimate.over_models(values, rate=rate)
+
+
+def seeds_of(kind: str, state: str, models: Models) -> int | None:
+    """Return how many models were drawn or trained here; None for MiniLM as published, which is given."""
+    return None if (kind, state) == ("minilm", "before") else len(models)
+
+
+def judged(found: Estimate, seeds: int | None, *, below: float | None = None, above: float | None = None) -> str:
+    """Return the verdict on a claim about a quantity; an interval that is open, as that of one unit, tells nothing."""
+    low, high = (float(end) for end in found.interval())
+    if not np.isfinite([low, high]).all():
+        return "cannot tell"
+    return harness.verdict((low, high), seeds=seeds, below=below, above=above)
+
+
+def shifts(models: Models, chosen: str, at: str, scale: str) -> np.ndarray:
+    """Return the mean shift of a sequence's chosen tokens by state ``[m b l]``, float64."""
+    return np.stack([np.asarray(model[f"{chosen}_{at}_{scale}"], np.float64).mean(1) for model in models])
+
+
+def step(values: np.ndarray, start: int, end: int) -> np.ndarray:
+    """Return ``ln(shift at state end / shift at state start)`` of every sequence ``[m b]`` from ``[m b l]``.
+
+    It has no unit, so that models of all widths compare; below 0 the shift falls.
+    """
+    return np.log(values[..., end]) - np.log(values[..., start])
+
+
+def smallest_step(values: np.ndarray, last: int) -> tuple[int, Estimate, float]:
+    """Return the layer before ``last`` that makes the smallest step, the step, and the level of its interval.
+
+    Of ``last - 1`` layers the smallest is chosen, hence Bonferroni's level ``1 - .05 / (last - 1)``: if that interval
+    lies above 0, shifts grow in every layer but the last.
+    """
+    every = [over_models(step(values, layer - 1, layer)) for layer in range(1, last)]
+    layer = int(np.argmin([float(found.mean) for found in every]))
+    return layer + 1, every[layer], 1 - 0.05 / len(every)
+
+
+def counts(models: Models, tokens: np.ndarray, vocabulary: int, weights: np.ndarray | None = None) -> np.ndarray:
+    """Count the least-shifting tokens under each norm, over all models ``[n v]``.
+
+    Args:
+        models: With ``least`` ``[n b k]``.
+        tokens: Ids ``[b t]``.
+        vocabulary: How many ids there are.
+        weights: How often each sequence counts ``[b]``, once by default.
+    """
+    found = np.zeros((len(NORMS), vocabulary))
+    for model in models:
+        for number, positions in enumerate(model["least"]):
+            ids = np.take_along_axis(tokens, positions, 1)
+            each = np.ones(len(ids)) if weights is None else weights
+            found[number] += np.bincount(ids.ravel(), np.repeat(each, ids.shape[1]), vocabulary)
+    return found
+
+
+def agreements(
+    models: Models, tokens: np.ndarray, vocabulary: int, top: int, resamples: int, rng: np.random.Generator
+) -> dict[tuple[str, str], dict[str, Estimate | None]]:
+    """Estimate how well norms agree on counts, with the bootstrap over sequences.
+
+    Returns:
+        Pair of norms to ``pearson``, ``spearman`` (of the ``top`` tokens) and ``share`` (of counts that those have);
+        None where counts are constant, so that there is no correlation.
+    """
+    length = len(tokens)
+
+    def every(weights: np.ndarray | None) -> dict[tuple[str, str], embedding_space.Agreement | None]:
+        found = counts(models, tokens, vocabulary, weights)
+        pairs = [(i, j) for i in range(len(NORMS)) for j in range(i + 1, len(NORMS))]
+        return {(NORMS[i], NORMS[j]): _agreement(found[i], found[j], top) for i, j in pairs}
+
+    known = every(None)
+    drawn = [every(rng.multinomial(length, np.full(length, 1 / length))) for _ in range(resamples)]
+    result = {}
+    for pair, value in known.items():
+        again = [found[pair] for found in drawn if found[pair] is not None]
+        result[pair] = {
+            name: None if value is None or len(again) < 2
+            else _estimate(np.asarray([getattr(value, name)]), np.asarray([getattr(a, name) for a in again]), length)
+            for name in ("pearson", "spearman", "share")
+        }  # fmt: skip
+    return result
+
+
+def line(
+    x: np.ndarray, y: np.ndarray, resamples: int, rng: np.random.Generator, controls: np.ndarray | None = None
+) -> dict[str, Estimate]:
+    """Fit ``y = offset + slope x`` by least squares, with the bootstrap over points and the spread over models.
+
+    With controls, ``slope`` and ``r`` are those of what they leave of x and y: partial ones.
+
+    Args:
+        x: ``[p]``.
+        y: ``[m p]``, of every model.
+        resamples: Of the bootstrap.
+        rng: Draws them.
+        controls: ``[m p c]``.
+
+    Returns:
+        ``slope``, ``r``, and ``offset``, the line at x = 0.
+
+    Raises:
+        ValueError: If there are fewer than three points.
+    """
+    if len(x) < 3:
+        raise ValueError(f"a line needs three points at least, got {len(x)}: give more texts, or a larger pool")
+
+    def fits(index: np.ndarray) -> np.ndarray:
+        return np.stack(
+            [_line(x[index], y[i][index], None if controls is None else controls[i][index]) for i in range(len(y))]
+        )
+
+    known = fits(np.arange(len(x)))
+    drawn = [fits(rng.integers(0, len(x), len(x))).mean(0) for _ in range(resamples)]
+    drawn = np.stack([one for one in drawn if np.isfinite(one).all()])
+    return {name: _estimate(known[:, i], drawn[:, i], len(x) - 1) for i, name in enumerate(("slope", "r", "offset"))}
+
+
+def _line(x: np.ndarray, y: np.ndarray, controls: np.ndarray | None) -> np.ndarray:
+    design = np.ones((len(x), 1)) if controls is None else np.concatenate([np.ones((len(x), 1)), controls], 1)
+    both = np.stack([x, y], 1)
+    a, b = (both - design @ np.linalg.lstsq(design, both, rcond=None)[0]).T
+    with np.errstate(invalid="ignore", divide="ignore"):  # a resample may repeat a single point
+        slope = (a @ b) / (a @ a)
+        return np.array([slope, (a @ b) / np.sqrt((a @ a) * (b @ b)), y.mean() - slope * x.mean()])
+
+
+def _estimate(values: np.ndarray, drawn: np.ndarray, freedom: int) -> Estimate:
+    """Return the mean over models ``[m]``, with the variance of resamples of units and that between models."""
+    levels = [(drawn.var(ddof=1), freedom)]
+    if len(values) > 1:
+        levels.append((values.var(ddof=1) / len(values), len(values) - 1))
+    variance = sum(level for level, _ in levels)
+    weight = sum(level**2 / own for level, own in levels)
+    return Estimate(
+        values.mean(), np.sqrt(variance), len(values), values, float(variance**2 / weight) if weight > 0 else freedom
+    )
+
+
+def _agreement(first: np.ndarray, second: np.ndarray, top: int) -> embedding_space.Agreement | None:
+    try:
+        return embedding_space.agreement(first, second, top=top)
+    except ValueError:  # constant counts have no correlation
+        return None
+
+
+def mean_of(models: Models, name: str) -> np.ndarray:
+    """Return what was measured of each model, stacked ``[m ...]``, float64."""
+    return np.stack([np.asarray(model[name], np.float64) for model in models])
+
+
+def by_state(values: np.ndarray, estimator: Callable[[Array], Estimate]) -> list[Estimate]:
+    """Return an estimate for every state of ``[m b l]``."""
+    return [estimator(values[..., state]) for state in range(values.shape[-1])]

@@ -1,0 +1,190 @@
+"""What ``experiments.token_shifts`` measures of one model: shifts of embeddings and of states, and identifiability."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from experiments.token_shifts.config import Config
+from experiments.token_shifts.data import Corpus, Pictures, Reading
+from jaxsens import embedding_space
+from jaxsens.models.text import encoder, tokenizer
+from jaxsens.typing import Array, PyTree
+
+NORMS = ("l1", "l2", "linf")
+PAIRS = (("l1", "l2"), ("l2", "linf"), ("l1", "linf"))
+AT = ("whole", "own", "others")
+SCALES = ("absolute", "relative")
+CHOSEN = ("least", "random")
+"""Which tokens are followed through the layers: the least-shifting ones of a text, or any."""
+
+
+@dataclass(frozen=True)
+class States:
+    """States ``[l+1 b t d]`` of a model, and after them the last one as the read-out sees it where that is another.
+
+    ``transformers`` gives GPT-2's last state normalised and a ViT's not; here both are there.
+    """
+
+    module: Any
+
+    def __call__(self, variables: PyTree, tokens: Array, mask: Array | None = None, /) -> jax.Array:
+        """Return ``[l+1 b t d]`` for BERT, ``[l+2 b t d]`` for models with a final normalisation."""
+        encoder.require_variables(self.module, variables)
+
+        def states(module: Any, tokens: Array, mask: Array | None) -> jax.Array:
+            found = module.hidden_states(tokens, mask)
+            return jnp.concatenate([found, module.finish(found[-1])[None]]) if module.config.final_norm else found
+
+        return self.module.apply(variables, tokens, mask, method=states)
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """A model, and texts or images with what each of their tokens is replaced by."""
+
+    encode: States
+    variables: PyTree
+    tokens: np.ndarray
+    alternatives: np.ndarray
+    mask: np.ndarray | None
+    sites: np.ndarray
+
+
+def measure_text_model(
+    config: Config, corpus: Corpus, reading: Reading, module: Any, variables: PyTree, label: str
+) -> dict[str, Array]:
+    """Measure everything of a model of text; every token is replaced by the nearest row of the model's own table.
+
+    Returns:
+        What ``embedding_level``, ``followed`` and ``identified`` give; and for tokens of every commonness, by where
+        that is from: ``shift_<name>`` and ``relative_<name>`` of the embedding in l2 ``[p]``, ``size_<name>`` of their
+        rows, and ``distance_<name>`` to the nearest row, ``1 - cos``. For the tokens of the example ``example``,
+        l2 shifts of the whole sequence by state ``[t l]``, 0 where a token is not replaced.
+    """
+    table = np.asarray(variables["params"]["tokens"])
+    nearest = embedding_space.nearest_tokens(table, exclude=corpus.special, progress=f"{label}: nearest tokens")
+    encode = States(module)
+
+    def subject(read: tokenizer.Tokens, sites: np.ndarray) -> Subject:
+        sites = sites & nearest.replaceable[read.tokens]
+        return Subject(encode, variables, read.tokens, nearest.replace(read.tokens), read.mask, sites)
+
+    own, pool, count = reading.measured, reading.pool, len(reading.measured.tokens)
+    chosen = np.zeros(pool.sites.shape, bool)
+    for points in reading.points.values():
+        chosen[points.text, points.place] = True
+    # Together, so that one program does for both.
+    both = subject(
+        tokenizer.Tokens(*map(np.concatenate, zip(own, pool, strict=True))), np.concatenate([own.sites, chosen])
+    )
+    shifts = embedding_shifts(config, both, label)
+    found = embedding_level(config, shifts, count)
+    for name, points in reading.points.items():
+        where = (count + points.text, points.place, 0)
+        found |= {
+            f"shift_{name}": shifts.values(at="own")[where],
+            f"relative_{name}": shifts.values(at="own", relative=True)[where],
+            f"size_{name}": np.linalg.norm(table[points.token], axis=1),
+            f"distance_{name}": nearest.distances[points.token, 0],
+        }
+    measured = subject(own, own.sites)
+    found |= followed(config, measured, found["least"][NORMS.index("l2")], label, subject(*reading.example))
+    return found | identified(config, measured, table, corpus.special, label)
+
+
+def measure_vit(config: Config, pictures: Pictures, module: Any, variables: PyTree, label: str) -> dict[str, Array]:
+    """Measure shifts of a ViT, where a patch is replaced by the nearest other one of all images, by its embedding.
+
+    As for tokens of text, the nearest in cosine among the rows of a table: the embeddings of all different patches,
+    without positions. No image repeats a patch as a text repeats a word, so that commonness is not asked for.
+    """
+    linear = variables["params"]["patches"]
+    table = pictures.patches @ np.asarray(linear["kernel"]) + np.asarray(linear["bias"])
+    nearest = embedding_space.nearest_tokens(table)
+    alternatives = pictures.patches[nearest.replace(pictures.ids)]
+    tokens = pictures.patches[pictures.ids]
+    subject = Subject(States(module), variables, tokens, alternatives, None, np.ones(tokens.shape[:2], bool))
+    found = embedding_level(config, embedding_shifts(config, subject, label), len(tokens))
+    return found | followed(config, subject, found["least"][NORMS.index("l2")], label)
+
+
+def embedding_shifts(config: Config, subject: Subject, label: str) -> embedding_space.EmbeddingShifts:
+    """Replace every site, and measure the shift of the embedding alone, under all norms."""
+    measure = embedding_space.embedding_shifts(
+        subject.encode, norms=NORMS, layers=[0], chunk=config.embedding_chunk, progress=f"{label}: embeddings"
+    )
+    return measure(subject.variables, subject.tokens, subject.alternatives, subject.mask, subject.sites)
+
+
+def embedding_level(config: Config, shifts: embedding_space.EmbeddingShifts, count: int) -> dict[str, Array]:
+    """Find the least-shifting tokens of the first ``count`` sequences, and how norms agree within a sequence.
+
+    Returns:
+        ``least``: positions of the least-shifting tokens by norm ``[n b k]``, smallest first; ``agreement``: rank
+        correlation between the norms of ``PAIRS`` over the tokens of a sequence ``[pairs b]``.
+    """
+    by_norm = {norm: shifts.values(norm)[:count, :, 0] for norm in NORMS}
+    return {
+        "least": np.stack([embedding_space.least_shifting(by_norm[norm], config.least) for norm in NORMS]),
+        "agreement": np.stack([embedding_space.rank_agreement(by_norm[a], by_norm[b]).values for a, b in PAIRS]),
+    }
+
+
+def followed(
+    config: Config, subject: Subject, least: np.ndarray, label: str, example: Subject | None = None
+) -> dict[str, Array]:
+    """Follow the l2 shifts of some tokens through all states.
+
+    Args:
+        config: How many sequences and tokens.
+        subject: The model and the sequences.
+        least: Positions of their least-shifting tokens ``[b k]``, smallest first.
+        label: Of the progress bar.
+        example: One more sequence, of which every site is followed.
+
+    Returns:
+        ``<chosen>_<at>_<scale>``: shifts of the tokens ``CHOSEN``, ``AT`` the token, the others or the whole sequence,
+        absolute or relative to the states' norm, ``[b k l]`` float32; and ``example``, the absolute shifts of its whole
+        sequence ``[t l]``, 0 where a token is no site.
+    """
+    count = min(config.followed, len(least))
+    rng, width = np.random.default_rng([config.seed, 2]), least.shape[1]
+    drawn = np.stack([rng.choice(np.flatnonzero(row), width, replace=False) for row in subject.sites[:count]])
+    places = {"least": least[:count], "random": drawn}
+    sites = np.zeros(subject.sites[:count].shape, bool)
+    for chosen in places.values():
+        np.put_along_axis(sites, chosen, True, 1)
+    given = (subject.tokens[:count], subject.alternatives[:count], _first(subject.mask, count), sites)
+    if example is not None:
+        last = (example.tokens, example.alternatives, example.mask, example.sites)
+        given = tuple(
+            None if part is None else np.concatenate([part, one]) for part, one in zip(given, last, strict=True)
+        )
+    measure = embedding_space.embedding_shifts(
+        subject.encode, norms=("l2",), chunk=config.chunk, progress=f"{label}: layers"
+    )
+    shifts = measure(subject.variables, *given)
+    found = {}
+    for at in AT:
+        for scale in SCALES:
+            values = shifts.values(at=at, relative=scale == "relative").astype(np.float32)[:count]
+            for name, chosen in places.items():
+                found[f"{name}_{at}_{scale}"] = np.take_along_axis(values, chosen[..., None], 1)
+    return found if example is None else found | {"example": np.nan_to_num(shifts.values()[count])}
+
+
+def identified(
+    config: Config, subject: Subject, table: np.ndarray, special: np.ndarray, label: str
+) -> dict[str, Array]:
+    """Return ``identified``: the share of a sequence's tokens that are the nearest row of their own state ``[b l]``."""
+    count = config.identified
+    measure = embedding_space.identifiability(subject.encode, progress=f"{label}: identifiability")
+    kept = (subject.tokens[:count], subject.mask[:count], subject.sites[:count])
+    return {"identified": measure(subject.variables, table, *kept, exclude=special).per_sequence}
+
+
+def _first(mask: np.ndarray | None, count: int) -> np.ndarray | None:
+    return None if mask is None else mask[:count]

@@ -1,0 +1,1 @@
+"""Which languages do transformers learn, and what does training do to their sensitivity?"""

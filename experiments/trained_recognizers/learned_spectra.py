@@ -1,0 +1,82 @@
+"""Figures of what models learned: their sensitivity spectra beside the exact ones of what they were to learn."""
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from jaxsens.plots.style import finish, finite_vectors, legend_entries, new_figure, require_ordered, require_some, style
+from jaxsens.typing import Array
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+SMALLEST = 1e-4
+"""Where the logarithmic axis begins at the latest: less than a sample of strings can show."""
+
+DENSE = 25
+"""With more sensitivities than that, marks and whiskers are smaller."""
+
+
+def learned_spectra(
+    panels: Mapping[str, Mapping[str, tuple[Array, Array, Array]]], *, dataset: str, sample: str, level: float = 0.95
+) -> "Figure":
+    """Draw shares of strings by sensitivity, on a logarithmic axis: exact ones as hollow squares, models' as dots.
+
+    Shares of 0 leave a gap. A dot has a whisker, its interval, which goes down to the edge where it holds 0.
+
+    Args:
+        panels: Title -> label -> ``(mean, low, high)``, each ``[n+1]``: shares of strings of sensitivity 0 to n. The
+            first label of a panel is what was to be learned.
+        dataset: What the strings are, for the title.
+        sample: How many models, for the title.
+        level: Of the intervals.
+
+    Raises:
+        ValueError: If there is nothing to draw, or shares are not finite or not inside their intervals.
+    """
+    require_some("panels", panels)
+    checked: dict[str, dict[str, list[np.ndarray]]] = {}
+    for title, lines in panels.items():
+        require_some(f"panels[{title!r}]", lines)
+        checked[title] = {}
+        for label, triple in lines.items():
+            name = f"panels[{title!r}][{label!r}]"
+            checked[title][label] = finite_vectors(name, triple, 3)
+            require_ordered(name, *checked[title][label])
+    across = min(3, len(panels))
+    down = math.ceil(len(panels) / across)
+    figure = new_figure(4.4 * across + 0.4, 3.4 * down + 1.2)
+    axes = figure.subplots(down, across, squeeze=False, sharey=True).ravel()
+    for unused in axes[len(panels) :]:
+        unused.set_axis_off()
+    axes = axes[: len(panels)]
+    floor = max(SMALLEST, min(_smallest(lines) for lines in checked.values()) / 3)
+    styles = style(list(dict.fromkeys(label for lines in checked.values() for label in list(lines)[1:])))
+    for ax, (title, lines) in zip(axes, checked.items(), strict=True):
+        dense = max(len(mean) for mean, _, _ in lines.values()) > DENSE
+        for place, (label, (mean, low, high)) in enumerate(lines.items()):
+            there = np.flatnonzero(mean > 0)
+            if place == 0:
+                hollow = {"marker": "s", "facecolors": "none", "edgecolors": "black", "linewidths": 1.2}
+                ax.scatter(there, mean[there], label=label, zorder=3, s=20 if dense else 64, **hollow)
+                continue
+            moved = there + 0.16 * (2 * place - len(lines))  # side by side, so that no whisker hides another
+            ends = [mean[there] - np.maximum(low[there], floor / 10), high[there] - mean[there]]
+            look = {"markersize": 3 if dense else 4.5, "linestyle": "none", "elinewidth": 0.5 if dense else 1}
+            look |= {"capsize": 0 if dense else 1.5} | styles[label]
+            ax.errorbar(moved, mean[there], yerr=ends, label=label, **look)
+        ax.set_title(title, fontsize="medium")
+        top = max(np.flatnonzero(mean > 0).max(initial=0) for mean, _, _ in lines.values())
+        ax.set(yscale="log", ylim=(floor, 1.6), xlim=(-0.6, top + 0.6), xlabel="sensitivity of a string (bits)")
+        ax.xaxis.get_major_locator().set_params(integer=True)
+    for ax in axes[::across]:
+        ax.set_ylabel("share of strings (log scale)")
+    note = f"whiskers: {level:.0%} intervals over models; shares below {floor:.1g} are not shown"
+    return finish(figure, "Sensitivity spectra", dataset, sample, note, *legend_entries(axes))
+
+
+def _smallest(lines: Mapping[str, list[np.ndarray]]) -> float:
+    """Return the smallest positive share of the models."""
+    return min((mean[mean > 0].min() for mean, _, _ in list(lines.values())[1:] if (mean > 0).any()), default=1.0)

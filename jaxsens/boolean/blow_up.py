@@ -1,0 +1,346 @@
+"""How far a recognizer of bit strings moves when one bit is flipped: blow-up and influence.
+
+Numbers of sections, definitions and equations are those of Kövér et al., Understanding the Parameter Space Geometry of
+Transformers Encoding Boolean Functions.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxsens.boolean.strings import require_bits
+from jaxsens.execution import memory, parallel
+from jaxsens.statistics import estimate
+from jaxsens.statistics.estimate import Estimate
+from jaxsens.typing import Array, Internals, PyTree
+
+__all__ = [
+    "LAYERS",
+    "BlowUps",
+    "ComputeInternals",
+    "Influences",
+    "blow_up",
+    "blow_up_bound",
+    "blow_ups",
+    "cumulative_blow_up",
+    "influences",
+]
+
+LAYERS = ("last", "all")
+
+
+class ComputeInternals(Protocol):
+    """A recognizer that shows what it computes."""
+
+    def __call__(self, params: PyTree, strings: Array, /) -> Internals:
+        """Map strings ``[b n]`` of bits to the logits, states and normalizers, with ``t = n + 1`` positions."""
+        ...
+
+
+@partial(jax.tree_util.register_dataclass, data_fields=["tau"], meta_fields=["chunk"])
+@dataclass(frozen=True)
+class BlowUps:
+    """What ``blow_ups`` measured.
+
+    Attributes:
+        tau: The blow-up of every normalisation on every string, Eq. 17 ``[b r]``.
+        chunk: Model forwards evaluated at once, for the record.
+    """
+
+    tau: np.ndarray
+    chunk: int
+
+    @cached_property
+    def beta(self) -> np.ndarray:
+        """The cumulative blow-up through every normalisation, Eq. 18, in float64 ``[b r]``."""
+        return _accumulated(self.tau)
+
+
+@partial(
+    jax.tree_util.register_dataclass, data_fields=["states", "logits", "sites"], meta_fields=["positions", "chunk"]
+)
+@dataclass(frozen=True)
+class Influences:
+    """What ``influences`` measured, for ``s`` flipped bits and the activations of ``p`` positions.
+
+    Attributes:
+        states: ``||y(x) - y(x with bit n flipped)||_2`` after the last layer ``[b s p]``, or after every layer
+            ``[b s l+1 p]``, the embeddings first.
+        logits: ``|T(x) - T(x with bit n flipped)|`` ``[b s]``.
+        sites: The bits that were flipped, counted from 0 ``[s]``.
+        positions: The positions, counted from 0, of the last axis of ``states``.
+        chunk: Model forwards to evaluate at once, for the record.
+    """
+
+    states: np.ndarray
+    logits: np.ndarray
+    sites: np.ndarray
+    positions: tuple[int, ...]
+    chunk: int
+
+    @cached_property
+    def states_estimate(self) -> Estimate:
+        """Mean influence on activations over the flipped bits, ``[p]`` or ``[l+1 p]``; the units are strings."""
+        return estimate.from_values(self.states.mean(1, dtype=np.float64))
+
+    @cached_property
+    def logits_estimate(self) -> Estimate:
+        """Mean influence on the logit over the flipped bits; the units are strings."""
+        return estimate.from_values(self.logits.mean(1, dtype=np.float64))
+
+
+def blow_up(normalizers: Array) -> Array:
+    """Return ``tau = max_t (1 + z_t)``, how much a normalisation can amplify a change of its input (Eq. 17).
+
+    Args:
+        normalizers: ``z = 1 / sqrt(variance + epsilon)`` ``[..., r t]``; infinite ones give infinity.
+
+    Returns:
+        ``tau`` ``[..., r]``, on the device where the normalizers are.
+    """
+    return (1 + normalizers).max(-1)
+
+
+def cumulative_blow_up(normalizers: Array) -> np.ndarray:
+    """Return ``beta_r = tau_1 ... tau_r``, the blow-up through the first ``r`` normalisations (Eq. 18).
+
+    The product is taken on the host in float64, since that of two layers may exceed float32. It is infinite from the
+    first infinite ``tau`` on.
+
+    Args:
+        normalizers: ``[..., r t]``, in the order in which they are applied.
+
+    Returns:
+        ``beta`` ``[..., r]``; the last entry is that of the whole model.
+    """
+    return _accumulated(np.asarray(blow_up(normalizers)))
+
+
+def blow_up_bound(epsilon: float, layers: int) -> float:
+    """Return ``(1 + 1 / sqrt(epsilon))^layers``, the largest cumulative blow-up there can be (Lem. 3.2).
+
+    Args:
+        epsilon: What is added to the variance; 0 gives infinity.
+        layers: Normalisations applied: L in the paper, which has one in each layer.
+
+    Raises:
+        ValueError: If ``epsilon`` is negative or not finite, or there is not at least one layer.
+    """
+    if not 0 <= epsilon < math.inf:
+        raise ValueError(f"epsilon must be a finite number of at least 0, got {epsilon}")
+    if not layers >= 1 or layers % 1:
+        raise ValueError(f"layers must be an integer of at least 1, got {layers}")
+    with np.errstate(divide="ignore", over="ignore"):
+        return float((1 + 1 / np.sqrt(np.float64(epsilon))) ** layers)
+
+
+def blow_ups(
+    internals: ComputeInternals,
+    *,
+    chunk: int | None = None,
+    backend: str = "pmap",
+    devices: Sequence[jax.Device] | None = None,
+    progress: str | None = None,
+    precision: str = "highest",
+) -> Callable[[PyTree, Array], BlowUps]:
+    """Measure the blow-up of every normalisation on every string, per normalisation and cumulative (s.2.5).
+
+    Args:
+        internals: ``internals(params, strings [b n])`` -> ``Internals``.
+        chunk: Model forwards (strings) evaluated at once on a device; ``None`` fits ``memory.BYTES``. It alters results
+            by rounding only.
+        backend: ``"pmap"`` or ``"shard_map"``; results are equal to the bit.
+        devices: Devices to use, by default all of this process.
+        progress: Label of a progress bar.
+        precision: Of matrix products, as in ``jax.default_matmul_precision``.
+
+    Returns:
+        ``measure(params, strings [b n])`` -> ``BlowUps``.
+
+    Raises:
+        ValueError: If ``chunk`` is smaller than 1; when called, if the strings are not bits or do not fit the model.
+        FloatingPointError: When called, if a normalizer is NaN or negative; the message says where the first one is.
+    """
+    memory.require_counts(1, chunk)
+    run = {"backend": backend, "devices": devices, "progress": progress}
+
+    def measure(params: PyTree, strings: Array) -> BlowUps:
+        strings = require_bits(strings)
+        one = _one_of(strings)
+        _check_internals(internals, params, one)
+        forwards = chunk or memory.chunk_of(internals, params, one)
+        tau = parallel.map_items(_BlowUps(internals, precision), strings, params, chunk=forwards, **run)
+        if at := _first(~(tau >= 1)):
+            raise FloatingPointError(
+                f"the blow-up of normalisation {at[1]} on string {at[0]} is {tau[at]}, not 1 or more"
+            )
+        return BlowUps(tau, forwards)
+
+    return measure
+
+
+def influences(
+    internals: ComputeInternals,
+    *,
+    positions: Sequence[int] | None = None,
+    layers: str = "last",
+    chunk: int | None = None,
+    backend: str = "pmap",
+    devices: Sequence[jax.Device] | None = None,
+    progress: str | None = None,
+    precision: str = "highest",
+) -> Callable[..., Influences]:
+    """Measure ``I_n(f, x) = ||f(x) - f(x with bit n flipped)||_2``, the absolute influence of a bit (Def. 2.7).
+
+    ``f`` is the activation of a position, in its own units, and the logit. A bit that the model ignores has influence
+    0 up to rounding. States stay on the device.
+
+    Args:
+        internals: ``internals(params, strings [b n])`` -> ``Internals``.
+        positions: Positions ``[p]`` of the activations, ``(-1,)`` for the end of string; by default all ``n + 1``.
+        layers: ``"last"``, or ``"all"`` for the embeddings and every layer.
+        chunk: Model forwards evaluated at once on a device, ``s + 1`` for a string; at least one is, so that long
+            strings fit. ``None`` fits ``memory.BYTES``. It alters results by rounding only.
+        backend: As in ``blow_ups``; so are ``devices``, ``progress`` and ``precision``.
+        devices: Devices to use.
+        progress: Label of a progress bar.
+        precision: Of matrix products.
+
+    Returns:
+        ``measure(params, strings [b n], sites=None)`` -> ``Influences``, where ``sites [s]`` are the bits to flip,
+        counted from 0, by default all.
+
+    Raises:
+        ValueError: If ``layers``, ``positions`` or ``chunk`` is none that is allowed; when called, if the strings are
+            not bits or do not fit the model, or if a site or position lies outside of them.
+        FloatingPointError: When called, if an influence is not finite; the message says where the first one is.
+    """
+    memory.require_counts(1, chunk)
+    if layers not in LAYERS:
+        raise ValueError(f"layers must be one of {LAYERS}, got {layers!r}")
+    chosen = None if positions is None else _indices("positions", positions)
+    run = {"backend": backend, "devices": devices, "progress": progress}
+
+    def measure(params: PyTree, strings: Array, sites: Array | None = None) -> Influences:
+        strings = require_bits(strings)
+        one, length = _one_of(strings), strings.shape[1]
+        where = np.arange(length + 1) if chosen is None else _inside("positions", chosen, -length - 1, length + 1)
+        flips = np.arange(length) if sites is None else _inside("sites", _indices("sites", sites), 0, length)
+        _check_internals(internals, params, one)
+        forwards = chunk or memory.chunk_of(internals, params, one)
+        rows = min(forwards, len(flips) + 1)
+        fn = _BitInfluences(internals, tuple((where % (length + 1)).tolist()), layers, rows, precision)
+        strings_at_once = max(1, forwards // (len(flips) + 1))
+        flips = flips.astype(np.int32)
+        states, logits = parallel.map_items(fn, strings, params, flips, chunk=strings_at_once, **run)
+        for what, found in (("logit", logits), ("activations", states)):
+            if at := _first(~np.isfinite(found)):
+                raise FloatingPointError(
+                    f"the influence of bit {flips[at[1]]} of string {at[0]} on the {what} is {found[at]}: what the "
+                    "model computes is not finite, or too large to be squared; look at the parameters"
+                )
+        return Influences(states, logits, flips, fn.positions, forwards)
+
+    return measure
+
+
+@dataclass(frozen=True)
+class _BlowUps:
+    """The blow-ups ``[r]`` of one string; equal ones share compiled code."""
+
+    internals: ComputeInternals
+    precision: str
+
+    def __call__(self, string: Array, params: PyTree) -> Array:
+        with jax.default_matmul_precision(self.precision):
+            return blow_up(self.internals(params, string[None]).normalizers[0])
+
+
+@dataclass(frozen=True)
+class _BitInfluences:
+    """The influences of the sites ``[s]`` of one string; equal ones share compiled code."""
+
+    internals: ComputeInternals
+    positions: tuple[int, ...]
+    layers: str
+    rows: int
+    precision: str
+
+    def __call__(self, string: Array, params: PyTree, sites: Array) -> tuple[Array, Array]:
+        blocks = -(-(len(sites) + 1) // self.rows)
+        # Site -1 is the string as it is: the first of its copies, so that one program evaluates all of them.
+        flips = jnp.pad(sites, (1, blocks * self.rows - len(sites) - 1), constant_values=-1)
+
+        def observe(flips: Array) -> tuple[Array, Array]:
+            flipped = flips[:, None] == jnp.arange(len(string))[None]
+            found = self.internals(params, jnp.where(flipped, 1 - string[None], string[None]))
+            states = found.states[:, :, np.asarray(self.positions)]
+            return states if self.layers == "all" else states[:, -1], found.logits
+
+        def block(clean: tuple[Array, Array], flips: Array) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
+            copies = observe(flips)
+            # Each block begins with a site, the first one with -1; only the last one is padded.
+            clean = jax.tree.map(lambda old, new: jnp.where(flips[0] < 0, new[0], old), clean, copies)
+            states, logits = jax.tree.map(lambda old, new: new - old[None], clean, copies)
+            return clean, (jnp.linalg.norm(states, axis=-1), jnp.abs(logits))
+
+        with jax.default_matmul_precision(self.precision):
+            flips = flips.reshape(blocks, self.rows)
+            shapes = jax.eval_shape(observe, flips[0])
+            unknown = jax.tree.map(lambda a: jnp.zeros(a.shape[1:], a.dtype), shapes)
+            _, found = jax.lax.scan(block, unknown, flips)
+        return jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:])[1 : len(sites) + 1], found)
+
+
+def _accumulated(tau: np.ndarray) -> np.ndarray:
+    with np.errstate(over="ignore"):  # beyond float64, infinity is what is meant
+        return np.cumprod(tau, -1, dtype=np.float64)
+
+
+def _one_of(strings: np.ndarray) -> jax.ShapeDtypeStruct:
+    """Return the shape of one string as a batch."""
+    return jax.ShapeDtypeStruct((1, strings.shape[1]), strings.dtype)
+
+
+def _check_internals(internals: ComputeInternals, params: PyTree, one: jax.ShapeDtypeStruct) -> None:
+    """Raise unless the recognizer gives, for a single string, internals of the promised shapes."""
+    try:
+        found = jax.eval_shape(internals, params, one)
+    except Exception as error:
+        raise ValueError(f"strings of {one.shape[1]} bits and params do not fit the recognizer: {error}") from error
+    if not isinstance(found, Internals):
+        raise ValueError(f"internals must return jaxsens.typing.Internals, got {type(found).__name__}")
+    logits, states, normalizers = (leaf.shape for leaf in found)
+    positions = one.shape[1] + 1
+    if logits != (1,) or len(states) != 4 or states[::2] != (1, positions) or 0 in states:
+        raise ValueError(
+            f"internals must return logits [b] and states [b l+1 t d] with t = n + 1, got {logits} and {states} for "
+            f"one string of {one.shape[1]} bits"
+        )
+    if len(normalizers) != 3 or normalizers[::2] != (1, positions):
+        raise ValueError(f"internals must return normalizers [b r t] with t = n + 1 = {positions}, got {normalizers}")
+
+
+def _indices(name: str, values: Array | Sequence[int]) -> np.ndarray:
+    values = np.asarray(values)
+    if values.ndim != 1 or not len(values) or values.dtype.kind not in "iu":
+        raise ValueError(f"{name} must be at least one index, a list of integers, got {values.tolist()!r}")
+    return values.astype(np.int64)
+
+
+def _inside(name: str, values: np.ndarray, low: int, stop: int) -> np.ndarray:
+    if at := _first((values < low) | (values >= stop)):
+        raise ValueError(f"{name} must lie in {low} .. {stop - 1} for strings of this length, got {values[at]}")
+    return values
+
+
+def _first(found: np.ndarray) -> tuple[int, ...] | None:
+    """Return the index of the first True, if there is one."""
+    indices = np.argwhere(found)
+    return tuple(indices[0].tolist()) if len(indices) else None

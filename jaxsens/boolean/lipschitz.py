@@ -1,0 +1,228 @@
+"""How a recognizer's logit hangs on its weights, and how many functions a bounded space of weights can hold.
+
+Numbers of sections, definitions and equations are those of Kövér et al., Understanding the Parameter Space Geometry of
+Transformers Encoding Boolean Functions.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxsens import perturb
+from jaxsens.boolean.strings import require_bits
+from jaxsens.execution import memory, parallel
+from jaxsens.statistics import estimate
+from jaxsens.statistics.estimate import Estimate
+from jaxsens.typing import Array, Key, Perturbation, PyTree, Where
+
+__all__ = ["LipschitzQuotients", "box_diameter", "diameter", "lipschitz_quotients", "log_count_bound"]
+
+
+@partial(jax.tree_util.register_dataclass, data_fields=["values", "distances"], meta_fields=["chunk"])
+@dataclass(frozen=True)
+class LipschitzQuotients:
+    """What ``lipschitz_quotients`` measured.
+
+    Attributes:
+        values: ``|T(theta + xi, x) - T(theta, x)| / ||xi||_2`` ``[draws b]``.
+        distances: How far the weights moved, ``||xi||_2`` ``[draws]``; the last bit of a sum over a model's weights may
+            differ between one device and several, unlike logits.
+        chunk: Model forwards to evaluate at once, for the record.
+    """
+
+    values: np.ndarray
+    distances: np.ndarray
+    chunk: int
+
+    @cached_property
+    def estimate(self) -> Estimate:
+        """Mean quotient over the strings; the units are draws."""
+        return estimate.from_values(self.values.mean(1))
+
+    @property
+    def maximum(self) -> float:
+        """The largest quotient seen: a lower bound of ``C_Lip`` in Lem. 3.1."""
+        return float(self.values.max())
+
+
+def lipschitz_quotients(
+    apply: Callable[[PyTree, Array], Array],
+    perturbation: Perturbation,
+    *,
+    draws: int,
+    where: Where | None = None,
+    chunk: int | None = None,
+    backend: str = "pmap",
+    devices: Sequence[jax.Device] | None = None,
+    progress: str | None = None,
+    precision: str = "highest",
+) -> Callable[[Key, PyTree, Array], LipschitzQuotients]:
+    """Measure ``|T(theta + xi, x) - T(theta, x)| / ||xi||_2``, each a lower bound of ``C_Lip`` in Lem. 3.1.
+
+    The weights that move are those of ``perturb.weights``, and all strings see the same draw. The norm is that of the
+    difference as rounded.
+
+    Args:
+        apply: ``apply(params, strings [b n])`` -> logits ``[b]``.
+        perturbation: How weights move, such as ``perturb.gaussian(variance=1e-4)``.
+        draws: The number of perturbed models.
+        where: ``where(path, leaf)`` narrows the leaves; the paper's theta leaves out embeddings and positions (s.2.4).
+        chunk: Model forwards evaluated at once on a device (strings times draws). ``None`` fits ``memory.BYTES``.
+        backend: ``"pmap"`` or ``"shard_map"``; results are equal to the bit.
+        devices: Devices to use, by default all of this process.
+        progress: Label of a progress bar.
+        precision: Of matrix products, as in ``jax.default_matmul_precision``.
+
+    Returns:
+        ``measure(key, params, strings [b n])`` -> ``LipschitzQuotients``.
+
+    Raises:
+        ValueError: If ``draws`` or ``chunk`` is smaller than 1; when called, if the strings are not bits or do not fit
+            the model, if no leaf is chosen, or if a draw leaves the weights where they are.
+        FloatingPointError: When called, if a logit is not finite; the message says where the first one is.
+    """
+    memory.require_counts(draws, chunk)
+    numbers, rebuild = perturb.separate(perturbation)
+    run = {"backend": backend, "devices": devices, "progress": progress}
+
+    def measure(key: Key, params: PyTree, strings: Array) -> LipschitzQuotients:
+        strings = require_bits(strings)
+        one = jax.ShapeDtypeStruct((1, strings.shape[1]), strings.dtype)
+        _check_logits(apply, params, one)
+        forwards = chunk or memory.chunk_of(apply, params, one)
+        rows = min(forwards, len(strings))
+        blocks = -(-len(strings) // rows)
+        index = np.minimum(np.arange(blocks * rows), len(strings) - 1).reshape(blocks, rows)
+        weights, _ = perturb.weights(params, where)
+        # Every draw has weights of its own, and they take memory too.
+        size = sum(jnp.size(leaf) * jnp.result_type(leaf).itemsize for leaf in weights)
+        at_once = max(1, min(forwards // rows, memory.BYTES // max(size, 1)))
+        fn = _MovedLogits(apply, rebuild, where, precision)
+        models = np.arange(draws + 1, dtype=np.uint32)
+        shared = (key, params, numbers, strings[index])
+        logits, distances = parallel.map_items(fn, models, *shared, chunk=at_once, **run)
+        logits = logits.reshape(draws + 1, -1)[:, : len(strings)].astype(np.float64)
+        if len(bad := np.argwhere(~np.isfinite(logits))):
+            model, string = bad[0]
+            whose = f"perturbed by draw {model - 1}" if model else "as it is"
+            raise FloatingPointError(f"the logit of the model {whose} is {logits[model, string]} for string {string}")
+        distances = distances[1:].astype(np.float64)
+        if len(bad := np.flatnonzero(~(np.isfinite(distances) & (distances > 0)))):
+            raise ValueError(
+                f"perturbation moves the weights by {distances[bad[0]]} in draw {bad[0]}, but the distance must be "
+                "finite and positive: choose another variance"
+            )
+        return LipschitzQuotients(np.abs(logits[1:] - logits[0]) / distances[:, None], distances, forwards)
+
+    return measure
+
+
+def diameter(stacked: PyTree, where: Where | None = None) -> float:
+    """Return ``max ||theta_1 - theta_2||_2`` over pairs of models (Eq. 26 for a finite set), in float64.
+
+    Args:
+        stacked: Parameters with a leading axis ``[m ...]``. The leaves that count are those of
+            ``perturb.weights``.
+        where: ``where(path, leaf)`` narrows them further.
+
+    Raises:
+        ValueError: If no leaf counts, or leaves disagree on ``m``, or one holds a number that is not finite.
+    """
+    leaves, _ = perturb.weights(stacked, where)
+    counts = {np.shape(leaf)[:1] for leaf in leaves}
+    if len(counts) != 1 or counts & {(), (0,)}:
+        raise ValueError(f"stacked must be arrays with one leading axis m of at least 1, got {sorted(counts)}")
+    ((models,),) = counts
+    squared = np.zeros((models, models))
+    for leaf in leaves:
+        vectors = np.asarray(leaf, np.float64).reshape(models, -1)
+        if len(bad := np.argwhere(~np.isfinite(vectors))):
+            model, number = bad[0]
+            raise ValueError(f"stacked must hold finite numbers, got {vectors[model, number]} for model {model}")
+        for i in range(models - 1):
+            squared[i, i + 1 :] += ((vectors[i + 1 :] - vectors[i]) ** 2).sum(1)
+    return float(np.sqrt(squared.max()))
+
+
+def box_diameter(half_width: float, parameters: int) -> float:
+    """Return ``2 a sqrt(M)``, the diameter (Eq. 26) of the parameter space ``[-a, a]^M``.
+
+    Args:
+        half_width: ``a``, at least 0.
+        parameters: ``M``, the number of scalar parameters.
+
+    Raises:
+        ValueError: If an argument is smaller than said, or not finite.
+    """
+    _require_finite("half_width", half_width)
+    _require_count("parameters", parameters)
+    return float(2 * half_width * np.sqrt(parameters))
+
+
+def log_count_bound(lipschitz: float, diameter: float, margin: float, parameters: int) -> float:
+    """Return ``M ln(1 + C_Lip diam / margin)``: no more than e to that many functions are recognized (Prop. 3.5).
+
+    The bound holds for every length of the strings. It is a logarithm, in nats, because the count itself overflows;
+    there are ``2^n ln 2`` nats of Boolean functions in all. A quotient measured by ``lipschitz_quotients`` bounds
+    ``C_Lip`` from below only, so that with it this is no upper bound.
+
+    Args:
+        lipschitz: ``C_Lip`` of Lem. 3.1.
+        diameter: That of the parameter space, Eq. 26.
+        margin: The margin of recognition, in units of the logit (Eq. 15); positive.
+        parameters: ``M``, the number of scalar parameters.
+
+    Raises:
+        ValueError: If an argument is negative or not finite, the margin is 0, or ``parameters`` smaller than 1.
+    """
+    _require_finite("lipschitz", lipschitz)
+    _require_finite("diameter", diameter)
+    _require_finite("margin", margin, positive=True)
+    _require_count("parameters", parameters)
+    return float(parameters * np.log1p(lipschitz * diameter / margin))
+
+
+@dataclass(frozen=True)
+class _MovedLogits:
+    """The logits ``[blocks rows]`` of model 0, as it is, or of model ``i``, moved by draw ``i - 1``; and how far."""
+
+    apply: Callable[[PyTree, Array], Array]
+    rebuild: Callable[[tuple[Array, ...]], Perturbation]
+    where: Where | None
+    precision: str
+
+    def __call__(
+        self, model: Array, key: Key, params: PyTree, numbers: tuple[Array, ...], blocks: Array
+    ) -> tuple[Array, Array]:
+        weights, put_back = perturb.weights(params, self.where)
+        draw = jnp.maximum(model, 1) - 1
+        noisy = self.rebuild(numbers)(key, draw, weights)
+        moved = [jnp.where(model == 0, old, new) for old, new in zip(weights, noisy, strict=True)]
+        squared = [jnp.sum((new - old) ** 2) for old, new in zip(weights, moved, strict=True)]
+        with jax.default_matmul_precision(self.precision):
+            logits = jax.lax.map(partial(self.apply, put_back(moved)), blocks)
+        return logits, jnp.sqrt(sum(squared))
+
+
+def _check_logits(apply: Callable[[PyTree, Array], Array], params: PyTree, one: jax.ShapeDtypeStruct) -> None:
+    """Raise unless the recognizer gives one logit for a single string."""
+    try:
+        logits = jax.eval_shape(apply, params, one)
+    except Exception as error:
+        raise ValueError(f"strings of {one.shape[1]} bits and params do not fit the recognizer: {error}") from error
+    if getattr(logits, "shape", None) != (1,):
+        raise ValueError(f"apply must give logits [b], got {logits} for one string")
+
+
+def _require_finite(name: str, value: float, *, positive: bool = False) -> None:
+    if not np.isfinite(value) or value < 0 or (positive and value == 0):
+        raise ValueError(f"{name} must be a finite number {'above' if positive else 'of at least'} 0, got {value}")
+
+
+def _require_count(name: str, value: int) -> None:
+    if not np.isfinite(value) or value != int(value) or value < 1:
+        raise ValueError(f"{name} must be an integer of at least 1, got {value}")

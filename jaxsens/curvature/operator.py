@@ -1,0 +1,220 @@
+"""A curvature matrix over a data set, as the function that multiplies a vector by it.
+
+The matrix is a mean over examples, and so is the product: exact, in micro-batches, and never with a matrix in memory.
+Vectors are tuples of arrays, one for each chosen leaf of the parameters, as ``perturb.weights(params, where)`` gives
+them.
+"""
+
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxsens import perturb
+from jaxsens.curvature import microbatches
+from jaxsens.execution import batches, memory, parallel
+from jaxsens.typing import Array, PyTree, Where
+
+__all__ = ["Leaves", "Matrix", "OfExamples", "Problem", "Product", "require_finite", "split"]
+
+Leaves = tuple[Array, ...]
+"""The chosen leaves of the parameters, or a direction in their space."""
+
+
+class OfExamples(Protocol):
+    """What a matrix makes of a micro-batch, at ``restore(at)``; ``weights [b]`` are those of its examples."""
+
+    def __call__(
+        self, restore: Callable[[Leaves], PyTree], at: Leaves, examples: PyTree, weights: Array, /
+    ) -> Callable[[Leaves], PyTree]:
+        """Return a function of a direction; whatever does not depend on the direction is computed before."""
+        ...
+
+
+class Matrix(Protocol):
+    """A curvature matrix A that is a sum over examples; hashable, since equal ones share compiled code.
+
+    Attributes:
+        product: Makes ``v -> A v``.
+        form: Makes ``v -> v' A v``, which takes less.
+    """
+
+    product: OfExamples
+    form: OfExamples
+
+    def forward(self, params: PyTree, examples: PyTree, /) -> Array:
+        """Evaluate the model, and raise ValueError where shapes are not as they must be."""
+        ...
+
+
+@dataclass(frozen=True)
+class Product:
+    """The product of a curvature matrix with a vector; equal ones share compiled code.
+
+    Attributes:
+        matrix: Which matrix, as ``hessian_product``, ``ggn_product`` and ``fisher_product`` set it.
+        where: ``where(path, leaf)`` chooses among the floating-point leaves of the parameters, a layer for instance;
+            the matrix is then the block of those.
+        chunk: Examples evaluated at once on a device; ``None`` fits ``memory.BYTES``.
+        devices: Devices to use, by default all of this process, at most ``batches.PARTS``. Results are equal to the bit
+            on two or more, and to rounding on one: there the data are a single part, and what does not depend on the
+            vector is kept from product to product (see ``block_sums``).
+        precision: Of matrix products, as in ``jax.default_matmul_precision``.
+    """
+
+    matrix: Matrix
+    where: Where | None = None
+    chunk: int | None = None
+    devices: Sequence[jax.Device] | None = None
+    precision: str = "highest"
+
+    def __post_init__(self) -> None:
+        memory.require_counts(1, self.chunk)
+        if self.devices is not None:
+            object.__setattr__(self, "devices", tuple(self.devices))
+
+    def __call__(self, params: PyTree, batch: PyTree, direction: Leaves) -> Leaves:
+        """Return the product with ``direction``, a tuple of arrays like the chosen leaves.
+
+        Raises:
+            ValueError: If no leaf is chosen, if the direction is not like the leaves, or if the batch is empty or does
+                not fit the model.
+            FloatingPointError: If the result is not finite.
+        """
+        problem = self.prepare(params, batch)
+        shapes = [jnp.shape(leaf) for leaf in perturb.weights(params, self.where)[0]]
+        if not isinstance(direction, tuple) or [jnp.shape(leaf) for leaf in direction] != shapes:
+            raise ValueError(f"direction must be a tuple of arrays of shapes {shapes}, like the leaves that are chosen")
+        result = _product(problem.product, problem.params, problem.parts, direction)
+        require_finite(result)
+        return result
+
+    def prepare(self, params: PyTree, batch: PyTree) -> "Problem":
+        """Check that parameters and data fit, and lay the data out in parts of micro-batches.
+
+        Raises:
+            ValueError: As ``__call__``.
+        """
+        leaves, _ = perturb.weights(params, self.where)
+        batch = jax.tree.map(lambda a: np.asarray(a, jax.dtypes.canonicalize_dtype(np.asarray(a).dtype)), batch)
+        count, one = batches.count_of(batch), batches.one_of(batch)
+        batches.require_fit(self.matrix.forward, params, one)
+        chunk = self.chunk or memory.chunk_of(self.matrix.forward, params, one)
+        devices = parallel.local_devices(self.devices)[: batches.PARTS]
+        product = Product(self.matrix, self.where, None, devices, self.precision)
+        dimension = sum(int(np.prod(jnp.shape(leaf))) for leaf in leaves)
+        layout = _layout(count, batches.PARTS if len(devices) > 1 else 1, chunk)
+        parts = batches.in_blocks(batch, *layout), _weights(count, *layout)
+        return Problem(product, parallel.replicate(params, devices), parts, dimension)
+
+    def on_leaves(self, params: PyTree, parts: PyTree) -> Callable[[Leaves], Leaves]:
+        """Return ``v -> A v`` over data that ``prepare`` laid out; for use under jit."""
+        return self._over_data(self.matrix.product, params, parts)
+
+    def on_vectors(self, params: PyTree, parts: PyTree) -> tuple[Callable[[Array], Array], jax.ShapeDtypeStruct]:
+        """Return the product as a function of one long vector ``[n]``, and what such vectors are like; under jit."""
+        leaves, like = self._vectors(params)
+        product = self.on_leaves(params, parts)
+
+        def on_vector(vector: Array) -> Array:
+            return jnp.concatenate([jnp.ravel(leaf).astype(like.dtype) for leaf in product(split(vector, leaves))])
+
+        return on_vector, like
+
+    def form_on_vectors(self, params: PyTree, parts: PyTree) -> tuple[Callable[[Array], Array], jax.ShapeDtypeStruct]:
+        """Return ``v -> v' A v`` in the same way."""
+        leaves, like = self._vectors(params)
+        form = self._over_data(self.matrix.form, params, parts)
+        return lambda vector: form(split(vector, leaves)).astype(like.dtype), like
+
+    def _vectors(self, params: PyTree) -> tuple[Leaves, jax.ShapeDtypeStruct]:
+        leaves, _ = perturb.weights(params, self.where)
+        dtype = functools.reduce(jnp.promote_types, [leaf.dtype for leaf in leaves], jnp.float32)
+        return leaves, jax.ShapeDtypeStruct((sum(leaf.size for leaf in leaves),), dtype)
+
+    def _over_data(self, of_examples: OfExamples, params: PyTree, parts: PyTree) -> Callable[[Leaves], PyTree]:
+        leaves, _ = perturb.weights(params, self.where)
+
+        def of_blocks(params: PyTree) -> Callable[[PyTree], Callable[[Leaves], PyTree]]:
+            at, restore = perturb.weights(params, self.where)
+
+            def of_block(block: tuple[PyTree, Array]) -> Callable[[Leaves], PyTree]:
+                with jax.default_matmul_precision(self.precision):
+                    of_direction = of_examples(restore, at, *block)
+
+                def precisely(direction: Leaves) -> PyTree:
+                    with jax.default_matmul_precision(self.precision):
+                        return of_direction(direction)
+
+                return precisely
+
+            return of_block
+
+        if len(self.devices) == 1:
+            blocks = jax.tree.map(lambda a: a[0], parts)
+            total = microbatches.sum_kept_over_blocks(of_blocks(params), blocks, leaves, params)
+        else:
+
+            def part(blocks: PyTree, params: PyTree, direction: Leaves) -> PyTree:
+                return microbatches.sum_over_blocks(of_blocks(params), blocks)(direction)
+
+            def total(direction: Leaves) -> PyTree:
+                return parallel.sum_over_parts(part, parts, params, direction, devices=self.devices)
+
+        def along(direction: Leaves) -> PyTree:
+            return total(tuple(jnp.asarray(d, jnp.result_type(a)) for d, a in zip(direction, leaves, strict=True)))
+
+        return along
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A product with its parameters and its data in place.
+
+    Attributes:
+        product: The product, on devices that are named.
+        params: The parameters, on each of them.
+        parts: The data, ``[parts blocks rows ...]``, and the weights of the examples ``[parts blocks rows]``.
+        dimension: The number of parameters that are chosen.
+    """
+
+    product: Product
+    params: PyTree
+    parts: PyTree
+    dimension: int
+
+
+def split(vector: Array, leaves: Leaves) -> Leaves:
+    """Cut a vector, or vectors ``[... n]``, into arrays like the leaves ``[... *leaf]``."""
+    ends = np.cumsum([leaf.size for leaf in leaves])[:-1]
+    pieces = jnp.split(vector, ends, -1)
+    return tuple(p.reshape(*vector.shape[:-1], *leaf.shape) for p, leaf in zip(pieces, leaves, strict=True))
+
+
+def require_finite(results: PyTree) -> None:
+    """Raise FloatingPointError unless all results are finite."""
+    if not all(np.isfinite(np.asarray(leaf)).all() for leaf in jax.tree.leaves(results)):
+        raise FloatingPointError(
+            "the product of the curvature with a vector is not finite: look for a loss or an output that is not, or "
+            "that has no second derivative at these parameters"
+        )
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _product(product: Product, params: PyTree, parts: PyTree, direction: Leaves) -> Leaves:
+    return product.on_leaves(params, parts)(direction)
+
+
+def _layout(count: int, parts: int, chunk: int) -> tuple[int, int, int]:
+    """Return ``(parts, blocks, rows)``, with room for all examples and rows of at most a chunk."""
+    blocks = -(-count // (parts * chunk))
+    return parts, blocks, -(-count // (parts * blocks))
+
+
+def _weights(count: int, *layout: int) -> np.ndarray:
+    """Return the examples' parts in their mean; those repeated to fill the last rows weigh nothing."""
+    return np.where(np.arange(np.prod(layout)) < count, 1 / count, 0.0).reshape(layout)

@@ -1,0 +1,111 @@
+"""The shifts that were measured, and what follows from them."""
+
+from dataclasses import dataclass
+from functools import partial
+
+import jax
+import numpy as np
+
+from jaxsens.embedding_space.norms import NORMS
+from jaxsens.statistics import estimate
+
+__all__ = ["AT", "EmbeddingShifts"]
+
+AT = ("own", "others", "whole")
+
+
+@partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["own", "others", "own_size", "others_size", "sites"],
+    meta_fields=["norms", "layers", "chunk"],
+)
+@dataclass(frozen=True)
+class EmbeddingShifts:
+    """How far states moved when one token was replaced, for every sequence, site, layer and norm.
+
+    Attributes:
+        own: Norm of the change of the state at the replaced token itself ``[b t l n]``; 0 where a token is no site.
+        others: Norm of the change of the states at all other real tokens together, the mixing.
+        own_size: Norm of the state there, before the replacement.
+        others_size: Norm of the states at all other real tokens together.
+        sites: Which tokens were replaced and are counted ``[b t]``.
+        norms: Names of the norms, ``n`` of them.
+        layers: Numbers of the states, ``l`` of them: 0 enters the first layer, i leaves layer i.
+        chunk: Model forwards evaluated at once, for the record.
+    """
+
+    own: np.ndarray
+    others: np.ndarray
+    own_size: np.ndarray
+    others_size: np.ndarray
+    sites: np.ndarray
+    norms: tuple[str, ...]
+    layers: tuple[int, ...]
+    chunk: int
+
+    def values(self, norm: str = "l2", *, at: str = "whole", relative: bool = False) -> np.ndarray:
+        """Return shifts ``[b t l]``, float64; not a number where a token is no site.
+
+        Args:
+            norm: One of ``norms``.
+            at: ``"own"``, the replaced token; ``"others"``, all other real tokens; ``"whole"``, the whole sequence.
+            relative: Whether to divide by the norm of the states at the same tokens; where nothing moves that is 0,
+                whatever the norm.
+
+        Raises:
+            ValueError: If the norm was not measured, or ``at`` is another place.
+        """
+        if norm not in self.norms:
+            raise ValueError(f"norm must be one of those measured, {', '.join(self.norms)}, got {norm!r}")
+        shift = self._at(self.own, self.others, norm, at)
+        if relative:
+            size = self._at(self.own_size, self.others_size, norm, at)
+            with np.errstate(divide="ignore"):  # a shift of nothing is infinite
+                shift = np.divide(shift, size, out=np.zeros_like(shift), where=shift > 0)
+        return np.where(self.sites[..., None], shift, np.nan)
+
+    def per_sequence(
+        self, norm: str = "l2", *, at: str = "whole", relative: bool = False, chosen: np.ndarray | None = None
+    ) -> np.ndarray:
+        """Return the mean over a sequence's sites ``[b l]``, or over those ``chosen [b t]``; NaN where there is none.
+
+        Raises:
+            ValueError: As ``values``; or if ``chosen`` is no booleans ``[b t]``.
+        """
+        values = self.values(norm, at=at, relative=relative)
+        counted = self.sites
+        if chosen is not None:
+            chosen = np.asarray(chosen)
+            if chosen.dtype != bool or chosen.shape != counted.shape:
+                raise ValueError(f"chosen must be booleans [b t] = {counted.shape}, got {chosen.dtype} {chosen.shape}")
+            counted = counted & chosen
+        number = counted.sum(1)[:, None]
+        total = np.where(counted[..., None], values, 0).sum(1)
+        return np.where(number > 0, total / np.maximum(number, 1), np.nan)
+
+    def estimate(
+        self, norm: str = "l2", *, at: str = "whole", relative: bool = False, chosen: np.ndarray | None = None
+    ) -> estimate.Estimate:
+        """Estimate the mean shift by layer ``[l]``, over sequences, the independent units.
+
+        Args:
+            norm: One of ``norms``.
+            at: As for ``values``.
+            relative: As for ``values``.
+            chosen: Count these sites only ``[b t]``, such as those of one token, ``tokens == id``; sequences without
+                any are no units.
+
+        Raises:
+            ValueError: As ``values``; or if nothing is chosen.
+        """
+        means = self.per_sequence(norm, at=at, relative=relative, chosen=chosen)
+        some = self.sites.any(1) if chosen is None else (self.sites & chosen).any(1)
+        if not some.any():
+            raise ValueError("chosen holds no site: there is nothing to average")
+        return estimate.from_values(means[some])
+
+    def _at(self, own: np.ndarray, others: np.ndarray, norm: str, at: str) -> np.ndarray:
+        if at not in AT:
+            raise ValueError(f"at must be one of {', '.join(AT)}, got {at!r}")
+        own, others = (a[..., self.norms.index(norm)].astype(np.float64) for a in (own, others))
+        return {"own": own, "others": others}[at] if at != "whole" else NORMS[norm].join(own, others)

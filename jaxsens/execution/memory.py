@@ -1,0 +1,55 @@
+"""How many model forwards to evaluate at once, found from shapes alone.
+
+``chunk=None`` must mean the same on every machine, since the chunk decides how numbers are rounded (law 1): it is a
+function of shapes and of one constant, never found by trial and crash.
+"""
+
+from collections.abc import Callable, Iterator
+
+import jax
+from jax.extend import core
+
+from jaxsens.execution.flops import programs_in
+from jaxsens.typing import PyTree
+
+__all__ = ["BYTES", "chunk_of", "require_counts"]
+
+BYTES = 2**26
+"""Bytes that the largest intermediate result of a chunk may take, 64 MiB.
+
+On a CPU more would leave the cache and be slower; an accelerator is full long before. Pass ``chunk`` to override.
+"""
+
+
+def chunk_of(fn: Callable[..., PyTree], *args: PyTree) -> int:
+    """Return how many evaluations of ``fn(*args)`` fit the budget, at least one.
+
+    ``chunk = BYTES // largest intermediate result in bytes``, for arguments or their shapes.
+    """
+    jaxpr = jax.make_jaxpr(fn)(*args)
+    largest = max((_size(equation) for equation in _equations(jaxpr.jaxpr)), default=1)
+    return max(1, BYTES // max(largest, 1))
+
+
+def require_counts(draws: int, chunk: int | None) -> None:
+    """Raise ValueError unless there is at least one draw, and one model forward at once if a number is asked for."""
+    if draws != int(draws) or draws < 1:
+        raise ValueError(f"draws must be an integer of at least 1, got {draws}")
+    if chunk is not None and (chunk != int(chunk) or chunk < 1):
+        raise ValueError(f"chunk must be an integer of at least 1 model forward, or None, got {chunk}")
+
+
+def _equations(jaxpr: core.Jaxpr) -> Iterator[core.JaxprEqn]:
+    """Yield the operations that hold no others, at every depth."""
+    for equation in jaxpr.eqns:
+        inner = [found for value in equation.params.values() for found in programs_in(value)]
+        if not inner:
+            yield equation
+        for jaxpr_inside in inner:
+            yield from _equations(jaxpr_inside)
+
+
+def _size(equation: core.JaxprEqn) -> int:
+    """Return the bytes of an operation's results; its inputs may be weights, which a chunk shares."""
+    results = [variable.aval for variable in equation.outvars]
+    return sum(a.size * getattr(a.dtype, "itemsize", 0) for a in results if hasattr(a, "dtype"))

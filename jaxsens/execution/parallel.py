@@ -1,0 +1,330 @@
+"""Devices, and nothing but devices: one function over many items, on all of them, with the same numbers on any of them.
+
+Items are cut into aligned chunks: chunk j holds items ``[j c, (j + 1) c)``, the last one padded. A device gets whole
+chunks and walks them in a loop whose trip count is an argument of the compiled program. The program is therefore the
+same for every number of devices and for every number of chunks that a device happens to get, and so are its results.
+(A trip count that the compiler knows would not do: XLA unrolls a loop of one step and then rounds differently.)
+
+In several processes (``jax.distributed``) each works on its own whole chunks; the results are gathered once, at the
+end.
+"""
+
+import contextlib
+import contextvars
+import functools
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from tqdm import tqdm
+
+from jaxsens.typing import Array, PyTree
+
+__all__ = [
+    "BACKENDS",
+    "compiling_only",
+    "describe_devices",
+    "local_devices",
+    "map_items",
+    "replicate",
+    "sum_over_parts",
+    "use_every_core",
+]
+
+BACKENDS = ("pmap", "shard_map")
+
+# Chunks that one launch may take to a device, and bytes of items: bounds for the buffers, without effect on results.
+_LAUNCH_CHUNKS = 64
+_LAUNCH_BYTES = 2**24
+# A launch grows until it takes this long: short enough for a progress bar, long enough for launching to cost nothing.
+_LAUNCH_SECONDS = 0.25
+
+_AXIS = "devices"
+
+_compiling_only = contextvars.ContextVar("compiling_only", default=False)
+
+
+def map_items(
+    fn: Callable[..., PyTree],
+    items: PyTree,
+    *shared: PyTree,
+    chunk: int,
+    backend: str = "pmap",
+    devices: Sequence[jax.Device] | None = None,
+    progress: str | None = None,
+) -> PyTree:
+    """Return ``fn(item, *shared)`` for every item, as numpy arrays with the items' leading axis.
+
+    Results are equal to the bit for any number of devices and processes and for both backends; across values of
+    ``chunk`` they are equal up to rounding.
+
+    Args:
+        fn: A pure function of one item. It is compiled once for each value (by ``==``) and each set of shapes.
+        items: Pytree of arrays ``[n ...]``, kept on the host and sent to the devices chunk by chunk.
+        *shared: Pytrees that every item sees, copied to every device once per call.
+        chunk: Items evaluated at once on one device.
+        backend: ``"pmap"`` or ``"shard_map"``.
+        devices: The devices of this process to use, by default all of them.
+        progress: Label of a progress bar, which appears after two seconds; by default there is none.
+
+    Raises:
+        ValueError: If there are no items, if they disagree on how many there are, or if ``chunk`` is not positive.
+    """
+    if any(jnp.issubdtype(jnp.result_type(leaf), jax.dtypes.prng_key) for leaf in jax.tree.leaves(items)):
+        raise ValueError("items must be arrays of numbers, got random keys: pass indices, and fold them into one key")
+    items = jax.tree.map(np.asarray, items)
+    count = _leading(items)
+    if chunk != int(chunk) or chunk < 1:
+        raise ValueError(f"chunk must be an integer of at least 1 item, got {chunk}")
+    if backend not in BACKENDS:
+        raise ValueError(f"backend must be one of {BACKENDS}, got {backend!r}")
+    devices = local_devices(devices)
+    chunk = min(chunk, count)
+    total = -(-count // chunk)
+    first, stop = _own_share(total)
+    capacity = _capacity(items, chunk, total)
+    program, everywhere = _program(fn, chunk, backend, devices)
+    shared = jax.device_put(shared, everywhere)
+    if _compiling_only.get():
+        index = np.zeros((len(devices), capacity * chunk), int)
+        nothing = program(np.zeros(len(devices), np.int32), jax.tree.map(lambda a: a[index], items), shared)
+        return jax.tree.map(lambda a: np.zeros((count, *a.shape[2:]), a.dtype), nothing)
+
+    def launch(start: int, quota: int) -> tuple[list[int], PyTree]:
+        """Give every device up to ``quota`` chunks from ``start`` on, and do not wait for the results."""
+        quota = -(-min(quota * len(devices), stop - start) // len(devices))
+        counts = [int(np.clip(stop - start - i * quota, 0, quota)) for i in range(len(devices))]
+        firsts = start + quota * np.arange(len(devices))
+        index = np.minimum(firsts[:, None] * chunk + np.arange(capacity * chunk), count - 1)
+        return counts, program(np.asarray(counts, np.int32), jax.tree.map(lambda a: a[index], items), shared)
+
+    blocks = []
+    with _bar(progress, count if jax.process_count() == 1 else (stop - first) * chunk) as advance:
+        for counts, outputs in _pipelined(launch, first, stop, capacity, len(devices)):
+            outputs = jax.tree.map(np.asarray, outputs)
+            for device, taken in enumerate(counts):
+                # A copy: a view would keep the whole buffer of the launch.
+                blocks.append(jax.tree.map(lambda a, d=device, n=taken: a[d, : n * chunk].copy(), outputs))
+            advance(sum(counts) * chunk)
+    own = jax.tree.map(lambda *parts: np.concatenate(parts), *blocks)
+    return jax.tree.map(lambda a: a[:count], _gather(own, total, chunk))
+
+
+@contextlib.contextmanager
+def compiling_only() -> Iterator[None]:
+    """Let ``map_items`` compile its program, compute nothing, and return zeros: within this block, in this thread.
+
+    How often a program walks over chunks is data to it, so that it can be called to do so no times. What calls
+    ``map_items`` can thus be made ready in a thread while devices do something else. Where it goes on from the results
+    in one way or another, it is made ready for the way that zeros take.
+    """
+    token = _compiling_only.set(True)
+    try:
+        yield
+    finally:
+        _compiling_only.reset(token)
+
+
+def sum_over_parts(fn: Callable[..., PyTree], parts: PyTree, *shared: PyTree, devices: Sequence[jax.Device]) -> PyTree:
+    """Return the sum over parts of ``fn(part, *shared)``, added up in index order on the devices; for use under jit.
+
+    The number of parts belongs to the computation, not to the machine: every device evaluates whole parts, and all
+    partial results are then added in the same order everywhere. Sums are equal to the bit on two or more devices; on
+    a single one XLA compiles gradients differently, which may change the last bit.
+
+    Args:
+        fn: A pure function of one part.
+        parts: Pytree of arrays ``[p ...]``.
+        *shared: Pytrees that every part sees.
+        devices: The devices to use; no more than there are parts are.
+
+    Raises:
+        ValueError: If there are no parts.
+    """
+    count = _leading(parts)
+    devices = tuple(devices)[:count]
+    each = -(-count // len(devices))
+
+    def local(parts: PyTree, *shared: PyTree) -> PyTree:
+        mine = jnp.clip(count - jax.lax.axis_index(_AXIS) * each, 0, each)
+        one = _blocks(lambda part: jax.tree.map(lambda a: a[None], fn(jax.tree.map(lambda a: a[0], part), *shared)), 1)
+        everyone = jax.lax.all_gather(one(mine, parts), _AXIS, tiled=True)
+        return jax.tree.map(lambda a: functools.reduce(jnp.add, [a[i] for i in range(count)]), everyone)
+
+    padding = each * len(devices) - count
+    parts = jax.tree.map(lambda a: jnp.concatenate([a, a[-1:].repeat(padding, 0)]) if padding else a, parts)
+    specs = (PartitionSpec(_AXIS), *[PartitionSpec() for _ in shared])
+    # The outputs are equal on all devices by construction; checking it is not possible through a loop.
+    return jax.shard_map(
+        local, mesh=_mesh(devices), in_specs=specs, out_specs=PartitionSpec(), check_vma=False, axis_names={_AXIS}
+    )(parts, *shared)
+
+
+def replicate(tree: PyTree, devices: Sequence[jax.Device]) -> PyTree:
+    """Copy every leaf to every device."""
+    return jax.device_put(tree, NamedSharding(_mesh(tuple(devices)), PartitionSpec()))
+
+
+def local_devices(devices: Sequence[jax.Device] | None = None) -> tuple[jax.Device, ...]:
+    """Return the devices given, or all those of this process.
+
+    Raises:
+        ValueError: If none is given.
+    """
+    if devices is not None and not len(devices):
+        raise ValueError("devices must name one at least, or be None for all of this process, got none")
+    return tuple(devices) if devices is not None else tuple(jax.local_devices())
+
+
+def use_every_core() -> None:
+    """Let every core of a CPU be a device of its own; mains of experiments that train many small models call it.
+
+    A model too small to keep two cores busy leaves one idle. It has to come before the first computation: devices that
+    are there already stay, and so does a number that ``XLA_FLAGS`` asks for. Accelerators are not concerned.
+    """
+    if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
+        allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        with contextlib.suppress(RuntimeError):
+            jax.config.update("jax_num_cpu_devices", allowed)
+
+
+def describe_devices() -> dict[str, Any]:
+    """Return what a manifest says of the machine: platform, kind and number of devices, number of processes."""
+    found = jax.devices()
+    return {
+        "platform": found[0].platform,
+        "kind": found[0].device_kind,
+        "devices": len(found),
+        "processes": jax.process_count(),
+    }
+
+
+def _leading(items: PyTree) -> int:
+    counts = {np.shape(leaf)[:1] for leaf in jax.tree.leaves(items)}
+    if len(counts) != 1 or () in counts:
+        raise ValueError(f"items must be arrays that share one leading axis, got leading axes {sorted(counts)}")
+    ((count,),) = counts
+    if count == 0:
+        raise ValueError("items are empty: at least one is needed")
+    return count
+
+
+def _each(total: int) -> int:
+    return -(-total // jax.process_count())
+
+
+def _own_share(total: int) -> tuple[int, int]:
+    each = _each(total)
+    # A process beyond the last chunk repeats that one; what it computes falls outside the gathered result.
+    first = min(jax.process_index() * each, total - 1)
+    return first, min(first + each, total)
+
+
+def _capacity(items: PyTree, chunk: int, total: int) -> int:
+    size = chunk * sum(leaf[0].nbytes for leaf in jax.tree.leaves(items))
+    # Rounded up, so that about as many items find a program that is there.
+    return int(np.clip(_LAUNCH_BYTES // max(size, 1), 1, min(_LAUNCH_CHUNKS, 1 << (total - 1).bit_length())))
+
+
+@functools.lru_cache(maxsize=64)
+def _mesh(devices: tuple[jax.Device, ...]) -> Mesh:
+    return Mesh(np.asarray(devices), (_AXIS,))
+
+
+def _blocks(fn: Callable[[PyTree], PyTree], size: int) -> Callable[[Array, PyTree], PyTree]:
+    """Make ``run(n, items)``: ``fn`` of the first ``n`` blocks of ``size`` items; the rest of the result is zero."""
+
+    def run(count: Array, items: PyTree) -> PyTree:
+        def block(i: Array) -> PyTree:
+            return jax.tree.map(lambda a: jax.lax.dynamic_slice_in_dim(a, i * size, size), items)
+
+        def step(i: Array, results: PyTree) -> PyTree:
+            put = functools.partial(jax.lax.dynamic_update_slice_in_dim, start_index=i * size, axis=0)
+            return jax.tree.map(lambda whole, part: put(whole, part), results, fn(block(i)))
+
+        length = jax.tree.leaves(items)[0].shape[0]
+        shapes = jax.eval_shape(fn, jax.eval_shape(block, 0))
+        empty = jax.tree.map(lambda s: jnp.zeros((length, *s.shape[1:]), s.dtype), shapes)
+        return jax.lax.fori_loop(0, count, step, empty)
+
+    return run
+
+
+@functools.lru_cache(maxsize=256)
+def _program(
+    fn: Callable[..., PyTree], chunk: int, backend: str, devices: tuple[jax.Device, ...]
+) -> tuple[Callable[..., PyTree], NamedSharding]:
+    """Compile the walk over a device's chunks, once for each function, shape and set of devices."""
+    mesh = _mesh(devices)
+
+    def local(count: Array, items: PyTree, shared: tuple[PyTree, ...]) -> PyTree:
+        return _blocks(jax.vmap(lambda item: fn(item, *shared)), chunk)(count, items)
+
+    def on_device(count: Array, items: PyTree, shared: tuple[PyTree, ...]) -> PyTree:
+        results = local(count[0], jax.tree.map(lambda a: a[0], items), shared)
+        return jax.tree.map(lambda a: a[None], results)
+
+    split, whole = PartitionSpec(_AXIS), PartitionSpec()
+    if backend == "pmap":
+        # One argument: with several, pmap lays in_axes over the leaves when there are as many leaves as arguments.
+        whole_call = jax.pmap(lambda call: local(*call), axis_name=_AXIS, devices=devices, in_axes=((0, 0, None),))
+
+        def program(*call: PyTree) -> PyTree:
+            return whole_call(call)
+
+    else:
+        # check_vma stays off: a scan whose first carry is a constant (an LSTM's) would be refused, and every output
+        # belongs to one device anyway.
+        program = jax.jit(
+            jax.shard_map(on_device, mesh=mesh, in_specs=(split, split, whole), out_specs=split, check_vma=False)
+        )
+    return program, NamedSharding(mesh, whole)
+
+
+def _pipelined(
+    launch: Callable[[int, int], tuple[list[int], PyTree]], first: int, stop: int, capacity: int, devices: int
+) -> Iterator[tuple[list[int], PyTree]]:
+    """Launch over chunks ``[first, stop)``, one launch ahead of the one whose results are being read."""
+    quota, start, waiting = 1, first, None
+    clock = time.perf_counter()
+    while start < stop or waiting is not None:
+        ahead = None
+        if start < stop:
+            ahead = launch(start, quota)
+            start = min(start + quota * devices, stop)
+        if waiting is not None:
+            jax.block_until_ready(waiting[1])
+            now = time.perf_counter()
+            if now - clock < _LAUNCH_SECONDS:
+                quota = min(2 * quota, capacity)
+            clock = now
+            yield waiting
+        waiting = ahead
+
+
+@contextlib.contextmanager
+def _bar(label: str | None, total: int) -> Iterator[Callable[[int], None]]:
+    hidden = label is None or jax.process_index() > 0
+    with tqdm(desc=label, total=total, delay=2, leave=False, disable=hidden, dynamic_ncols=True) as bar:
+        yield lambda count: bar.update(min(count, total - bar.n)) and None
+
+
+def _gather(own: PyTree, total: int, chunk: int) -> PyTree:
+    """Bring together what the processes computed; as bytes, since JAX would narrow float64."""
+    if jax.process_count() == 1:
+        return own
+    length = _each(total) * chunk
+
+    def gather(part: np.ndarray) -> np.ndarray:
+        padded = np.zeros((length, *part.shape[1:]), part.dtype)
+        padded[: len(part)] = part
+        whole = np.asarray(multihost_utils.process_allgather(padded.view(np.uint8).reshape(length, -1)))
+        return whole.reshape(-1).view(part.dtype).reshape(-1, *part.shape[1:])
+
+    return jax.tree.map(gather, own)

@@ -1,0 +1,202 @@
+"""What the classifiers share: an image model's configuration, how it reads tokens, and a module as pure functions."""
+
+import dataclasses
+import functools
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+
+from jaxsens.typing import Apply, Array, Key, PyTree, TrainApply
+
+__all__ = [
+    "FLOATS",
+    "ImageConfig",
+    "Patches",
+    "evaluation",
+    "init",
+    "parameter_count",
+    "read_tokens",
+    "require",
+    "require_positive",
+    "require_shapes",
+    "require_variables",
+    "shapes_by_path",
+    "train_apply",
+]
+
+FLOATS = ("bfloat16", "float16", "float32", "float64")
+"""The dtypes that a model may compute in."""
+
+
+def require(holds: bool, argument: str, value: object, allowed: str) -> None:
+    """Raise ValueError with the argument's name, its value and what is allowed, unless ``holds``."""
+    if not holds:
+        raise ValueError(f"{argument} is {value!r}, but must be {allowed}.")
+
+
+def require_positive(**arguments: Any) -> None:
+    """Raise ValueError unless every argument is an integer of at least one."""
+    for argument, value in arguments.items():
+        whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+        require(whole and value >= 1, argument, value, "an integer of at least 1")
+
+
+class Patches:
+    """How an image is cut into tokens, for configurations with ``image_shape`` and ``patch``."""
+
+    image_shape: tuple[int, int, int]
+    patch: int
+
+    def require_patches(self) -> None:
+        """Make ``image_shape`` a tuple, and raise ValueError unless it is ``(h, w, c)`` and the patch divides it."""
+        # Lists come from files of settings; equal settings must become equal modules.
+        object.__setattr__(self, "image_shape", tuple(self.image_shape))
+        require_positive(patch=self.patch)
+        require(len(self.image_shape) == 3, "image_shape", self.image_shape, "(h, w, c)")
+        require_positive(**{f"image_shape[{axis}]": size for axis, size in enumerate(self.image_shape)})
+        height, width, _ = self.image_shape
+        divides = height % self.patch == 0 and width % self.patch == 0
+        require(divides, "patch", self.patch, f"a divisor of the image's height {height} and width {width}")
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Patches down and across."""
+        height, width, _ = self.image_shape
+        return height // self.patch, width // self.patch
+
+    @property
+    def token_shape(self) -> tuple[int, int]:
+        """``(t, d)`` of the tokens: number of patches, numbers in a patch."""
+        return math.prod(self.grid), self.patch**2 * self.image_shape[2]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ImageConfig(Patches):
+    """What every image model needs to know. Equal configurations are equal, and hash equal.
+
+    Attributes:
+        classes: Number of classes.
+        image_shape: ``(h, w, c)``.
+        patch: Side of the square patches that are the tokens, in pixels; divides h and w.
+        dtype: In which activations are computed; parameters are created in float32 whatever it is, and logits are
+            at least float32. ``bfloat16`` is mixed precision.
+    """
+
+    classes: int
+    image_shape: tuple[int, int, int]
+    patch: int
+    dtype: Any = jnp.float32
+
+    def __post_init__(self) -> None:
+        self.require_patches()
+        require_positive(classes=self.classes)
+        require(str(jnp.dtype(self.dtype)) in FLOATS, "dtype", self.dtype, f"one of {', '.join(FLOATS)}")
+        object.__setattr__(self, "dtype", jnp.dtype(self.dtype))
+
+    @property
+    def logits_dtype(self) -> Any:
+        """Dtype of logits and of attention weights: float32, or float64 where the model computes in it."""
+        return jnp.promote_types(jnp.float32, self.dtype)
+
+
+def read_tokens(config: ImageConfig, tokens: Array, mask: Array | None) -> jax.Array:
+    """Check ``tokens [b t d]`` and ``mask [b t]``, cast to the model's dtype, and set padding to zero.
+
+    Raises:
+        ValueError: If a shape does not fit the configuration, if ``mask`` is not of booleans, or if the model is to
+            compute in float64 while JAX has it switched off.
+    """
+    count, size = config.token_shape
+    expected = f"[b, {count}, {size}]: the {config.patch} x {config.patch} patches of images {config.image_shape}"
+    require(np.ndim(tokens) == 3 and np.shape(tokens)[1:] == (count, size), "tokens' shape", np.shape(tokens), expected)
+    if config.dtype == jnp.float64:
+        require(jax.config.jax_enable_x64, "dtype", "float64", "used with jax_enable_x64 on")
+    tokens = jnp.asarray(tokens, config.dtype)
+    if mask is None:
+        return tokens
+    require(np.shape(mask) == tokens.shape[:2], "mask's shape", np.shape(mask), f"{tokens.shape[:2]}, one per token")
+    require(mask.dtype == np.bool_, "mask's dtype", str(mask.dtype), "bool")
+    return jnp.where(mask[:, :, None], tokens, 0)
+
+
+def init(module: nn.Module, key: Key) -> PyTree:
+    """Return the initial variables of an image model: ``params``, and ``batch_stats`` where the model has them."""
+    return module.init(key, jnp.zeros((1, *module.config.token_shape), module.config.dtype))
+
+
+def parameter_count(variables: PyTree) -> int:
+    """Return how many numbers are trained: all of ``params``, none of ``batch_stats``."""
+    return sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
+
+
+def evaluation(module: nn.Module) -> Apply:
+    """Return ``apply(variables, tokens [b t *s], mask [b t] = None) -> logits [b classes]``, deterministic.
+
+    Functions of equal modules are equal and hash equal, so that what was compiled for one serves the other; a bound
+    ``module.apply`` does not, because bound methods are compared by the identity of the object.
+
+    Raises:
+        ValueError: When called, if tokens, mask or variables do not fit the module. Variables are compared with those
+            that the module would create, since Flax itself ignores what it does not look up, a surplus layer say.
+    """
+    return _Evaluation(module)
+
+
+def train_apply(module: nn.Module) -> TrainApply:
+    """Return ``train_apply(variables, tokens, key) -> (logits, variables)``: training mode.
+
+    Dropout draws from ``key``; normalisation uses the batch and the variables returned have the new ``batch_stats``.
+    Models without them return what they got. Equality, and errors, are those of ``evaluation``.
+    """
+    return _TrainApply(module)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Evaluation:
+    module: nn.Module
+
+    def __call__(self, variables: PyTree, tokens: Array, mask: Array | None = None, /) -> jax.Array:
+        require_variables(self.module, variables, tokens)
+        return self.module.apply(variables, tokens, mask)
+
+
+@dataclasses.dataclass(frozen=True)
+class _TrainApply:
+    module: nn.Module
+
+    def __call__(self, variables: PyTree, tokens: Array, key: Key, /) -> tuple[jax.Array, PyTree]:
+        require_variables(self.module, variables, tokens)
+        logits, updated = self.module.apply(
+            variables, tokens, train=True, rngs={"dropout": key}, mutable=["batch_stats"]
+        )
+        return logits, {**variables, **updated}
+
+
+def require_variables(module: nn.Module, variables: PyTree, tokens: Array) -> None:
+    """Raise ValueError unless variables are those that the module would create for ``tokens [b t *s]``."""
+    require_shapes(module, variables, _variable_shapes(module, tokens.shape[1:], tokens.dtype))
+
+
+def require_shapes(module: nn.Module, variables: PyTree, expected: dict[str, tuple[int, ...]]) -> None:
+    """Raise ValueError unless the leaves of variables have the paths and shapes expected; see ``shapes_by_path``."""
+    given = shapes_by_path(variables)
+    for path in sorted(expected.keys() | given.keys()):
+        wanted, found = expected.get(path, "absent"), given.get(path, "absent")
+        if wanted != found:
+            raise ValueError(f"variables{path} is {found}, but {type(module).__name__} needs it to be {wanted}.")
+
+
+@functools.lru_cache(maxsize=256)
+def _variable_shapes(module: nn.Module, shape: tuple[int, ...], dtype: np.dtype) -> dict[str, tuple[int, ...]]:
+    example = jax.ShapeDtypeStruct((1, *shape), dtype)
+    return shapes_by_path(jax.eval_shape(lambda tokens: module.init(jax.random.key(0), tokens), example))
+
+
+def shapes_by_path(variables: PyTree) -> dict[str, tuple[int, ...]]:
+    """Return the shape of every leaf by its path, as text."""
+    leaves, _ = jax.tree.flatten_with_path(variables)
+    return {jax.tree_util.keystr(path): np.shape(leaf) for path, leaf in leaves}

@@ -1,0 +1,92 @@
+"""ResNet (He et al. 2016, arXiv 1512.03385) at the size of CIFAR images: a stem of kernel 3, no pooling after it."""
+
+import dataclasses
+from functools import partial
+
+import jax
+from flax import linen as nn
+
+from jaxsens.models.common import ImageConfig, require, require_positive
+from jaxsens.models.images.convolution import Convolution, ConvolutionalNetwork
+from jaxsens.models.images.windows import WHOLE, Place, Reach
+
+__all__ = ["VARIANTS", "Block", "Config", "ResNet"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config(ImageConfig):
+    """Sizes of a ResNet of basic blocks, beside those of every image model.
+
+    Attributes:
+        width: Channels of the first stage; each further stage doubles them, and halves height and width.
+        blocks: Blocks of each stage; two in each of four make ResNet-18.
+    """
+
+    width: int = 64
+    blocks: tuple[int, ...] = (2, 2, 2, 2)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "blocks", tuple(self.blocks))
+        require(len(self.blocks) > 0, "blocks", self.blocks, "the number of blocks of at least one stage")
+        require_positive(width=self.width, **{f"blocks[{stage}]": n for stage, n in enumerate(self.blocks)})
+
+
+VARIANTS = {"small": partial(Config, width=16), "paper": Config}
+"""Configurations by name, each a function of the fields of ``ImageConfig``; ``paper`` is ResNet-18."""
+
+
+class ResNet(ConvolutionalNetwork):
+    """A convolution, stages of basic blocks, mean over the image, linear head."""
+
+    config: Config
+
+    @nn.compact
+    def from_pixels(self, x: jax.Array, place: Place = WHOLE, *, train: bool = False) -> jax.Array:
+        """Map pixels ``[b h w c]`` at ``place`` to logits ``[b classes]``."""
+        config = self.config
+        stem = Convolution(config.width, 3, config.dtype, use_bias=False, name="stem")
+        x, place = stem(x, place, train=train), place.after(stem.reach)
+        x = nn.relu(_normalisation(config, train, "stem_norm")(x))
+        for stage, blocks in enumerate(config.blocks):
+            for index in range(blocks):
+                stride = 2 if stage > 0 and index == 0 else 1
+                block = Block(config, config.width << stage, stride, name=f"block_{stage}_{index}")
+                x, place = block(x, place, train=train)
+        x = place.whole(x, "features").mean(axis=(1, 2))
+        return nn.Dense(config.classes, dtype=config.logits_dtype, name="head")(x)
+
+
+class Block(nn.Module):
+    """A basic block: ``relu(x + norm(conv(relu(norm(conv(x))))))``, with kernels of 3.
+
+    Where it changes the size, ``x`` passes through a convolution of kernel 1 and a normalisation of its own.
+    """
+
+    config: Config
+    features: int
+    stride: int
+
+    @nn.compact
+    def __call__(self, x: jax.Array, place: Place = WHOLE, *, train: bool) -> tuple[jax.Array, Place]:
+        """Map ``x [b h w c]`` at ``place`` to ``[b h/stride w/stride features]``, and say where it lies."""
+        convolution = partial(Convolution, features=self.features, dtype=self.config.dtype, use_bias=False)
+        normalisation = partial(_normalisation, self.config, train)
+        first = convolution(kernel=3, stride=self.stride, name="convolution_0")
+        second = convolution(kernel=3, name="convolution_1")
+        middle = place.after(first.reach)
+        after = middle.after(second.reach)
+        y = nn.relu(normalisation("norm_0")(first(x, place, train=train)))
+        y = normalisation("norm_1")(second(y, middle, train=train))
+        if self.stride == 1 and x.shape[-1] == self.features:
+            x, _ = place.read(x, Reach(), after, "/".join((*self.path, "shortcut")))
+        else:
+            shortcut = convolution(kernel=1, stride=self.stride, name="shortcut")
+            x = normalisation("shortcut_norm")(shortcut(x, place, after, train=train))
+        return nn.relu(x + y), after
+
+
+def _normalisation(config: Config, train: bool, name: str) -> nn.Module:
+    return nn.BatchNorm(
+        use_running_average=not train, momentum=0.9, use_fast_variance=False, dtype=config.dtype, name=name
+    )

@@ -1,0 +1,179 @@
+"""Vision transformer (Dosovitskiy et al. 2021, arXiv 2010.11929) for training here, on images of any size."""
+
+import dataclasses
+from functools import partial
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+
+from jaxsens.models import transformer
+from jaxsens.models.common import Patches, read_tokens, require, require_positive
+from jaxsens.models.transformer import Transformer
+from jaxsens.typing import Array
+
+__all__ = ["POOLS", "POSITIONS", "VARIANTS", "Config", "ViT", "mean_over_tokens", "put_first", "sinusoidal_positions"]
+
+# The scale of the embeddings that positions are added to; with .02 instead, a small ViT learns digits far worse.
+_unit_normal = nn.initializers.normal(1.0)
+
+POOLS = ("class", "mean")
+POSITIONS = ("learned", "sinusoidal")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config(transformer.Config, Patches):
+    """Sizes of a vision transformer, beside those of every transformer.
+
+    Attributes:
+        classes: Number of classes.
+        image_shape: ``(h, w, c)``.
+        patch: Side of the square patches that are the tokens, in pixels; divides h and w.
+        head_dim: Numbers in a query; ``width // heads`` if None.
+        pool: What is classified: the ``"class"`` token, or the ``"mean"`` over the patches.
+        positions: ``"learned"``, or ``"sinusoidal"`` in two dimensions.
+        normalize_patches: Whether layer normalisation is applied to the pixels of each patch before the embedding.
+            It takes the scale out of a patch, and with it out of noise added to a patch.
+    """
+
+    # Of the biases of keys softmax sees nothing, and those of values make one with that of the output.
+    projection_biases: ClassVar[bool] = False
+    drop_hidden: ClassVar[bool] = True
+    kernel_init: ClassVar = staticmethod(nn.linear.default_kernel_init)
+
+    classes: int
+    image_shape: tuple[int, int, int]
+    patch: int
+    head_dim: int | None = None
+    pool: str = "mean"
+    positions: str = "learned"
+    normalize_patches: bool = False
+    epsilon: float = 1e-6
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.require_patches()
+        require_positive(classes=self.classes)
+        require(self.pool in POOLS, "pool", self.pool, f"one of {POOLS}")
+        require(self.positions in POSITIONS, "positions", self.positions, f"one of {POSITIONS}")
+        if self.positions == "sinusoidal":
+            require(self.width % 4 == 0, "width", self.width, "a multiple of 4 for sinusoidal positions")
+
+    def require_heads(self) -> None:
+        """Raise ValueError unless heads have a size: their own, or an even share of the width."""
+        if self.head_dim is None:
+            super().require_heads()
+        else:
+            require_positive(head_dim=self.head_dim)
+
+    @property
+    def head_size(self) -> int:
+        """Numbers in a query."""
+        return self.width // self.heads if self.head_dim is None else self.head_dim
+
+    @property
+    def final_norm(self) -> bool:
+        """False: what is pooled is normalised instead."""
+        return False
+
+    @property
+    def added_tokens(self) -> int:
+        """The class token, if there is one."""
+        return int(self.pool == "class")
+
+    @property
+    def reads_one_row(self) -> bool:
+        """Whether the class token is read."""
+        return self.pool == "class"
+
+    @property
+    def example(self) -> jax.ShapeDtypeStruct:
+        """The shape and dtype of a batch of one image."""
+        return jax.ShapeDtypeStruct((1, *self.token_shape), self.dtype)
+
+
+# Vasudeva et al. (ICLR 2025), App. D, trained ViTs of the PyTorch package vit-pytorch. Width, head_dim and dropout are
+# not stated there: 64, 64 and .1 are from the authors' code. Not as published: the "paper" ones are without shifted
+# patch tokenisation (a token also sees the image shifted by a pixel in four directions) and locality self-attention (a
+# learned temperature, and no token attends to itself); "simple_cifar10" is without a second normalisation after the
+# embedding, and its output projections have biases.
+_published = partial(Config, width=64, head_dim=64, normalize_patches=True)
+_published_small = partial(_published, pool="class", positions="learned", dropout=0.1)
+VARIANTS = {
+    "small": partial(Config, width=64, depth=2, heads=4, hidden=128),
+    "paper_mnist": partial(_published_small, depth=2, heads=1, hidden=128),
+    "paper_fashion_mnist": partial(_published_small, depth=2, heads=8, hidden=256),
+    "paper_svhn_cropped": partial(_published_small, depth=8, heads=32, hidden=512),
+    "paper_cifar10": partial(_published_small, depth=8, heads=32, hidden=256),
+    "simple_cifar10": partial(_published, depth=6, heads=16, hidden=512, pool="mean", positions="sinusoidal"),
+}
+"""Configurations by name, each a function of the fields of ``ImageConfig``; all but ``small`` are from the paper."""
+
+
+class ViT(Transformer):
+    """Patches, linear embedding and positions, ``depth`` blocks, pooling, normalisation, linear head.
+
+    What is pooled is normalised, rather than the activations before: ``normalize_last`` has no effect on its hidden
+    states. With a class token, that comes first in them.
+    """
+
+    config: Config
+
+    def setup(self) -> None:
+        """Declare the parameters."""
+        super().setup()
+        config = self.config
+        if config.normalize_patches:
+            self.norm_patches = transformer.norm(config)
+        # Its parameters are called as the method that applies it.
+        self.patches = nn.Dense(config.width, dtype=config.dtype, name="embed")
+        if config.positions == "learned":
+            self.positions = self.param("positions", _unit_normal, (1, config.token_shape[0], config.width))
+        if config.pool == "class":
+            self.class_token = self.param("class_token", _unit_normal, (1, 1, config.width))
+        self.norm = transformer.norm(config)
+        self.head = nn.Dense(config.classes, dtype=config.logits_dtype)
+
+    def embed(self, tokens: Array, mask: Array | None = None) -> jax.Array:
+        """Map patches ``[b t p]`` to embeddings ``[b t d]``."""
+        config = self.config
+        x = read_tokens(config, tokens, mask)
+        x = self.patches(self.norm_patches(x) if config.normalize_patches else x)
+        if config.positions == "sinusoidal":
+            return x + jnp.asarray(sinusoidal_positions(config.grid, config.width), config.dtype)[None]
+        return x + self.positions.astype(config.dtype)
+
+    def begin(self, x: Array, mask: Array | None) -> tuple[jax.Array, Array | None]:
+        """Return ``[b t d]`` and the mask, with the class token before the patches if there is one."""
+        x, mask = super().begin(x, mask)
+        return (x, mask) if self.config.pool == "mean" else put_first(self.class_token, x, mask)
+
+    def read(self, x: jax.Array, mask: Array | None, *, train: bool = False) -> jax.Array:
+        """Map final activations ``[b t d]`` to logits ``[b classes]``."""
+        del train
+        return self.head(self.norm(x[:, 0] if self.config.pool == "class" else mean_over_tokens(x, mask)))
+
+
+def put_first(token: Array, x: jax.Array, mask: Array | None) -> tuple[jax.Array, Array | None]:
+    """Return ``x [b t d]`` and ``mask [b t]`` with a real ``token [1 1 d]`` before the others."""
+    first = jnp.broadcast_to(token.astype(x.dtype), (len(x), 1, x.shape[2]))
+    seen = None if mask is None else jnp.pad(mask, ((0, 0), (1, 0)), constant_values=True)
+    return jnp.concatenate([first, x], axis=1), seen
+
+
+def sinusoidal_positions(grid: tuple[int, int], width: int) -> np.ndarray:
+    """Return ``[t width]``: sine and cosine of column and row, at wavelengths from 2 pi to 20000 pi patches."""
+    rows, columns = np.indices(grid).reshape(2, -1)
+    frequencies = 10_000.0 ** -np.linspace(0, 1, width // 4)
+    angles = [np.outer(places, frequencies) for places in (columns, rows)]
+    return np.concatenate([wave(angle) for angle in angles for wave in (np.sin, np.cos)], axis=1)
+
+
+def mean_over_tokens(x: jax.Array, mask: Array | None) -> jax.Array:
+    """Return the mean ``[b d]`` of ``x [b t d]`` over the real tokens; zero where there are none."""
+    if mask is None:
+        return x.mean(axis=1)
+    real = mask[:, :, None]
+    return jnp.where(real, x, 0).sum(axis=1) / jnp.maximum(real.sum(axis=1), 1).astype(x.dtype)

@@ -1,0 +1,160 @@
+"""Which tensor of a checkpoint in the Hugging Face format is which parameter here, for every architecture.
+
+A name is given without the prefix that a model with a head puts before it (``bert.``). The original names are facts of
+the format; the layouts say how their arrays lie: PyTorch's linear layers are ``[out in]``, GPT-2's ``[in out]``.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from jaxsens.models.pretrained import vit as vit_pretrained
+from jaxsens.models.text import bert, gpt2
+from jaxsens.typing import PyTree
+
+__all__ = ["Tensor", "by_path", "from_parameters", "nested", "tensors_of", "to_parameters"]
+
+
+class Tensor(NamedTuple):
+    """A tensor of a checkpoint.
+
+    Attributes:
+        name: Its name in the file.
+        parameters: Where its numbers belong here; more than one path where it joins several along its last axis.
+        transposed: Whether its two axes are to be swapped.
+        patches: Side of its patches, if it is the kernel ``[d c p p]`` of a convolution over them.
+    """
+
+    name: str
+    parameters: tuple[str, ...]
+    transposed: bool = False
+    patches: int | None = None
+
+
+def to_parameters(tensor: Tensor, values: np.ndarray) -> dict[str, np.ndarray]:
+    """Return parameters by path, from a tensor's values."""
+    if tensor.transposed:
+        values = values.T
+    if tensor.patches:
+        values = values.transpose(2, 3, 1, 0).reshape(-1, len(values))  # pixels in row-major order, channel last
+    return dict(zip(tensor.parameters, np.split(values, len(tensor.parameters), axis=-1), strict=True))
+
+
+def from_parameters(tensor: Tensor, parameters: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Return a tensor's values, from parameters by path: the inverse of ``to_parameters``."""
+    values = np.concatenate([np.asarray(parameters[path]) for path in tensor.parameters], axis=-1)
+    if tensor.patches:
+        side = tensor.patches
+        values = values.reshape(side, side, -1, values.shape[-1]).transpose(3, 2, 0, 1)
+    return values.T if tensor.transposed else values
+
+
+def by_path(params: PyTree) -> dict[str, PyTree]:
+    """Return the leaves of nested parameters under paths such as ``block_0/attention/query/kernel``."""
+    return {jax.tree_util.keystr(path, simple=True, separator="/"): a for path, a in jax.tree.leaves_with_path(params)}
+
+
+def nested(parameters: Mapping[str, np.ndarray]) -> PyTree:
+    """Return nested parameters: the inverse of ``by_path``."""
+    tree: PyTree = {}
+    for path, leaf in parameters.items():
+        *parents, last = path.split("/")
+        level = tree
+        for parent in parents:
+            level = level.setdefault(parent, {})
+        level[last] = leaf
+    return tree
+
+
+def tensors_of(config: bert.Config | gpt2.Config | vit_pretrained.Config) -> list[Tensor]:
+    """Return the tensors of which a configuration's parameters are made, heads without prefix included."""
+    return _TENSORS[type(config)](config)
+
+
+def _affine(name: str, path: str) -> list[Tensor]:
+    return [Tensor(f"{name}.weight", (f"{path}/kernel",), transposed=True), Tensor(f"{name}.bias", (f"{path}/bias",))]
+
+
+def _norm(name: str, path: str) -> list[Tensor]:
+    return [Tensor(f"{name}.weight", (f"{path}/scale",)), Tensor(f"{name}.bias", (f"{path}/bias",))]
+
+
+def _joined(name: str, *paths: str) -> list[Tensor]:
+    kernels, biases = (tuple(f"{path}/{kind}" for path in paths) for kind in ("kernel", "bias"))
+    return [Tensor(f"{name}.weight", kernels), Tensor(f"{name}.bias", biases)]
+
+
+def _attention(name: str, block: str) -> list[Tensor]:
+    """BERT's names, which ViTs have too."""
+    return [t for kind in ("query", "key", "value") for t in _affine(f"{name}.{kind}", f"{block}/attention/{kind}")]
+
+
+def _head(config: bert.Config | vit_pretrained.Config) -> list[Tensor]:
+    # RoBERTa's classifier has two layers of its own, the first of which is what BERT calls the pooler.
+    own = isinstance(config, bert.Config) and config.roberta and config.classes is not None
+    pooler, classifier = ("classifier.dense", "classifier.out_proj") if own else ("pooler.dense", "classifier")
+    tensors = _affine(pooler, "pooler") if config.read_out == "pooler" else []
+    return tensors + (_affine(classifier, "classifier") if config.classes is not None else [])
+
+
+def _bert(config: bert.Config) -> list[Tensor]:
+    tables = {"word_embeddings": "tokens", "position_embeddings": "positions", "token_type_embeddings": "types"}
+    tensors = [Tensor(f"embeddings.{name}.weight", (path,)) for name, path in tables.items()]
+    tensors += _norm("embeddings.LayerNorm", "norm_embedding")
+    for index in range(config.depth):
+        layer, block = f"encoder.layer.{index}", f"block_{index}"
+        tensors += _attention(f"{layer}.attention.self", block)
+        tensors += _affine(f"{layer}.attention.output.dense", f"{block}/attention/out")
+        tensors += _norm(f"{layer}.attention.output.LayerNorm", f"{block}/norm_attention")
+        tensors += _affine(f"{layer}.intermediate.dense", f"{block}/expand")
+        tensors += _affine(f"{layer}.output.dense", f"{block}/contract")
+        tensors += _norm(f"{layer}.output.LayerNorm", f"{block}/norm_mlp")
+    return tensors + _head(config)
+
+
+def _gpt2(config: gpt2.Config) -> list[Tensor]:
+    tensors = [Tensor("wte.weight", ("tokens",)), Tensor("wpe.weight", ("positions",)), *_norm("ln_f", "norm")]
+    for index in range(config.depth):
+        layer, block = f"h.{index}", f"block_{index}"
+        tensors += _joined(f"{layer}.attn.c_attn", *(f"{block}/attention/{kind}" for kind in ("query", "key", "value")))
+        tensors += _joined(f"{layer}.attn.c_proj", f"{block}/attention/out")
+        tensors += _joined(f"{layer}.mlp.c_fc", f"{block}/expand") + _joined(f"{layer}.mlp.c_proj", f"{block}/contract")
+        tensors += _norm(f"{layer}.ln_1", f"{block}/norm_attention") + _norm(f"{layer}.ln_2", f"{block}/norm_mlp")
+    if config.classes is not None:
+        tensors.append(Tensor("score.weight", ("classifier/kernel",), transposed=True))
+    return tensors
+
+
+def _vit(config: vit_pretrained.Config) -> list[Tensor]:
+    projection = "embeddings.patch_embeddings.projection"
+    tensors = [
+        Tensor("embeddings.cls_token", ("class_token",)),
+        Tensor("embeddings.position_embeddings", ("positions",)),
+        Tensor(f"{projection}.weight", ("patches/kernel",), patches=config.patch),
+        Tensor(f"{projection}.bias", ("patches/bias",)),
+        *_norm("layernorm", "norm"),
+    ]
+    dino = config.layer_scale
+    norms = ("norm1", "norm2") if dino else ("layernorm_before", "layernorm_after")
+    mlp = ("mlp.fc1", "mlp.fc2") if dino else ("intermediate.dense", "output.dense")
+    for index in range(config.depth):
+        layer, block = f"encoder.layer.{index}", f"block_{index}"
+        tensors += _attention(f"{layer}.attention.attention", block)
+        tensors += _affine(f"{layer}.attention.output.dense", f"{block}/attention/out")
+        for theirs, ours in zip(mlp, ("expand", "contract"), strict=True):
+            tensors += _affine(f"{layer}.{theirs}", f"{block}/{ours}")
+        for theirs, ours in zip(norms, ("attention", "mlp"), strict=True):
+            tensors += _norm(f"{layer}.{theirs}", f"{block}/norm_{ours}")
+        if dino:
+            scales = (("layer_scale1", "scale_attention"), ("layer_scale2", "scale_mlp"))
+            tensors += [Tensor(f"{layer}.{theirs}.lambda1", (f"{block}/{ours}",)) for theirs, ours in scales]
+    return tensors + _head(config)
+
+
+_TENSORS: dict[type, Callable[..., list[Tensor]]] = {
+    bert.Config: _bert,
+    gpt2.Config: _gpt2,
+    vit_pretrained.Config: _vit,
+}

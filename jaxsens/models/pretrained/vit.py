@@ -1,0 +1,107 @@
+"""The published ViT (Dosovitskiy et al. 2021, arXiv 2010.11929), and DINOv2 (Oquab et al. 2023, arXiv 2304.07193).
+
+Beside ``vit`` because trained weights fix what that one leaves out: biases of queries, keys and values, a position of
+the class token, and a final normalisation before pooling.
+"""
+
+import dataclasses
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from jaxsens.models import transformer
+from jaxsens.models.common import Patches, read_tokens, require
+from jaxsens.models.images.vit import mean_over_tokens
+from jaxsens.models.transformer import Transformer, small_normal
+from jaxsens.typing import Array
+
+__all__ = ["READ_OUTS", "Config", "PretrainedViT"]
+
+READ_OUTS = ("class", "pooler", "mean", "class and mean")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config(transformer.Config, Patches):
+    """Sizes of a ViT, beside those of every transformer.
+
+    Attributes:
+        image_shape: ``(h, w, c)``.
+        patch: Side of the square patches that are the tokens, in pixels; divides h and w.
+        layer_scale: Whether what a block adds is multiplied by trained factors, as in DINOv2.
+        read_out: What is read of the normalised final activations: those of the ``"class"`` token; ``tanh`` of an
+            affine map of them, the ``"pooler"``; their ``"mean"`` over the patches; or ``"class and mean"`` side by
+            side, as DINOv2's classifier has them.
+        classes: How many logits a linear classifier makes of that, or None for outputs without one.
+    """
+
+    added_tokens: ClassVar[int] = 1
+
+    image_shape: tuple[int, int, int]
+    patch: int
+    layer_scale: bool = False
+    read_out: str = "class"
+    classes: int | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.require_patches()
+        require(self.read_out in READ_OUTS, "read_out", self.read_out, f"one of {', '.join(READ_OUTS)}")
+        require(self.classes is None or self.classes >= 1, "classes", self.classes, "at least 1, or None")
+
+    @property
+    def reads_one_row(self) -> bool:
+        """Whether the class token alone is read."""
+        return self.read_out in ("class", "pooler")
+
+    @property
+    def example(self) -> jax.ShapeDtypeStruct:
+        """The shape and dtype of a batch of one image."""
+        return jax.ShapeDtypeStruct((1, *self.token_shape), self.dtype)
+
+
+class PretrainedViT(Transformer):
+    """Linear embedding of patches, class token, positions; blocks; normalisation; read-out.
+
+    ``embed`` gives the patches' embeddings ``[b t d]``; hidden states ``[l+1 b 1+t d]`` begin with the class token.
+    """
+
+    config: Config
+
+    def setup(self) -> None:
+        """Declare the parameters."""
+        super().setup()
+        config = self.config
+        self.patches = transformer.dense(config, config.width)
+        self.class_token = self.param("class_token", small_normal, (1, 1, config.width))
+        self.positions = self.param("positions", small_normal, (1, 1 + config.token_shape[0], config.width))
+        if config.read_out == "pooler":
+            self.pooler = transformer.dense(config, config.width)
+        if config.classes is not None:
+            self.classifier = nn.Dense(config.classes, dtype=config.logits_dtype, kernel_init=small_normal)
+
+    def embed(self, tokens: Array, mask: Array | None = None) -> jax.Array:
+        """Map patches ``[b t p]``, their pixels normalised as in training, to embeddings ``[b t d]``."""
+        x = self.patches(read_tokens(self.config, tokens, mask))
+        return x + jnp.asarray(self.positions[:, 1:], x.dtype)
+
+    def begin(self, x: Array, mask: Array | None) -> tuple[jax.Array, Array | None]:
+        """Return ``[b 1+t d]`` with the class token before the patches, and the mask ``[b 1+t]``."""
+        x, mask = super().begin(x, mask)
+        first = jnp.asarray(self.class_token + self.positions[:, :1], x.dtype)
+        x = jnp.concatenate([jnp.broadcast_to(first, (len(x), 1, x.shape[2])), x], axis=1)
+        return x, None if mask is None else jnp.pad(mask, ((0, 0), (1, 0)), constant_values=True)
+
+    def read(self, x: jax.Array, mask: Array | None, *, train: bool = False) -> jax.Array:
+        """Map final activations ``[b 1+t d]`` to logits ``[b classes]``, or to what a classifier would read."""
+        config = self.config
+        y = x[:, 0]
+        if "mean" in config.read_out:
+            mean = mean_over_tokens(x[:, 1:], None if mask is None else mask[:, 1:])
+            y = mean if config.read_out == "mean" else jnp.concatenate([y, mean], axis=1)
+        if config.read_out == "pooler":
+            y = jnp.tanh(self.pooler(y))
+        if config.classes is None:
+            return y.astype(config.logits_dtype)
+        return self.classifier(self.drop(y, deterministic=not train))

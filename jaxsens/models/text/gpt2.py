@@ -1,0 +1,94 @@
+"""GPT-2 (Radford et al. 2019): a decoder of text, in which a token sees itself and what comes before it."""
+
+import dataclasses
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from jaxsens.models import transformer
+from jaxsens.models.common import require, require_positive
+from jaxsens.models.text import token_ids
+from jaxsens.models.transformer import Transformer, small_normal
+from jaxsens.typing import Array
+
+__all__ = ["GPT2", "READ_OUTS", "Config"]
+
+READ_OUTS = ("last", "next", "every")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config(transformer.Config):
+    """Sizes of a GPT-2, beside those of every transformer.
+
+    Attributes:
+        vocabulary: Number of token ids.
+        positions: How many tokens a text may have.
+        read_out: What is read of the normalised final activations: those of the ``"last"`` real token ``[b d]``; the
+            logits of the ``"next"`` token after it ``[b vocabulary]``, by products with the embeddings; or such logits
+            after ``"every"`` token ``[b t vocabulary]``.
+        classes: How many logits a linear classifier makes of the ``"last"`` read-out; None without one.
+    """
+
+    causal: ClassVar[bool] = True
+
+    vocabulary: int
+    positions: int
+    activation: str = "gelu_new"
+    epsilon: float = 1e-5
+    read_out: str = "next"
+    classes: int | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_positive(vocabulary=self.vocabulary, positions=self.positions)
+        require(self.read_out in READ_OUTS, "read_out", self.read_out, f"one of {', '.join(READ_OUTS)}")
+        require(self.classes is None or self.classes >= 1, "classes", self.classes, "at least 1, or None")
+        fits = self.classes is None or self.read_out == "last"
+        require(fits, "read_out", self.read_out, "'last' where there are classes")
+
+    @property
+    def reads_one_row(self) -> bool:
+        """Whether the last token is read, and not every one."""
+        return self.read_out != "every"
+
+    @property
+    def example(self) -> jax.ShapeDtypeStruct:
+        """The shape and dtype of a batch of one text of one token."""
+        return jax.ShapeDtypeStruct((1, 1), jnp.int32)
+
+
+class GPT2(Transformer):
+    """Embeddings of token and position; blocks; normalisation; read-out."""
+
+    config: Config
+
+    def setup(self) -> None:
+        """Declare the parameters."""
+        super().setup()
+        config = self.config
+        self.tokens = self.param("tokens", small_normal, (config.vocabulary, config.width))
+        self.positions = self.param("positions", small_normal, (config.positions, config.width))
+        if config.classes is not None:
+            dtype = config.logits_dtype
+            self.classifier = nn.Dense(config.classes, use_bias=False, dtype=dtype, kernel_init=small_normal)
+
+    def embed(self, tokens: Array, mask: Array | None = None) -> jax.Array:
+        """Map ids ``[b t]`` to embeddings ``[b t d]``; padding does not count as a position."""
+        config = self.config
+        tokens = token_ids.read_ids(tokens, mask, below=config.vocabulary, longest=config.positions)
+        places = token_ids.positions_of(mask, tokens.shape)
+        x = token_ids.look_up(self.tokens, tokens, config.dtype)
+        return x + token_ids.look_up(self.positions, places, config.dtype)
+
+    def read(self, x: jax.Array, mask: Array | None, *, train: bool = False) -> jax.Array:
+        """Map final activations ``[b t d]`` to outputs, as ``read_out`` says."""
+        config = self.config
+        if config.read_out != "every":
+            x = token_ids.last_token(x, mask)
+        if config.read_out == "last":
+            dropped = self.drop(x, deterministic=not train)
+            return x.astype(config.logits_dtype) if config.classes is None else self.classifier(dropped)
+        table = jnp.asarray(self.tokens, config.dtype)
+        return jnp.einsum("...d,vd->...v", x, table, preferred_element_type=config.logits_dtype)

@@ -1,0 +1,135 @@
+"""A stacked LSTM (Hochreiter and Schmidhuber 1997) that classifies texts: token ids, embeddings, logits.
+
+Every parameter is trained, the embedding and the classifier among them.
+"""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+
+from jaxsens.models.common import FLOATS, require, require_positive
+from jaxsens.models.images.vit import mean_over_tokens
+from jaxsens.models.text import token_ids
+from jaxsens.models.transformer import require_mask, small_normal
+from jaxsens.typing import Array
+
+__all__ = ["GATES", "LSTM", "READ_OUTS", "Config", "Layer"]
+
+READ_OUTS = ("last", "mean")
+
+GATES = 4
+"""In this order: input, forget, cell, output."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config:
+    """Sizes of an LSTM. Equal configurations are equal, and hash equal.
+
+    Attributes:
+        vocabulary: Number of token ids.
+        width: Numbers of an embedding, and of every layer's state.
+        depth: Layers.
+        classes: How many logits there are.
+        read_out: What is classified: the last layer's state at the ``"last"`` real token, or its ``"mean"``.
+        dropout: Probability of dropping, in training, what goes into a layer or into the classifier.
+        dtype: In which activations are computed; logits are at least float32.
+    """
+
+    vocabulary: int
+    width: int
+    depth: int
+    classes: int
+    read_out: str = "last"
+    dropout: float = 0.0
+    dtype: Any = jnp.float32
+
+    def __post_init__(self) -> None:
+        sizes = {name: getattr(self, name) for name in ("vocabulary", "width", "depth", "classes")}
+        require_positive(**sizes)
+        require(self.read_out in READ_OUTS, "read_out", self.read_out, f"one of {', '.join(READ_OUTS)}")
+        require(0 <= self.dropout < 1, "dropout", self.dropout, "at least 0 and below 1")
+        require(str(jnp.dtype(self.dtype)) in FLOATS, "dtype", self.dtype, f"one of {', '.join(FLOATS)}")
+        object.__setattr__(self, "dtype", jnp.dtype(self.dtype))
+
+    @property
+    def example(self) -> jax.ShapeDtypeStruct:
+        """The shape and dtype of a batch of one text of one token."""
+        return jax.ShapeDtypeStruct((1, 1), jnp.int32)
+
+
+class LSTM(nn.Module):
+    """Normalised embeddings, ``depth`` layers from the first token to the last, linear classifier."""
+
+    config: Config
+
+    def setup(self) -> None:
+        """Declare the parameters."""
+        config = self.config
+        self.tokens = self.param("tokens", small_normal, (config.vocabulary, config.width))
+        self.norm_embedding = nn.LayerNorm(dtype=config.dtype, use_fast_variance=False)
+        self.layer = [Layer(config) for _ in range(config.depth)]
+        self.drop = nn.Dropout(config.dropout)
+        self.classifier = nn.Dense(config.classes, dtype=jnp.promote_types(jnp.float32, config.dtype))
+
+    def __call__(self, tokens: Array, mask: Array | None = None, *, train: bool = False) -> jax.Array:
+        """Map ids ``[b t]`` and ``mask [b t]`` to logits ``[b classes]``."""
+        return self.from_embeddings(self.embed(tokens, mask), mask, train=train)
+
+    def embed(self, tokens: Array, mask: Array | None = None) -> jax.Array:
+        """Map ids ``[b t]`` to embeddings ``[b t d]``, each normalised."""
+        tokens = token_ids.read_ids(tokens, mask, below=self.config.vocabulary)
+        return self.norm_embedding(token_ids.look_up(self.tokens, tokens, self.config.dtype))
+
+    def from_embeddings(self, x: Array, mask: Array | None = None, *, train: bool = False) -> jax.Array:
+        """Map what ``embed`` returns, ``[b t d]``, and ``mask [b t]`` to logits ``[b classes]``."""
+        x = self._through(x, mask, train)[-1]
+        x = mean_over_tokens(x, mask) if self.config.read_out == "mean" else token_ids.last_token(x, mask)
+        return self.classifier(self.drop(x, deterministic=not train))
+
+    def hidden_states(self, tokens: Array, mask: Array | None = None) -> jax.Array:
+        """Return ``[l+1 b t d]``: the embeddings, then the states of each layer."""
+        return jnp.stack(self._through(self.embed(tokens, mask), mask, train=False))
+
+    def _through(self, x: Array, mask: Array | None, train: bool) -> list[jax.Array]:
+        expected = f"[b, t, {self.config.width}], as embed returns them"
+        require(np.ndim(x) == 3 and np.shape(x)[2] == self.config.width, "embeddings' shape", np.shape(x), expected)
+        require_mask(mask, np.shape(x)[:2])
+        x = jnp.asarray(x, self.config.dtype)
+        states = [x if mask is None else jnp.where(mask[:, :, None], x, 0)]
+        for layer in self.layer:
+            states.append(layer(self.drop(states[-1], deterministic=not train), mask))
+        return states
+
+
+class Layer(nn.Module):
+    """One layer: ``c = sigmoid(f) c + sigmoid(i) tanh(g)``, ``h = sigmoid(o) tanh(c)``; padding leaves both alone."""
+
+    config: Config
+
+    @nn.compact
+    def __call__(self, x: jax.Array, mask: Array | None) -> jax.Array:
+        """Map ``[b t d]`` to the states ``[b t d]``."""
+        width, dtype = self.config.width, self.config.dtype
+        driven = nn.Dense(GATES * width, dtype=dtype, name="from_below")(x).swapaxes(0, 1)  # time first, for scan
+        kernel = self.param("from_before", nn.initializers.orthogonal(), (width, GATES * width)).astype(dtype)
+        real = jnp.ones(driven.shape[:2], bool) if mask is None else jnp.asarray(mask).T
+
+        def step(
+            state: tuple[jax.Array, ...], inputs: tuple[jax.Array, ...]
+        ) -> tuple[tuple[jax.Array, ...], jax.Array]:
+            hidden, cell = state
+            driven, real = inputs
+            enter, forget, new, leave = jnp.split(driven + hidden @ kernel, GATES, axis=1)
+            next_cell = nn.sigmoid(forget) * cell + nn.sigmoid(enter) * jnp.tanh(new)
+            next_hidden = nn.sigmoid(leave) * jnp.tanh(next_cell)
+            if mask is not None:
+                next_hidden = jnp.where(real[:, None], next_hidden, hidden)
+                next_cell = jnp.where(real[:, None], next_cell, cell)
+            return (next_hidden, next_cell), next_hidden
+
+        zeros = jnp.zeros_like(x[:, 0])
+        return jax.lax.scan(step, (zeros, zeros), (driven, real))[1].swapaxes(0, 1)

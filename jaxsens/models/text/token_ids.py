@@ -1,0 +1,61 @@
+"""How models of text read token ids: checks, look-up of embeddings, and positions that padding does not move."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxsens.models.common import require
+from jaxsens.models.transformer import require_mask
+from jaxsens.typing import Array
+
+__all__ = ["first_token", "last_token", "look_up", "positions_of", "read_ids"]
+
+
+def read_ids(ids: Array, mask: Array | None, *, below: int, longest: int | None = None, name: str = "tokens") -> Array:
+    """Check ids ``[b t]`` and ``mask [b t]``, and set padding to id 0.
+
+    Ids whose values are known, as they are outside ``jit``, are checked themselves; see ``look_up`` for others.
+
+    Raises:
+        ValueError: If shape or dtype does not fit, there are more than ``longest`` tokens, or a real token's id is
+            negative or not ``below`` the size of the vocabulary.
+    """
+    require(np.ndim(ids) == 2 and np.shape(ids)[1] > 0, f"{name}' shape", np.shape(ids), "[b, t], t at least 1")
+    require(jnp.issubdtype(ids.dtype, jnp.integer), f"{name}' dtype", str(ids.dtype), "int32")
+    count = np.shape(ids)[1]
+    if longest is not None:
+        require(count <= longest, f"{name}' length", count, f"at most {longest}, the positions that the model has")
+    require_mask(mask, np.shape(ids))
+    if not isinstance(ids, jax.core.Tracer) and not isinstance(mask, jax.core.Tracer):
+        known, real = np.asarray(ids), np.ones(np.shape(ids), bool) if mask is None else np.asarray(mask)
+        wrong = known[real & ((known < 0) | (known >= below))]
+        require(not wrong.size, f"an id in {name}", int(wrong[0]) if wrong.size else 0, f"at least 0 and below {below}")
+    return ids if mask is None else jnp.where(mask, ids, 0)
+
+
+def look_up(table: Array, ids: Array, dtype: np.dtype) -> jax.Array:
+    """Return rows ``[*b d]`` of ``table [v d]``; not a number where an id is none of its rows."""
+    # What is known only on the device cannot raise; another token's embedding would be a silent answer.
+    filled = jnp.asarray(table).at[ids].get(mode="fill", fill_value=jnp.nan, wrap_negative_indices=False)
+    return filled.astype(dtype)
+
+
+def positions_of(mask: Array | None, shape: tuple[int, int]) -> jax.Array:
+    """Return the place of every token among the real ones, 0, 1, ... ``[b t]`` (``[1 t]`` without padding)."""
+    if mask is None:
+        return jnp.arange(shape[1])[None]
+    return jnp.maximum(jnp.cumsum(mask, axis=1) - 1, 0)
+
+
+def first_token(x: jax.Array, mask: Array | None) -> jax.Array:
+    """Return ``[b d]``, the row of ``x [b t d]`` at the first real token; at the first of all where there is none."""
+    return x[:, 0] if mask is None else _rows(x, jnp.argmax(mask, axis=1))
+
+
+def last_token(x: jax.Array, mask: Array | None) -> jax.Array:
+    """Return ``[b d]``, the row of ``x [b t d]`` at the last real token; at the last of all where there is none."""
+    return x[:, -1] if mask is None else _rows(x, mask.shape[1] - 1 - jnp.argmax(mask[:, ::-1], axis=1))
+
+
+def _rows(x: jax.Array, index: jax.Array) -> jax.Array:
+    return jnp.take_along_axis(x, index[:, None, None], axis=1)[:, 0]

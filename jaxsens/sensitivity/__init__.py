@@ -1,0 +1,19 @@
+"""Token sensitivity: how the output of a model changes when one token of its input is perturbed.
+
+``token`` perturbs every site of every example, ``sampled`` as many as a given standard error needs, and ``screened``
+evaluates in low precision first. ``sites`` says which tokens are perturbed, ``screening`` which decisions low precision
+leaves open.
+"""
+
+from jaxsens.sensitivity.sampled import SampledSensitivity, sampled_token_sensitivity
+from jaxsens.sensitivity.screened import ScreenedSensitivity, screened_token_sensitivity
+from jaxsens.sensitivity.token import Sensitivity, token_sensitivity
+
+__all__ = [
+    "SampledSensitivity",
+    "ScreenedSensitivity",
+    "Sensitivity",
+    "sampled_token_sensitivity",
+    "screened_token_sensitivity",
+    "token_sensitivity",
+]

@@ -1,0 +1,170 @@
+"""Projected gradient ascent in a ball with the step schedule of APGD: one compiled loop over all starts.
+
+Croce and Hein, Reliable Evaluation of Adversarial Robustness with an Ensemble of Diverse Parameter-free Attacks (ICML
+2020), s.3: steps begin at twice the radius, with momentum, and are halved at checkpoints where the ascent stalls; it
+then goes on from the best point so far. Differences: the momentum is nil after such a return, and the loop starts by
+looking at the centre of the ball, so that the best point is never worse than that.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxsens import norm_balls
+from jaxsens.typing import Array, PyTree
+
+__all__ = ["Found", "ascend"]
+
+_MOMENTUM = 0.75  # the share of the new step
+_PROGRESS = 0.75  # the fraction of steps between two checkpoints that must go up
+
+
+class Found(NamedTuple):
+    """What an ascent found.
+
+    Attributes:
+        values: The function at the centre, at the start and at every later iterate ``[r iterations+1]``.
+        points: The best points of the starts ``[r ...]``.
+        uphill: Whether the gradient at the centre was not 0 ``[r]``, so that it can show the way to a start.
+    """
+
+    values: Array
+    points: PyTree
+    uphill: Array
+
+
+class _State(NamedTuple):
+    point: PyTree
+    before: PyTree
+    value: Array
+    best: Array
+    best_point: PyTree
+    best_gradient: PyTree
+    step: Array
+    rises: Array
+    halved: Array
+    best_at_mark: Array
+    uphill: Array
+
+
+def ascend(
+    evaluate: Callable[[PyTree], tuple[Array, PyTree]],
+    starts: PyTree,
+    radius: Array,
+    *,
+    norm: str,
+    iterations: int,
+) -> Found:
+    """Maximise a function over ``||point|| <= radius``, from several starts at once.
+
+    The first start is the best point of the linearised function, ``radius * ball.steepest(gradient at 0)``, unless the
+    gradient is 0 there; it is also what one step of the ascent from 0 reaches.
+
+    Args:
+        evaluate: ``evaluate(points [r ...])`` -> ``(values [r], gradients [r ...])``.
+        starts: Where to begin ``[r ...]``.
+        radius: Of the ball, a scalar.
+        norm: One of ``norm_balls.NORMS``.
+        iterations: Evaluations after the one at the centre; the first is that of the start.
+    """
+    count = len(jax.tree.leaves(starts)[0])
+    centre = jax.tree.map(jnp.zeros_like, starts)
+    kind = jax.eval_shape(evaluate, starts)[0].dtype
+    lowest = jnp.full(count, -jnp.inf, kind)
+    step = jnp.full(count, 2 * radius, kind)
+    nothing = jnp.zeros(count, jnp.int32)
+    # At the first checkpoint there is no earlier one that may have halved already.
+    state = _State(
+        centre, centre, -lowest, lowest, centre, centre, step, nothing, jnp.ones(count, bool), lowest,
+        jnp.zeros(count, bool),
+    )  # fmt: skip
+    advance = jax.vmap(_advance, in_axes=(0, 0, 0, 0, 0, None, None, None, None))
+    greedy = jnp.arange(count) == 0
+
+    def one(state: _State, now: tuple[Array, Array]) -> tuple[_State, Array]:
+        number, window = now
+        values, gradients = evaluate(state.point)
+        return advance(state, starts, greedy, values, gradients, number, window, radius, norm), values
+
+    # The evaluation at the centre is one more turn of the same loop: there the function is equal to the bit.
+    turns = (jnp.arange(iterations + 1), jnp.asarray(_windows(iterations)))
+    state, values = jax.lax.scan(one, state, turns)
+    return Found(values.T, state.best_point, state.uphill)
+
+
+def _advance(
+    state: _State,
+    start: PyTree,
+    greedy: Array,
+    value: Array,
+    gradient: PyTree,
+    number: Array,
+    window: Array,
+    radius: Array,
+    norm: str,
+) -> _State:
+    """Take in what was found at the point, and choose the next; for one start."""
+    first = number == 0
+    better = value > state.best
+    best = jnp.where(better, value, state.best)
+    best_point = _select(better, state.point, state.best_point)
+    best_gradient = _select(better, gradient, state.best_gradient)
+    rises = state.rises + (value > state.value)
+
+    mark = window > 0
+    stalled = ~state.halved & (best <= state.best_at_mark)
+    halve = mark & ((rises < _PROGRESS * window) | stalled)
+    step = jnp.where(halve, state.step / 2, state.step)
+    point = _select(halve, best_point, state.point)
+    before = _select(halve, best_point, state.before)
+    uphill = jnp.where(first, norm_balls.size(gradient, "linf") > 0, state.uphill)
+
+    toward = _combine(point, step, norm_balls.steepest(_select(halve, best_gradient, gradient), norm))
+    toward = norm_balls.project(toward, radius, norm)
+    moved = jax.tree.map(
+        lambda p, t, b: (p + _MOMENTUM * (t - p) + (1 - _MOMENTUM) * (p - b)).astype(p.dtype), point, toward, before
+    )
+    follow = greedy & uphill
+    begin = _select(
+        follow, norm_balls.project(_combine(point, radius, norm_balls.steepest(gradient, norm)), radius, norm), start
+    )
+    return _State(
+        point=_select(first, begin, norm_balls.project(moved, radius, norm)),
+        before=_select(first & ~follow, start, point),
+        value=jnp.where(halve, best, value),
+        best=best,
+        best_point=best_point,
+        best_gradient=best_gradient,
+        step=step,
+        rises=jnp.where(mark, 0, rises),
+        halved=jnp.where(mark, halve, state.halved),
+        best_at_mark=jnp.where(mark, best, state.best_at_mark),
+        uphill=uphill,
+    )
+
+
+def _windows(iterations: int) -> np.ndarray:
+    """Return for every turn 0 unless it is a checkpoint, else the number of turns since the last ``[iterations + 1]``.
+
+    The checkpoints are ``ceil(p_j iterations)`` with ``p_0 = 0``, ``p_1 = .22`` and ``p_{j+1} = p_j + max(p_j -
+    p_{j-1} - .03, .06)``; in hundredths, so that rounding moves none of them.
+    """
+    windows = np.zeros(iterations + 1, np.int32)
+    before, share, last = 0, 22, 0
+    while share <= 100:
+        turn = -(-share * iterations // 100)
+        if turn > last:  # with few iterations several fall together
+            windows[turn] = turn - last
+        before, share, last = share, share + max(share - before - 3, 6), turn
+    return windows
+
+
+def _select(condition: Array, one: PyTree, other: PyTree) -> PyTree:
+    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), one, other)
+
+
+def _combine(point: PyTree, step: Array, direction: PyTree) -> PyTree:
+    return jax.tree.map(lambda p, d: (p + step * d).astype(p.dtype), point, direction)

@@ -1,0 +1,92 @@
+"""A classifier with its labels: logits, cross-entropy and errors from one forward, and what changes in all of them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+
+from jaxsens import changes
+from jaxsens.typing import Array, PyTree
+
+__all__ = ["Classified", "CrossEntropy", "NormalisedLogits", "all_changes"]
+
+
+@dataclass(frozen=True)
+class Classified:
+    """The function ``(params, (inputs, labels [b])) -> {"logits" [b k], "loss" [b], "wrong" [b]}``.
+
+    The loss is ``-log softmax(logits)[label]`` in nats, and NaN where a label is outside of ``0 .. k - 1``; ``wrong``
+    is 1 where the most likely class is not the label, else 0. Equal ones share compiled code.
+
+    Attributes:
+        apply: ``apply(params, inputs)`` -> logits ``[b k]``.
+
+    Raises:
+        ValueError: When called, if logits are not ``[b k]`` or labels not integers ``[b]``.
+    """
+
+    apply: Callable[[PyTree, PyTree], Array]
+
+    def __call__(self, params: PyTree, batch: tuple[PyTree, Array]) -> dict[str, Array]:
+        """Return logits, losses and errors."""
+        inputs, labels = batch
+        logits = self.apply(params, inputs)
+        if logits.ndim != 2 or labels.ndim != 1 or not jnp.issubdtype(labels.dtype, jnp.integer):
+            raise ValueError(
+                f"apply must give logits [b k], and labels must be integers [b], got shapes {logits.shape} and "
+                f"{labels.shape} of {labels.dtype}"
+            )
+        own = labels[:, None] == jnp.arange(logits.shape[1])[None]
+        loss = jax.nn.logsumexp(logits, 1) - jnp.sum(jnp.where(own, logits, 0), 1)
+        return {
+            "logits": logits,
+            "loss": jnp.where(own.any(1), loss, jnp.nan),
+            "wrong": (logits.argmax(1) != labels).astype(logits.dtype),
+        }
+
+
+@dataclass(frozen=True)
+class CrossEntropy:
+    """The losses ``(params, (inputs, labels [b])) -> [b]`` of a classifier alone; see ``Classified``.
+
+    Attributes:
+        apply: ``apply(params, inputs)`` -> logits ``[b k]``.
+    """
+
+    apply: Callable[[PyTree, PyTree], Array]
+
+    def __call__(self, params: PyTree, batch: tuple[PyTree, Array]) -> Array:
+        """Return the losses, in nats."""
+        return Classified(self.apply)(params, batch)["loss"]
+
+
+@dataclass(frozen=True)
+class NormalisedLogits:
+    """The classifier ``f_k / sqrt(mean_j (f_j - mean f)^2)``: logits of deviation 1 for every example.
+
+    Its predictions are those of ``apply``, and the size of the logits, which sharpness grows with, is taken out of them
+    (Andriushchenko et al., A Modern Look at the Relationship between Sharpness and Generalization, s.3). Logits that
+    are all equal stay as they are. Equal ones share compiled code.
+
+    Attributes:
+        apply: ``apply(params, inputs)`` -> logits ``[b k]``.
+    """
+
+    apply: Callable[[PyTree, PyTree], Array]
+
+    def __call__(self, params: PyTree, inputs: PyTree) -> Array:
+        """Return the normalised logits ``[b k]``."""
+        logits = self.apply(params, inputs)
+        variance = jnp.var(logits, -1, keepdims=True)
+        return jnp.where(variance > 0, logits / jnp.sqrt(jnp.where(variance > 0, variance, 1)), logits)
+
+
+def all_changes(clean: dict[str, Array], changed: dict[str, Array]) -> dict[str, Array]:
+    """Return the rises of loss and error, and the changes of output and prediction, for one example."""
+    return {
+        "loss": changed["loss"] - clean["loss"],
+        "error": changed["wrong"] - clean["wrong"],
+        "output": changes.absolute_change(clean["logits"], changed["logits"]),
+        "prediction": changes.prediction_change(clean["logits"], changed["logits"]),
+    }

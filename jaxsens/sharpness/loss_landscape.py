@@ -1,0 +1,165 @@
+"""The loss along a line, on a plane or in a box through the weights, as arrays ready to plot.
+
+Li et al., Visualizing the Loss Landscape of Neural Nets (NeurIPS 2018): s.4 for filter normalisation.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxsens import perturb, scales
+from jaxsens.execution import batches, memory, parallel
+from jaxsens.statistics import estimate
+from jaxsens.statistics.estimate import Estimate
+from jaxsens.typing import Array, Key, Loss, PyTree, Scale, Where
+
+__all__ = ["LossPlane", "loss_plane", "random_directions"]
+
+
+@partial(jax.tree_util.register_dataclass, data_fields=["coordinates", "losses"], meta_fields=[])
+@dataclass(frozen=True)
+class LossPlane:
+    """What ``loss_plane`` measured.
+
+    Attributes:
+        coordinates: Along each direction, ``[p]`` or ``[p] [q]``.
+        losses: The mean loss at each point, with its standard error over examples: ``losses.mean [p q]``,
+            ``losses.sem [p q]``, ``losses.values [b p q]``.
+    """
+
+    coordinates: tuple[np.ndarray, ...]
+    losses: Estimate
+
+
+def random_directions(
+    key: Key, params: PyTree, count: int, *, scale: Scale = scales.by_filter, where: Where | None = None
+) -> list[PyTree]:
+    """Draw directions from ``N(0, I)`` and make them as large as the weights, ``d * s(w) / s(d)``.
+
+    With ``scales.by_filter`` this is filter normalisation: every filter of a direction has the norm of the weights'
+    own, so that planes of several networks can be compared. They are not made orthogonal: in many dimensions they
+    nearly are.
+
+    Args:
+        key: Decides the draws.
+        params: The weights that the directions belong to.
+        count: How many directions: 1 for a line, 2 for a plane.
+        scale: What is made equal: ``scales.absolute`` leaves directions as drawn.
+        where: ``where(path, leaf)`` narrows the leaves that move; the others get 0.
+
+    Returns:
+        ``count`` pytrees like ``params``.
+
+    Raises:
+        ValueError: If ``count`` is smaller than 1, or no leaf is chosen.
+    """
+    if count < 1:
+        raise ValueError(f"count must be at least 1 direction, got {count}")
+    return _directions(key, params, count, scale, where)
+
+
+@partial(jax.jit, static_argnames=("count", "scale", "where"))
+def _directions(key: Key, params: PyTree, count: int, scale: Scale, where: Where | None) -> list[PyTree]:
+    weights, _ = perturb.weights(params, where)
+    centre, put_into_zeros = perturb.weights(jax.tree.map(jnp.zeros_like, params), where)
+    drawn = [perturb.gaussian(1.0)(key, jnp.uint32(i), centre) for i in range(count)]
+    return [put_into_zeros(scales.rescale(direction, weights, scale)) for direction in drawn]
+
+
+def loss_plane(
+    loss: Loss,
+    *coordinates: Array,
+    chunk: int | None = None,
+    where: Where | None = None,
+    backend: str = "pmap",
+    devices: Sequence[jax.Device] | None = None,
+    progress: str | None = None,
+    precision: str = "highest",
+) -> Callable[[PyTree, Sequence[PyTree], PyTree], LossPlane]:
+    """Measure ``L(w + a d_1 + b d_2)`` on a grid of ``a`` and ``b``, with ``L`` the mean of a loss per example.
+
+    Args:
+        loss: ``loss(params, batch)`` -> losses ``[b]``, deterministic.
+        *coordinates: The values of ``a [p]``, then of ``b [q]``, in units of the directions; as many as directions.
+        chunk: Model forwards evaluated at once on a device. ``None`` fits ``memory.BYTES``.
+        where: ``where(path, leaf)`` narrows the leaves that move, as in ``sharpness.weight_changes``.
+        backend: ``"pmap"`` or ``"shard_map"``; results are equal to the bit.
+        devices: Devices to use, by default all of this process; they share the points.
+        progress: Label of a progress bar.
+        precision: Of matrix products, as in ``jax.default_matmul_precision``.
+
+    Returns:
+        ``measure(params, directions, batch)`` -> ``LossPlane``. Directions are pytrees like ``params``, such as
+        ``random_directions`` draws, or the difference of two checkpoints.
+
+    Raises:
+        ValueError: If there are no coordinates, or they are not finite vectors, or ``chunk`` is smaller than 1; when
+            called, if directions are not as many or not like ``params``, if the batch is empty or does not fit the
+            model, if the loss is not one number for each example, or if no leaf is chosen.
+        FloatingPointError: When called, if a loss is not finite; the message says at which coordinates.
+    """
+    axes = tuple(np.asarray(values, np.float64) for values in coordinates)
+    if not axes or any(a.ndim != 1 or not a.size or not np.isfinite(a).all() for a in axes):
+        raise ValueError(f"coordinates must be finite vectors, one for each direction, got {coordinates}")
+    memory.require_counts(1, chunk)
+    points = np.stack([a.ravel() for a in np.meshgrid(*axes, indexing="ij")], 1)
+
+    def measure(params: PyTree, directions: Sequence[PyTree], batch: PyTree) -> LossPlane:
+        batch = jax.tree.map(np.asarray, batch)
+        count, one = batches.count_of(batch), batches.one_of(batch)
+        batches.require_fit(loss, params, one, scalar=True)
+        _require_directions(params, directions, len(axes))
+        forwards = chunk or memory.chunk_of(loss, params, one)
+        rows, at_once = batches.shared_out(len(points), count, forwards, memory.BYTES // batches.bytes_of(params))
+        losses = parallel.map_items(
+            _Losses(loss, where, precision), points.astype(jax.dtypes.canonicalize_dtype(points.dtype)), params,
+            tuple(directions), batches.in_blocks(batch, -(-count // rows), rows),
+            chunk=at_once, backend=backend, devices=devices, progress=progress,
+        )  # fmt: skip
+        losses = losses.reshape(len(points), -1)[:, :count]
+        if not np.isfinite(losses).all():
+            point, example = np.argwhere(~np.isfinite(losses))[0].tolist()
+            raise FloatingPointError(
+                f"the loss is {losses[point, example]} at coordinates {points[point].tolist()} for example {example}: "
+                "coordinates nearer to 0 may help"
+            )
+        return LossPlane(axes, estimate.from_values(losses.T.reshape(count, *map(len, axes))))
+
+    return measure
+
+
+@dataclass(frozen=True)
+class _Losses:
+    """The losses ``[blocks rows]`` of all examples at one point; equal ones share compiled code."""
+
+    loss: Loss
+    where: Where | None
+    precision: str
+
+    def __call__(self, point: Array, params: PyTree, directions: tuple[PyTree, ...], batch: PyTree) -> Array:
+        weights, put_back = perturb.weights(params, self.where)
+        moved = list(weights)
+        for i, direction in enumerate(directions):
+            steps, _ = perturb.weights(direction, self.where)
+            moved = [(w + point[i] * d).astype(w.dtype) for w, d in zip(moved, steps, strict=True)]
+        with jax.default_matmul_precision(self.precision):
+            return jax.lax.map(lambda examples: self.loss(put_back(moved), examples), batch)
+
+
+def _require_directions(params: PyTree, directions: Sequence[PyTree], count: int) -> None:
+    if len(directions) != count:
+        raise ValueError(
+            f"directions must be as many as there are vectors of coordinates, {count}, got {len(directions)}"
+        )
+    like = jax.eval_shape(lambda tree: tree, params)
+    for i, direction in enumerate(directions):
+        shapes = jax.eval_shape(lambda tree: tree, direction)
+        same = jax.tree.structure(shapes) == jax.tree.structure(like) and all(
+            a.shape == b.shape for a, b in zip(jax.tree.leaves(shapes), jax.tree.leaves(like), strict=True)
+        )
+        if not same:
+            raise ValueError(f"directions[{i}] must be a pytree like params, got {shapes} for {like}")

@@ -1,0 +1,281 @@
+"""Worst-case sharpness: how far the loss can rise in a ball around the weights, found by projected gradient ascent.
+
+The units are groups of examples: each has a perturbation of its own (m-sharpness). What is found is a lower bound of
+the maximum.
+"""
+
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxsens import norm_balls, perturb, scales
+from jaxsens.execution import batches, memory, parallel
+from jaxsens.sharpness import apgd
+from jaxsens.statistics import estimate
+from jaxsens.statistics.estimate import Estimate
+from jaxsens.typing import Array, Key, Loss, PyTree, Scale, Where
+
+__all__ = ["WorstCase", "WorstCaseSharpness", "worst_case_sharpness"]
+
+# The state of an ascent: three points and two gradients, and the weights at the point.
+_COPIES = 6
+
+
+@partial(
+    jax.tree_util.register_dataclass, data_fields=["trajectories", "one_step", "perturbation"], meta_fields=["chunk"]
+)
+@dataclass(frozen=True)
+class WorstCase:
+    """What ``worst_case_sharpness`` found, for ``g`` groups of examples and ``r`` starts.
+
+    Attributes:
+        trajectories: The rise of the loss at the weights themselves (0), at the start, and at all later iterates
+            ``[g r iterations+1]``; nats where the loss is in nats.
+        one_step: The rise after the one step of SAM, to the maximum of the linearised loss ``[g]``; 0 without gradient.
+        perturbation: What to add to ``params`` for the largest rise that was found, ``[g ...]`` and 0 where nothing
+            moves; None if it was not kept.
+        chunk: Model forwards to evaluate at once, for the record.
+    """
+
+    trajectories: np.ndarray
+    one_step: np.ndarray
+    perturbation: PyTree | None
+    chunk: int
+
+    @cached_property
+    def values(self) -> np.ndarray:
+        """The largest rise for each group ``[g]``: at least 0, which is that of the weights themselves."""
+        return self.trajectories.max((1, 2)).astype(np.float64)
+
+    @cached_property
+    def estimate(self) -> Estimate:
+        """The mean over groups, the independent units; of a single group the error is unknown, hence infinite."""
+        return estimate.from_values(self.values)
+
+    @property
+    def mean(self) -> float:
+        """Mean over groups of ``values``."""
+        return float(self.estimate.mean)
+
+    @property
+    def sem(self) -> float:
+        """Standard error of the mean over groups."""
+        return float(self.estimate.sem)
+
+
+def worst_case_sharpness(
+    loss: Loss,
+    radius: float,
+    *,
+    norm: str = "l2",
+    scale: Scale = scales.absolute,
+    group: int | None = None,
+    iterations: int = 20,
+    restarts: int = 1,
+    keep: bool = True,
+    chunk: int | None = None,
+    where: Where | None = None,
+    backend: str = "pmap",
+    devices: Sequence[jax.Device] | None = None,
+    progress: str | None = None,
+    precision: str = "highest",
+) -> "WorstCaseSharpness":
+    """Measure ``mean over groups S of max over ||delta / s(w)|| <= radius of L_S(w + delta) - L_S(w)``.
+
+    ``L_S`` is the mean loss over the examples of a group, ``s`` the scale; elements with ``s = 0`` stay. The ascent is
+    in ``delta / s(w)``, so that every scale has a ball to project on. (Andriushchenko et al., A Modern Look at the
+    Relationship between Sharpness and Generalization; the ascent is that of ``apgd.ascend``. The one
+    step is that of Foret et al., Sharpness-Aware Minimization, Eq. 2, and with ``scales.by_element`` of ASAM.)
+
+    Args:
+        loss: ``loss(params, batch)`` -> losses ``[b]``, deterministic.
+        radius: Of the ball, in the units of the weights, or without units where the scale has them; 0 gives 0.
+        norm: ``"l2"`` over all weights together, or ``"linf"``.
+        scale: What perturbations are measured against, such as ``scales.by_element`` for adaptive sharpness.
+        group: The number m of examples that share a perturbation, in the order of the batch; devices share the groups.
+            By default all examples do; devices share those then.
+        iterations: Gradients after the one at the weights themselves.
+        restarts: Starts: the step of SAM first, then random ones on the sphere (l2) or in the box (l-infinity).
+        keep: Whether to return perturbations, as many copies of ``params`` as there are groups.
+        chunk: Model forwards evaluated at once on a device. ``None`` fits ``memory.BYTES``.
+        where: ``where(path, leaf)`` narrows the leaves that move, as in ``sharpness.weight_changes``.
+        backend: ``"pmap"`` or ``"shard_map"``, for groups.
+        devices: Devices to use, by default all of this process.
+        progress: Label of a progress bar, for groups.
+        precision: Of matrix products, as in ``jax.default_matmul_precision``.
+
+    Returns:
+        ``measure(key, params, batch)`` -> ``WorstCase``; and ``measure.over_models(key, stacked, batch)`` for many
+        models at once. The key decides random starts, which a first start with a gradient does not need.
+
+    Raises:
+        ValueError: If the radius is negative or not finite, a count smaller than 1, or the norm unknown; when called,
+            if the batch is empty, does not fit the model or is not cut evenly by ``group``, the loss is not one number
+            for each example, or no leaf is chosen.
+        FloatingPointError: When called, if a loss is not finite; the message says at which group and iterate.
+    """
+    norm_balls.require_norm(norm)
+    if not (np.isfinite(radius) and radius >= 0):
+        raise ValueError(f"radius must be a finite number of at least 0, got {radius}")
+    for name, value in (("iterations", iterations), ("restarts", restarts), ("group", group), ("chunk", chunk)):
+        if value is not None and (value != int(value) or value < 1):
+            raise ValueError(f"{name} must be an integer of at least 1, got {value}")
+    fn = _Ascent(loss, norm, scale, iterations, restarts, keep, where, precision)
+    run = {"backend": backend, "devices": parallel.local_devices(devices), "progress": progress}
+    return WorstCaseSharpness(fn, float(radius), group, chunk, run)
+
+
+@dataclass(frozen=True)
+class WorstCaseSharpness:
+    """A measure, as ``worst_case_sharpness`` builds it: call it, or ``over_models``."""
+
+    fn: "_Ascent"
+    radius: float
+    group: int | None
+    chunk: int | None
+    run: dict
+
+    def __call__(self, key: Key, params: PyTree, batch: PyTree) -> WorstCase:
+        """Return what was found for one model and a batch with leading axis ``b``."""
+        if self.group is None:
+            return self._over_all(key, params, batch)
+        return self.over_models(key, batches.stack_of_one(params), batch)[0]
+
+    def over_models(self, key: Key, stacked: PyTree, batch: PyTree) -> list[WorstCase]:
+        """Return what a call with each model's params would return, up to rounding, from one launch.
+
+        Args:
+            key: Decides random starts, the same for every model.
+            stacked: The params of all models, with a leading axis ``[m ...]``; devices share models and groups.
+            batch: The examples, the same for every model.
+        """
+        models, count = batches.count_of_models(stacked), batches.count_of(batch)
+        params = jax.eval_shape(lambda tree: batches.member(tree, 0), stacked)
+        each = self.group or count
+        if count % each:
+            raise ValueError(
+                f"group must divide the number of examples, {count}, got {each}: leave the last {count % each} out"
+            )
+        groups, forwards = count // each, self._forwards(params, batch)
+        room = memory.BYTES // (_COPIES * self.fn.restarts * batches.bytes_of(params))
+        rows, at_once = batches.shared_out(models * groups, each, max(1, forwards // self.fn.restarts), room)
+        blocks = -(-each // rows)
+        within = np.minimum(np.arange(blocks * rows), each - 1).reshape(blocks, rows)
+        cut = jax.tree.map(lambda a: np.asarray(a)[each * np.arange(groups)[:, None, None] + within], batch)
+        counted = (np.arange(blocks * rows) < each).reshape(blocks, rows)
+        index = np.divmod(np.arange(models * groups, dtype=np.int32), np.int32(groups))
+        found = parallel.map_items(
+            self.fn, index, key, stacked, np.asarray(self.radius), cut, counted, chunk=at_once, **self.run
+        )
+        found = jax.tree.map(lambda leaf: leaf.reshape(models, groups, *leaf.shape[1:]), found)
+        return [self._result(batches.member(found, i), forwards, f"params {i}: ") for i in range(models)]
+
+    def _over_all(self, key: Key, params: PyTree, batch: PyTree) -> WorstCase:
+        """Let all examples share one perturbation, and the devices share the examples."""
+        count, forwards = batches.count_of(batch), self._forwards(params, batch)
+        rows = batches.evenly(-(-count // batches.PARTS), max(1, forwards // self.fn.restarts))
+        blocks = -(-count // (batches.PARTS * rows))
+        devices = self.run["devices"][: batches.PARTS]
+        parts = batches.in_blocks(batch, batches.PARTS, blocks, rows)
+        counted = (np.arange(batches.PARTS * blocks * rows) < count).reshape(batches.PARTS, blocks, rows)
+        given = parallel.replicate((key, params, np.asarray(self.radius), (parts, counted)), devices)
+        found = jax.tree.map(lambda leaf: np.asarray(leaf)[None], _over_parts(self.fn, devices)(*given))
+        return self._result(found, forwards)
+
+    def _forwards(self, params: PyTree, batch: PyTree) -> int:
+        one = batches.one_of(jax.tree.map(np.asarray, batch))
+        batches.require_fit(self.fn.loss, params, one, scalar=True)
+        return self.chunk or memory.chunk_of(self.fn.loss, params, one)
+
+    def _result(self, found: tuple[np.ndarray, np.ndarray, PyTree], forwards: int, whose: str = "") -> WorstCase:
+        values, uphill, perturbation = found
+        if not np.isfinite(values).all():
+            group, start, turn = np.argwhere(~np.isfinite(values))[0].tolist()
+            raise FloatingPointError(
+                f"{whose}the loss of group {group} is {values[group, start, turn]} at iterate {turn} of start {start}: "
+                "a smaller radius may help, or a look at the loss there and at its gradient"
+            )
+        rises = values - values[:, :, :1]
+        return WorstCase(rises, np.where(uphill, rises[:, 0, 1], 0), perturbation, forwards)
+
+
+@dataclass(frozen=True)
+class _Ascent:
+    """The ascent of one model for one group of examples; equal ones share compiled code."""
+
+    loss: Loss
+    norm: str
+    scale: Scale
+    iterations: int
+    restarts: int
+    keep: bool
+    where: Where | None
+    precision: str
+
+    def __call__(
+        self, item: tuple[Array, Array], key: Key, stacked: PyTree, radius: Array, groups: PyTree, counted: Array
+    ) -> tuple[Array, Array, PyTree]:
+        model, group = item
+        params, examples = batches.member(stacked, model), batches.member(groups, group)
+        evaluate = partial(self.sums, (examples, counted), params)
+        return self.maximise(jax.random.fold_in(key, group), params, radius, evaluate, counted.sum())
+
+    def maximise(
+        self, key: Key, params: PyTree, radius: Array, sums: Callable[[PyTree], tuple[Array, PyTree]], count: Array
+    ) -> tuple[Array, Array, PyTree]:
+        """Return the losses on the way ``[r iterations+1]``, whether there was a gradient, the best perturbation."""
+        weights, _ = perturb.weights(params, self.where)
+        radius = radius.astype(jnp.result_type(*weights))
+        sampler = perturb.Sphere(radius) if self.norm == "l2" else perturb.Uniform(radius)
+        centre = tuple(jnp.zeros_like(w) for w in weights)
+        starts = jax.vmap(lambda start: sampler(key, start, centre))(jnp.arange(self.restarts, dtype=jnp.uint32))
+
+        def means(points: PyTree) -> tuple[Array, PyTree]:
+            return jax.tree.map(lambda total: (total / count).astype(total.dtype), sums(points))
+
+        found = apgd.ascend(means, starts, radius, norm=self.norm, iterations=self.iterations)
+        if not self.keep:
+            return found.values, found.uphill[0], None
+        best = found.values.max(1) - found.values[:, 0]
+        point = batches.member(found.points, best.argmax())
+        perturbation = [s * p for s, p in zip(self.scale(weights), point, strict=True)]
+        _, put_into_zeros = perturb.weights(jax.tree.map(jnp.zeros_like, params), self.where)
+        return found.values, found.uphill[0], put_into_zeros(perturbation)
+
+    def sums(self, part: tuple[PyTree, Array], params: PyTree, points: PyTree) -> tuple[Array, PyTree]:
+        """Return the sums over examples ``[blocks rows]`` of losses and of gradients, for points ``[r ...]``."""
+        weights, put_back = perturb.weights(params, self.where)
+        scale = self.scale(weights)
+
+        def total(point: PyTree, examples: PyTree, counted: Array) -> Array:
+            moved = put_back([w + s * p for w, s, p in zip(weights, scale, point, strict=True)])
+            return jnp.sum(jnp.where(counted, self.loss(moved, examples), 0))
+
+        def block(points: PyTree, piece: tuple[PyTree, Array]) -> tuple[Array, PyTree]:
+            return jax.vmap(jax.value_and_grad(total), (0, None, None))(points, *piece)
+
+        def add(so_far: PyTree, piece: tuple[PyTree, Array]) -> tuple[PyTree, None]:
+            return jax.tree.map(jnp.add, so_far, block(points, piece)), None
+
+        with jax.default_matmul_precision(self.precision):
+            shapes = jax.eval_shape(block, points, jax.tree.map(lambda a: a[0], part))
+            nothing = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
+            return jax.lax.scan(add, nothing, part)[0]
+
+
+@functools.lru_cache(maxsize=64)
+def _over_parts(fn: _Ascent, devices: tuple[jax.Device, ...]) -> Callable[..., tuple[Array, Array, PyTree]]:
+    """Compile an ascent whose devices share the examples; partial sums are added in order."""
+
+    def run(key: Key, params: PyTree, radius: Array, parts: PyTree) -> tuple[Array, Array, PyTree]:
+        def sums(points: PyTree) -> tuple[Array, PyTree]:
+            return parallel.sum_over_parts(fn.sums, parts, params, points, devices=devices)
+
+        return fn.maximise(jax.random.fold_in(key, 0), params, radius, sums, parts[1].sum())
+
+    return jax.jit(run)

@@ -1,0 +1,198 @@
+"""Nearest rows of a table: equal to the plain matrix of all rows by all rows; what takes part and what does not."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxsens import substitution, token_sensitivity
+from jaxsens.embedding_space import (
+    nearest,
+    nearest_rows,
+    nearest_tokens,
+    special_tokens,
+    spelling_groups,
+    token_strings,
+)
+from jaxsens.execution import memory
+from jaxsens.models.text import token_ids
+
+RNG = np.random.default_rng(0)
+TABLE = (RNG.normal(size=(53, 6)) * RNG.uniform(0.1, 9, (53, 1)) + 0.5).astype(np.float32)
+
+
+def plain(table, metric, k, allowed, groups):
+    """All rows by all rows in float64; rows that take no part have -1."""
+    x = table.astype(np.float64)
+    if metric == "cosine":
+        x = x / np.linalg.norm(x, axis=1, keepdims=True)
+        distance = 1 - x @ x.T
+    else:
+        distance = np.linalg.norm(x[:, None] - x[None], axis=2)
+    distance[:, ~allowed] = np.inf
+    distance[groups[:, None] == groups[None]] = np.inf
+    ids = np.argsort(distance, axis=1, kind="stable")[:, :k]
+    return np.where(allowed[:, None], ids, -1), np.take_along_axis(distance, ids, 1)
+
+
+@pytest.mark.parametrize("metric", ["cosine", "l2"])
+def test_equal_to_all_rows_by_all_rows(metric):
+    groups = RNG.integers(0, 30, len(TABLE))
+    allowed = np.ones(len(TABLE), bool)
+    allowed[[0, 7, 52]] = False
+    found = nearest_tokens(TABLE, k=3, exclude=[0, 7, 52], groups=groups, metric=metric, block=10, chunk=4)
+    ids, distances = plain(TABLE, metric, 3, allowed, groups)
+    np.testing.assert_array_equal(found.ids, ids)
+    np.testing.assert_allclose(found.distances[allowed], distances[allowed], rtol=1e-5, atol=1e-7)
+    assert np.isnan(found.distances[~allowed]).all()
+    np.testing.assert_array_equal(found.replaceable, allowed)
+    masked = nearest_tokens(TABLE, k=3, exclude=~allowed, groups=groups, metric=metric, block=64, chunk=99)
+    np.testing.assert_array_equal(masked.ids, found.ids)
+
+
+def test_equal_bits_on_any_number_of_devices_and_either_backend(devices):
+    one, *others = (
+        nearest_tokens(TABLE, k=2, block=16, chunk=3, devices=devices[:n], backend=backend)
+        for n, backend in ((1, "pmap"), (2, "pmap"), (8, "pmap"), (8, "shard_map"))
+    )
+    for other in others:
+        np.testing.assert_array_equal(one.ids, other.ids)
+        np.testing.assert_array_equal(one.distances, other.distances)
+
+
+def test_no_result_on_the_device_is_as_large_as_all_rows_by_all_rows():
+    count, block, chunk = 250_000, nearest_rows.BLOCK, memory.BYTES // (4 * (nearest_rows.BLOCK + 768))
+    vector = jax.ShapeDtypeStruct((count,), jnp.float32)
+    rows = nearest_rows.Rows(
+        jax.ShapeDtypeStruct((count, 768), jnp.float32), vector, vector, jax.ShapeDtypeStruct((count,), jnp.int32)
+    )
+    one = nearest._OfRow(nearest_rows.Search(1, block, "cosine"), "highest")
+
+    def of_chunk(asked, rows):
+        return jax.vmap(lambda row: one(row, rows))(asked)
+
+    jaxpr = jax.make_jaxpr(of_chunk)(jax.ShapeDtypeStruct((chunk,), jnp.int32), rows)
+    sizes = [memory._size(equation) for equation in memory._equations(jaxpr.jaxpr)]
+    assert max(sizes) <= memory.BYTES
+    assert sum(sizes) < 2**30  # even were all of them kept
+
+
+def test_ties_go_to_the_smallest_id():
+    table = np.array([[1, 0], [0, 1], [2, 0], [4, 0], [0, 3], [8, 0]], np.float32)
+    np.testing.assert_array_equal(
+        nearest_tokens(table, k=2, block=2).ids[[0, 2, 3, 5]], [[2, 3], [0, 3], [0, 2], [0, 2]]
+    )
+    np.testing.assert_array_equal(
+        nearest_tokens(np.ones((5, 2), np.float32), block=2, metric="l2").ids[:, 0], [1, 0, 0, 0, 0]
+    )
+
+
+def test_a_row_of_zeros_has_no_neighbours_and_is_nobodys():
+    table = TABLE.copy()
+    table[[3, 50]] = 0
+    for metric in ("cosine", "l2"):
+        found = nearest_tokens(0.01 * table, k=2, metric=metric, block=20)
+        np.testing.assert_array_equal(found.ids[[3, 50]], -1)
+        assert not np.isin(found.ids[found.replaceable], [3, 50]).any()
+        assert found.replaceable.sum() == 51
+
+
+def test_distances_are_exact_near_zero():
+    table = np.array([[3, 4], [3, 4], [3.0001, 4], [-1, 9]], np.float32)
+    found = nearest_tokens(table)
+    assert found.distances[0, 0] < 1e-12
+    x = table.astype(np.float64) / np.linalg.norm(table.astype(np.float64), axis=1, keepdims=True)
+    np.testing.assert_allclose(found.distances[2, 0], np.sum((x[2] - x[0]) ** 2) / 2, rtol=1e-2)
+    tiny = nearest_tokens(np.float32(1e-25) * TABLE, k=1)
+    np.testing.assert_array_equal(tiny.ids, nearest_tokens(TABLE).ids)
+    np.testing.assert_allclose(tiny.distances, nearest_tokens(TABLE).distances, rtol=1e-4)
+
+
+def test_half_precision_tables_are_compared_in_single_precision():
+    table = TABLE.astype(jnp.bfloat16)
+    single = nearest_tokens(table.astype(np.float32), k=30)
+    np.testing.assert_array_equal(nearest_tokens(table, k=30).ids, single.ids)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"table": np.ones(3)}, "table must be floats"),
+        ({"table": np.ones((3, 2), int)}, "table must be floats"),
+        ({"table": np.array([[1.0], [np.nan], [1.0]])}, "row 1 is not"),
+        ({"metric": "l7"}, "metric must be one of cosine, l2"),
+        ({"k": 0}, "k and block must be at least 1"),
+        ({"exclude": [53]}, "exclude must be booleans"),
+        ({"exclude": np.ones(4, bool)}, "exclude must be booleans"),
+        ({"exclude": np.ones(53, bool)}, "leaves no row"),
+        ({"groups": np.zeros(53)}, "groups must be integers"),
+        ({"groups": -np.ones(53, int)}, "groups must be integers"),
+        ({"groups": np.zeros(53, int)}, "row 0 of the table has 0 others"),
+        ({"exclude": np.arange(53) != 9}, "row 9 of the table has 0 others"),
+        ({"k": 53}, "52 others to choose from, fewer than k=53"),
+    ],
+)
+def test_what_does_not_fit_is_told(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        nearest_tokens(**{"table": TABLE, **arguments})
+
+
+def test_replacements_of_a_batch():
+    found = nearest_tokens(TABLE, k=2, exclude=[4])
+    tokens = np.array([[1, 4, 2], [52, 0, 0]], np.int32)
+    np.testing.assert_array_equal(found.replace(tokens), found.ids[tokens, 0])
+    np.testing.assert_array_equal(found.replace(tokens, rank=1), found.ids[tokens, 1])
+    assert found.replace(tokens)[0, 1] == -1
+    pairs = np.stack([tokens, np.full_like(tokens, 7)], -1)
+    np.testing.assert_array_equal(found.replace(pairs)[..., 0], found.ids[tokens, 0])
+    np.testing.assert_array_equal(found.replace(pairs)[..., 1], 7)
+    for wrong, message in (
+        (tokens - 1, "rows of the table"),
+        (tokens.astype(float), "integers"),
+        (tokens[0], "integers"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            found.replace(wrong)
+    with pytest.raises(ValueError, match="rank must be from 0 to 1"):
+        found.replace(tokens, rank=2)
+
+
+def test_neighbours_are_a_perturbation_that_tells_how_often_the_prediction_changes():
+    found = nearest_tokens(TABLE, k=2, exclude=[4])
+    tokens = np.array([[1, 4, 2, 9], [52, 0, 0, 30]], np.int32)
+    params = RNG.normal(size=(53, 3)).astype(np.float32)
+
+    def apply(params, tokens, mask=None):
+        return token_ids.look_up(params, tokens, jnp.float32).sum(1)
+
+    primitive = substitution.one_at_a_time(apply)
+    result = token_sensitivity(primitive, found, draws=2)(
+        jax.random.key(0), params, tokens, sites=found.replaceable[tokens]
+    )
+    for b, r, t in np.ndindex(2, 2, 4):
+        changed = tokens[b].copy()
+        changed[t] = found.ids[tokens[b, t], r]
+        if tokens[b, t] != 4:
+            expected = params[changed].sum(0).argmax() != params[tokens[b]].sum(0).argmax()
+            assert result.changes[b, r, t] == expected
+    assert result.changes.any()
+    with pytest.raises(FloatingPointError):  # the excluded token is a site, and has no neighbour
+        token_sensitivity(primitive, found)(jax.random.key(0), params, tokens)
+    sites = found.replaceable[tokens]
+    with pytest.raises(FloatingPointError):  # only two neighbours were asked for
+        token_sensitivity(primitive, found, draws=3)(jax.random.key(0), params, tokens, sites=sites)
+
+
+STRINGS = ("[PAD]", "[unused0]", "<s>", "<|endoftext|>", "[", "]", "the", "The", "##the", "Ġthe", "##", "<", "")
+
+
+def test_spelling():
+    np.testing.assert_array_equal(special_tokens(STRINGS), [1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 1])
+    groups = spelling_groups(STRINGS)
+    assert len(set(groups[6:10])) == 1
+    assert len(set(groups)) == len(STRINGS) - 3
+    assert len(set(spelling_groups(STRINGS, case=False, marks=()))) == len(STRINGS)
+    assert len(set(spelling_groups(("", "", "a")))) == 3
+    assert token_strings({"b": 2, "a": 0}, 4) == ("a", "", "b", "")
+    with pytest.raises(ValueError, match="'b' is 2"):
+        token_strings({"b": 2}, 2)

@@ -1,0 +1,233 @@
+import functools
+import os
+import subprocess
+import sys
+import threading
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxsens.execution import parallel
+
+COUNT = 23  # no number of devices divides it
+
+
+def noisy_network(item, weights, key):
+    """Something whose rounding would betray a change of batching: products, a softmax, noise of its own."""
+    index, x = item
+    x = x + jax.random.normal(jax.random.fold_in(key, index), x.shape)
+    scores = jax.nn.softmax(x @ weights @ x.T / 16)
+    return {"out": jnp.tanh(scores @ x), "total": x.sum(), "event": x[0, 0] > 0}
+
+
+def counting_traces():
+    """Return the network, and the list of the threads by which it was traced so far."""
+    traced = []
+
+    def counted(item, *shared):
+        traced.append(threading.current_thread().name)
+        return noisy_network(item, *shared)
+
+    return counted, traced
+
+
+@pytest.fixture
+def problem():
+    rng = np.random.default_rng(0)
+    items = (np.arange(COUNT, dtype=np.uint32), rng.normal(size=(COUNT, 5, 16)).astype(np.float32))
+    return items, rng.normal(size=(16, 16)).astype(np.float32), jax.random.key(3)
+
+
+@pytest.mark.parametrize("chunk", [1, 5, 100])
+def test_equal_bits_on_any_devices_and_backend(problem, devices, chunk):
+    items, *shared = problem
+    reference = parallel.map_items(noisy_network, items, *shared, chunk=chunk, devices=devices[:1])
+    for backend in parallel.BACKENDS:
+        for number in (1, 2, 3, 8):
+            result = parallel.map_items(
+                noisy_network, items, *shared, chunk=chunk, backend=backend, devices=devices[:number]
+            )
+            chex.assert_trees_all_equal(result, reference)
+
+
+@pytest.mark.parametrize("backend", parallel.BACKENDS)
+@pytest.mark.parametrize("leaves", [1, 2, 3])
+@pytest.mark.parametrize("shared", [0, 1, 2])
+def test_any_number_of_leaves_and_arguments(devices, backend, leaves, shared):
+    items = tuple(np.arange(5 * (i + 1), dtype=np.float32).reshape(5, i + 1) for i in range(leaves))
+    others = tuple(np.float32(100 * (i + 1)) for i in range(shared))
+
+    def total(item, *others):
+        return sum(part.sum() for part in item) + sum(others)
+
+    expected = [total([part[i] for part in items], *others) for i in range(5)]
+    for number in (1, 2, 8):
+        result = parallel.map_items(total, items, *others, chunk=1, backend=backend, devices=devices[:number])
+        np.testing.assert_array_equal(result, expected)
+
+
+def test_outputs_of_any_dtype_and_items_of_any_layout():
+    items = np.asfortranarray(np.arange(12, dtype=np.float32).reshape(6, 2))
+    result = parallel.map_items(
+        lambda x: (x.astype(jnp.bfloat16), x > 3, x.astype(jnp.int8), jnp.zeros((0, 2))), jnp.asarray(items), chunk=4
+    )
+    assert [str(leaf.dtype) for leaf in result] == ["bfloat16", "bool", "int8", "float32"]
+    np.testing.assert_array_equal(result[2], items)
+    assert result[3].shape == (6, 0, 2)
+
+
+def test_equals_the_plain_loop(problem):
+    items, *shared = problem
+    result = parallel.map_items(noisy_network, items, *shared, chunk=4)
+    for i in range(COUNT):
+        expected = noisy_network(jax.tree.map(lambda a, i=i: a[i], items), *shared)
+        chex.assert_trees_all_close(jax.tree.map(lambda a, i=i: a[i], result), expected, atol=2e-6)
+    assert all(isinstance(leaf, np.ndarray) for leaf in jax.tree.leaves(result))
+    assert result["event"].dtype == bool
+
+
+def test_a_program_is_compiled_without_computing_anything(problem, devices):
+    items, *shared = problem
+    counted, traced = counting_traces()
+    run = functools.partial(parallel.map_items, counted, items, *shared, chunk=4, devices=devices[:2])
+    found = []
+
+    def ahead():
+        with parallel.compiling_only():
+            found.append(run())
+
+    thread = threading.Thread(target=ahead, name="ahead")
+    thread.start()
+    thread.join()
+    assert set(traced) == {"ahead"}
+    many = len(traced)
+    assert all(not np.any(leaf) for leaf in jax.tree.leaves(found))
+    result = run()
+    assert len(traced) == many, "what was compiled ahead serves"
+    chex.assert_trees_all_equal_shapes_and_dtypes(result, found[0])
+    chex.assert_trees_all_equal(result, parallel.map_items(noisy_network, items, *shared, chunk=4, devices=devices[:2]))
+
+
+def test_about_as_many_items_share_a_program(problem):
+    items, *shared = problem
+    counted, traced = counting_traces()
+    whole = parallel.map_items(counted, items, *shared, chunk=1)
+    many = len(traced)
+    for count in (17, 20):
+        part = parallel.map_items(counted, jax.tree.map(lambda a, n=count: a[:n], items), *shared, chunk=1)
+        chex.assert_trees_all_equal(part, jax.tree.map(lambda a, n=count: a[:n], whole))
+    assert len(traced) == many
+
+
+def test_across_chunks_values_agree_up_to_rounding(problem):
+    items, *shared = problem
+    one, four = (parallel.map_items(noisy_network, items, *shared, chunk=c) for c in (1, 4))
+    chex.assert_trees_all_close(one, four, atol=2e-6)
+
+
+def test_launches_of_any_size_give_the_same_bits(problem, monkeypatch):
+    items, *shared = problem
+    reference = parallel.map_items(noisy_network, items, *shared, chunk=2)
+    for seconds, chunks in ((0.0, 64), (1e9, 64), (0.25, 1), (0.25, 3)):
+        monkeypatch.setattr(parallel, "_LAUNCH_SECONDS", seconds)
+        monkeypatch.setattr(parallel, "_LAUNCH_CHUNKS", chunks)
+        chex.assert_trees_all_equal(parallel.map_items(noisy_network, items, *shared, chunk=2), reference)
+
+
+def test_does_not_compile_again(problem):
+    items, *shared = problem
+    fn, traced = counting_traces()
+    parallel.map_items(fn, items, *shared, chunk=4)
+    first = len(traced)
+    parallel.map_items(fn, items, shared[0] + 1, shared[1], chunk=4)
+    parallel.map_items(fn, jax.tree.map(lambda a: a[:21], items), *shared, chunk=4)
+    assert first >= 1
+    assert len(traced) == first
+
+
+def test_float64_comes_back_whole(float64):
+    items = np.arange(5) / 3
+    result = parallel.map_items(lambda x: x * jnp.pi, items, chunk=2)
+    assert result.dtype == np.float64
+    np.testing.assert_array_equal(result, items * np.pi)
+
+
+@pytest.mark.parametrize(
+    ("items", "options", "match"),
+    [
+        (np.zeros((0, 2)), {"chunk": 1}, "empty"),
+        ((np.zeros(3), np.zeros(4)), {"chunk": 1}, "leading axis"),
+        (np.zeros(3), {"chunk": 0}, "chunk must be an integer of at least 1"),
+        (np.zeros(3), {"chunk": 2.5}, "chunk must be an integer"),
+        (np.zeros(3), {"chunk": 1, "backend": "vmap"}, "backend must be one of"),
+        (jax.random.split(jax.random.key(0), 3), {"chunk": 1}, "got random keys"),
+    ],
+)
+def test_bad_arguments_are_named(items, options, match):
+    with pytest.raises(ValueError, match=match):
+        parallel.map_items(lambda item: item, items, **options)
+
+
+def test_progress_bar_counts_items(problem, monkeypatch):
+    seen = []
+
+    class Bar:
+        n = 0
+
+        def __init__(self, **options):
+            seen.append(options)
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *error):
+            seen.append(self.n)
+
+        def update(self, count):
+            self.n += count
+
+    monkeypatch.setattr(parallel, "tqdm", Bar)
+    items, *shared = problem
+    parallel.map_items(noisy_network, items, *shared, chunk=4, progress="noise")
+    assert seen[0]["desc"] == "noise"
+    assert seen[0]["total"] == seen[1] == COUNT
+
+
+def part_gradient(part, weights):
+    x, y = part
+    return jax.grad(lambda w: jnp.sum((jnp.tanh(x @ w) - y) ** 2))(weights)
+
+
+@pytest.mark.parametrize("parts", [1, 3, 8])
+def test_sum_over_parts_does_not_hang_on_devices(devices, parts):
+    rng = np.random.default_rng(1)
+    x, y = rng.normal(size=(parts, 6, 4)).astype(np.float32), rng.normal(size=(parts, 6, 2)).astype(np.float32)
+    weights = rng.normal(size=(4, 2)).astype(np.float32)
+    results = {}
+    for number in (1, 2, 3, 8):
+        used = devices[:number]
+        total = jax.jit(lambda p, w, used=used: parallel.sum_over_parts(part_gradient, p, w, devices=used))
+        results[number] = np.asarray(total((x, y), weights))
+    expected = part_gradient((x.reshape(-1, 4), y.reshape(-1, 2)), weights)
+    np.testing.assert_allclose(results[1], expected, rtol=1e-5, atol=1e-5)
+    np.testing.assert_array_equal(results[2], results[3])
+    np.testing.assert_array_equal(results[2], results[8])
+    np.testing.assert_allclose(results[2], results[1], rtol=1e-6, atol=1e-6)
+
+
+def test_every_core_is_a_device_unless_it_is_too_late_or_said_otherwise():
+    """In a process of its own, since this one has its devices already; calling it here changes nothing."""
+    before = jax.devices()
+    parallel.use_every_core()
+    assert jax.devices() == before
+    script = (
+        "import os, jax; from jaxsens import parallel; parallel.use_every_core(); found = len(jax.devices('cpu'));"
+        "assert found == (3 if os.environ['XLA_FLAGS'] else len(os.sched_getaffinity(0))), found;"
+        "parallel.use_every_core()"
+    )
+    for flags in ("", "--xla_force_host_platform_device_count=3"):
+        environment = os.environ | {"XLA_FLAGS": flags}
+        subprocess.run([sys.executable, "-c", script], env=environment, check=True, capture_output=True)

@@ -1,0 +1,308 @@
+"""Laws of the experiment on trained recognizers: it trains as F.2 does, measures what it says, and resumes the same."""
+
+import csv
+import dataclasses
+import itertools
+import json
+import shutil
+
+import jax
+import numpy as np
+import pytest
+
+from experiments import harness
+from experiments.trained_recognizers import claims as judging
+from experiments.trained_recognizers import config as setting
+from experiments.trained_recognizers import estimates as results
+from experiments.trained_recognizers import experiment, figures, report
+from experiments.trained_recognizers import measure as measuring
+from jaxsens.boolean import blow_up, strings
+from jaxsens.models import recognizers
+from jaxsens.statistics import estimate
+
+pytest.importorskip("matplotlib")
+pytestmark = pytest.mark.usefixtures("quick_compiling")
+
+TINY = setting.PRESETS["smoke"]
+PAPER = setting.PRESETS["paper"]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    return experiment.execute(TINY, tmp_path_factory.mktemp("run") / "out")
+
+
+@pytest.fixture(scope="module")
+def group():
+    """Return the models of random languages, which all have one shape, and their first weights."""
+    (found,) = (g for g in setting.groups(TINY) if g.random)
+    architecture = found.sizes.config(TINY.epsilon)
+    first = [recognizers.init(architecture, TINY.key("weights", m.number), m.kind.scheme) for m in found.models]
+    return found, experiment.training.stack(first)
+
+
+def rows(path):
+    with path.open() as file:
+        return list(csv.DictReader(file))
+
+
+def fake(model, *, correct=1.0, status="no progress", after=0):
+    sensitivities = {"before": np.zeros(4, np.int16), "after": np.full(4, after, np.int16), "during": None}
+    numbers = {"correct": correct, "log_blow_up": 1.0, "norm": 1.0}
+    return results.Result(model, status, 3, 1, numbers, numbers, sensitivities, {})
+
+
+def test_models_are_those_of_f2_and_paired_across_languages():
+    models = setting.models(PAPER)
+    assert len(models) == 3 * 50 + 2 * 4 * 10 * 10 + 10 * 50
+    by_number = {}
+    for model in models:
+        by_number.setdefault(model.number, set()).add((model.sizes, model.batch, model.learning_rate))
+    assert all(len(found) == 1 for found in by_number.values())
+    rates = np.log10([next(iter(found))[2] for found in by_number.values()])
+    batches = np.array([next(iter(found))[1] for found in by_number.values()])
+    assert -4 <= rates.min() < -3.9 < -2.1 < rates.max() <= -2
+    assert abs(rates.mean() + 3) < 4 * 2 / np.sqrt(12 * len(rates))  # uniform on a logarithmic scale
+    assert 128 <= batches.min() < 228 < 3996 < batches.max() <= 4096
+    assert sum(len(g.models) for g in setting.groups(PAPER)) == len(models)
+    small = dataclasses.replace(PAPER, training_strings=1000)
+    assert max(m.batch for m in setting.models(small) if not m.kind.random) == 1000
+
+
+def test_examples_are_the_languages_own():
+    config = dataclasses.replace(TINY, random_passes=3)
+    kinds = {kind.name: kind for kind in setting.kinds(config)}
+    for kind, number in [(kinds["sparse_parity_2"], 0), (kinds["majority"], 0), (kinds["random_xavier_normal"], 1)]:
+        found = setting.examples(config, kind, number)
+        language = setting.language_of(config, kind, number)
+        for bits, labels in found.values():
+            assert (bits.dtype, labels.dtype) == (np.uint8, np.float32)
+            np.testing.assert_array_equal(labels, language.accept(bits))
+        test, training = (found[name][0] for name in ("test", "training"))
+        if kind.random:
+            np.testing.assert_array_equal(training, np.tile(test, (3, 1)))
+        else:
+            assert (test != training).any()
+
+
+@pytest.mark.parametrize("kind", setting.kinds(TINY), ids=lambda kind: kind.name)
+def test_exact_profiles_are_distributions_with_the_exact_mean(kind):
+    assert kind.exact.sum() == pytest.approx(1)
+    language = kind.language(jax.random.key(1))
+    expected = kind.n / 2 if kind.random else float(language.average_sensitivity)
+    assert kind.average == pytest.approx(expected)
+    assert kind.exact @ np.arange(kind.n + 1) == pytest.approx(expected)
+
+
+def test_sensitivity_is_counted_flip_by_flip(group):
+    architecture = group[0].sizes.config(TINY.epsilon)
+    variables = recognizers.init(architecture, jax.random.key(1), "uniform")
+    bits = np.asarray(strings.exhaustive(6))
+    decided = np.asarray(jax.jit(recognizers.evaluation(architecture))(variables, bits)) > 0
+    flipped = bits[:, None] ^ np.eye(6, dtype=np.int32)[None]
+    index = flipped @ (1 << np.arange(6)[::-1])
+    expected = (decided[index] != decided[:, None]).sum(1)
+    assert expected.max() > 0
+    np.testing.assert_array_equal(measuring.sensitivities(architecture, variables, bits), expected)
+    variables["params"]["readout"]["weight"] = np.full_like(variables["params"]["readout"]["weight"], np.inf)
+    assert (measuring.sensitivities(architecture, variables, bits) == measuring.NONFINITE).all()
+
+
+def test_accuracy_blow_up_and_norm_are_those_of_the_library(group):
+    group, stacked = group
+    architecture = group.sizes.config(TINY.epsilon)
+    bits, labels = (a[group.datasets] for a in experiment.stacked_examples(TINY, group)["test"])
+    found = measuring.evaluate(architecture, stacked, bits, labels)
+    variables = jax.tree.map(lambda a: a[3], stacked)
+    internals = jax.jit(recognizers.internals(architecture))(variables, bits[3])
+    assert found.correct[3] == np.mean((np.asarray(internals.logits) > 0) == labels[3])
+    beta = blow_up.cumulative_blow_up(np.asarray(internals.normalizers))[:, -1]
+    assert found.log_blow_up[3] == pytest.approx(np.log10(beta).mean(), rel=1e-5)
+    squares = [np.sum(np.square(leaf, dtype=np.float64)) for leaf in jax.tree.leaves(variables)]
+    assert found.norm[3] == pytest.approx(np.sqrt(np.sum(squares)))
+
+
+def test_every_figure_is_there(finished):
+    spectra = {f"spectra{name}.png" for name in ("", "_sparse_majority", "_sparse_parity", "_random")}
+    others = {"average_sensitivity.png", "models.png", "training.png", "training_random.png", "learning_rates.png"}
+    assert {path.name for path in finished.glob("*.png")} == spectra | others
+
+
+def test_tables_agree_with_each_other(finished):
+    models, languages = rows(finished / "models.csv"), rows(finished / "languages.csv")
+    spectra = rows(finished / "spectra.csv")
+    assert len(models) == len(setting.models(TINY))
+    for row in languages:
+        own = [m for m in models if m["kind"] == row["kind"]]
+        assert int(row["models"]) == len(own)
+        assert int(row["perfect"]) == sum(float(m["accuracy"]) == 1 for m in own)
+        for when in ("before", "after"):
+            shares = [float(s["share"]) for s in spectra if s["kind"] == row["kind"] and s["when"] == when]
+            average = np.mean([float(m[f"average_{when}"]) for m in own])
+            assert sum(shares) == pytest.approx(1)
+            assert np.arange(len(shares)) @ shares == pytest.approx(average) == float(row[f"average_{when}_mean"])
+        rates = [r for r in rows(finished / "rates.csv") if r["kind"] == row["kind"]]
+        assert sum(int(r["models"]) for r in rates) == len(own)
+        assert sum(int(r["learned"]) for r in rates) == int(row["learned"])
+    for row in rows(finished / "checkpoints.csv"):
+        if row["epoch"] == "0":  # all strings of this preset are measured at every checkpoint
+            (model,) = (m for m in models if all(m[k] == row[k] for k in ("kind", "language", "number")))
+            assert float(row["average"]) == float(model["average_before"])
+
+
+def test_models_that_learn_first_have_its_profile(finished):
+    learned = [m for m in rows(finished / "models.csv") if m["kind"] == "first" and m["perfect"] == "True"]
+    assert learned
+    for model in learned:
+        assert float(model["average_before"]) != 1
+        assert float(model["average_after"]) == 1
+        assert float(model["largest_after"]) == 1
+
+
+def test_a_run_that_was_killed_and_lost_a_unit_ends_with_the_same_bytes(finished, tmp_path, monkeypatch):
+    again = tmp_path / "again"
+    shutil.copytree(finished, again)
+    name = next(g.name for g in setting.groups(TINY) if g.random)
+    for unit in again.glob(f"units/{name}*"):
+        unit.unlink()
+    (again / "models.csv").unlink()
+    measure, calls = measuring.sensitivities, itertools.count()
+
+    def killed(*arguments):
+        if next(calls) == 40:  # in the third of the epochs at which 15 models are measured
+            raise KeyboardInterrupt
+        return measure(*arguments)
+
+    monkeypatch.setattr(measuring, "sensitivities", killed)
+    monkeypatch.setattr(figures, "write", lambda *_: None)
+    config = dataclasses.replace(TINY, checkpoint_every=2)
+    with pytest.raises(KeyboardInterrupt):
+        experiment.execute(config, again)
+    assert list(again.glob("checkpoints/*/*"))
+    experiment.execute(config, again)
+    assert not list(again.glob("checkpoints/*"))
+    for path in finished.iterdir():
+        if path.suffix == ".csv":
+            assert (again / path.name).read_bytes() == path.read_bytes(), path.name
+    assert json.loads((finished / "manifest.json").read_text())["status"] == "finished"
+
+
+def test_diverged_models_are_kept_with_their_hyper_parameters(tmp_path):
+    config = dataclasses.replace(TINY, learning_rates=(1e38, 1e38))
+    (group,) = (g for g in setting.groups(config) if g.random)
+    with harness.Run.open(tmp_path / "out", config, experiment="trained_recognizers") as run:
+        found = run.unit(
+            group.name, lambda: experiment.train_and_measure(run, config, group),
+            allow_nonfinite=experiment.NONFINITE_ALLOWED,
+        )  # fmt: skip
+    every = [results.Result.of(model, found, i) for i, model in enumerate(group.models)]
+    row = report.model_row(config, every[0])
+    assert row["status"] == "diverged"
+    assert row["learning_rate"] == pytest.approx(1e38)
+    summary = report.language_row(config, group.models[0].kind, every)
+    assert summary["models"] == summary["diverged"] == len(every)
+    claims = [c for c in judging.claims(config, _groups(config, every)) if "fitted (" in c.quantity]
+    assert "15 diverged" in claims[0].note
+
+
+def _groups(config, random):
+    groups = {}
+    for model in setting.models(config):
+        if not model.kind.random:
+            groups.setdefault(model.kind, []).append(fake(model))
+    return groups | results.by_kind(random)
+
+
+def test_several_languages_are_two_levels():
+    models = [m for m in setting.models(TINY) if m.kind.random]
+    values = np.random.default_rng(0).uniform(size=(5, 3))
+    found = results.over(
+        [fake(m) for m in models], lambda r: values[r.model.language, r.model.number % 3], rate=True
+    )  # fmt: skip
+    expected = estimate.over_models(values, rate=True)
+    assert (found.mean, found.sem) == (expected.mean, expected.sem)
+    values[0, 1] = np.nan
+    some = results.over([fake(m) for m in models], lambda r: values[r.model.language, r.model.number % 3], rate=True)
+    assert some.count == 14
+    assert some.mean == pytest.approx(np.nanmean(values))
+    assert results.over([fake(models[0])], lambda _: np.nan, rate=True) is None
+
+
+@pytest.mark.parametrize(
+    ("learned", "training", "expected"),
+    [
+        (36, 0, "held"),
+        (30, 0, "cannot tell"),
+        (18, 0, "did not hold"),
+        (18, 18, "cannot tell"),
+        (18, 2, "did not hold"),
+    ],
+)  # fmt: skip
+def test_models_that_ran_out_of_epochs_decide_nothing(learned, training, expected):
+    config = dataclasses.replace(TINY, models=36)
+    groups = {}
+    for m in setting.models(config):
+        failed = m.number >= learned and m.kind.name == "first"
+        status = "all epochs" if failed and m.number < learned + training else "no progress"
+        groups.setdefault(m.kind, []).append(fake(m, correct=0.5 if failed else 1.0, status=status, after=1))
+    (claim,) = (c for c in judging.claims(config, groups) if c.quantity.startswith("first: share of models"))
+    assert claim.verdict == expected
+    assert claim.measured == learned / 36
+
+
+def test_verdicts_of_profiles_follow_their_masses():
+    groups = {}
+    for m in setting.models(dataclasses.replace(TINY, models=36)):
+        groups.setdefault(m.kind, []).append(fake(m, after=1))
+    found = {c.quantity: c for c in judging.claims(TINY, groups)}
+    right = found["first, models right on 99%: share of strings of sensitivity 1 after training"]
+    wrong = found["majority, models right on 99%: share of strings of sensitivity 0 after training"]
+    assert (right.measured, right.verdict) == (1, "held")
+    assert (wrong.measured, wrong.verdict) == (0, "did not hold")
+    fitted = found["random_xavier_normal, fitted models: average sensitivity after training / N"]
+    assert fitted.measured == pytest.approx(1 / 6)
+    assert fitted.verdict == "held"
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("models", 0), ("checkpoint_strings", 65), ("batches", (8, 4)), ("learning_rates", (0.0, 1.0)),
+        ("sparsities", (7,)), ("random_schemes", ("kaiming",)), ("heads", ()), ("random_languages", -1),
+    ],
+)  # fmt: skip
+def test_bad_settings_are_refused(field, value):
+    with pytest.raises(ValueError, match=field.removeprefix("random_").removesuffix("s")):
+        dataclasses.replace(TINY, **{field: value})
+
+
+def test_exact_averages_on_the_strings_that_models_are_measured_on():
+    """Where every string is as sensitive the strings do not matter; elsewhere they are counted one by one."""
+    for kind in setting.kinds(TINY):
+        found = setting.exact_on_strings(TINY, kind, [0])
+        if kind.family in ("first", "parity", "sparse_parity"):
+            assert found == kind.average
+        bits, language = setting.profiled(TINY, kind.n), setting.language_of(TINY, kind, 0)
+        counts = [
+            sum(language.accept(bits ^ np.eye(kind.n, dtype=np.uint8)[i]) != language.accept(bits))
+            for i in range(kind.n)
+        ]
+        assert found == pytest.approx(float(np.sum(counts)) / len(bits))
+
+
+@pytest.mark.slow
+def test_first_of_20_bits_is_learned_perfectly_and_its_profile_is_the_exact_one():
+    """With uniform weights and F.2's recipe, to a loss that leaves no string in doubt."""
+    config = dataclasses.replace(setting.PRESETS["laptop"], models=4, learning_rates=(1e-3, 1e-2), enough_loss=1e-5)
+    model = next(m for m in setting.models(config) if m.kind.name == "first")
+    own = [dataclasses.replace(m, sizes=model.sizes) for m in setting.models(config) if m.kind == model.kind]
+    group = setting.Group(model.sizes, random=False, models=tuple(own))
+    architecture = group.sizes.config(config.epsilon)
+    first = [recognizers.init(architecture, config.key("weights", m.number), m.kind.scheme) for m in own]
+    data = experiment.stacked_examples(config, group)
+    trained = experiment.train(config, group, experiment.training.stack(first), data)
+    tested, labels = (part[group.datasets] for part in data["test"])
+    assert (measuring.evaluate(architecture, trained.variables, tested, labels).correct == 1).all()
+    for i in range(len(own)):
+        found = measuring.sensitivities(architecture, trained.member(i), setting.profiled(config, config.length))
+        assert (found == 1).all()

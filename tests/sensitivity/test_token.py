@@ -1,0 +1,386 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import stats
+
+import jaxsens
+from jaxsens import changes, models, perturb, substitution
+from jaxsens.data import patches
+from jaxsens.execution import parallel
+from jaxsens.models.images import vit
+from jaxsens.sensitivity import token
+
+KEY = jax.random.key(0)
+
+
+def linear(params, tokens, mask=None):
+    """The score ``w . x`` over all tokens."""
+    return jnp.einsum("btd,td->b", tokens, params)
+
+
+def parity(params, bits, mask=None):
+    return 1.0 - 2.0 * (bits.sum(1) % 2)
+
+
+def flip(key, draw, bits):
+    return 1 - bits
+
+
+@pytest.mark.parametrize("rows", [None, 2])
+def test_exact_languages(rows):
+    """Every flip changes parity; only the first bit changes a dictator."""
+    bits = np.random.default_rng(0).integers(0, 2, (10, 6), np.int32)
+    measure = token.token_sensitivity(substitution.one_at_a_time(parity, rows), flip)
+    assert measure(KEY, None, bits).mean == 1
+    first = substitution.one_at_a_time(lambda params, x, mask=None: 2.0 * x[:, 0] - 1, rows)
+    result = token.token_sensitivity(first, flip)(KEY, None, bits)
+    np.testing.assert_array_equal(result.per_token, [1, 0, 0, 0, 0, 0])
+    np.testing.assert_array_equal(result.per_example, np.full(10, 1 / 6))
+
+
+def test_a_uniform_replacement_spares_one_in_the_vocabulary():
+    """A model that reads ids one by one changes with probability 1 - 1 / vocabulary."""
+    tokens = np.random.default_rng(0).integers(0, 4, (50, 8), np.int32)
+    total = substitution.one_at_a_time(lambda params, x, mask=None: x.sum(1).astype(jnp.float32))
+    measure = token.token_sensitivity(
+        total, perturb.replace_uniform(4), draws=50, change=lambda clean, changed: clean != changed
+    )
+    np.testing.assert_allclose(measure(KEY, None, tokens).mean, 0.75, atol=0.01)
+
+
+def test_a_linear_model_at_fixed_x_flips_as_the_normal_law_says():
+    """``P[flip] = Phi(-|w . x| / (sigma |w_i|))`` for token i."""
+    rng = np.random.default_rng(1)
+    x, w = rng.normal(size=(3, 4, 2)), rng.normal(size=(4, 2))
+    measure = token.token_sensitivity(substitution.one_at_a_time(linear), perturb.gaussian(4.0), draws=4000)
+    result = measure(KEY, w.astype(np.float32), x.astype(np.float32))
+    score = np.abs(np.einsum("btd,td->b", x, w))
+    truth = stats.norm.cdf(-score[:, None] / (2 * np.linalg.norm(w, axis=1)))
+    np.testing.assert_allclose(result.values, truth, atol=4.5 * np.sqrt(0.25 / 4000))
+    assert truth.max() > 0.2
+
+
+def test_a_linear_model_under_gaussian_x_follows_the_arc_tangent():
+    """``P[flip] = arctan(r / s) / pi``, with r the noise's deviation and s the score's."""
+    x = np.random.default_rng(2).normal(size=(4000, 3, 2)).astype(np.float32)
+    w = np.array([[1, 0], [0, 2], [3, 4]], np.float32)
+    measure = token.token_sensitivity(substitution.one_at_a_time(linear), perturb.gaussian(2.25), draws=3)
+    result = measure(KEY, w, x)
+    norms = np.linalg.norm(w, axis=1)
+    truth = np.arctan(1.5 * norms / np.linalg.norm(w)) / np.pi
+    np.testing.assert_allclose(result.per_token, truth, atol=0.015)
+    low, high = result.interval(0.999)
+    assert low <= truth.mean() <= high
+
+
+def test_other_changes_are_averaged_as_they_are():
+    """``E (w_i . xi)^2 = variance |w_i|^2``."""
+    x, w = np.zeros((200, 2, 3), np.float32), np.array([[1, 0, 0], [0, 2, 0]], np.float32)
+    measure = token.token_sensitivity(
+        substitution.one_at_a_time(linear), perturb.gaussian(0.5), draws=50, change=changes.squared_change
+    )
+    result = measure(KEY, w, x)
+    assert not result.rate
+    np.testing.assert_allclose(result.per_token, [0.5, 2.0], rtol=0.06)
+
+
+def test_results_hang_together():
+    x = np.random.default_rng(3).normal(size=(9, 4, 2)).astype(np.float32)
+    sites = np.random.default_rng(4).random((9, 4)) < 0.6
+    sites[:, 1] = True
+    measure = token.token_sensitivity(substitution.one_at_a_time(linear), perturb.gaussian(5.0), draws=7)
+    result = measure(KEY, np.ones((4, 2), np.float32), x, sites=sites)
+    assert result.changes.shape == (9, 7, 4)
+    np.testing.assert_array_equal(np.isnan(result.values), ~sites)
+    np.testing.assert_allclose(result.mean, result.per_example.mean())
+    np.testing.assert_allclose(result.sem, result.per_example.std(ddof=1) / 3)
+    np.testing.assert_allclose(result.per_token, np.nanmean(result.values, 0))
+    assert result.count == 9
+    low, high = result.interval(0.9)
+    assert low < result.mean < high
+
+
+IMAGE = (8, 8, 1)
+MODELS = {
+    "vit": vit.ViT(vit.Config(image_shape=IMAGE, classes=5, patch=2, width=16, depth=1, heads=2, hidden=32)),
+    "cnn": models.build("cnn", "small", image_shape=IMAGE, classes=5, patch=2),
+}
+
+
+@pytest.fixture(scope="module")
+def images():
+    return np.random.default_rng(5).normal(size=(7, *IMAGE)).astype(np.float32)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_equal_bits_on_any_devices_and_backend(name, images, devices):
+    """Seven examples, which no number of devices divides, of a ViT and a CNN."""
+    tokens = patches.to_patches(images, 2)
+    params = MODELS[name].init(KEY, tokens[:1])
+    options = {"draws": 3, "chunk": 2 * 17, "change": changes.absolute_change}
+
+    def run(**where):
+        substitute = substitution.one_at_a_time(MODELS[name].apply)
+        measure = token.token_sensitivity(substitute, perturb.gaussian(1.0), **options, **where)
+        return measure(KEY, params, tokens).changes
+
+    reference = run(devices=devices[:1])
+    assert len(np.unique(reference)) == reference.size
+    for backend, number in (("shard_map", 1), ("pmap", 3), ("shard_map", 8)):
+        np.testing.assert_array_equal(run(backend=backend, devices=devices[:number]), reference)
+    assert set(parallel.BACKENDS) == {"pmap", "shard_map"}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_chunks_and_rows_alter_results_by_rounding_only(name, images):
+    tokens = patches.to_patches(images, 2)
+    params = MODELS[name].init(KEY, tokens[:1])
+    results = [
+        token.token_sensitivity(
+            substitution.one_at_a_time(MODELS[name].apply, rows),
+            perturb.gaussian(1.0),
+            draws=3,
+            chunk=chunk,
+            change=changes.absolute_change,
+        )(KEY, params, tokens).changes
+        for rows, chunk in ((None, None), (None, 1), (5, 40), (None, 200))
+    ]
+    for result in results[1:]:
+        np.testing.assert_allclose(result, results[0], rtol=1e-4, atol=1e-5)
+
+
+def test_the_first_draws_of_many_are_the_draws_of_few(images):
+    tokens = images.reshape(7, 16, 4)
+    few, many = (
+        token.token_sensitivity(
+            substitution.one_at_a_time(linear), perturb.gaussian(1.0), draws=n, change=changes.absolute_change
+        )(KEY, np.ones((16, 4), np.float32), tokens).changes
+        for n in (3, 6)
+    )
+    np.testing.assert_allclose(many[:, :3], few, rtol=1e-5, atol=1e-5)
+    assert len(np.unique(many)) == many.size
+
+
+def test_examples_keep_their_draws_whatever_comes_behind(images):
+    tokens = images.reshape(7, 16, 4)
+    measure = token.token_sensitivity(
+        substitution.one_at_a_time(linear), perturb.gaussian(1.0), change=changes.absolute_change
+    )
+    params = np.ones((16, 4), np.float32)
+    all_of_them, four = measure(KEY, params, tokens).changes, measure(KEY, params, tokens[:4]).changes
+    np.testing.assert_allclose(all_of_them[:4], four, rtol=1e-5, atol=1e-5)
+
+
+def test_examples_keep_the_draws_of_their_numbers(images):
+    """Any part of a data set, in any order, gives what it gives in the whole."""
+    tokens, params, part = images.reshape(7, 16, 4), np.ones((16, 4), np.float32), np.array([6, 1, 4])
+    measure = token.token_sensitivity(
+        substitution.one_at_a_time(linear), perturb.gaussian(1.0), change=changes.absolute_change
+    )
+    whole = measure(KEY, params, tokens).changes
+    assert len(np.unique(whole)) == whole.size
+    np.testing.assert_allclose(
+        measure(KEY, params, tokens[part], index=part).changes, whole[part], rtol=1e-5, atol=1e-5
+    )
+    for index in ([0, 1], [0, 1, -1], [0.0, 1.0, 2.0]):
+        with pytest.raises(ValueError, match="index must be a number below"):
+            measure(KEY, params, tokens[part], index=index)
+
+
+def test_sites_that_are_drawn_change_as_they_do_among_all(images):
+    """With sites of each example's own; an example with fewer than are drawn gets all of them."""
+    tokens, params = images.reshape(7, 16, 4), np.ones((16, 4), np.float32)
+    sites = np.random.default_rng(6).random((7, 16)) < 0.6
+    sites[2] = np.arange(16) == 5
+    full, some, every = (
+        token.token_sensitivity(
+            substitution.one_at_a_time(linear), perturb.gaussian(1.0), draws=2, sites_drawn=count,
+            change=changes.absolute_change,
+        )(KEY, params, tokens, sites=sites)
+        for count in (None, 4, 16)
+    )  # fmt: skip
+    np.testing.assert_array_equal(every.sites, sites)
+    np.testing.assert_allclose(every.changes, full.changes, rtol=1e-5, atol=1e-5)
+    np.testing.assert_array_equal(some.sites.sum(1), np.minimum(sites.sum(1), 4))
+    assert (some.sites <= sites).all()
+    np.testing.assert_allclose(some.changes, np.where(some.sites[:, None], full.changes, 0), rtol=1e-5, atol=1e-5)
+    assert len(np.unique(some.sites, axis=0)) == 7
+
+
+def test_what_can_evaluate_all_sites_only_is_refused():
+    def every_site(params, tokens, alternatives, mask=None):
+        return substitution.one_at_a_time(linear)(params, tokens, alternatives, mask)
+
+    token.token_sensitivity(every_site, perturb.gaussian(1.0))
+    with pytest.raises(ValueError, match="substitute must take sites as a fifth argument"):
+        token.token_sensitivity(every_site, perturb.gaussian(1.0), sites_drawn=2)
+    plain = substitution.one_at_a_time(linear)
+    with pytest.raises(ValueError, match="sites_drawn must be an integer of at least 1, or None for all, got 0"):
+        token.token_sensitivity(plain, perturb.gaussian(1.0), sites_drawn=0)
+    with pytest.raises(ValueError, match="sites_drawn must be at most the number of tokens, 3, got 4"):
+        token.token_sensitivity(plain, perturb.gaussian(1.0), sites_drawn=4)(
+            KEY, np.ones((3, 2), np.float32), np.ones((5, 3, 2), np.float32)
+        )
+
+
+def test_padding_changes_nothing(images):
+    tokens = patches.to_patches(images, 2)
+    model = MODELS["vit"]
+    params = model.init(KEY, tokens[:1])
+    mask = np.arange(16)[None] < np.array([[16], [12], [9], [16], [3], [1], [10]])
+    measure = token.token_sensitivity(
+        substitution.one_at_a_time(model.apply), perturb.gaussian(1.0), change=changes.absolute_change
+    )
+    garbage = np.where(mask[..., None], tokens, 100 * np.ones_like(tokens))
+    first, second = measure(KEY, params, tokens, mask), measure(KEY, params, garbage, mask)
+    np.testing.assert_allclose(first.per_example, second.per_example, rtol=1e-4)
+    np.testing.assert_array_equal(first.sites, mask)
+
+
+def test_a_second_call_and_a_second_build_do_not_compile_again(images):
+    traced = []
+
+    def counted(params, tokens, mask=None):
+        traced.append(1)
+        return linear(params, tokens)
+
+    def build(variance):
+        return token.token_sensitivity(
+            substitution.one_at_a_time(counted), perturb.gaussian(variance), draws=2, chunk=32
+        )
+
+    tokens, params = images.reshape(7, 16, 4), np.ones((16, 4), np.float32)
+    build(1.0)(KEY, params, tokens)
+    compiled = parallel._program.cache_info().misses
+    first = len(traced)
+    build(2.0)(jax.random.key(1), params + 1, tokens)
+    # The check of shapes traces the model once more; nothing is compiled.
+    assert len(traced) <= first + 1
+    assert parallel._program.cache_info().misses == compiled
+
+
+def test_products_run_at_full_precision_unless_asked_otherwise():
+    seen = []
+
+    def spy(params, tokens, mask=None):
+        seen.append(jax.config.jax_default_matmul_precision)
+        return linear(params, tokens)
+
+    tokens, params = np.ones((2, 3, 4), np.float32), np.ones((3, 4), np.float32)
+    for options, expected in (({}, "highest"), ({"precision": "bfloat16"}, "bfloat16")):
+        seen.clear()
+        substitute = substitution.one_at_a_time(spy)
+        token.token_sensitivity(substitute, perturb.gaussian(1.0), chunk=4, **options)(KEY, params, tokens)
+        assert set(seen) == {expected}
+
+
+def broken(params, tokens, mask=None):
+    """NaN wherever the first feature of the third token was moved."""
+    return jnp.where(tokens[:, 2, 0] == 0, 1.0, jnp.nan)
+
+
+def test_non_finite_outputs_stop_the_run_and_are_located():
+    tokens = np.zeros((4, 5, 1), np.float32)
+    measure = token.token_sensitivity(substitution.one_at_a_time(broken), perturb.gaussian(1.0), draws=2)
+    with pytest.raises(FloatingPointError, match=r"example 0 with token 2 replaced in draw 0 \(8 such"):
+        measure(KEY, None, tokens)
+    tokens[3, 2] = 1
+    with pytest.raises(FloatingPointError, match="example 3 as it is"):
+        measure(KEY, None, tokens, sites=np.arange(5) != 2)
+    few = token.token_sensitivity(substitution.one_at_a_time(broken), perturb.gaussian(1.0), sites_drawn=1)
+    with pytest.raises(FloatingPointError, match="example 91 with token 2 replaced in draw 0"):
+        few(KEY, None, tokens[:1], sites=np.arange(5) == 2, index=[91])
+
+
+def test_non_finite_changes_are_not_averaged_away():
+    measure = token.token_sensitivity(
+        substitution.one_at_a_time(linear), perturb.gaussian(1.0), change=lambda a, b: jnp.where(b > a, jnp.nan, 1.0)
+    )
+    with pytest.raises(FloatingPointError, match=r"the change is nan for example \d, draw 0"):
+        measure(KEY, np.ones((3, 2), np.float32), np.zeros((4, 3, 2), np.float32))
+
+
+def test_a_model_without_a_mask_is_welcome_where_there_is_none():
+    def maskless(params, tokens):
+        return linear(params, tokens)
+
+    measure = token.token_sensitivity(substitution.one_at_a_time(maskless), perturb.gaussian(1.0))
+    params, tokens = np.ones((3, 2), np.float32), np.ones((4, 3, 2), np.float32)
+    assert measure(KEY, params, tokens).count == 4
+    with pytest.raises(ValueError, match="do not fit together"):
+        measure(KEY, params, tokens, mask=np.ones((4, 3), bool))
+
+
+BAD_CALLS = {
+    "additive mask": ({"mask": np.zeros((3, 4), np.float32)}, "mask must be booleans"),
+    "numbers for sites": ({"sites": np.arange(4)}, "sites must be booleans"),
+    "no examples": ({"tokens": np.zeros((0, 4, 2), np.float32)}, "at least one example"),
+    "one axis": ({"tokens": np.zeros(4, np.float32)}, r"tokens must be \[b t \*s\]"),
+    "mask": ({"mask": np.ones((3, 5), bool)}, "mask must have the shape"),
+    "sites": ({"sites": np.ones(5, bool)}, "sites must have the shape"),
+    "no site": ({"sites": np.arange(4)[None] < np.array([[4], [0], [2]])}, "example 1 has no real token"),
+    "token shape": ({"tokens": np.zeros((3, 4, 7), np.float32)}, r"tokens of shape \(4, 7\)"),
+    "token count": ({"tokens": np.zeros((3, 9, 2), np.float32)}, r"tokens of shape \(9, 2\)"),
+    "parameters": ({"params": np.zeros((9, 2), np.float32)}, "do not fit together"),
+    "ids": ({"tokens": np.zeros((3, 4, 2), np.int32)}, "use replace_uniform"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_CALLS)
+@pytest.mark.parametrize("chunk", [None, 5])
+def test_bad_calls_are_named(case, chunk):
+    changed, match = BAD_CALLS[case]
+    call = {"params": np.zeros((4, 2), np.float32), "tokens": np.zeros((3, 4, 2), np.float32)} | changed
+    measure = token.token_sensitivity(substitution.one_at_a_time(linear), perturb.gaussian(1.0), chunk=chunk)
+    with pytest.raises(ValueError, match=match):
+        measure(KEY, **call)
+
+
+@pytest.mark.parametrize("options", [{"draws": 0}, {"chunk": 0}, {"draws": -3}])
+def test_bad_options_are_named(options):
+    ((name, value),) = options.items()
+    with pytest.raises(ValueError, match=f"{name} must be an integer of at least 1.*got {value}"):
+        token.token_sensitivity(substitution.one_at_a_time(linear), perturb.gaussian(1.0), **options)
+
+
+def test_a_change_must_be_a_scalar():
+    measure = token.token_sensitivity(
+        substitution.one_at_a_time(lambda p, x, m=None: x[:, 0]), perturb.gaussian(1.0), change=lambda a, b: a - b
+    )
+    with pytest.raises(ValueError, match="scalar"):
+        measure(KEY, None, np.zeros((2, 3, 4), np.float32))
+
+
+def test_results_are_pytrees_and_the_names_are_public():
+    measure = jaxsens.token_sensitivity(jaxsens.one_at_a_time(linear), jaxsens.perturb.gaussian(1.0))
+    result = measure(KEY, np.ones((3, 2), np.float32), np.ones((4, 3, 2), np.float32))
+    doubled = jax.tree.map(lambda a: a & False, result)
+    assert isinstance(doubled, jaxsens.Sensitivity)
+    assert not doubled.changes.any()
+    assert doubled.chunk == result.chunk
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("deviation", "examples"), [(1.5, 200), (0.02, 300), (0.02, 2000)])
+def test_intervals_cover_the_truth(deviation, examples, capsys):
+    """200 repeats with fresh inputs and draws: a common rate (about .2), and a rare one (about .001)."""
+    w = np.array([[1, 0], [0, 2], [3, 4]], np.float32)
+    norms = np.linalg.norm(w, axis=1)
+    truth = np.mean(np.arctan(deviation * norms / np.linalg.norm(w)) / np.pi)
+    if deviation == 0.02:
+        deviation *= 0.001 / truth
+        truth = np.mean(np.arctan(deviation * norms / np.linalg.norm(w)) / np.pi)
+    measure = token.token_sensitivity(
+        substitution.one_at_a_time(linear), perturb.gaussian(deviation**2), draws=20, chunk=10**6
+    )
+    hits = 0
+    for seed in range(200):
+        x = np.random.default_rng(seed).normal(size=(examples, 3, 2)).astype(np.float32)
+        low, high = measure(jax.random.key(seed), w, x).interval(0.95)
+        hits += low <= truth <= high
+    with capsys.disabled():
+        print(
+            f"\ntoken sensitivity {truth:.4f}, {examples} examples: {hits / 2:.1f} % of 200 intervals at 95 % cover it"
+        )
+    assert 0.905 <= hits / 200 <= 0.985

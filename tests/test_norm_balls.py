@@ -1,0 +1,36 @@
+"""Norms, steepest directions and projections, also where squares would overflow or vanish."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxsens import norm_balls
+
+POINT = (jnp.float32([3, 0]), jnp.float32(-4))
+
+
+@pytest.mark.parametrize("factor", [1e-30, 1.0, 1e30])
+def test_norms_and_directions_are_guarded(factor):
+    point = tuple(np.float32(factor) * leaf for leaf in POINT)
+    np.testing.assert_allclose(norm_balls.size(point, "l2"), 5 * factor, rtol=1e-6)
+    np.testing.assert_allclose(norm_balls.size(point, "linf"), 4 * factor, rtol=1e-6)
+    for norm, expected in (("l2", ([0.6, 0], -0.8)), ("linf", ([1, 0], -1))):
+        for found, right in zip(norm_balls.steepest(point, norm), expected, strict=True):
+            np.testing.assert_allclose(found, right, rtol=1e-6)
+        for found in norm_balls.steepest(tuple(0 * leaf for leaf in point), norm):
+            np.testing.assert_array_equal(found, 0)
+
+
+def test_projection_is_onto_the_ball_and_leaves_its_points_alone():
+    for norm, expected in (("l2", ([1.5, 0], -2)), ("linf", ([2.5, 0], -2.5))):
+        for found, right in zip(norm_balls.project(POINT, 2.5, norm), expected, strict=True):
+            np.testing.assert_allclose(found, right, rtol=1e-6)
+        for radius, factor in ((6, 1), (0, 0)):
+            for found, right in zip(norm_balls.project(POINT, radius, norm), POINT, strict=True):
+                np.testing.assert_array_equal(found, factor * right)
+        np.testing.assert_array_equal(norm_balls.project((jnp.zeros(2),), 0, norm)[0], 0)
+
+
+def test_an_unknown_norm_is_named():
+    with pytest.raises(ValueError, match=r"norm must be one of \('l2', 'linf'\), got 'l1'"):
+        norm_balls.require_norm("l1")

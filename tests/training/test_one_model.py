@@ -1,0 +1,275 @@
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from jaxsens import models, training
+from jaxsens.models.images import convmixer
+from jaxsens.training import checkpoints, optimizers
+
+KEY = jax.random.key(0)
+
+
+def softmax_regression(variables, tokens, key):
+    return tokens.reshape(len(tokens), -1) @ variables["params"]["w"], variables
+
+
+def evaluate(variables, tokens, mask=None):
+    return softmax_regression(variables, tokens, None)[0]
+
+
+@pytest.fixture
+def problem():
+    """Two classes that a line separates."""
+    rng = np.random.default_rng(0)
+    tokens = rng.normal(size=(120, 3, 2)).astype(np.float32)
+    labels = (tokens.sum((1, 2)) > 0).astype(np.int32)
+    return {"params": {"w": np.zeros((6, 2), np.float32)}}, tokens, labels
+
+
+def fit(problem, epochs=3, **options):
+    variables, tokens, labels = problem
+    settings = {"batch": 20, "learning_rate": 0.1, "optimiser": training.Optimiser("sgd")}
+    names = ("learning_rate", "optimiser", "batch", "parts")
+    settings |= {name: options.pop(name) for name in names if name in options}
+    return training.fit(
+        KEY, softmax_regression, variables, tokens, labels, training.Config(epochs, **settings), **options
+    )
+
+
+@pytest.mark.parametrize("schedule", ["constant", "cosine"])
+def test_sgd_takes_the_steps_that_one_would_take_by_hand(problem, schedule):
+    variables, tokens, labels = problem
+    trained, losses = fit(problem, epochs=2, optimiser=training.Optimiser("sgd", schedule=schedule))
+    params = variables["params"]
+    for epoch in range(2):
+        order = jax.random.permutation(jax.random.fold_in(KEY, epoch), 120).reshape(6, 20)
+        by_hand = []
+        for number, index in enumerate(np.asarray(order)):
+            rate = 0.1 if schedule == "constant" else 0.05 * (1 + np.cos(np.pi * (6 * epoch + number) / 12))
+
+            def loss(params, index=index):
+                logits, _ = softmax_regression({"params": params}, tokens[index], None)
+                return optax.losses.softmax_cross_entropy_with_integer_labels(logits, labels[index]).mean()
+
+            value, gradient = jax.value_and_grad(loss)(params)
+            params = jax.tree.map(lambda p, g, rate=rate: p - rate * g, params, gradient)
+            by_hand.append(value)
+        np.testing.assert_allclose(losses[epoch], np.mean(by_hand), rtol=1e-5)
+    chex.assert_trees_all_close(trained["params"], params, rtol=1e-5)
+
+
+def test_a_separable_problem_is_learned_and_the_start_is_left_alone(problem):
+    trained, losses = fit(problem, epochs=40, learning_rate=0.5)
+    assert training.accuracy(evaluate, trained, *problem[1:]).mean() > 0.97
+    assert training.accuracy(evaluate, problem[0], *problem[1:], chunk=7).mean() < 0.7
+    assert losses[-1] < losses[0] / 2
+    chex.assert_trees_all_equal(problem[0]["params"]["w"], np.zeros((6, 2), np.float32))
+
+
+@pytest.mark.parametrize("parts", [2, 4])
+def test_parts_make_the_same_step_and_devices_the_same_bits(problem, devices, parts):
+    whole, _ = fit(problem)
+    results = {number: fit(problem, parts=parts, devices=devices[:number])[0] for number in (1, 2, 3, 8)}
+    for number in (1, 2, 3, 8):
+        chex.assert_trees_all_close(results[number], whole, rtol=1e-5)
+    chex.assert_trees_all_equal(results[3], results[2])
+    chex.assert_trees_all_equal(results[8], results[2])
+
+
+def test_a_sweep_over_rates_and_seeds_compiles_once(problem):
+    traced = []
+
+    def counted(variables, tokens, key):
+        traced.append(1)
+        return softmax_regression(variables, tokens, key)
+
+    variables, tokens, labels = problem
+    counts = []
+    for rate, seed in ((0.1, 0), (0.2, 1)):
+        config = training.Config(2, batch=20, learning_rate=rate)
+        training.fit(jax.random.key(seed), counted, variables, tokens, labels, config)
+        counts.append(len(traced))
+    assert counts[0] == counts[1]
+
+
+def test_a_resumed_run_takes_the_same_steps(problem, tmp_path):
+    """Stopped after two epochs of five, in the middle of what follows the second."""
+
+    class Stop(Exception):
+        pass
+
+    def stop(epoch, variables):
+        if epoch == 2:
+            raise Stop
+
+    options = {"epochs": 5, "optimiser": training.Optimiser("adamw", weight_decay=0.1, schedule="cosine")}
+    expected = fit(problem, **options)
+    with pytest.raises(Stop):
+        fit(problem, **options, checkpoint=tmp_path / "checkpoint", after_epoch=stop)
+    seen = []
+    resumed = fit(
+        problem, **options, checkpoint=tmp_path / "checkpoint", after_epoch=lambda epoch, _: seen.append(epoch)
+    )
+    assert seen == [2, 3, 4, 5]
+    chex.assert_trees_all_equal(resumed, expected)
+    chex.assert_trees_all_equal(fit(problem, **options, checkpoint=tmp_path / "checkpoint"), expected)
+
+
+def test_divergence_stops_the_run_and_is_located(problem):
+    problem[1][7] = np.inf
+    with pytest.raises(training.Diverged, match=r"nan at epoch 1, step \d of 6; the learning rate is 0.1"):
+        fit(problem)
+
+
+BAD = {
+    "labels must be as many": lambda p: fit((p[0], p[1], p[2][:-1])),
+    "batch must be at most": lambda p: fit(p, batch=121),
+    "parts must divide": lambda p: fit(p, parts=3),
+    "epochs must be at least 1": lambda p: fit(p, epochs=0),
+    "learning_rate must be": lambda p: fit(p, learning_rate=-1.0),
+    "name must be one of": lambda p: training.Optimiser("lion"),
+    "schedule must be one of": lambda p: training.Optimiser(schedule="step"),
+    "momentum must be": lambda p: training.Optimiser("sgd", momentum=1.0),
+    "momentum belongs to 'sgd'": lambda p: training.Optimiser("adam", momentum=0.5),
+    "weight_decay belongs to 'adamw'": lambda p: training.Optimiser("adam", weight_decay=0.5),
+    "strength must lie in": lambda p: training.NoiseConsistency(strength=1.5),
+    "variance must be": lambda p: training.NoiseConsistency(variance=-1.0),
+}
+
+
+@pytest.mark.parametrize("match", BAD)
+def test_bad_arguments_are_named(problem, match):
+    with pytest.raises(ValueError, match=match):
+        BAD[match](problem)
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        (training.Optimiser("sgd"), optax.sgd(0.1)),
+        (training.Optimiser("sgd", momentum=0.9), optax.sgd(0.1, momentum=0.9)),
+        (training.Optimiser("adam"), optax.adam(0.1)),
+        (training.Optimiser("adamw", weight_decay=0.3), optax.adamw(0.1, weight_decay=0.3)),
+    ],
+)
+def test_optimisers_are_those_of_optax(problem, ours, theirs):
+    """The same five steps on the same gradients, with the learning rate outside and inside."""
+    params = {"w": jnp.arange(6.0)}
+    direction, factor = optimizers.build(ours, 5)
+    mine, state = params, direction.init(params)
+    other, other_state = params, theirs.init(params)
+    for step in range(5):
+        gradient = jax.tree.map(lambda w, s=step: jnp.cos(3 * w + s), params)
+        updates, state = direction.update(gradient, state, mine)
+        mine = jax.tree.map(lambda p, u, s=step: p - 0.1 * factor(s) * u, mine, updates)
+        updates, other_state = theirs.update(gradient, other_state, other)
+        other = optax.apply_updates(other, updates)
+    chex.assert_trees_all_close(mine, other, rtol=1e-5)
+    assert optimizers.build(ours, 5) is optimizers.build(training.Optimiser(**vars(ours)), 5)
+
+
+def test_schedules_rise_and_fall():
+    _, factor = optimizers.build(training.Optimiser(schedule="cosine", warmup=0.25), 40)
+    values = np.array([factor(step) for step in range(40)])
+    assert values.argmax() == 9
+    np.testing.assert_allclose(values[9:11], 1)
+    assert (np.diff(values[:10]) > 0).all()
+    assert (np.diff(values[10:]) < 0).all()
+    assert 0 < values[0] < 0.2
+    assert values[-1] < 0.01
+
+
+def test_consistency_of_a_linear_model_is_known(problem):
+    """``E mean_k (xi_i . w_k)^2 = variance |w|^2 / (t k)`` for noise xi on one token i of t."""
+    _, tokens, labels = problem
+    variables = {"params": {"w": np.random.default_rng(0).normal(size=(6, 2)).astype(np.float32)}}
+    tokens, labels = np.tile(tokens, (100, 1, 1)), np.tile(labels, 100)
+    plain, _ = training.CrossEntropy()(softmax_regression, variables, tokens, labels, KEY)
+    for strength in (0.0, 0.25, 1.0):
+        objective = training.NoiseConsistency(variance=4.0, strength=strength)
+        loss, _ = objective(softmax_regression, variables, tokens, labels, KEY)
+        penalty = 4 * (variables["params"]["w"] ** 2).sum() / 3 / 2
+        np.testing.assert_allclose(loss, (1 - strength) * plain + strength * penalty, rtol=0.02)
+
+
+def test_batch_statistics_are_trained_along():
+    module = convmixer.ConvMixer(convmixer.Config(image_shape=(8, 8, 1), classes=2, patch=2, width=8, depth=1))
+    tokens = np.random.default_rng(0).normal(2, 1, size=(40, *module.config.token_shape)).astype(np.float32)
+    variables = models.init(module, KEY)
+    for objective in (training.CrossEntropy(), training.NoiseConsistency()):
+        trained, _ = training.fit(
+            KEY, models.train_apply(module), variables, tokens, np.arange(40) % 2, training.Config(1, batch=20),
+            objective=objective,
+        )  # fmt: skip
+        assert set(trained) == {"params", "batch_stats"}
+        moved = jax.tree.map(lambda a, b: bool(np.any(a != b)), trained, variables)
+        assert all(jax.tree.leaves(moved))
+
+
+def test_checkpoints_keep_the_newest_and_come_back_whole(tmp_path):
+    state = {"w": jnp.arange(4.0), "optimiser": (optax.EmptyState(), jnp.int32(3)), "key": jax.random.key_data(KEY)}
+    assert checkpoints.restore(tmp_path / "none", state) is None
+    for step in (1, 2):
+        checkpoints.save(tmp_path / "some", step, jax.tree.map(lambda a, s=step: a * s, state))
+    step, restored = checkpoints.restore(tmp_path / "some", state)
+    assert step == 2
+    chex.assert_trees_all_equal(restored, jax.tree.map(lambda a: a * 2, state))
+    assert isinstance(restored["optimiser"][0], optax.EmptyState)
+    assert len(list((tmp_path / "some").iterdir())) == 1
+
+
+@pytest.mark.parametrize(
+    ("like", "match"),
+    [
+        ({"w": jnp.zeros(5)}, r"has \['w'\] = float32\[4\], but float32\[5\] is needed"),
+        ({"w": jnp.zeros(4, jnp.int32)}, r"but int32\[4\] is needed"),
+        ({"w": jnp.zeros(4), "v": jnp.zeros(1)}, r"has \['v'\] = no entry"),
+        ({}, "but no entry is needed"),
+    ],
+)
+def test_checkpoints_of_another_shape_are_refused(tmp_path, like, match):
+    checkpoints.save(tmp_path / "some", 1, {"w": jnp.arange(4.0)})
+    with pytest.raises(ValueError, match=match):
+        checkpoints.restore(tmp_path / "some", like)
+
+
+def test_killed_while_saving_the_older_checkpoint_stands(tmp_path):
+    script = textwrap.dedent(
+        """
+        import os, signal, sys
+        from pathlib import Path
+        import jax.numpy as jnp
+        from jaxsens.training import checkpoints
+        checkpoints.save(Path(sys.argv[1]), 1, {"w": jnp.arange(4.0)})
+        rename = os.rename
+        def kill(*names):
+            if "2" in Path(str(names[1])).name:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return rename(*names)
+        os.rename = os.replace = kill
+        checkpoints.save(Path(sys.argv[1]), 2, {"w": jnp.arange(4.0) * 2})
+        """
+    )
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    run = subprocess.run([sys.executable, "-c", script, str(tmp_path / "some")], env=environment, check=False)
+    assert run.returncode == -signal.SIGKILL
+    step, state = checkpoints.restore(tmp_path / "some", {"w": jnp.zeros(4)})
+    assert step == 1
+    np.testing.assert_array_equal(state["w"], np.arange(4.0))
+
+
+def test_logits_that_are_not_finite_are_no_wrong_answers(problem):
+    variables, tokens, labels = problem
+    tokens[5] = np.nan
+    with pytest.raises(FloatingPointError, match="not finite for example 5"):
+        training.accuracy(evaluate, variables, tokens, labels)
