@@ -25,7 +25,7 @@ from jaxsens import (
 )
 from jaxsens.boolean import sensitivity_profile
 from jaxsens.embedding_space import embedding_shifts, nearest_tokens
-from jaxsens.execution import map_items
+from jaxsens.execution import Execution, map_items
 from jaxsens.sensitivity import (
     SampledSensitivity,
     ScreenedSensitivity,
@@ -50,6 +50,7 @@ _LAZY = ("data", "models", "plots", "training")
 
 __all__ = [
     "Estimate",
+    "Execution",
     "SampledSensitivity",
     "ScreenedSensitivity",
     "Sensitivity",

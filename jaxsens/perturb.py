@@ -8,7 +8,7 @@ that noise hangs on the position only, not on how many tokens or how much paddin
 is drawn as one long vector: a draw for each leaf would take XLA seconds to compile.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxsens.typing import Array, Key, Perturbation, PyTree, Scale, Where
+from jaxsens.typing import Array, Key, Perturbation, PyTree, Scale
 
 __all__ = [
     "Antithetic",
@@ -26,18 +26,24 @@ __all__ = [
     "Sphere",
     "Uniform",
     "antithetic",
+    "as_pytree",
     "dependent_draws",
     "gaussian",
     "relative",
     "replace_uniform",
-    "separate",
     "sphere",
     "uniform",
-    "weights",
 ]
 
 
-def gaussian(variance: float) -> Perturbation:
+def dependent_draws(perturbation: Perturbation) -> int:
+    """Return how many successive draws depend on each other: 2 for antithetic pairs, 1 unless the sampler says more."""
+    return getattr(perturbation, "dependent_draws", 1)
+
+
+@partial(jax.tree_util.register_dataclass, data_fields=["variance"], meta_fields=[])
+@dataclass(frozen=True)
+class Gaussian:
     """Add Gaussian noise: ``x + xi``, ``xi ~ N(0, variance I)``.
 
     For tokens that are patches or embeddings (Vasudeva et al., Transformers Learn Low Sensitivity Functions, s.4; the
@@ -50,104 +56,11 @@ def gaussian(variance: float) -> Perturbation:
     Raises:
         ValueError: If the variance is negative or not finite; when called, if ``x`` has integers.
     """
-    return Gaussian(_not_negative("variance", variance))
-
-
-def uniform(half_width: float) -> Perturbation:
-    """Add uniform noise: ``x + xi``, ``xi`` uniform in ``[-half_width, half_width]`` for every element.
-
-    In the units of ``x``; its variance is ``half_width^2 / 3``. (In the code of Andriushchenko et al., A Modern Look at
-    the Relationship between Sharpness and Generalization, it is the average case beside the Gaussian one.)
-
-    Args:
-        half_width: Half the width of the interval; 0 leaves ``x`` as it is.
-
-    Raises:
-        ValueError: If the width is negative or not finite; when called, if ``x`` has integers.
-    """
-    return Uniform(_not_negative("half_width", half_width))
-
-
-def sphere(radius: float) -> Perturbation:
-    """Add a vector of fixed length and uniform direction: ``x + radius u / ||u||_2``, ``u ~ N(0, I)``.
-
-    Weights, all the leaves of a pytree together, move by ``radius`` in l2; of an array of tokens each token does.
-
-    Args:
-        radius: The distance, in the units of ``x``; 0 leaves ``x`` as it is.
-
-    Raises:
-        ValueError: If the radius is negative or not finite; when called, if ``x`` has integers.
-    """
-    return Sphere(_not_negative("radius", radius))
-
-
-def antithetic(sampler: Perturbation) -> Perturbation:
-    """Make pairs of opposite draws: draw ``2 i`` is draw ``i`` of ``sampler``, draw ``2 i + 1`` its mirror image.
-
-    The mirror image of ``x + xi`` is ``x - xi``: terms odd in the noise cancel from a pair, the gradient's above all.
-    Estimators over draws take pairs for units.
-
-    Args:
-        sampler: Any sampler of floating-point alternatives.
-
-    Raises:
-        ValueError: If the sampler's draws depend on each other already; when called, if ``x`` has integers.
-    """
-    if dependent_draws(sampler) > 1:
-        raise ValueError(f"sampler must have independent draws to be paired, got {sampler}")
-    return Antithetic(sampler)
-
-
-def relative(sampler: Perturbation, scale: Scale) -> Perturbation:
-    """Measure noise against the size of what it moves: ``x + scale(x) * xi``, element by element.
-
-    ``xi`` is what ``sampler`` adds to 0. With ``scales.by_element`` and Gaussian noise this is adaptive average-case
-    sharpness (Andriushchenko et al., A Modern Look at the Relationship between Sharpness and Generalization).
-
-    Args:
-        sampler: What adds noise, such as ``gaussian(0.01)``; now without units.
-        scale: How large a weight is, such as ``scales.by_leaf``.
-
-    Raises:
-        ValueError: If the sampler is relative itself: around 0 it would not move.
-    """
-    inner = sampler
-    while inner is not None:
-        if isinstance(inner, Relative):
-            raise ValueError(f"sampler must add noise in absolute units, got {sampler}, which is relative already")
-        inner = getattr(inner, "sampler", None)
-    return Relative(sampler, scale)
-
-
-def dependent_draws(perturbation: Perturbation) -> int:
-    """Return how many successive draws depend on each other: 2 for antithetic pairs, 1 unless the sampler says more."""
-    return getattr(perturbation, "dependent_draws", 1)
-
-
-def replace_uniform(vocabulary: int) -> Perturbation:
-    """Replace every token by one drawn uniformly from ``0 .. vocabulary - 1``.
-
-    The token itself may be drawn, as in Def. 4.1 of Vasudeva et al. (Transformers Learn Low Sensitivity Functions):
-    a fraction ``1 / vocabulary`` of all replacements changes nothing.
-
-    Args:
-        vocabulary: The number of token ids.
-
-    Raises:
-        ValueError: If the vocabulary is smaller than 2; when called, if tokens are not integers.
-    """
-    if vocabulary != int(vocabulary) or vocabulary < 2:
-        raise ValueError(f"vocabulary must be an integer of at least 2, got {vocabulary}")
-    return ReplaceUniform(int(vocabulary))
-
-
-@partial(jax.tree_util.register_dataclass, data_fields=["variance"], meta_fields=[])
-@dataclass(frozen=True)
-class Gaussian:
-    """The sampler that ``gaussian`` returns."""
 
     variance: float
+
+    def __post_init__(self) -> None:
+        _check_size(self, "variance")
 
     def __call__(self, key: Key, draw: Array, x: PyTree) -> PyTree:
         """Return ``x`` plus noise number ``draw``."""
@@ -159,12 +72,28 @@ class Gaussian:
         return _sample(noisy, jax.random.fold_in(key, draw), _floating("gaussian noise", x))
 
 
+gaussian = Gaussian
+
+
 @partial(jax.tree_util.register_dataclass, data_fields=["half_width"], meta_fields=[])
 @dataclass(frozen=True)
 class Uniform:
-    """The sampler that ``uniform`` returns."""
+    """Add uniform noise: ``x + xi``, ``xi`` uniform in ``[-half_width, half_width]`` for every element.
+
+    In the units of ``x``; its variance is ``half_width^2 / 3``. (In the code of Andriushchenko et al., A Modern Look at
+    the Relationship between Sharpness and Generalization, it is the average case beside the Gaussian one.)
+
+    Args:
+        half_width: Half the width of the interval; 0 leaves ``x`` as it is.
+
+    Raises:
+        ValueError: If the width is negative or not finite; when called, if ``x`` has integers.
+    """
 
     half_width: float
+
+    def __post_init__(self) -> None:
+        _check_size(self, "half_width")
 
     def __call__(self, key: Key, draw: Array, x: PyTree) -> PyTree:
         """Return ``x`` plus noise number ``draw``."""
@@ -176,12 +105,27 @@ class Uniform:
         return _sample(noisy, jax.random.fold_in(key, draw), _floating("uniform noise", x))
 
 
+uniform = Uniform
+
+
 @partial(jax.tree_util.register_dataclass, data_fields=["radius"], meta_fields=[])
 @dataclass(frozen=True)
 class Sphere:
-    """The sampler that ``sphere`` returns."""
+    """Add a vector of fixed length and uniform direction: ``x + radius u / ||u||_2``, ``u ~ N(0, I)``.
+
+    Weights, all the leaves of a pytree together, move by ``radius`` in l2; of an array of tokens each token does.
+
+    Args:
+        radius: The distance, in the units of ``x``; 0 leaves ``x`` as it is.
+
+    Raises:
+        ValueError: If the radius is negative or not finite; when called, if ``x`` has integers.
+    """
 
     radius: float
+
+    def __post_init__(self) -> None:
+        _check_size(self, "radius")
 
     def __call__(self, key: Key, draw: Array, x: PyTree) -> PyTree:
         """Return point number ``draw`` of the sphere around ``x``."""
@@ -194,12 +138,29 @@ class Sphere:
         return _sample(moved, jax.random.fold_in(key, draw), _floating("noise on a sphere", x))
 
 
+sphere = Sphere
+
+
 @partial(jax.tree_util.register_dataclass, data_fields=["sampler"], meta_fields=[])
 @dataclass(frozen=True)
 class Antithetic:
-    """The sampler that ``antithetic`` returns."""
+    """Make pairs of opposite draws: draw ``2 i`` is draw ``i`` of ``sampler``, draw ``2 i + 1`` its mirror image.
+
+    The mirror image of ``x + xi`` is ``x - xi``: terms odd in the noise cancel from a pair, the gradient's above all.
+    Estimators over draws take pairs for units.
+
+    Args:
+        sampler: Any sampler of floating-point alternatives.
+
+    Raises:
+        ValueError: If the sampler's draws depend on each other already; when called, if ``x`` has integers.
+    """
 
     sampler: Perturbation
+
+    def __post_init__(self) -> None:
+        if dependent_draws(self.sampler) > 1:
+            raise ValueError(f"sampler must have independent draws to be paired, got {self.sampler}")
 
     @property
     def dependent_draws(self) -> int:
@@ -213,13 +174,36 @@ class Antithetic:
         return jax.tree.map(lambda a, b: jnp.where(draw % 2 == 0, b, a - (b - a)), x, moved)
 
 
+antithetic = Antithetic
+
+
 @partial(jax.tree_util.register_dataclass, data_fields=["sampler"], meta_fields=["scale"])
 @dataclass(frozen=True)
 class Relative:
-    """The sampler that ``relative`` returns."""
+    """Measure noise against the size of what it moves: ``x + scale(x) * xi``, element by element.
+
+    ``xi`` is what ``sampler`` adds to 0. With ``scales.by_element`` and Gaussian noise this is adaptive average-case
+    sharpness (Andriushchenko et al., A Modern Look at the Relationship between Sharpness and Generalization).
+
+    Args:
+        sampler: What adds noise, such as ``gaussian(0.01)``; now without units.
+        scale: How large a weight is, such as ``scales.by_leaf``.
+
+    Raises:
+        ValueError: If the sampler is relative itself: around 0 it would not move.
+    """
 
     sampler: Perturbation
     scale: Scale
+
+    def __post_init__(self) -> None:
+        inner = self.sampler
+        while inner is not None:
+            if isinstance(inner, Relative):
+                raise ValueError(
+                    f"sampler must add noise in absolute units, got {self.sampler}, which is relative already"
+                )
+            inner = getattr(inner, "sampler", None)
 
     @property
     def dependent_draws(self) -> int:
@@ -232,12 +216,31 @@ class Relative:
         return jax.tree.map(lambda a, s, n: a + s * n, x, self.scale(x), noise)
 
 
+relative = Relative
+
+
 @partial(jax.tree_util.register_dataclass, data_fields=[], meta_fields=["vocabulary"])
 @dataclass(frozen=True)
 class ReplaceUniform:
-    """The sampler that ``replace_uniform`` returns."""
+    """Replace every token by one drawn uniformly from ``0 .. vocabulary - 1``.
+
+    The token itself may be drawn, as in Def. 4.1 of Vasudeva et al. (Transformers Learn Low Sensitivity Functions):
+    a fraction ``1 / vocabulary`` of all replacements changes nothing.
+
+    Args:
+        vocabulary: The number of token ids.
+
+    Raises:
+        ValueError: If the vocabulary is smaller than 2; when called, if tokens are not integers.
+    """
 
     vocabulary: int
+
+    def __post_init__(self) -> None:
+        vocabulary = self.vocabulary
+        if vocabulary != int(vocabulary) or vocabulary < 2:
+            raise ValueError(f"vocabulary must be an integer of at least 2, got {vocabulary}")
+        object.__setattr__(self, "vocabulary", int(vocabulary))
 
     def __call__(self, key: Key, draw: Array, x: PyTree) -> PyTree:
         """Return replacement number ``draw`` of every token in ``x``."""
@@ -250,63 +253,19 @@ class ReplaceUniform:
         return _sample(replaced, jax.random.fold_in(key, draw), x)
 
 
-def weights(
-    params: PyTree, where: Where | None = None
-) -> tuple[tuple[Array, ...], Callable[[Sequence[Array]], PyTree]]:
-    """Return the leaves of ``params`` that perturbations move, and a function that puts others in their place.
+replace_uniform = ReplaceUniform
 
-    They are the floating-point leaves; where the variables have a collection ``params``, as Flax's do, only those in it
-    (never batch statistics); ``where(path, leaf)`` narrows them further.
 
-    Raises:
-        ValueError: If no leaf is chosen.
+def as_pytree(perturbation: Perturbation) -> Perturbation:
+    """Return the sampler in a form that can be an argument of a compiled function.
+
+    Samplers of this module are pytrees of numbers already, which are traced: a sweep over variances compiles once. Any
+    other function becomes a pytree without leaves, compiled once for each function, by ``==``.
     """
-    leaves, structure = jax.tree_util.tree_flatten_with_path(params)
-    collections = isinstance(params, Mapping) and "params" in params
-    chosen = [
-        i
-        for i, (path, leaf) in enumerate(leaves)
-        if jnp.issubdtype(jnp.result_type(leaf), jnp.floating)
-        and (not collections or path[0].key == "params")
-        and (where is None or where(path, leaf))
-    ]
-    if not chosen:
-        known = {jax.tree_util.keystr(path): str(jnp.result_type(leaf)) for path, leaf in leaves}
-        who = "params have" if where is None else f"where, {where}, chooses"
-        raise ValueError(f"{who} no real floating-point leaf to move; the leaves are {known or 'none'}")
-
-    def put_back(moved: Sequence[Array]) -> PyTree:
-        values = [leaf for _, leaf in leaves]
-        for i, value in zip(chosen, moved, strict=True):
-            values[i] = value
-        return structure.unflatten(values)
-
-    return tuple(leaves[i][1] for i in chosen), put_back
-
-
-def separate(perturbation: Perturbation) -> tuple[tuple[Array, ...], Callable[[tuple[Array, ...]], Perturbation]]:
-    """Split a sampler into its numbers, to be traced, and a rebuilding function, to be compiled once (by value)."""
-    leaves, structure = jax.tree.flatten(perturbation)
+    leaves = jax.tree.leaves(perturbation)
     if all(isinstance(leaf, int | float | np.ndarray | jax.Array) for leaf in leaves):
-        return tuple(leaves), _Rebuild(structure)
-    return (), _Constant(perturbation)
-
-
-@dataclass(frozen=True)
-class _Rebuild:
-    structure: jax.tree_util.PyTreeDef
-
-    def __call__(self, numbers: tuple[Array, ...]) -> Perturbation:
-        return self.structure.unflatten(numbers)
-
-
-@dataclass(frozen=True)
-class _Constant:
-    perturbation: Perturbation
-
-    def __call__(self, numbers: tuple[Array, ...]) -> Perturbation:
-        del numbers
-        return self.perturbation
+        return perturbation
+    return jax.tree_util.Partial(perturbation)
 
 
 def _sample(sample: Callable[[Key, Array], Array], key: Key, x: PyTree) -> PyTree:
@@ -332,7 +291,10 @@ def _floating(what: str, x: PyTree) -> PyTree:
     return x
 
 
-def _not_negative(name: str, value: float) -> float:
-    if not (np.isfinite(value) and value >= 0):
-        raise ValueError(f"{name} must be a finite number of at least 0, got {value}")
-    return float(value)
+def _check_size(sampler: Perturbation, name: str) -> None:
+    """Check a number of a sampler and make it a float; leaves that JAX put in its place while tracing pass."""
+    value = getattr(sampler, name)
+    if isinstance(value, int | float | np.generic):
+        if not (np.isfinite(value) and value >= 0):
+            raise ValueError(f"{name} must be a finite number of at least 0, got {value}")
+        object.__setattr__(sampler, name, float(value))

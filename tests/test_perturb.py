@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxsens import perturb, scales
+from jaxsens import parameters, perturb, scales
 
 KEY = jax.random.key(0)
 
@@ -79,7 +79,7 @@ def test_a_sweep_over_variances_compiles_once():
 
 def test_weights_are_the_floating_leaves_and_can_be_put_back():
     params = {"a": np.float32([1, 2]), "count": np.int32(3), "b": jnp.bfloat16(4)}
-    chosen, put_back = perturb.weights(params)
+    chosen, put_back = parameters.weights(params)
     chex.assert_trees_all_equal(chosen, (params["a"], params["b"]))
     chex.assert_trees_all_equal(put_back(chosen), params)
     chex.assert_trees_all_equal(put_back([5.0, 6.0]), {"a": 5.0, "count": np.int32(3), "b": 6.0})
@@ -89,8 +89,8 @@ def test_weights_are_the_floating_leaves_and_can_be_put_back():
 
 def test_only_the_collection_params_has_weights_where_there_is_one():
     variables = {"batch_stats": {"mean": np.float32(1)}, "params": {"w": np.float32(2), "bias": np.float32(3)}}
-    assert perturb.weights(variables)[0] == (3, 2)
-    (bias,), put_back = perturb.weights(variables, lambda path, leaf: path[-1].key == "bias")
+    assert parameters.weights(variables)[0] == (3, 2)
+    (bias,), put_back = parameters.weights(variables, lambda path, leaf: path[-1].key == "bias")
     moved = put_back([bias + 1])
     assert moved == {"batch_stats": {"mean": 1}, "params": {"w": 2, "bias": 4}}
     assert variables["params"]["bias"] == 3
@@ -99,21 +99,30 @@ def test_only_the_collection_params_has_weights_where_there_is_one():
 def test_choosing_no_weights_is_refused():
     for params, where in (({"w": np.ones(2)}, lambda path, leaf: False), ({"w": np.arange(2)}, None)):
         with pytest.raises(ValueError, match="no real floating-point leaf to move"):
-            perturb.weights(params, where)
+            parameters.weights(params, where)
 
 
-def test_separate_rebuilds_samplers_and_keeps_plain_functions():
-    numbers, rebuild = perturb.separate(perturb.gaussian(2.0))
-    assert rebuild(numbers) == perturb.gaussian(2.0)
-    assert numbers == (2.0,)
-    assert perturb.separate(perturb.gaussian(9.0))[1] == rebuild
+def test_samplers_are_arguments_of_compiled_functions_and_so_are_plain_functions():
+    compiled = []
+
+    @jax.jit
+    def moved(sampler, x):
+        compiled.append(sampler)
+        return sampler(jax.random.key(0), jnp.uint32(0), x)
 
     def flip(key, draw, x):
         return 1 - x
 
-    numbers, rebuild = perturb.separate(flip)
-    assert numbers == ()
-    assert rebuild(()) is flip
+    x = np.ones((3, 2), np.float32)
+    for variance in (2.0, 9.0):
+        sampler = perturb.gaussian(variance)
+        assert perturb.as_pytree(sampler) is sampler
+        np.testing.assert_allclose(
+            moved(sampler, x), sampler(jax.random.key(0), jnp.uint32(0), x), rtol=1e-5, atol=1e-6
+        )
+    for _ in range(2):
+        np.testing.assert_array_equal(moved(perturb.as_pytree(flip), x), 1 - x)
+    assert len(compiled) == 2  # one for both variances, one for the function
 
 
 @pytest.mark.parametrize("variance", [-1.0, np.nan, np.inf])
@@ -192,10 +201,10 @@ def test_relative_noise_has_the_size_of_what_it_moves(noise):
 
 
 def test_wrapped_samplers_share_compiled_code_and_check_what_they_wrap():
-    numbers, rebuild = perturb.separate(SAMPLERS["adaptive pairs"])
-    assert numbers == (0.04,)
     other = perturb.relative(perturb.antithetic(perturb.gaussian(9.0)), scales.by_element)
-    assert perturb.separate(other)[1] == rebuild
+    mine, others = (jax.tree.flatten(perturb.as_pytree(s)) for s in (SAMPLERS["adaptive pairs"], other))
+    assert mine[0] == [0.04]
+    assert others == ([9.0], mine[1])
     with pytest.raises(ValueError, match="sampler must have independent draws"):
         perturb.antithetic(SAMPLERS["pairs"])
     with pytest.raises(ValueError, match="relative already"):

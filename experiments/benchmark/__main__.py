@@ -1,6 +1,6 @@
 """Run the experiment: ``python -m experiments.benchmark --help``."""
 
-from experiments.benchmark.experiment import main
+from experiments.benchmark.experiment import EXPERIMENT
 
 if __name__ == "__main__":
-    print(f"\nresults in {main()}")
+    EXPERIMENT.main()

@@ -34,7 +34,7 @@ def cube(config: Config, n: int) -> Case:
 
     def run(count: int) -> np.ndarray:
         del count
-        return np.asarray(boolean.cube.profile(table))[None]
+        return np.asarray(boolean.truth_tables.profile(table))[None]
 
     pairs = n * 2 ** (n - 1)
     programs = [Program("jaxsens", "the whole table", run, 0.0, pairs)]

@@ -14,8 +14,7 @@ product's rate in the same run, bytes of matrix products and the rate of a large
 compilation apart, medians and ranges of the repeats, versions, device), the same rows as CSV, and a figure.
 """
 
-import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -29,14 +28,6 @@ from experiments.benchmark import peers, report, timing
 from experiments.benchmark.config import PRESETS, Config
 from experiments.benchmark.peers import pytorch
 from jaxsens.execution import parallel
-
-
-def main(argv: Sequence[str] | None = None) -> Path:
-    """Run from the command line, and return the folder of the run."""
-    command = harness.parse("benchmark", PRESETS, argv, default="quick", description=__doc__)
-    # Compiling is measured, too: nothing may come from an earlier run.
-    harness.start(dataclasses.replace(command, compilation_cache=False), every_core=True)
-    return execute(command.config, command.out)
 
 
 def execute(config: Config, out: Path) -> Path:
@@ -80,3 +71,9 @@ def execute(config: Config, out: Path) -> Path:
         run.figure("benchmark", report.figure(table))
     print("\n".join((*report.lines(table), *benchmark_growth.lines(growth))))
     return out
+
+
+# Compiling is measured, too: nothing may come from an earlier run.
+EXPERIMENT = harness.Experiment(
+    "benchmark", PRESETS, execute, __doc__, every_core=True, default="quick", compilation_cache=False
+)

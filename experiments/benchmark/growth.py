@@ -13,7 +13,7 @@ from scipy import stats
 from experiments.benchmark.config import Config
 from experiments.benchmark.substitutions import reverse
 from jaxsens import boolean, changes, models, perturb, substitution
-from jaxsens.execution import flops
+from jaxsens.execution import Execution, flops
 from jaxsens.models import recognizers
 from jaxsens.models.substitution import encoders as encoder_substitution
 from jaxsens.models.substitution import recognizers as recognizer_substitution
@@ -94,7 +94,7 @@ def _of_bits(config: Config, length: int) -> tuple[Callable[[], object], float]:
     variables = recognizers.init(module, jax.random.key(config.seed), "xavier_normal")
     strings = np.asarray(boolean.strings.uniform(jax.random.key(config.seed), EXAMPLES, length))
     substitute = recognizer_substitution.substitute(module, config.rows[0])
-    profile = boolean.sensitivity_profile(substitute, chunk=length + 1)
+    profile = boolean.sensitivity_profile(substitute, execution=Execution(chunk=length + 1))
     run = functools.partial(profile, jax.random.key(0), variables, strings)
     return run, EXAMPLES * flops.count(substitute, variables, strings[0], strings[0]).operations
 
@@ -122,7 +122,11 @@ def _changes(
     substitute: Substitute, perturbation: Perturbation, variables: PyTree, tokens: np.ndarray, draws: int
 ) -> tuple[Callable[[], object], float]:
     measure = token.token_sensitivity(
-        substitute, perturbation, change=changes.absolute_change, draws=draws, chunk=tokens.shape[1] + 1
+        substitute,
+        perturbation,
+        change=changes.absolute_change,
+        draws=draws,
+        execution=Execution(chunk=tokens.shape[1] + 1),
     )
     operations = len(tokens) * draws * flops.count(substitute, variables, tokens[0], tokens[0]).operations
     return functools.partial(measure, jax.random.key(0), variables, tokens), operations

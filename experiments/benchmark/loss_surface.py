@@ -11,7 +11,7 @@ from experiments.benchmark.digits_perceptron import loss
 from experiments.benchmark.peers import pytorch
 from experiments.benchmark.timing import Case, Program
 from jaxsens import curvature, perturb
-from jaxsens.execution import flops
+from jaxsens.execution import Execution, flops
 from jaxsens.sharpness.average import average_sharpness
 
 DRAWS = 10_000
@@ -24,7 +24,7 @@ def sharpness(config: Config) -> Case:
     noise = perturb.gaussian(config.deviation**2)
 
     def run(count: int) -> np.ndarray:
-        measure = average_sharpness(loss, noise, draws=count, chunk=len(batch[0]))
+        measure = average_sharpness(loss, noise, draws=count, execution=Execution(chunk=len(batch[0])))
         return measure(jax.random.key(config.seed), weights, tuple(batch)).values
 
     plainly = flops.count(loss, weights, tuple(batch)).operations
@@ -45,7 +45,7 @@ def eigenvalues(config: Config) -> Case:
     key = jax.random.key(config.seed)
 
     def ours(devices: Sequence[jax.Device]) -> Callable[[int], np.ndarray]:
-        product = curvature.hessian_product(loss, devices=devices)
+        product = curvature.hessian_product(loss, execution=Execution(devices=devices))
         top = curvature.top_eigenpairs(product, config.eigenvalues, steps=config.steps)
         return lambda count: np.asarray(top(key, weights, tuple(batch)).values)[None][:count]
 

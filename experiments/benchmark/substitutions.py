@@ -13,7 +13,7 @@ from experiments.benchmark.config import Config
 from experiments.benchmark.peers import pytorch
 from experiments.benchmark.timing import Case, Program
 from jaxsens import boolean, changes, embedding_space, models, substitution
-from jaxsens.execution import flops
+from jaxsens.execution import Execution, flops
 from jaxsens.models import recognizers
 from jaxsens.models.images import vit
 from jaxsens.models.recognizers import sizes as recognizer_sizes
@@ -167,7 +167,7 @@ def _changes(
     substitute: Substitute, perturbation: Perturbation, variables: PyTree, tokens: np.ndarray
 ) -> Callable[[int], np.ndarray]:
     measure = token.token_sensitivity(
-        substitute, perturbation, change=changes.absolute_change, chunk=tokens.shape[1] + 1
+        substitute, perturbation, change=changes.absolute_change, execution=Execution(chunk=tokens.shape[1] + 1)
     )
     return lambda count: measure(jax.random.key(0), variables, tokens[:count]).changes[:, 0]
 
@@ -179,7 +179,7 @@ def shifts(config: Config) -> Case:
     plainly = flops.count(encoder.hidden_states(module), variables, ids[:1]).operations * (config.tokens + 1)
     programs = []
     for rows in config.rows:
-        measure = embedding_space.embedding_shifts(encoder.hidden_states(module), chunk=rows)
+        measure = embedding_space.embedding_shifts(encoder.hidden_states(module), execution=Execution(chunk=rows))
         programs.append(
             Program("jaxsens", f"blocks of {rows}", _shifts(measure, variables, ids, others), plainly, config.tokens)
         )

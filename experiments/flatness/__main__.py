@@ -1,6 +1,6 @@
 """Run the experiment: ``python -m experiments.flatness --help``."""
 
-from experiments.flatness.experiment import main
+from experiments.flatness.experiment import EXPERIMENT
 
 if __name__ == "__main__":
-    print(f"\nresults in {main()}")
+    EXPERIMENT.main()

@@ -202,7 +202,7 @@ def _together(rows: list[dict[str, Any]], setting: str) -> Iterator[harness.Clai
         if row["of"] != "sensitivity":
             continue
         known = row["low"] is not None
-        verdict = harness.verdict((row["low"], row["high"]), seeds=row["units"], above=0.0) if known else "cannot tell"
+        verdict = harness.verdict((row["low"], row["high"]), seeds=row["units"], above=0.0) if known else "inconclusive"
         sharp = row["with"] not in ("test_error", "scale")
         yield harness.Claim(
             "low sensitivity, flat minimum" if sharp else "low sensitivity",

@@ -56,8 +56,4 @@ def execute(config: Config, out: Path) -> Path:
     return out
 
 
-def main(argv: list[str] | None = None) -> Path:
-    """Run the experiment from the command line, and return its folder."""
-    command = harness.parse("flatness", PRESETS, argv, out_fields=("dataset",), description=__doc__)
-    harness.start(command, every_core=True)
-    return execute(command.config, command.out)
+EXPERIMENT = harness.Experiment("flatness", PRESETS, execute, __doc__, out_fields=("dataset",), every_core=True)

@@ -11,8 +11,8 @@ import numpy as np
 from experiments.flatness.config import Config
 from experiments.images.config import Data
 from experiments.images.training import key_of, logits_of, scale_of
-from jaxsens import changes, curvature, models, perturb, scales, substitution, training
-from jaxsens.execution import batches, parallel
+from jaxsens import changes, curvature, models, parameters, perturb, scales, substitution, training
+from jaxsens.execution import Execution, batches, parallel
 from jaxsens.sensitivity import token
 from jaxsens.sharpness import average, classification, worst_case
 from jaxsens.typing import Apply, Array, Key, PyTree
@@ -26,9 +26,8 @@ def measure(config: Config, data: Data, module: Any, variables: PyTree, label: s
     apply = models.evaluation(module)
     batch = tuple(part[: config.measured] for part in data.train)
     tokens = token.token_sensitivity(
-        substitution.one_at_a_time(apply), perturb.gaussian(config.noise), draws=config.draws, chunk=config.chunk,
-        progress=f"{label}: tokens",
-    )(key_of(config, "noise"), variables, batch[0])  # fmt: skip
+        substitution.one_at_a_time(apply), perturb.gaussian(config.noise), draws=config.draws, execution=Execution(chunk=config.chunk, progress=f"{label}: tokens"),
+        )(key_of(config, "noise"), variables, batch[0])  # fmt: skip
     found = {
         "parameters": models.parameter_count(variables),
         "sensitivity": tokens.per_example,
@@ -55,9 +54,8 @@ def average_cases(
     found = {}
     for name, noise in noises.items():
         four = partial(
-            average.classifier_sharpness, perturbation=noise, draws=config.sharpness_draws, chunk=config.chunk,
-            progress=f"{label}: {name}",
-        )  # fmt: skip
+            average.classifier_sharpness, perturbation=noise, draws=config.sharpness_draws, execution=Execution(chunk=config.chunk, progress=f"{label}: {name}"),
+            )  # fmt: skip
         estimates = four(apply)(key_of(config, "weights"), variables, batch)
         found |= {f"{what}_{name}": estimates[what].values for what in AVERAGED}
         if name.startswith("gaussian"):
@@ -80,8 +78,7 @@ def worst_cases(
     for name, (norm, scale, radius) in balls.items():
         worst = worst_case.worst_case_sharpness(
             classification.CrossEntropy(apply), radius, norm=norm, scale=scale, group=config.group,
-            iterations=config.iterations, keep=False, chunk=config.chunk, progress=f"{label}: {name}",
-        )(key_of(config, "starts"), variables, batch)  # fmt: skip
+            iterations=config.iterations, keep=False, execution=Execution(chunk=config.chunk, progress=f"{label}: {name}"), )(key_of(config, "starts"), variables, batch)  # fmt: skip
         found |= {name: worst.values}
         if norm == "l2":
             found[name.replace("worst", "one_step")] = worst.one_step
@@ -90,7 +87,7 @@ def worst_cases(
 
 def curvatures(config: Config, apply: Apply, variables: PyTree, batch: tuple[Array, Array]) -> dict[str, Array]:
     """Return trace, top eigenvalue and spectral density of the Hessian of the loss."""
-    product = curvature.hessian_product(classification.CrossEntropy(apply), chunk=config.chunk)
+    product = curvature.hessian_product(classification.CrossEntropy(apply), execution=Execution(chunk=config.chunk))
     key = key_of(config, "probes")
     trace = curvature.trace(product, probes=config.probes)(key, variables, batch)
     top = curvature.top_eigenpairs(product, 1, steps=config.lanczos_steps, tolerance=config.tolerance)
@@ -120,7 +117,7 @@ def train_mode_copies(config: Config, module: Any, variables: PyTree, tokens: Ar
     for deviation in (0.0, *config.deviations):
         output, prediction = parallel.map_items(
             copy, np.arange(config.sharpness_draws, dtype=np.uint32), key_of(config, "weights"),
-            key_of(config, "dropout"), np.float32(deviation**2), variables, blocks, clean, chunk=1,
+            key_of(config, "dropout"), np.float32(deviation**2), variables, blocks, clean, execution=Execution(chunk=1),
         )  # fmt: skip
         found |= {f"train_mode_output_{deviation:g}": output, f"train_mode_prediction_{deviation:g}": prediction}
     return found
@@ -133,7 +130,7 @@ class _TrainModeCopy:
     def __call__(
         self, draw: Array, key: Key, dropout: Key, variance: Array, variables: PyTree, blocks: Array, clean: Array
     ) -> tuple[Array, Array]:
-        weights, put_back = perturb.weights(variables)
+        weights, put_back = parameters.weights(variables)
         moved = put_back(perturb.Gaussian(variance)(key, draw, weights))
         keys = jax.random.split(jax.random.fold_in(dropout, draw), len(blocks))
         apply = models.train_apply(self.module)

@@ -9,7 +9,7 @@ import numpy as np
 
 from jaxsens.statistics.estimate import Estimate
 
-VERDICTS = ("held", "did not hold", "cannot tell", "")
+VERDICTS = ("supported", "contradicted", "inconclusive", "")
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Claim:
         standard_error: its standard error, over independent units.
         low: lower end of its 95 % interval.
         high: upper end of its 95 % interval.
-        verdict: ``held``, ``did not hold``, ``cannot tell``, or empty for a quantity without a claim.
+        verdict: ``supported``, ``contradicted``, ``inconclusive``, or empty for a quantity without a claim.
         note: what differs from the paper's set-up.
 
     Raises:
@@ -78,7 +78,7 @@ def verdict(
         within: the claim is that the quantity is between these two.
 
     Returns:
-        str: ``held``, ``did not hold`` or ``cannot tell``.
+        str: ``supported``, ``contradicted`` or ``inconclusive``.
 
     Raises:
         ValueError: not exactly one claim, or an interval that is not finite or has its ends exchanged.
@@ -89,14 +89,14 @@ def verdict(
     if sum(claim is not None for claim in (below, above, within)) != 1:
         raise ValueError(f"below = {below}, above = {above}, within = {within}: give exactly one of them")
     if seeds is not None and seeds < 3:
-        return "cannot tell"
+        return "inconclusive"
     if within is not None:
         agrees, disagrees = within[0] <= low and high <= within[1], high < within[0] or within[1] < low
     elif below is not None:
         agrees, disagrees = high < below, below < low
     else:
         agrees, disagrees = above < low, high < above
-    return "held" if agrees else "did not hold" if disagrees else "cannot tell"
+    return "supported" if agrees else "contradicted" if disagrees else "inconclusive"
 
 
 def cells(found: Estimate, prefix: str = "") -> dict[str, float | None]:

@@ -10,7 +10,7 @@ def below_zero(found: Estimate, seeds: int) -> str:
     """Return the verdict on a quantity that is claimed to be below 0; one model's interval is open, and tells none."""
     low, high = (float(end) for end in found.interval())
     if not np.isfinite([low, high]).all():
-        return "cannot tell"
+        return "inconclusive"
     return harness.verdict((low, high), seeds=seeds, below=0.0)
 
 

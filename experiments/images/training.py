@@ -15,7 +15,7 @@ from tqdm import tqdm
 from experiments import harness
 from experiments.images.config import TREATMENTS, Data, ImageSetting
 from jaxsens import models, training
-from jaxsens.execution import memory, parallel
+from jaxsens.execution import Execution, memory, parallel
 from jaxsens.typing import Apply, Array, Key, PyTree
 
 PURPOSES = ("train", "noise", "weights", "probes", "starts", "dropout")
@@ -139,7 +139,7 @@ def results_of(
 
 def logits_of(apply: Apply, variables: PyTree, tokens: Array) -> np.ndarray:
     """Return the logits ``[b k]`` of tokens ``[b t d]``."""
-    return parallel.map_items(_Logits(apply), tokens, variables, chunk=min(500, len(tokens)))
+    return parallel.map_items(_Logits(apply), tokens, variables, execution=Execution(chunk=min(500, len(tokens))))
 
 
 def scale_of(logits: Array) -> float:

@@ -129,9 +129,9 @@ def pair_rows(config: "Config", results: Results) -> list[dict[str, Any]]:
 
 
 def judged(row: Mapping[str, Any], units: int, **claim: float) -> str:
-    """Return the verdict on a row's interval; "cannot tell" where there is none."""
+    """Return the verdict on a row's interval; "inconclusive" where there is none."""
     if row["low"] is None:
-        return "cannot tell"
+        return "inconclusive"
     return harness.verdict((row["low"], row["high"]), seeds=units, **claim)
 
 

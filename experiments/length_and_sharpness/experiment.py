@@ -57,7 +57,7 @@ from experiments.length_and_sharpness.config import (
     targets,
 )
 from jaxsens import boolean, perturb, substitution
-from jaxsens.execution import memory
+from jaxsens.execution import Execution, memory
 from jaxsens.models import recognizers
 from jaxsens.models.recognizers import baselines
 from jaxsens.sharpness import average as sharpness
@@ -160,7 +160,7 @@ def random_functions(config: Config, checkpoint: Path | None = None) -> Found:
 def _learned(
     config: Config, trained: many_models.Trained, number: int, bits: np.ndarray, labels: np.ndarray, seen: np.ndarray
 ) -> dict[str, float]:
-    target = float(boolean.cube.average_sensitivity(labels))
+    target = float(boolean.truth_tables.average_sensitivity(labels))
     if trained.status[number] == many_models.DIVERGED:
         unknown = dict.fromkeys(("train_accuracy", "train_loss", "unseen_accuracy", "sensitivity"), np.nan)
         return {"target_sensitivity": target} | unknown
@@ -172,7 +172,7 @@ def _learned(
         "train_accuracy": float(correct[seen].mean()),
         "train_loss": float(((outputs - signs(labels))[seen].astype(np.float64) ** 2).mean()),
         "unseen_accuracy": float(unseen.mean()) if len(unseen) else np.nan,
-        "sensitivity": float(boolean.cube.average_sensitivity(outputs > 0)),
+        "sensitivity": float(boolean.truth_tables.average_sensitivity(outputs > 0)),
     }
 
 
@@ -230,9 +230,11 @@ def measure(
     outputs = _outputs_on(config, variables, bits)
     loss = _SquaredError(architecture)
     sharp = sharpness.average_sharpness(
-        loss, perturb.gaussian(config.noise**2), draws=config.draws, chunk=config.chunk
+        loss, perturb.gaussian(config.noise**2), draws=config.draws, execution=Execution(chunk=config.chunk)
     )(config.key(section, "noise", n), variables, (bits, wanted))
-    beta = boolean.geometry.blow_ups(recognizers.internals(architecture), chunk=config.chunk)(variables, bits).beta
+    beta = boolean.blow_up.blow_ups(recognizers.internals(architecture), execution=Execution(chunk=config.chunk))(
+        variables, bits
+    ).beta
     squares = [np.square(np.asarray(leaf, np.float64)).sum() for leaf in jax.tree.leaves(variables["params"])]
     sensitivity, sem = _average_sensitivity(config, section, n, variables, bits)
     return {
@@ -256,11 +258,13 @@ def _average_sensitivity(
     """Return the average sensitivity of a model's decisions, in bits, and its standard error: 0 where it is exact."""
     if n <= config.exact_length:
         accept = partial(_accepts, config, variables)
-        table = boolean.cube.truth_table(accept, n, chunk=len(bits))
-        return float(boolean.cube.average_sensitivity(table)), 0.0
+        table = boolean.truth_tables.truth_table(accept, n, chunk=len(bits))
+        return float(boolean.truth_tables.average_sensitivity(table)), 0.0
     drawn = boolean.strings.uniform(config.key(section, "evaluation", n, 1), config.sensitivity_strings, n)
     flip = substitution.one_at_a_time(recognizers.evaluation(config.architecture))
-    found = boolean.sensitivity_profile(flip, chunk=config.chunk)(config.key(section, "evaluation"), variables, drawn)
+    found = boolean.sensitivity_profile(flip, execution=Execution(chunk=config.chunk))(
+        config.key(section, "evaluation"), variables, drawn
+    )
     average = found.average_sensitivity
     return float(average.mean), float(average.sem)
 
@@ -300,13 +304,6 @@ def units(config: Config) -> Iterator[tuple[str, tuple[Any, ...], Callable[..., 
     yield "random", (), partial(random_functions, config), report.LEARNED
 
 
-def main(argv: list[str] | None = None) -> Path:
-    """Run the experiment from the command line, and return its folder."""
-    command = harness.parse("length_and_sharpness", PRESETS, argv, description=__doc__)
-    harness.start(command, every_core=True)
-    return execute(command.config, command.out)
-
-
 def execute(config: Config, out: Path) -> Path:
     """Run the experiment, or what is left of it, in the folder ``out``."""
     with harness.Run.open(out, config, experiment="length_and_sharpness") as run:
@@ -326,3 +323,6 @@ def execute(config: Config, out: Path) -> Path:
         report.write(run, config, results)
         print(run.compiling)
     return out
+
+
+EXPERIMENT = harness.Experiment("length_and_sharpness", PRESETS, execute, __doc__, every_core=True)

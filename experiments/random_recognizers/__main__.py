@@ -1,6 +1,6 @@
 """Run the experiment: ``python -m experiments.random_recognizers --help``."""
 
-from experiments.random_recognizers.experiment import main
+from experiments.random_recognizers.experiment import EXPERIMENT
 
 if __name__ == "__main__":
-    print(f"\nresults in {main()}")
+    EXPERIMENT.main()

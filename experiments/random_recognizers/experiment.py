@@ -51,7 +51,7 @@ from experiments import harness
 from experiments.harness import option
 from experiments.random_recognizers import report
 from jaxsens import boolean, substitution
-from jaxsens.execution import memory
+from jaxsens.execution import Execution, memory
 from jaxsens.models import recognizers
 from jaxsens.models.recognizers import baselines as recognizer_baselines
 from jaxsens.models.recognizers import initialization
@@ -265,11 +265,11 @@ def measure(config: Config, model: Model) -> dict[str, Array]:
     strings = boolean.strings.uniform(_key(config, "strings", model.dataset), count, config.length)
     key = _key(config, "audit", model.dataset, model.number)
     in_full = boolean.sensitivity_profile(
-        ready.substitute, chunk=config.chunk, audit=config.audit, reference=ready.reference
+        ready.substitute, execution=Execution(chunk=config.chunk), audit=config.audit, reference=ready.reference
     )
     screening = {}
     if config.screened:
-        screened = boolean.screened_sensitivity_profile(ready.substitute, chunk=config.chunk)(
+        screened = boolean.screened_sensitivity_profile(ready.substitute, execution=Execution(chunk=config.chunk))(
             key, ready.variables, strings
         )
         profile = screened.measured
@@ -282,7 +282,7 @@ def measure(config: Config, model: Model) -> dict[str, Array]:
         "parameters": ready.parameters,
         "sensitivities": profile.sensitivities,
         "influences": profile.influences,
-        "accepted": np.mean(profile.decisions == boolean.recognition.ACCEPT),
+        "accepted": np.mean(profile.decisions == boolean.decisions.ACCEPT),
     }
     if audit is None:
         return found | {"audited": 0, "altered": 0.0, "error": 0.0}
@@ -295,13 +295,13 @@ def random_functions(config: Config, length: int) -> dict[str, Array]:
         bits = 2**length
         numbers = np.arange(2**bits, dtype=np.uint32)
         tables = (numbers[:, None] >> np.arange(bits, dtype=np.uint32)[None]) & 1 == 1
-        return {"zeros": np.asarray(boolean.cube.profile(tables))[:, 0]}
+        return {"zeros": np.asarray(boolean.truth_tables.profile(tables))[:, 0]}
     at_once = max(1, 2**23 // 2**length)
     zeros = []
     for start in range(0, config.control_functions, at_once):
         key = _key(config, "functions", length, start)
         tables = jax.random.bernoulli(key, 0.5, (min(at_once, config.control_functions - start), 2**length))
-        zeros.append(np.asarray(boolean.cube.profile(tables))[:, 0])
+        zeros.append(np.asarray(boolean.truth_tables.profile(tables))[:, 0])
     return {"zeros": np.concatenate(zeros)}
 
 
@@ -310,13 +310,6 @@ def _key(config: Config, purpose: str, *numbers: int) -> Key:
     for number in numbers:
         key = jax.random.fold_in(key, number)
     return key
-
-
-def main(argv: list[str] | None = None) -> Path:
-    """Run the experiment from the command line, and return its folder."""
-    command = harness.parse("random_recognizers", PRESETS, argv, description=__doc__)
-    harness.start(command)
-    return execute(command.config, command.out)
 
 
 def execute(config: Config, out: Path) -> Path:
@@ -335,3 +328,6 @@ def execute(config: Config, out: Path) -> Path:
         report.write(run, config, results, control)
         print(run.compiling)
     return out
+
+
+EXPERIMENT = harness.Experiment("random_recognizers", PRESETS, execute, __doc__)

@@ -1,6 +1,6 @@
 """Run the experiment: ``python -m experiments.recognizer_geometry --help``."""
 
-from experiments.recognizer_geometry.experiment import main
+from experiments.recognizer_geometry.experiment import EXPERIMENT
 
 if __name__ == "__main__":
-    print(f"\nresults in {main()}")
+    EXPERIMENT.main()

@@ -86,10 +86,10 @@ def slope_verdict(low: float, high: float, models: int) -> str:
     A law of exactly 1/N has an interval around -1; a steady N^-.92 has one between -1 and -.9, and does not hold.
     """
     if models < 3:
-        return "cannot tell"
+        return "inconclusive"
     if low > -1:
-        return "did not hold"
-    return "held" if high < -1 + FAINT else "cannot tell"
+        return "contradicted"
+    return "supported" if high < -1 + FAINT else "inconclusive"
 
 
 def longest_verdict(longest: int, longest_tried: int) -> str:
@@ -97,12 +97,12 @@ def longest_verdict(longest: int, longest_tried: int) -> str:
 
     Where no length that was tried keeps the margin there was nothing to lose.
     """
-    return "held" if 0 < longest < longest_tried else "cannot tell"
+    return "supported" if 0 < longest < longest_tried else "inconclusive"
 
 
 def at_finite_lengths(claim: harness.Claim) -> harness.Claim:
     """Return the claim with no verdict against it: what is said of N without bound, no finite N refutes."""
-    if claim.verdict != "did not hold":
+    if claim.verdict != "contradicted":
         return claim
     note = f"not so at these lengths; {claim.note}"
-    return dataclasses.replace(claim, verdict="cannot tell", note=note)
+    return dataclasses.replace(claim, verdict="inconclusive", note=note)

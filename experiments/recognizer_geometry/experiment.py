@@ -53,7 +53,7 @@ from experiments.recognizer_geometry.config import PRESETS, Config
 from experiments.recognizer_geometry.constructions import CONSTRUCTIONS, telling_strings
 from jaxsens.boolean import blow_up, strings, truth_tables
 from jaxsens.boolean.profile import sensitivity_profile
-from jaxsens.execution import parallel
+from jaxsens.execution import Execution, parallel
 from jaxsens.models.recognizers import transformer as recognizer
 from jaxsens.models.substitution import recognizers as recognizer_substitution
 from jaxsens.typing import Array, Key, PyTree
@@ -95,7 +95,7 @@ def bound(config: Config, depth: int, epsilon: float) -> dict[str, Any]:
     models = uniform_models(architecture, config.key("bound", depth), 1.0, config.models, np.float64)
     bits = bits_of(config, config.models, config.strings, config.bound_length)
     with jax.enable_x64(True):
-        tau = parallel.map_items(BlowUps(architecture), (models, bits), chunk=8)
+        tau = parallel.map_items(BlowUps(architecture), (models, bits), execution=Execution(chunk=8))
     return {"ratio": tau.prod(-1) / blow_up.blow_up_bound(epsilon, depth)}
 
 
@@ -107,7 +107,9 @@ def influences(config: Config, encoding: str, epsilon: float, half_width: float,
         models |= {"positions": np.zeros((config.models, n + 1, config.width))}
     bits = bits_of(config, config.models, config.strings, n)
     with jax.enable_x64(True):
-        states, logits, spans = parallel.map_items(Influences(architecture), (models, bits), chunk=1)
+        states, logits, spans = parallel.map_items(
+            Influences(architecture), (models, bits), execution=Execution(chunk=1)
+        )
     found = {"activation": states, "logit": logits}
     summary = {f"{name}_mean": values.mean((1, 2)) for name, values in found.items()}
     return summary | {f"{name}_max": values.max((1, 2)) for name, values in found.items()} | {"span": spans.mean(1)}
@@ -146,7 +148,7 @@ def blow_ups(config: Config, depth: int, width: int, perturbed: bool, n: int) ->
     params = jax.tree.map(np.add, moved, fixed) if perturbed else moved
     bits = np.repeat(bits_of(config, config.centres, 1, n), config.draws, 0)
     item = ({"params": params | {"embedding": fixed["embedding"]}}, bits)
-    tau = parallel.map_items(BlowUps(architecture), item, chunk=max(1, 2**19 // (n + 1) ** 2))
+    tau = parallel.map_items(BlowUps(architecture), item, execution=Execution(chunk=max(1, 2**19 // (n + 1) ** 2)))
     exceeded = (tau[:, 0] > 1 + n ** (config.zeta / (2 * depth))).any(-1)
     return {"rates": exceeded.reshape(config.centres, config.draws).mean(1)}
 
@@ -165,7 +167,7 @@ def counts(config: Config, depth: int, width: int, n: int) -> dict[str, Any]:
             return {"zero": np.array(found), "strings": 2**n, "constant": np.array(constant)}
         bits = bits_of(config, config.models, config.sampled_strings, n)
         substitute = recognizer_substitution.substitute(architecture)
-        measure = sensitivity_profile(substitute, chunk=8 * (n + 1))
+        measure = sensitivity_profile(substitute, execution=Execution(chunk=8 * (n + 1)))
         profiles = [measure(config.key("count"), one, rows) for one, rows in zip(each, bits, strict=True)]
     found = np.array([int(profile.counts[0]) for profile in profiles])
     constant = [len(set(profile.decisions.tolist())) == 1 and not profile.flips.any() for profile in profiles]
@@ -260,13 +262,6 @@ def units(config: Config) -> Iterator[tuple[str, tuple[Any, ...], Callable[[], d
             yield "count", (depth, width, n), partial(counts, config, depth, width, n)
 
 
-def main(argv: list[str] | None = None) -> Path:
-    """Run the experiment from the command line, and return its folder."""
-    command = harness.parse("recognizer_geometry", PRESETS, argv, description=__doc__)
-    harness.start(command)
-    return execute(command.config, command.out)
-
-
 def execute(config: Config, out: Path) -> Path:
     """Run the experiment, or what is left of it, in the folder ``out``."""
     with harness.Run.open(out, config, experiment="recognizer_geometry") as run:
@@ -281,3 +276,6 @@ def execute(config: Config, out: Path) -> Path:
         report.write(run, config, results)
         print(run.compiling)
     return out
+
+
+EXPERIMENT = harness.Experiment("recognizer_geometry", PRESETS, execute, __doc__)

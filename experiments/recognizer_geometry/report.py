@@ -127,7 +127,7 @@ def _influence(run: harness.Run, config: "Config", found: dict[tuple[Any, ...], 
             if not kept.all():
                 note += f"; {(~kept).sum()} of {len(kept)} models left out, whose influence is exactly 0 at some N"
             if one is None:
-                claims.append(harness.Claim(*text, verdict="cannot tell", note=note))
+                claims.append(harness.Claim(*text, verdict="inconclusive", note=note))
                 continue
             line_of = claim(*text, one, note)
             verdict = slope_verdict(line_of.low, line_of.high, one.count)

@@ -1,6 +1,6 @@
 """Run the experiment: ``python -m experiments.simplicity_bias --help``."""
 
-from experiments.simplicity_bias.experiment import main
+from experiments.simplicity_bias.experiment import EXPERIMENT
 
 if __name__ == "__main__":
-    print(f"\nresults in {main()}")
+    EXPERIMENT.main()

@@ -181,11 +181,11 @@ def _claim(
     It is not refuted by models that are ``unfitted`` when the steps run out.
     """
     row = cells(found, bounds=(-1, 1)) if found is not None else dict.fromkeys(("mean", "sem", "low", "high"))
-    verdict = "cannot tell" if limits else ""
+    verdict = "inconclusive" if limits else ""
     if limits and row["low"] is not None and row["high"] is not None:
         verdict = harness.verdict((row["low"], row["high"]), seeds=found.count, **limits)
     if unfitted:
-        verdict = "cannot tell" if verdict == "did not hold" else verdict
+        verdict = "inconclusive" if verdict == "contradicted" else verdict
         note += f"; {unfitted} of them had hardly begun to learn when the steps ran out"
     return harness.Claim(
         PAPER, quantity, published, place, row["mean"], row["sem"], row["low"], row["high"], verdict, note

@@ -52,7 +52,7 @@ from experiments.simplicity_bias import report
 from experiments.simplicity_bias.config import CURVES, KINDS, PRESETS, Config
 from jaxsens import boolean, substitution, training
 from jaxsens.boolean import Language, languages
-from jaxsens.execution import parallel
+from jaxsens.execution import Execution, parallel
 from jaxsens.models import recognizers
 from jaxsens.models.recognizers import baselines
 from jaxsens.models.recognizers.initialization import Architecture
@@ -240,7 +240,7 @@ def sensitivity(config: Config, apply: Apply, variables: PyTree, probes: np.ndar
     ``mean of s(x) / n``: the share of single-bit flips that turn the decision. A single string has no error: 0.
     """
     measure = boolean.sensitivity_profile(
-        substitution.one_at_a_time(apply), chunk=max(config.rows, probes.shape[1] + 1)
+        substitution.one_at_a_time(apply), execution=Execution(chunk=max(config.rows, probes.shape[1] + 1))
     )
     found = measure(jax.random.key(0), variables, probes).normalised_average  # the key is for an audit; there is none
     return float(found.mean), float(found.sem) if len(probes) > 1 else 0.0
@@ -264,7 +264,7 @@ def accuracies(
     """
     pairs = ((given.strings, labels), given.validation, given.test)
     strings = np.concatenate([strings for strings, _ in pairs])  # together, so that one program does for all
-    accepted = parallel.map_items(_Logit(apply), strings, variables, chunk=config.rows) > 0
+    accepted = parallel.map_items(_Logit(apply), strings, variables, execution=Execution(chunk=config.rows)) > 0
     ends = np.cumsum([len(labels) for _, labels in pairs])[:-1]
     parts = np.split(accepted, ends)
     return tuple(float(np.mean(part == (labels > 0.5))) for part, (_, labels) in zip(parts, pairs, strict=True))
@@ -279,13 +279,6 @@ def _key(config: Config, purpose: str, *numbers: int) -> Key:
     for number in numbers:
         key = jax.random.fold_in(key, number)
     return key
-
-
-def main(argv: list[str] | None = None) -> Path:
-    """Run the experiment from the command line, and return its folder."""
-    command = harness.parse("simplicity_bias", PRESETS, argv, description=__doc__)
-    harness.start(command, every_core=True)
-    return execute(command.config, command.out)
 
 
 def execute(config: Config, out: Path) -> Path:
@@ -310,3 +303,6 @@ def execute(config: Config, out: Path) -> Path:
         report.write(run, config, results)
         print(run.compiling)
     return out
+
+
+EXPERIMENT = harness.Experiment("simplicity_bias", PRESETS, execute, __doc__, every_core=True)

@@ -1,6 +1,6 @@
 """Run the experiment: ``python -m experiments.token_shifts --help``."""
 
-from experiments.token_shifts.experiment import main
+from experiments.token_shifts.experiment import EXPERIMENT
 
 if __name__ == "__main__":
-    print(f"\nresults in {main()}")
+    EXPERIMENT.main()

@@ -101,7 +101,7 @@ def _row(
 ) -> dict[str, Any]:  # fmt: skip
     row = {"claim": claim, "quantity": quantity, "published": published, "place": place, "verdict": verdict}
     if found is None:
-        return row | {"note": note, "verdict": "cannot tell"}
+        return row | {"note": note, "verdict": "inconclusive"}
     row |= harness.Claim.numbers(found)
     if level != 0.95:
         row |= dict(zip(("low", "high"), map(float, found.interval(level)), strict=True))
@@ -148,7 +148,7 @@ def _layers(kind: str, state: str, models: Models) -> list[dict[str, Any]]:
             if last > 2 and chosen == "least":
                 layer, smallest, level = judging.smallest_step(values, last)
                 low, high = map(float, smallest.interval(level))
-                verdict = "cannot tell"
+                verdict = "inconclusive"
                 if np.isfinite([low, high]).all():
                     verdict = harness.verdict((low, high), seeds=seeds, above=0.0)
                 text = f"{about} the smallest ln step before the last layer, rises in each (it is layer {layer})"

@@ -29,7 +29,7 @@ def depth_of(kind: str, states: int) -> int:
 def over_models(values: Array, *, rate: bool = False) -> Estimate:
     """Estimate a mean over models and units ``[m b]``; over units alone where there is one model.
 
-    One trained model has no error of training then: its verdict is "cannot tell", as ``judged`` says.
+    One trained model has no error of training then: its verdict is "inconclusive", as ``judged`` says.
     """
     values = np.asarray(values)
     return estimate.from_values(values[0], rate=rate) if len(values) == 1 else estimate.over_models(values, rate=rate)
@@ -44,7 +44,7 @@ def judged(found: Estimate, seeds: int | None, *, below: float | None = None, ab
     """Return the verdict on a claim about a quantity; an interval that is open, as that of one unit, tells nothing."""
     low, high = (float(end) for end in found.interval())
     if not np.isfinite([low, high]).all():
-        return "cannot tell"
+        return "inconclusive"
     return harness.verdict((low, high), seeds=seeds, below=below, above=above)
 
 

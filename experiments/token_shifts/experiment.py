@@ -148,8 +148,4 @@ def _require_same(run: harness.Run, bench: Bench) -> None:
             raise ValueError(f"the run in {run.folder} was begun with other {name}: give those, or another --out")
 
 
-def main(argv: list[str] | None = None) -> Path:
-    """Run the experiment from the command line, and return its folder."""
-    command = harness.parse("token_shifts", PRESETS, argv, description=__doc__)
-    harness.start(command, every_core=True)
-    return execute(command.config, command.out)
+EXPERIMENT = harness.Experiment("token_shifts", PRESETS, execute, __doc__, every_core=True)

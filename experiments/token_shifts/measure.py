@@ -10,6 +10,7 @@ import numpy as np
 from experiments.token_shifts.config import Config
 from experiments.token_shifts.data import Corpus, Pictures, Reading
 from jaxsens import embedding_space
+from jaxsens.execution import Execution
 from jaxsens.models.text import encoder, tokenizer
 from jaxsens.typing import Array, PyTree
 
@@ -65,7 +66,9 @@ def measure_text_model(
         l2 shifts of the whole sequence by state ``[t l]``, 0 where a token is not replaced.
     """
     table = np.asarray(variables["params"]["tokens"])
-    nearest = embedding_space.nearest_tokens(table, exclude=corpus.special, progress=f"{label}: nearest tokens")
+    nearest = embedding_space.nearest_tokens(
+        table, exclude=corpus.special, execution=Execution(progress=f"{label}: nearest tokens")
+    )
     encode = States(module)
 
     def subject(read: tokenizer.Tokens, sites: np.ndarray) -> Subject:
@@ -114,7 +117,10 @@ def measure_vit(config: Config, pictures: Pictures, module: Any, variables: PyTr
 def embedding_shifts(config: Config, subject: Subject, label: str) -> embedding_space.EmbeddingShifts:
     """Replace every site, and measure the shift of the embedding alone, under all norms."""
     measure = embedding_space.embedding_shifts(
-        subject.encode, norms=NORMS, layers=[0], chunk=config.embedding_chunk, progress=f"{label}: embeddings"
+        subject.encode,
+        norms=NORMS,
+        layers=[0],
+        execution=Execution(chunk=config.embedding_chunk, progress=f"{label}: embeddings"),
     )
     return measure(subject.variables, subject.tokens, subject.alternatives, subject.mask, subject.sites)
 
@@ -164,7 +170,9 @@ def followed(
             None if part is None else np.concatenate([part, one]) for part, one in zip(given, last, strict=True)
         )
     measure = embedding_space.embedding_shifts(
-        subject.encode, norms=("l2",), chunk=config.chunk, progress=f"{label}: layers"
+        subject.encode,
+        norms=("l2",),
+        execution=Execution(chunk=config.chunk, progress=f"{label}: layers"),
     )
     shifts = measure(subject.variables, *given)
     found = {}
@@ -181,7 +189,7 @@ def identified(
 ) -> dict[str, Array]:
     """Return ``identified``: the share of a sequence's tokens that are the nearest row of their own state ``[b l]``."""
     count = config.identified
-    measure = embedding_space.identifiability(subject.encode, progress=f"{label}: identifiability")
+    measure = embedding_space.identifiability(subject.encode, execution=Execution(progress=f"{label}: identifiability"))
     kept = (subject.tokens[:count], subject.mask[:count], subject.sites[:count])
     return {"identified": measure(subject.variables, table, *kept, exclude=special).per_sequence}
 

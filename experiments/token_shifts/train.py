@@ -10,6 +10,7 @@ import numpy as np
 from experiments.token_shifts.config import KINDS, Config
 from experiments.token_shifts.data import PADDING, Pictures, Reading
 from jaxsens import models, training
+from jaxsens.execution import Execution
 from jaxsens.models import pretrained
 from jaxsens.models.pretrained import vit as vit_pretrained
 from jaxsens.models.text import bert, encoder, gpt2
@@ -77,7 +78,7 @@ def correct(
     """Return for every held-out text, or test image, whether the model is right ``[n]``."""
     apply = models.evaluation(module) if kind == "vit" else _Padded(module)
     given = pictures.tested if kind == "vit" else reading.tested
-    return training.accuracy(apply, variables, *given, chunk=config.chunk)
+    return training.accuracy(apply, variables, *given, execution=Execution(chunk=config.chunk))
 
 
 @dataclass(frozen=True)

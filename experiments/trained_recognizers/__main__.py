@@ -1,6 +1,6 @@
 """Run the experiment: ``python -m experiments.trained_recognizers --help``."""
 
-from experiments.trained_recognizers.experiment import main
+from experiments.trained_recognizers.experiment import EXPERIMENT
 
 if __name__ == "__main__":
-    print(f"\nresults in {main()}")
+    EXPERIMENT.main()

@@ -199,10 +199,10 @@ def _line(
 ) -> harness.Claim:  # fmt: skip
     """Return a line of the comparison, with the verdict that its interval gives; none if nothing is ``judged``."""
     if found is None:
-        return harness.Claim(claim, quantity, published, place, verdict="cannot tell" if judged else "", note=note)
+        return harness.Claim(claim, quantity, published, place, verdict="inconclusive" if judged else "", note=note)
     numbers = harness.Claim.numbers(found)
     known = numbers["low"] is not None and numbers["high"] is not None
-    verdict = "cannot tell" if judged else ""
+    verdict = "inconclusive" if judged else ""
     if judged and known:
         verdict = harness.verdict((numbers["low"], numbers["high"]), seeds=models, **judged)
     return harness.Claim(claim, quantity, published, place, **numbers, verdict=verdict, note=note)

@@ -157,13 +157,6 @@ def _lost(group: Group, epoch: int) -> dict[str, Any]:
     )
 
 
-def main(argv: list[str] | None = None) -> Path:
-    """Run the experiment from the command line, and return its folder."""
-    command = harness.parse("trained_recognizers", PRESETS, argv, description=__doc__)
-    harness.start(command, every_core=True)
-    return execute(command.config, command.out)
-
-
 def execute(config: Config, out: Path) -> Path:
     """Run the experiment, or what is left of it, in the folder ``out``."""
     every = list(groups(config))
@@ -180,3 +173,6 @@ def execute(config: Config, out: Path) -> Path:
         report.write(run, config, results)
         print(run.compiling)
     return out
+
+
+EXPERIMENT = harness.Experiment("trained_recognizers", PRESETS, execute, __doc__, every_core=True)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxsens.boolean import blow_up, decisions
-from jaxsens.execution import parallel
+from jaxsens.execution import Execution, parallel
 from jaxsens.models import recognizers
 from jaxsens.models.substitution import recognizers as recognizer_substitution
 from jaxsens.typing import Array, PyTree
@@ -24,7 +24,9 @@ ROWS = 32
 
 def sensitivities(config: recognizers.Config, variables: PyTree, strings: Array) -> np.ndarray:
     """Return the sensitivity of a model on strings ``[b n]``, int16 ``[b]``, from 0 to n, or ``NONFINITE``."""
-    return parallel.map_items(Sensitivity(config), np.asarray(strings, np.uint8), variables, chunk=1)
+    return parallel.map_items(
+        Sensitivity(config), np.asarray(strings, np.uint8), variables, execution=Execution(chunk=1)
+    )
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,9 @@ class Evaluated:
 
 def evaluate(config: recognizers.Config, stacked: PyTree, strings: Array, labels: Array) -> Evaluated:
     """Evaluate models with stacked variables ``[m ...]`` on strings ``[m b n]`` with labels ``[m b]``."""
-    logits, tau = parallel.map_items(LogitsAndBlowUps(config), (stacked, np.asarray(strings)), chunk=1)
+    logits, tau = parallel.map_items(
+        LogitsAndBlowUps(config), (stacked, np.asarray(strings)), execution=Execution(chunk=1)
+    )
     with np.errstate(invalid="ignore"):
         decided = decisions.decide(logits)
         log_blow_up = np.log10(tau.astype(np.float64)).sum(-1).mean(-1)

@@ -1,6 +1,6 @@
 """Run the experiment: ``python -m experiments.vision --help``."""
 
-from experiments.vision.experiment import main
+from experiments.vision.experiment import EXPERIMENT
 
 if __name__ == "__main__":
-    print(f"\nresults in {main()}")
+    EXPERIMENT.main()

@@ -32,6 +32,7 @@ from experiments.images.training import build, key_of, train
 from experiments.vision import report
 from experiments.vision.config import PRESETS, Config
 from jaxsens import changes, models, perturb, substitution, training
+from jaxsens.execution import Execution
 from jaxsens.sensitivity import token
 from jaxsens.sharpness import average
 from jaxsens.typing import Array
@@ -69,8 +70,7 @@ def train_and_measure(
     tokens = _sensitivity(config, apply, config.draws, f"{name}: tokens")(key_of(config, "noise"), variables, measured)
     weights = average.weight_changes(
         apply, perturb.gaussian(config.deviation**2), change=_both_sharpnesses, draws=config.sharpness_draws,
-        chunk=config.chunk, progress=f"{name}: weights",
-    )(key_of(config, "weights"), variables, measured)  # fmt: skip
+        execution=Execution(chunk=config.chunk, progress=f"{name}: weights"), )(key_of(config, "weights"), variables, measured)  # fmt: skip
     return {
         "learning_rate": learning_rate,
         "parameters": models.parameter_count(variables),
@@ -90,9 +90,8 @@ def train_and_measure(
 
 def _sensitivity(config: Config, apply: Any, draws: int, label: str | None) -> Callable[..., token.Sensitivity]:
     return token.token_sensitivity(
-        substitution.one_at_a_time(apply), perturb.gaussian(config.noise), draws=draws, chunk=config.chunk,
-        progress=label,
-    )  # fmt: skip
+        substitution.one_at_a_time(apply), perturb.gaussian(config.noise), draws=draws, execution=Execution(chunk=config.chunk, progress=label),
+        )  # fmt: skip
 
 
 def _both_sharpnesses(clean: Array, changed: Array) -> dict[str, Array]:
@@ -109,13 +108,6 @@ def _lost(name: str, epoch: int) -> dict[str, Any]:
     )
 
 
-def main(argv: list[str] | None = None) -> Path:
-    """Run the experiment from the command line, and return its folder."""
-    command = harness.parse("vision", PRESETS, argv, out_fields=("dataset",), description=__doc__)
-    harness.start(command)
-    return execute(command.config, command.out)
-
-
 def execute(config: Config, out: Path) -> Path:
     """Run the experiment, or what is left of it, in the folder ``out``."""
     data = load(config)
@@ -125,3 +117,6 @@ def execute(config: Config, out: Path) -> Path:
         results = image_training.results_of(run, config, data, config.architectures, compute)
         report.write(run, config, data, results)
     return out
+
+
+EXPERIMENT = harness.Experiment("vision", PRESETS, execute, __doc__, out_fields=("dataset",))

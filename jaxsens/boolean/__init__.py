@@ -1,8 +1,8 @@
 """Sensitivity of Boolean functions: exact on truth tables, sampled beyond, and of recognizers in their parameters.
 
-``truth_tables`` is exact and takes truth tables, ``languages`` are exact at any length, ``profile`` samples any model that can
-flip a bit (``screened_profile`` in low precision first), ``blow_up`` looks inside, and ``lipschitz`` moves the
-weights. ``strings`` draws what they are evaluated on, ``decisions`` turns logits into decisions; ``bit_flips``
+``truth_tables`` are exact, ``languages`` are exact at any length, ``profile`` samples any model that can flip a bit
+(``screened_profile`` in low precision first), ``blow_up`` looks inside a recognizer, and ``lipschitz`` moves its
+weights. ``strings`` draws what they are evaluated on, and ``decisions`` turns logits into decisions. ``bit_flips``
 serves the profiles, ``tables`` and ``certificates`` serve ``truth_tables``.
 """
 

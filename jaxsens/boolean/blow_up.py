@@ -16,6 +16,7 @@ import numpy as np
 
 from jaxsens.boolean.strings import require_bits
 from jaxsens.execution import memory, parallel
+from jaxsens.execution.execution import DEFAULT, Execution
 from jaxsens.statistics import estimate
 from jaxsens.statistics.estimate import Estimate
 from jaxsens.typing import Array, Internals, PyTree
@@ -143,39 +144,30 @@ def blow_up_bound(epsilon: float, layers: int) -> float:
 def blow_ups(
     internals: ComputeInternals,
     *,
-    chunk: int | None = None,
-    backend: str = "pmap",
-    devices: Sequence[jax.Device] | None = None,
-    progress: str | None = None,
-    precision: str = "highest",
+    execution: Execution = DEFAULT,
 ) -> Callable[[PyTree, Array], BlowUps]:
     """Measure the blow-up of every normalisation on every string, per normalisation and cumulative (s.2.5).
 
     Args:
         internals: ``internals(params, strings [b n])`` -> ``Internals``.
-        chunk: Model forwards (strings) evaluated at once on a device; ``None`` fits ``memory.BYTES``. It alters results
-            by rounding only.
-        backend: ``"pmap"`` or ``"shard_map"``; results are equal to the bit.
-        devices: Devices to use, by default all of this process.
-        progress: Label of a progress bar.
-        precision: Of matrix products, as in ``jax.default_matmul_precision``.
+        execution: How to run; see ``Execution``.
 
     Returns:
         ``measure(params, strings [b n])`` -> ``BlowUps``.
 
     Raises:
-        ValueError: If ``chunk`` is smaller than 1; when called, if the strings are not bits or do not fit the model.
+        ValueError: When called, if the strings are not bits or do not fit the model.
         FloatingPointError: When called, if a normalizer is NaN or negative; the message says where the first one is.
     """
-    memory.require_counts(1, chunk)
-    run = {"backend": backend, "devices": devices, "progress": progress}
 
     def measure(params: PyTree, strings: Array) -> BlowUps:
         strings = require_bits(strings)
         one = _one_of(strings)
         _check_internals(internals, params, one)
-        forwards = chunk or memory.chunk_of(internals, params, one)
-        tau = parallel.map_items(_BlowUps(internals, precision), strings, params, chunk=forwards, **run)
+        forwards = execution.chunk or memory.chunk_of(internals, params, one)
+        tau = parallel.map_items(
+            parallel.bind(_blow_ups, internals), strings, params, execution=execution.replace(chunk=forwards)
+        )
         if at := _first(~(tau >= 1)):
             raise FloatingPointError(
                 f"the blow-up of normalisation {at[1]} on string {at[0]} is {tau[at]}, not 1 or more"
@@ -190,11 +182,7 @@ def influences(
     *,
     positions: Sequence[int] | None = None,
     layers: str = "last",
-    chunk: int | None = None,
-    backend: str = "pmap",
-    devices: Sequence[jax.Device] | None = None,
-    progress: str | None = None,
-    precision: str = "highest",
+    execution: Execution = DEFAULT,
 ) -> Callable[..., Influences]:
     """Measure ``I_n(f, x) = ||f(x) - f(x with bit n flipped)||_2``, the absolute influence of a bit (Def. 2.7).
 
@@ -205,27 +193,20 @@ def influences(
         internals: ``internals(params, strings [b n])`` -> ``Internals``.
         positions: Positions ``[p]`` of the activations, ``(-1,)`` for the end of string; by default all ``n + 1``.
         layers: ``"last"``, or ``"all"`` for the embeddings and every layer.
-        chunk: Model forwards evaluated at once on a device, ``s + 1`` for a string; at least one is, so that long
-            strings fit. ``None`` fits ``memory.BYTES``. It alters results by rounding only.
-        backend: As in ``blow_ups``; so are ``devices``, ``progress`` and ``precision``.
-        devices: Devices to use.
-        progress: Label of a progress bar.
-        precision: Of matrix products.
+        execution: How to run; its ``chunk`` counts model forwards, ``s + 1`` for a string.
 
     Returns:
         ``measure(params, strings [b n], sites=None)`` -> ``Influences``, where ``sites [s]`` are the bits to flip,
         counted from 0, by default all.
 
     Raises:
-        ValueError: If ``layers``, ``positions`` or ``chunk`` is none that is allowed; when called, if the strings are
+        ValueError: If ``layers`` or ``positions`` is none that is allowed; when called, if the strings are
             not bits or do not fit the model, or if a site or position lies outside of them.
         FloatingPointError: When called, if an influence is not finite; the message says where the first one is.
     """
-    memory.require_counts(1, chunk)
     if layers not in LAYERS:
         raise ValueError(f"layers must be one of {LAYERS}, got {layers!r}")
     chosen = None if positions is None else _indices("positions", positions)
-    run = {"backend": backend, "devices": devices, "progress": progress}
 
     def measure(params: PyTree, strings: Array, sites: Array | None = None) -> Influences:
         strings = require_bits(strings)
@@ -233,69 +214,60 @@ def influences(
         where = np.arange(length + 1) if chosen is None else _inside("positions", chosen, -length - 1, length + 1)
         flips = np.arange(length) if sites is None else _inside("sites", _indices("sites", sites), 0, length)
         _check_internals(internals, params, one)
-        forwards = chunk or memory.chunk_of(internals, params, one)
+        forwards = execution.chunk or memory.chunk_of(internals, params, one)
         rows = min(forwards, len(flips) + 1)
-        fn = _BitInfluences(internals, tuple((where % (length + 1)).tolist()), layers, rows, precision)
-        strings_at_once = max(1, forwards // (len(flips) + 1))
+        observed = tuple((where % (length + 1)).tolist())
+        fn = parallel.bind(_bit_influences, internals, observed, layers, rows)
+        at_once = execution.replace(chunk=max(1, forwards // (len(flips) + 1)))
         flips = flips.astype(np.int32)
-        states, logits = parallel.map_items(fn, strings, params, flips, chunk=strings_at_once, **run)
+        states, logits = parallel.map_items(fn, strings, params, flips, execution=at_once)
         for what, found in (("logit", logits), ("activations", states)):
             if at := _first(~np.isfinite(found)):
                 raise FloatingPointError(
                     f"the influence of bit {flips[at[1]]} of string {at[0]} on the {what} is {found[at]}: what the "
                     "model computes is not finite, or too large to be squared; look at the parameters"
                 )
-        return Influences(states, logits, flips, fn.positions, forwards)
+        return Influences(states, logits, flips, observed, forwards)
 
     return measure
 
 
-@dataclass(frozen=True)
-class _BlowUps:
-    """The blow-ups ``[r]`` of one string; equal ones share compiled code."""
-
-    internals: ComputeInternals
-    precision: str
-
-    def __call__(self, string: Array, params: PyTree) -> Array:
-        with jax.default_matmul_precision(self.precision):
-            return blow_up(self.internals(params, string[None]).normalizers[0])
+def _blow_ups(internals: ComputeInternals, string: Array, params: PyTree) -> Array:
+    """Return the blow-ups ``[r]`` of one string."""
+    return blow_up(internals(params, string[None]).normalizers[0])
 
 
-@dataclass(frozen=True)
-class _BitInfluences:
-    """The influences of the sites ``[s]`` of one string; equal ones share compiled code."""
+def _bit_influences(
+    internals: ComputeInternals,
+    positions: tuple[int, ...],
+    layers: str,
+    rows: int,
+    string: Array,
+    params: PyTree,
+    sites: Array,
+) -> tuple[Array, Array]:
+    """Return the influences of the sites ``[s]`` of one string, on states and on the logit."""
+    blocks = -(-(len(sites) + 1) // rows)
+    # Site -1 is the string as it is: the first of its copies, so that one program evaluates all of them.
+    flips = jnp.pad(sites, (1, blocks * rows - len(sites) - 1), constant_values=-1).reshape(blocks, rows)
 
-    internals: ComputeInternals
-    positions: tuple[int, ...]
-    layers: str
-    rows: int
-    precision: str
+    def observe(flips: Array) -> tuple[Array, Array]:
+        flipped = flips[:, None] == jnp.arange(len(string))[None]
+        found = internals(params, jnp.where(flipped, 1 - string[None], string[None]))
+        states = found.states[:, :, np.asarray(positions)]
+        return states if layers == "all" else states[:, -1], found.logits
 
-    def __call__(self, string: Array, params: PyTree, sites: Array) -> tuple[Array, Array]:
-        blocks = -(-(len(sites) + 1) // self.rows)
-        # Site -1 is the string as it is: the first of its copies, so that one program evaluates all of them.
-        flips = jnp.pad(sites, (1, blocks * self.rows - len(sites) - 1), constant_values=-1)
+    def block(clean: tuple[Array, Array], flips: Array) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
+        copies = observe(flips)
+        # Each block begins with a site, the first one with -1; only the last one is padded.
+        clean = jax.tree.map(lambda old, new: jnp.where(flips[0] < 0, new[0], old), clean, copies)
+        states, logits = jax.tree.map(lambda old, new: new - old[None], clean, copies)
+        return clean, (jnp.linalg.norm(states, axis=-1), jnp.abs(logits))
 
-        def observe(flips: Array) -> tuple[Array, Array]:
-            flipped = flips[:, None] == jnp.arange(len(string))[None]
-            found = self.internals(params, jnp.where(flipped, 1 - string[None], string[None]))
-            states = found.states[:, :, np.asarray(self.positions)]
-            return states if self.layers == "all" else states[:, -1], found.logits
-
-        def block(clean: tuple[Array, Array], flips: Array) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
-            copies = observe(flips)
-            # Each block begins with a site, the first one with -1; only the last one is padded.
-            clean = jax.tree.map(lambda old, new: jnp.where(flips[0] < 0, new[0], old), clean, copies)
-            states, logits = jax.tree.map(lambda old, new: new - old[None], clean, copies)
-            return clean, (jnp.linalg.norm(states, axis=-1), jnp.abs(logits))
-
-        with jax.default_matmul_precision(self.precision):
-            flips = flips.reshape(blocks, self.rows)
-            shapes = jax.eval_shape(observe, flips[0])
-            unknown = jax.tree.map(lambda a: jnp.zeros(a.shape[1:], a.dtype), shapes)
-            _, found = jax.lax.scan(block, unknown, flips)
-        return jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:])[1 : len(sites) + 1], found)
+    shapes = jax.eval_shape(observe, flips[0])
+    unknown = jax.tree.map(lambda a: jnp.zeros(a.shape[1:], a.dtype), shapes)
+    _, found = jax.lax.scan(block, unknown, flips)
+    return jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:])[1 : len(sites) + 1], found)
 
 
 def _accumulated(tau: np.ndarray) -> np.ndarray:

@@ -101,7 +101,9 @@ class Language:
             ValueError: If the language is random.
         """
         if self.name == "random":
-            raise ValueError(f"{self} has no closed form; for small n use boolean.cube on cube.truth_table(accept, n)")
+            raise ValueError(
+                f"{self} has no closed form; for small n use boolean.truth_tables on truth_tables.truth_table(accept, n)"
+            )
         size = len(self.positions)
         counts = [0] * (self.n + 1)
         if self.name in ("parity", "sparse_parity"):

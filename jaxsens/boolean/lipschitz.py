@@ -4,7 +4,7 @@ Numbers of sections, definitions and equations are those of Kövér et al., Unde
 Transformers Encoding Boolean Functions.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, partial
 
@@ -12,9 +12,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxsens import perturb
+from jaxsens import parameters, perturb
 from jaxsens.boolean.strings import require_bits
 from jaxsens.execution import memory, parallel
+from jaxsens.execution.execution import DEFAULT, Execution
 from jaxsens.statistics import estimate
 from jaxsens.statistics.estimate import Estimate
 from jaxsens.typing import Array, Key, Perturbation, PyTree, Where
@@ -55,56 +56,47 @@ def lipschitz_quotients(
     *,
     draws: int,
     where: Where | None = None,
-    chunk: int | None = None,
-    backend: str = "pmap",
-    devices: Sequence[jax.Device] | None = None,
-    progress: str | None = None,
-    precision: str = "highest",
+    execution: Execution = DEFAULT,
 ) -> Callable[[Key, PyTree, Array], LipschitzQuotients]:
     """Measure ``|T(theta + xi, x) - T(theta, x)| / ||xi||_2``, each a lower bound of ``C_Lip`` in Lem. 3.1.
 
-    The weights that move are those of ``perturb.weights``, and all strings see the same draw. The norm is that of the
-    difference as rounded.
+    The weights that move are those of ``parameters.weights``, and all strings see the same draw. The norm is that of
+    the difference as rounded.
 
     Args:
         apply: ``apply(params, strings [b n])`` -> logits ``[b]``.
         perturbation: How weights move, such as ``perturb.gaussian(variance=1e-4)``.
         draws: The number of perturbed models.
         where: ``where(path, leaf)`` narrows the leaves; the paper's theta leaves out embeddings and positions (s.2.4).
-        chunk: Model forwards evaluated at once on a device (strings times draws). ``None`` fits ``memory.BYTES``.
-        backend: ``"pmap"`` or ``"shard_map"``; results are equal to the bit.
-        devices: Devices to use, by default all of this process.
-        progress: Label of a progress bar.
-        precision: Of matrix products, as in ``jax.default_matmul_precision``.
+        execution: How to run; its ``chunk`` counts model forwards, strings times draws.
 
     Returns:
         ``measure(key, params, strings [b n])`` -> ``LipschitzQuotients``.
 
     Raises:
-        ValueError: If ``draws`` or ``chunk`` is smaller than 1; when called, if the strings are not bits or do not fit
+        ValueError: If ``draws`` is smaller than 1; when called, if the strings are not bits or do not fit
             the model, if no leaf is chosen, or if a draw leaves the weights where they are.
         FloatingPointError: When called, if a logit is not finite; the message says where the first one is.
     """
-    memory.require_counts(draws, chunk)
-    numbers, rebuild = perturb.separate(perturbation)
-    run = {"backend": backend, "devices": devices, "progress": progress}
+    memory.require_draws(draws)
+    sampler = perturb.as_pytree(perturbation)
 
     def measure(key: Key, params: PyTree, strings: Array) -> LipschitzQuotients:
         strings = require_bits(strings)
         one = jax.ShapeDtypeStruct((1, strings.shape[1]), strings.dtype)
         _check_logits(apply, params, one)
-        forwards = chunk or memory.chunk_of(apply, params, one)
+        forwards = execution.chunk or memory.chunk_of(apply, params, one)
         rows = min(forwards, len(strings))
         blocks = -(-len(strings) // rows)
         index = np.minimum(np.arange(blocks * rows), len(strings) - 1).reshape(blocks, rows)
-        weights, _ = perturb.weights(params, where)
+        weights, _ = parameters.weights(params, where)
         # Every draw has weights of its own, and they take memory too.
         size = sum(jnp.size(leaf) * jnp.result_type(leaf).itemsize for leaf in weights)
         at_once = max(1, min(forwards // rows, memory.BYTES // max(size, 1)))
-        fn = _MovedLogits(apply, rebuild, where, precision)
+        fn = parallel.bind(_moved_logits, apply, where)
         models = np.arange(draws + 1, dtype=np.uint32)
-        shared = (key, params, numbers, strings[index])
-        logits, distances = parallel.map_items(fn, models, *shared, chunk=at_once, **run)
+        shared = (key, params, sampler, strings[index])
+        logits, distances = parallel.map_items(fn, models, *shared, execution=execution.replace(chunk=at_once))
         logits = logits.reshape(draws + 1, -1)[:, : len(strings)].astype(np.float64)
         if len(bad := np.argwhere(~np.isfinite(logits))):
             model, string = bad[0]
@@ -126,13 +118,13 @@ def diameter(stacked: PyTree, where: Where | None = None) -> float:
 
     Args:
         stacked: Parameters with a leading axis ``[m ...]``. The leaves that count are those of
-            ``perturb.weights``.
+            ``parameters.weights``.
         where: ``where(path, leaf)`` narrows them further.
 
     Raises:
         ValueError: If no leaf counts, or leaves disagree on ``m``, or one holds a number that is not finite.
     """
-    leaves, _ = perturb.weights(stacked, where)
+    leaves, _ = parameters.weights(stacked, where)
     counts = {np.shape(leaf)[:1] for leaf in leaves}
     if len(counts) != 1 or counts & {(), (0,)}:
         raise ValueError(f"stacked must be arrays with one leading axis m of at least 1, got {sorted(counts)}")
@@ -186,26 +178,21 @@ def log_count_bound(lipschitz: float, diameter: float, margin: float, parameters
     return float(parameters * np.log1p(lipschitz * diameter / margin))
 
 
-@dataclass(frozen=True)
-class _MovedLogits:
-    """The logits ``[blocks rows]`` of model 0, as it is, or of model ``i``, moved by draw ``i - 1``; and how far."""
-
-    apply: Callable[[PyTree, Array], Array]
-    rebuild: Callable[[tuple[Array, ...]], Perturbation]
-    where: Where | None
-    precision: str
-
-    def __call__(
-        self, model: Array, key: Key, params: PyTree, numbers: tuple[Array, ...], blocks: Array
-    ) -> tuple[Array, Array]:
-        weights, put_back = perturb.weights(params, self.where)
-        draw = jnp.maximum(model, 1) - 1
-        noisy = self.rebuild(numbers)(key, draw, weights)
-        moved = [jnp.where(model == 0, old, new) for old, new in zip(weights, noisy, strict=True)]
-        squared = [jnp.sum((new - old) ** 2) for old, new in zip(weights, moved, strict=True)]
-        with jax.default_matmul_precision(self.precision):
-            logits = jax.lax.map(partial(self.apply, put_back(moved)), blocks)
-        return logits, jnp.sqrt(sum(squared))
+def _moved_logits(
+    apply: Callable[[PyTree, Array], Array],
+    where: Where | None,
+    model: Array,
+    key: Key,
+    params: PyTree,
+    perturbation: Perturbation,
+    blocks: Array,
+) -> tuple[Array, Array]:
+    """Return the logits ``[blocks rows]`` of model 0, as it is, or of model i, moved by draw i - 1, and how far."""
+    leaves, put_back = parameters.weights(params, where)
+    noisy = perturbation(key, jnp.maximum(model, 1) - 1, leaves)
+    moved = [jnp.where(model == 0, old, new) for old, new in zip(leaves, noisy, strict=True)]
+    squared = [jnp.sum((new - old) ** 2) for old, new in zip(leaves, moved, strict=True)]
+    return jax.lax.map(partial(apply, put_back(moved)), blocks), jnp.sqrt(sum(squared))
 
 
 def _check_logits(apply: Callable[[PyTree, Array], Array], params: PyTree, one: jax.ShapeDtypeStruct) -> None:

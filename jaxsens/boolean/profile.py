@@ -1,7 +1,7 @@
 """Sensitivity profiles: on how many bits of a string its acceptance hangs, over a sample of strings or all of them."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any
@@ -13,7 +13,8 @@ import numpy as np
 from jaxsens.boolean import bit_flips
 from jaxsens.boolean import decisions as recognition
 from jaxsens.boolean.strings import require_bits
-from jaxsens.execution import memory, parallel
+from jaxsens.execution import parallel
+from jaxsens.execution.execution import DEFAULT, Execution
 from jaxsens.statistics import estimate
 from jaxsens.typing import Array, Key, PyTree, Substitute
 
@@ -169,13 +170,9 @@ def sensitivity_profile(
     substitute: Substitute,
     *,
     margin: float = 0.0,
-    chunk: int | None = None,
     audit: int = 0,
     reference: Substitute | None = None,
-    backend: str = "pmap",
-    devices: Sequence[jax.Device] | None = None,
-    progress: str | None = None,
-    precision: str = "highest",
+    execution: Execution = DEFAULT,
 ) -> Callable[..., Profile]:
     """Measure on how many bits of a string its acceptance hangs, for every string given.
 
@@ -188,45 +185,38 @@ def sensitivity_profile(
         substitute: The primitive, such as ``substitution.one_at_a_time(model.apply)``; its output is one logit, ``[]``
             or ``[1]``.
         margin: Of recognition, in units of the logit.
-        chunk: Model forwards evaluated at once on a device, ``n + 1`` for a string; at least one string is. ``None``
-            fits ``memory.BYTES``. It alters logits by rounding only.
         audit: How many strings, drawn with the key, to evaluate in float64 as well; all if there are no more.
         reference: What evaluates them, by default ``substitute``. It gets params whose floating leaves are float64.
-        backend: ``"pmap"`` or ``"shard_map"``; results are equal to the bit.
-        devices: Devices to use, by default all of this process.
-        progress: Label of a progress bar.
-        precision: Of matrix products, as in ``jax.default_matmul_precision``.
+        execution: How to run; its ``chunk`` counts model forwards, ``n + 1`` for a string.
 
     Returns:
         ``measure(key, params, strings [b n])`` -> ``Profile``. Only the audit is random.
 
     Raises:
-        ValueError: If ``margin`` or ``audit`` is negative or ``chunk`` smaller than 1; when called, if strings are not
+        ValueError: If ``margin`` or ``audit`` is negative; when called, if strings are not
             0 or 1, if there is none or they are empty, if the model cannot take them or has more than one logit, or if
             the audited logits are not float64.
         FloatingPointError: When called, if a logit is not finite; the message says where the first one is.
     """
-    memory.require_counts(1, chunk)
     recognition.require_margin(margin)
     if audit != int(audit) or audit < 0:
         raise ValueError(f"audit must be a number of strings, at least 0, got {audit}")
     plain, exact = (
-        bit_flips.Logits(substitute, precision),
-        bit_flips.Logits(substitute if reference is None else reference, precision),
+        bit_flips.Logits(substitute, execution.precision),
+        bit_flips.Logits(substitute if reference is None else reference, execution.precision),
     )
 
     def evaluate(fn: Callable[..., PyTree], strings: np.ndarray, forwards: int, *shared: PyTree) -> PyTree:
         items = max(1, forwards // (strings.shape[1] + 1))
-        return parallel.map_items(
-            fn, strings, *shared, chunk=items, backend=backend, devices=devices, progress=progress
-        )
+        return parallel.map_items(fn, strings, *shared, execution=execution.replace(chunk=items))
 
     def audited(sample: np.ndarray, strings: np.ndarray, decisions: np.ndarray, forwards: int, params: PyTree) -> Audit:
         chosen = strings[sample]
         narrow = evaluate(plain, chosen, forwards, params)
         with jax.enable_x64(True):
             params = jax.tree.map(_widened, params)
-            wide = evaluate(exact, chosen, chunk or bit_flips.default_chunk(exact, strings.shape[1], params), params)
+            at_once = execution.chunk or bit_flips.default_chunk(exact, strings.shape[1], params)
+            wide = evaluate(exact, chosen, at_once, params)
         bit_flips.check_finite(~np.isfinite(wide), sample, " in float64")
         changed = (recognition.decide(wide, margin) != decisions[sample]).mean(1)
         everything = len(sample) == len(strings) and bit_flips.exhaustive(strings)
@@ -238,7 +228,7 @@ def sensitivity_profile(
         bit_flips.check_fit(plain, length, params)
         if audit:
             _check_width(exact, length, params)
-        forwards = chunk or bit_flips.default_chunk(plain, length, params)
+        forwards = execution.chunk or bit_flips.default_chunk(plain, length, params)
         decisions, nonfinite = evaluate(bit_flips.Decisions(plain), strings, forwards, params, np.float64(margin))
         bit_flips.check_finite(nonfinite, np.arange(count))
         found = audited(_sample(key, count, audit), strings, decisions, forwards, params) if audit else None

@@ -1,9 +1,8 @@
 """Sensitivity profiles in low precision first, and in float32 again where low precision cannot decide."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +13,8 @@ from jaxsens.boolean import bit_flips
 from jaxsens.boolean import decisions as recognition
 from jaxsens.boolean.profile import Profile
 from jaxsens.boolean.strings import require_bits
-from jaxsens.execution import memory, parallel
+from jaxsens.execution import parallel
+from jaxsens.execution.execution import DEFAULT, Execution
 from jaxsens.sensitivity import screening
 from jaxsens.sensitivity.screening import Screening
 from jaxsens.typing import Array, Key, PyTree, Substitute, SubstituteAt
@@ -46,11 +46,7 @@ def screened_sensitivity_profile(
     safety: float = 2.0,
     audit: int = 1000,
     margin: float = 0.0,
-    chunk: int | None = None,
-    backend: str = "pmap",
-    devices: Sequence[jax.Device] | None = None,
-    progress: str | None = None,
-    precision: str = "highest",
+    execution: Execution = DEFAULT,
 ) -> Callable[..., ScreenedProfile]:
     """Measure a sensitivity profile, with the answer of float32 at most of the speed of low precision.
 
@@ -70,11 +66,7 @@ def screened_sensitivity_profile(
         safety: How many times the largest error that was seen is not trusted.
         audit: Trusted decisions that are checked.
         margin: As in ``sensitivity_profile``, and so are the rest.
-        chunk: Model forwards evaluated at once on a device.
-        backend: ``"pmap"`` or ``"shard_map"``.
-        devices: Devices to use, by default all of this process.
-        progress: Label of a progress bar.
-        precision: Of products of matrices in full precision.
+        execution: How to run; its ``chunk`` counts model forwards, and its precision is the full one.
 
     Returns:
         ``measure(key, params, strings [b n])`` -> ``ScreenedProfile``. What is not trusted is what
@@ -85,33 +77,33 @@ def screened_sensitivity_profile(
             ``sensitivity_profile`` does.
         FloatingPointError: When called, if a logit is not finite, in either precision.
     """
-    memory.require_counts(1, chunk)
     recognition.require_margin(margin)
     screening.require(calibration, safety, audit)
-    full = bit_flips.Logits(substitute, precision)
+    full = bit_flips.Logits(substitute, execution.precision)
     low = bit_flips.Logits(substitute if screen is None else screen, screen_precision)
-    options = {"backend": backend, "devices": devices}
 
     def measure(key: Key, params: PyTree, strings: Array) -> ScreenedProfile:
         strings = require_bits(strings)
         count, length = strings.shape
         for logits in (full, low):
             bit_flips.check_fit(logits, length, params)
-        forwards = chunk or bit_flips.default_chunk(full, length, params)
-        at_once = max(1, forwards // (length + 1))
+        forwards = execution.chunk or bit_flips.default_chunk(full, length, params)
+        at_once = execution.replace(chunk=max(1, forwards // (length + 1)))
+        silent = execution.replace(progress=None)
 
         which = screening.for_calibration(key, count, calibration)
-        errors, nonfinite = parallel.map_items(_Errors(low, full), strings[which], params, chunk=at_once, **options)
+        errors, nonfinite = parallel.map_items(
+            _Errors(low, full), strings[which], params, execution=at_once.replace(progress=None)
+        )
         bit_flips.check_finite(nonfinite, which)
         bound = safety * float(errors.max())
 
         decisions, trusted, nonfinite = parallel.map_items(
-            _Trusted(low), strings, params, np.float64(margin), np.float64(bound), chunk=at_once, progress=progress,
-            **options,
+            _Trusted(low), strings, params, np.float64(margin), np.float64(bound), execution=at_once
         )  # fmt: skip
         bit_flips.check_finite(nonfinite, np.arange(count), " in low precision")
 
-        again = partial(_again, full, strings, params, margin, forwards=forwards, options=options)
+        again = partial(_again, full, strings, params, margin, execution=silent.replace(chunk=forwards))
         doubtful = ~trusted
         screening.revise(decisions, doubtful, again(doubtful))
         audited = screening.for_audit(key, trusted, audit)
@@ -173,8 +165,7 @@ def _again(
     margin: float,
     wanted: np.ndarray,
     *,
-    forwards: int,
-    options: dict[str, Any],
+    execution: Execution,
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield numbers of strings and their decisions ``[b n+1]`` in full precision, right where ``wanted``.
 
@@ -192,8 +183,7 @@ def _again(
             (strings[which], None if every else sites.astype(np.int32)),
             params,
             np.float64(margin),
-            chunk=max(1, forwards // (size + 1)),
-            **options,
+            execution=execution.replace(chunk=max(1, execution.chunk // (size + 1))),
         )
         places = np.concatenate([np.zeros((len(which), 1), int), 1 + sites], 1)
         decisions, nonfinite = (np.zeros((len(which), wanted.shape[1]), values.dtype) for values in found)

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxsens import norm_balls, perturb
+from jaxsens import norm_balls, parameters
 from jaxsens.curvature import lanczos, operator
 from jaxsens.curvature.operator import Leaves, Product
 from jaxsens.typing import Array, Key, PyTree
@@ -111,4 +111,4 @@ def _refine(
         return value, norm_balls.size(image - value * vector, "l2")
 
     values, residuals = jax.lax.map(check, vectors)
-    return values, operator.split(vectors, perturb.weights(params, product.where)[0]), residuals
+    return values, operator.split(vectors, parameters.weights(params, product.where)[0]), residuals

@@ -1,18 +1,19 @@
 """Products of a curvature matrix with a vector: Hessian, generalised Gauss-Newton matrix, empirical Fisher matrix.
 
-Each is written down for a micro-batch; ``over_data.Product`` sums it over a data set.
+Each is written down for a micro-batch; ``operator.Product`` sums it over a data set.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import jax
 import jax.numpy as jnp
 
 from jaxsens.curvature import directional
 from jaxsens.curvature.operator import Leaves, Product
-from jaxsens.typing import Array, Loss, PyTree
+from jaxsens.execution.execution import DEFAULT, Execution
+from jaxsens.typing import Array, Loss, PyTree, Where
 
 __all__ = ["OutputCurvature", "fisher_product", "ggn_product", "hessian_product", "of_convex", "softmax_cross_entropy"]
 
@@ -25,28 +26,33 @@ class OutputCurvature(Protocol):
         ...
 
 
-def hessian_product(loss: Loss, **options: Any) -> Product:
+def hessian_product(loss: Loss, *, where: Where | None = None, execution: Execution = DEFAULT) -> Product:
     """Build ``v -> H v`` with ``H = d^2 L / d params^2`` and ``L`` the mean over examples of a loss per example.
 
     Forward over reverse differentiation (Pearlmutter, Fast Exact Multiplication by the Hessian, 1994).
 
     Args:
         loss: ``loss(params, batch)`` -> losses ``[b]``, deterministic.
-        **options: ``where``, ``chunk``, ``devices`` and ``precision``, as in ``Product``.
+        where: ``where(path, leaf)`` chooses among the floating-point leaves; by default all.
+        execution: How to run; its ``chunk`` counts examples. See ``Product``.
 
     Returns:
         ``product(params, batch, v)`` -> ``H v``, in the units of the loss over those of the parameters, squared.
 
     Raises:
-        ValueError: If ``chunk`` is smaller than 1; when called, if the loss does not give one number for each example,
+        ValueError: When called, if the loss does not give one number for each example,
             or as ``Product``.
         FloatingPointError: When called, if the result is not finite.
     """
-    return Product(_Hessian(loss), **options)
+    return Product(_Hessian(loss), where, execution)
 
 
 def ggn_product(
-    apply: Callable[[PyTree, PyTree], Array], curvature: OutputCurvature | None = None, **options: Any
+    apply: Callable[[PyTree, PyTree], Array],
+    curvature: OutputCurvature | None = None,
+    *,
+    where: Where | None = None,
+    execution: Execution = DEFAULT,
 ) -> Product:
     """Build ``v -> G v`` with ``G = mean_x J' C J``, J the Jacobian of the outputs and C the loss's curvature in them.
 
@@ -58,7 +64,8 @@ def ggn_product(
     Args:
         apply: ``apply(params, inputs)`` -> outputs ``[b *k]``, deterministic. The batch is ``(inputs, targets)``.
         curvature: ``softmax_cross_entropy``, which is the default, or ``of_convex(loss)``.
-        **options: As in ``Product``.
+        where: ``where(path, leaf)`` chooses among the floating-point leaves; by default all.
+        execution: How to run; its ``chunk`` counts examples. See ``Product``.
 
     Returns:
         ``product(params, (inputs, targets), v)`` -> ``G v``.
@@ -67,10 +74,10 @@ def ggn_product(
         ValueError: As ``hessian_product``.
         FloatingPointError: As ``hessian_product``.
     """
-    return Product(_GaussNewton(apply, softmax_cross_entropy if curvature is None else curvature), **options)
+    return Product(_GaussNewton(apply, softmax_cross_entropy if curvature is None else curvature), where, execution)
 
 
-def fisher_product(loss: Loss, **options: Any) -> Product:
+def fisher_product(loss: Loss, *, where: Where | None = None, execution: Execution = DEFAULT) -> Product:
     """Build ``v -> F v`` with the empirical Fisher matrix ``F = mean_x g g'``, ``g`` the gradient of an example's loss.
 
     The gradients are those at the labels of the data. Where labels are drawn from the model it is the Fisher matrix
@@ -79,7 +86,8 @@ def fisher_product(loss: Loss, **options: Any) -> Product:
 
     Args:
         loss: ``loss(params, batch)`` -> losses ``[b]``, deterministic.
-        **options: As in ``Product``.
+        where: ``where(path, leaf)`` chooses among the floating-point leaves; by default all.
+        execution: How to run; its ``chunk`` counts examples. See ``Product``.
 
     Returns:
         ``product(params, batch, v)`` -> ``F v``.
@@ -88,7 +96,7 @@ def fisher_product(loss: Loss, **options: Any) -> Product:
         ValueError: As ``hessian_product``.
         FloatingPointError: As ``hessian_product``.
     """
-    return Product(_Fisher(loss), **options)
+    return Product(_Fisher(loss), where, execution)
 
 
 def softmax_cross_entropy(outputs: Array, targets: PyTree, change: Array) -> Array:

@@ -1,12 +1,12 @@
 """A curvature matrix over a data set, as the function that multiplies a vector by it.
 
 The matrix is a mean over examples, and so is the product: exact, in micro-batches, and never with a matrix in memory.
-Vectors are tuples of arrays, one for each chosen leaf of the parameters, as ``perturb.weights(params, where)`` gives
+Vectors are tuples of arrays, one for each chosen leaf of the parameters, as ``parameters.weights(params, where)`` gives
 them.
 """
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -14,9 +14,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxsens import perturb
+from jaxsens import parameters
 from jaxsens.curvature import microbatches
 from jaxsens.execution import batches, memory, parallel
+from jaxsens.execution.execution import DEFAULT, Execution
 from jaxsens.typing import Array, PyTree, Where
 
 __all__ = ["Leaves", "Matrix", "OfExamples", "Problem", "Product", "require_finite", "split"]
@@ -59,23 +60,14 @@ class Product:
         matrix: Which matrix, as ``hessian_product``, ``ggn_product`` and ``fisher_product`` set it.
         where: ``where(path, leaf)`` chooses among the floating-point leaves of the parameters, a layer for instance;
             the matrix is then the block of those.
-        chunk: Examples evaluated at once on a device; ``None`` fits ``memory.BYTES``.
-        devices: Devices to use, by default all of this process, at most ``batches.PARTS``. Results are equal to the bit
-            on two or more, and to rounding on one: there the data are a single part, and what does not depend on the
-            vector is kept from product to product (see ``block_sums``).
-        precision: Of matrix products, as in ``jax.default_matmul_precision``.
+        execution: How to run; its ``chunk`` counts examples. At most ``batches.PARTS`` devices are used. Results are
+            equal to the bit on two or more, and to rounding on one: there the data are a single part, and what does not
+            depend on the vector is kept from product to product (see ``microbatches``).
     """
 
     matrix: Matrix
     where: Where | None = None
-    chunk: int | None = None
-    devices: Sequence[jax.Device] | None = None
-    precision: str = "highest"
-
-    def __post_init__(self) -> None:
-        memory.require_counts(1, self.chunk)
-        if self.devices is not None:
-            object.__setattr__(self, "devices", tuple(self.devices))
+    execution: Execution = DEFAULT
 
     def __call__(self, params: PyTree, batch: PyTree, direction: Leaves) -> Leaves:
         """Return the product with ``direction``, a tuple of arrays like the chosen leaves.
@@ -86,7 +78,7 @@ class Product:
             FloatingPointError: If the result is not finite.
         """
         problem = self.prepare(params, batch)
-        shapes = [jnp.shape(leaf) for leaf in perturb.weights(params, self.where)[0]]
+        shapes = [jnp.shape(leaf) for leaf in parameters.weights(params, self.where)[0]]
         if not isinstance(direction, tuple) or [jnp.shape(leaf) for leaf in direction] != shapes:
             raise ValueError(f"direction must be a tuple of arrays of shapes {shapes}, like the leaves that are chosen")
         result = _product(problem.product, problem.params, problem.parts, direction)
@@ -99,13 +91,13 @@ class Product:
         Raises:
             ValueError: As ``__call__``.
         """
-        leaves, _ = perturb.weights(params, self.where)
+        leaves, _ = parameters.weights(params, self.where)
         batch = jax.tree.map(lambda a: np.asarray(a, jax.dtypes.canonicalize_dtype(np.asarray(a).dtype)), batch)
         count, one = batches.count_of(batch), batches.one_of(batch)
         batches.require_fit(self.matrix.forward, params, one)
-        chunk = self.chunk or memory.chunk_of(self.matrix.forward, params, one)
-        devices = parallel.local_devices(self.devices)[: batches.PARTS]
-        product = Product(self.matrix, self.where, None, devices, self.precision)
+        chunk = self.execution.chunk or memory.chunk_of(self.matrix.forward, params, one)
+        devices = parallel.local_devices(self.execution.devices)[: batches.PARTS]
+        product = Product(self.matrix, self.where, Execution(devices=devices, precision=self.execution.precision))
         dimension = sum(int(np.prod(jnp.shape(leaf))) for leaf in leaves)
         layout = _layout(count, batches.PARTS if len(devices) > 1 else 1, chunk)
         parts = batches.in_blocks(batch, *layout), _weights(count, *layout)
@@ -132,29 +124,29 @@ class Product:
         return lambda vector: form(split(vector, leaves)).astype(like.dtype), like
 
     def _vectors(self, params: PyTree) -> tuple[Leaves, jax.ShapeDtypeStruct]:
-        leaves, _ = perturb.weights(params, self.where)
+        leaves, _ = parameters.weights(params, self.where)
         dtype = functools.reduce(jnp.promote_types, [leaf.dtype for leaf in leaves], jnp.float32)
         return leaves, jax.ShapeDtypeStruct((sum(leaf.size for leaf in leaves),), dtype)
 
     def _over_data(self, of_examples: OfExamples, params: PyTree, parts: PyTree) -> Callable[[Leaves], PyTree]:
-        leaves, _ = perturb.weights(params, self.where)
+        leaves, _ = parameters.weights(params, self.where)
 
         def of_blocks(params: PyTree) -> Callable[[PyTree], Callable[[Leaves], PyTree]]:
-            at, restore = perturb.weights(params, self.where)
+            at, restore = parameters.weights(params, self.where)
 
             def of_block(block: tuple[PyTree, Array]) -> Callable[[Leaves], PyTree]:
-                with jax.default_matmul_precision(self.precision):
+                with jax.default_matmul_precision(self.execution.precision):
                     of_direction = of_examples(restore, at, *block)
 
                 def precisely(direction: Leaves) -> PyTree:
-                    with jax.default_matmul_precision(self.precision):
+                    with jax.default_matmul_precision(self.execution.precision):
                         return of_direction(direction)
 
                 return precisely
 
             return of_block
 
-        if len(self.devices) == 1:
+        if len(self.execution.devices) == 1:
             blocks = jax.tree.map(lambda a: a[0], parts)
             total = microbatches.sum_kept_over_blocks(of_blocks(params), blocks, leaves, params)
         else:
@@ -163,7 +155,7 @@ class Product:
                 return microbatches.sum_over_blocks(of_blocks(params), blocks)(direction)
 
             def total(direction: Leaves) -> PyTree:
-                return parallel.sum_over_parts(part, parts, params, direction, devices=self.devices)
+                return parallel.sum_over_parts(part, parts, params, direction, devices=self.execution.devices)
 
         def along(direction: Leaves) -> PyTree:
             return total(tuple(jnp.asarray(d, jnp.result_type(a)) for d, a in zip(direction, leaves, strict=True)))

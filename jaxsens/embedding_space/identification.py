@@ -11,6 +11,7 @@ import numpy as np
 from jaxsens.embedding_space import states as encoding
 from jaxsens.embedding_space.nearest_rows import BLOCK, Rows, Search, searchable
 from jaxsens.execution import memory, parallel
+from jaxsens.execution.execution import DEFAULT, Execution
 from jaxsens.sensitivity import sites as token_sites
 from jaxsens.statistics import estimate
 from jaxsens.typing import Apply, Array, PyTree
@@ -64,11 +65,7 @@ def identifiability(
     layers: encoding.Layers = "all",
     metric: str = "cosine",
     block: int = BLOCK,
-    chunk: int | None = None,
-    backend: str = "pmap",
-    devices: Sequence[jax.Device] | None = None,
-    progress: str | None = None,
-    precision: str = "highest",
+    execution: Execution = DEFAULT,
 ) -> Callable[..., Identifiability]:
     """Measure how often ``argmax_j cos(h_l at i, E_j)`` is the token at i itself, by layer l.
 
@@ -80,11 +77,7 @@ def identifiability(
         layers: Numbers of the states wanted, negative from the last on; ``"all"`` of them.
         metric: ``"cosine"`` or ``"l2"``.
         block: Rows of the table compared at once.
-        chunk: Sequences evaluated at once on a device, a model forward each; ``None`` fits ``memory.BYTES``.
-        backend: ``"pmap"`` or ``"shard_map"``; results are equal to the bit.
-        devices: Devices to use, by default all of this process.
-        progress: Label of a progress bar.
-        precision: Of matrix products, as in ``jax.default_matmul_precision``.
+        execution: How to run; its ``chunk`` counts sequences, a model forward each.
 
     Returns:
         ``measure(params, table [v d], tokens [b t], mask=None, sites=None, exclude=None)`` -> ``Identifiability``.
@@ -92,10 +85,9 @@ def identifiability(
         ``nearest_tokens``.
 
     Raises:
-        ValueError: If ``chunk`` is below 1; when called, if arguments do not fit each other or the model.
+        ValueError: When called, if arguments do not fit each other or the model.
         FloatingPointError: When called, if a state is not finite.
     """
-    memory.require_counts(1, chunk)
     if block < 1:
         raise ValueError(f"block must be at least 1, got {block}")
 
@@ -116,16 +108,13 @@ def identifiability(
         wanted = encoding.chosen_layers(encode, layers, params, tokens, mask)
         compared = min(block, len(rows.table))
         most = max(1, memory.BYTES // (4 * compared * tokens.shape[1]))
-        at_once = chunk or min(most, encoding.default_chunk(encode, params, tokens, mask))
+        at_once = execution.chunk or min(most, encoding.default_chunk(encode, params, tokens, mask))
         found, finite = parallel.map_items(
-            _OfStates(encoding.Encoding(encode, wanted, precision), Search(1, compared, metric)),
+            _OfStates(encoding.Encoding(encode, wanted), Search(1, compared, metric)),
             (tokens, mask),
             params,
             rows,
-            chunk=at_once,
-            backend=backend,
-            devices=devices,
-            progress=progress,
+            execution=execution.replace(chunk=at_once),
         )
         encoding.require_finite([np.where(finite, 0, np.nan)], sites)
         ids = tokens if tokens.ndim == 2 else tokens[..., 0]
@@ -150,7 +139,6 @@ class _OfStates:
         states = states[:, added:]
 
         def one_layer(states: Array) -> Array:
-            with jax.default_matmul_precision(self.encode.precision):
-                return jax.vmap(lambda query: self.search(query, jnp.int32(-1), rows)[0][0])(states)
+            return jax.vmap(lambda query: self.search(query, jnp.int32(-1), rows)[0][0])(states)
 
         return jax.lax.map(one_layer, states).T, jnp.isfinite(states).all(-1).T

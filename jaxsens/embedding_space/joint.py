@@ -10,7 +10,8 @@ import numpy as np
 
 from jaxsens.embedding_space import states as encoding
 from jaxsens.embedding_space.norms import NORMS, of_all, require_norms
-from jaxsens.execution import memory, parallel
+from jaxsens.execution import parallel
+from jaxsens.execution.execution import DEFAULT, Execution
 from jaxsens.sensitivity import sites
 from jaxsens.statistics import estimate
 from jaxsens.typing import Apply, Array, PyTree
@@ -68,11 +69,7 @@ def joint_shifts(
     *,
     norms: Sequence[str] = tuple(NORMS),
     layers: encoding.Layers = "all",
-    chunk: int | None = None,
-    backend: str = "pmap",
-    devices: Sequence[jax.Device] | None = None,
-    progress: str | None = None,
-    precision: str = "highest",
+    execution: Execution = DEFAULT,
 ) -> Callable[..., JointShifts]:
     """Measure whether the shifts of several tokens replaced at once are those of each, added up.
 
@@ -80,23 +77,18 @@ def joint_shifts(
         encode: As for ``embedding_shifts``.
         norms: As for ``embedding_shifts``.
         layers: As for ``embedding_shifts``.
-        chunk: Model forwards evaluated at once on a device, ``m + 2`` for a group; at least one group is.
-        backend: ``"pmap"`` or ``"shard_map"``; results are equal to the bit.
-        devices: Devices to use, by default all of this process.
-        progress: Label of a progress bar.
-        precision: Of matrix products, as in ``jax.default_matmul_precision``.
+        execution: How to run; its ``chunk`` counts model forwards, ``m + 2`` for a group; at least one group is.
 
     Returns:
         ``measure(params, tokens [b t *s], alternatives [b t *s], places [b g m], mask=None)`` -> ``JointShifts``.
         ``places`` are the positions replaced at once, g groups of up to m, unused ones -1.
 
     Raises:
-        ValueError: If norms are unknown or ``chunk`` is below 1; when called, if arguments do not fit each other or the
+        ValueError: If norms are unknown; when called, if arguments do not fit each other or the
             model, or a place is no real token, is in its group twice, or has no neighbour.
         FloatingPointError: When called, if a state is not finite.
     """
     norms = require_norms(norms)
-    memory.require_counts(1, chunk)
 
     def measure(
         params: PyTree, tokens: Array, alternatives: Array, places: Array, mask: Array | None = None
@@ -106,17 +98,14 @@ def joint_shifts(
         replaced = (places[..., None] == np.arange(tokens.shape[1])).any((1, 2))
         alternatives = encoding.checked_alternatives(tokens, alternatives, replaced)
         wanted = encoding.chosen_layers(encode, layers, params, tokens, mask)
-        forwards = chunk or encoding.default_chunk(encode, params, tokens, mask)
+        forwards = execution.chunk or encoding.default_chunk(encode, params, tokens, mask)
         count, groups, size = places.shape
         sequence = np.repeat(np.arange(count), groups)
         found = parallel.map_items(
-            _OfGroup(encoding.Encoding(encode, wanted, precision), norms),
+            _OfGroup(encoding.Encoding(encode, wanted), norms),
             (*jax.tree.map(lambda a: a[sequence], (tokens, alternatives, mask)), places.reshape(-1, size)),
             params,
-            chunk=max(1, forwards // (size + 2)),
-            backend=backend,
-            devices=devices,
-            progress=progress,
+            execution=execution.replace(chunk=max(1, forwards // (size + 2))),
         )
         values = [part.reshape(count, groups, *part.shape[1:]) for part in found]
         encoding.require_finite(values, np.ones((count, groups), bool))

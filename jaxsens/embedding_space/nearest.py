@@ -10,6 +10,7 @@ import numpy as np
 
 from jaxsens.embedding_space.nearest_rows import BLOCK, Rows, Search, searchable
 from jaxsens.execution import memory, parallel
+from jaxsens.execution.execution import DEFAULT, Execution
 from jaxsens.typing import Array, Key
 
 __all__ = ["Nearest", "nearest_tokens"]
@@ -77,11 +78,7 @@ def nearest_tokens(
     groups: Array | None = None,
     metric: str = "cosine",
     block: int = BLOCK,
-    chunk: int | None = None,
-    backend: str = "pmap",
-    devices: Sequence[jax.Device] | None = None,
-    progress: str | None = None,
-    precision: str = "highest",
+    execution: Execution = DEFAULT,
 ) -> Nearest:
     """Find for every row of an embedding table the k nearest other rows.
 
@@ -101,11 +98,7 @@ def nearest_tokens(
             By default every row is a group of its own. See ``vocabulary.spelling_groups``.
         metric: ``"cosine"`` or ``"l2"``.
         block: Rows compared at once.
-        chunk: Rows searched for at once on a device; ``None`` fits ``memory.BYTES``.
-        backend: ``"pmap"`` or ``"shard_map"``; results are equal to the bit, and for every number of devices.
-        devices: Devices to use, by default all of this process.
-        progress: Label of a progress bar.
-        precision: Of matrix products, as in ``jax.default_matmul_precision``.
+        execution: How to run; its ``chunk`` counts rows searched for.
 
     Raises:
         ValueError: If the table is no matrix of finite numbers, another argument does not fit it, or a row has fewer
@@ -119,29 +112,19 @@ def nearest_tokens(
     block = min(block, count)
     asked = np.flatnonzero(allowed).astype(np.int32)
     ids, distances = parallel.map_items(
-        _OfRow(Search(k, block, metric), precision),
+        parallel.bind(_of_row, Search(k, block, metric)),
         asked,
         rows,
-        chunk=chunk or max(1, memory.BYTES // (4 * (block + k * width))),
-        backend=backend,
-        devices=devices,
-        progress=progress,
+        execution=execution.replace(chunk=execution.chunk or max(1, memory.BYTES // (4 * (block + k * width)))),
     )
     found = Nearest(np.full((count, k), -1, np.int32), np.full((count, k), np.nan, distances.dtype))
     found.ids[asked], found.distances[asked] = ids, distances
     return found
 
 
-@dataclass(frozen=True)
-class _OfRow:
-    """The search for a row of the table itself."""
-
-    search: Search
-    precision: str
-
-    def __call__(self, row: Array, rows: Rows) -> tuple[Array, Array]:
-        with jax.default_matmul_precision(self.precision):
-            return self.search(rows.table[row], rows.groups[row], rows)
+def _of_row(search: Search, row: Array, rows: Rows) -> tuple[Array, Array]:
+    """Search for the neighbours of a row of the table itself."""
+    return search(rows.table[row], rows.groups[row], rows)
 
 
 def _require_candidates(groups: np.ndarray, allowed: np.ndarray, k: int) -> None:

@@ -10,7 +10,8 @@ import numpy as np
 from jaxsens.embedding_space import states as encoding
 from jaxsens.embedding_space.norms import NORMS, one_and_others, require_norms
 from jaxsens.embedding_space.results import EmbeddingShifts
-from jaxsens.execution import memory, parallel
+from jaxsens.execution import parallel
+from jaxsens.execution.execution import DEFAULT, Execution
 from jaxsens.sensitivity import sites as token_sites
 from jaxsens.typing import Apply, Array, PyTree
 
@@ -22,11 +23,7 @@ def embedding_shifts(
     *,
     norms: Sequence[str] = tuple(NORMS),
     layers: encoding.Layers = "all",
-    chunk: int | None = None,
-    backend: str = "pmap",
-    devices: Sequence[jax.Device] | None = None,
-    progress: str | None = None,
-    precision: str = "highest",
+    execution: Execution = DEFAULT,
 ) -> Callable[..., EmbeddingShifts]:
     """Measure how far embeddings and states move when a token is replaced, for all tokens of all sequences.
 
@@ -42,13 +39,8 @@ def embedding_shifts(
         norms: Names out of ``l1``, ``l2`` and ``linf``.
         layers: Numbers of the states wanted, negative from the last on; ``"all"`` of them. Layers beyond those
             wanted are not computed: ``[0]`` is next to free.
-        chunk: Model forwards evaluated at once on a device: of several sequences if they fit whole, one for each token
-            and one more, else of a part of one sequence's replacements. ``None`` fits ``memory.BYTES``; on a CPU 2 to 4
-            may be faster. It alters results by rounding only.
-        backend: ``"pmap"`` or ``"shard_map"``; results are equal to the bit.
-        devices: Devices to use, by default all of this process.
-        progress: Label of a progress bar.
-        precision: Of matrix products, as in ``jax.default_matmul_precision``.
+        execution: How to run; its ``chunk`` counts model forwards: of several sequences if they fit whole, one for each
+            token and one more, else of a part of one sequence's replacements. On a CPU 2 to 4 may be faster.
 
     Returns:
         ``measure(params, tokens [b t *s], alternatives [b t *s], mask=None, sites=None)`` -> ``EmbeddingShifts``.
@@ -56,12 +48,11 @@ def embedding_shifts(
         tokens are real, by default all; ``sites [b t]`` (or ``[t]``) which are replaced, by default the real ones.
 
     Raises:
-        ValueError: If norms are unknown or ``chunk`` is below 1; when called, if arguments do not fit each other or the
+        ValueError: If norms are unknown; when called, if arguments do not fit each other or the
             model, a sequence has no site, or a token that is to be replaced has no neighbour.
         FloatingPointError: When called, if a state is not finite; the message says where.
     """
     norms = require_norms(norms)
-    memory.require_counts(1, chunk)
 
     def measure(
         params: PyTree, tokens: Array, alternatives: Array, mask: Array | None = None, sites: Array | None = None
@@ -70,17 +61,14 @@ def embedding_shifts(
         alternatives = encoding.checked_alternatives(tokens, alternatives, sites)
         wanted = encoding.chosen_layers(encode, layers, params, tokens, mask)
         length = tokens.shape[1]
-        forwards = chunk or encoding.default_chunk(encode, params, tokens, mask)
+        forwards = execution.chunk or encoding.default_chunk(encode, params, tokens, mask)
         rows = min(forwards, length + 1)
         places = _places(sites, rows)
         found = parallel.map_items(
-            _OfSequence(encoding.Encoding(encode, wanted, precision), norms, rows),
+            _OfSequence(encoding.Encoding(encode, wanted), norms, rows),
             (tokens, alternatives, mask, places, sites.sum(1, dtype=np.int32)),
             params,
-            chunk=max(1, forwards // (length + 1)),
-            backend=backend,
-            devices=devices,
-            progress=progress,
+            execution=execution.replace(chunk=max(1, forwards // (length + 1))),
         )
         values = [_by_position(part, places, sites) for part in found]
         encoding.require_finite(values, sites)

@@ -31,24 +31,21 @@ class Encoding:
         encode: ``encode(params, tokens [b t *s], mask [b t]) -> states [l+1 b t' d]``; states beyond those of the
             tokens, such as a class token's, come before them.
         layers: Numbers of the states wanted.
-        precision: Of matrix products.
     """
 
     encode: Apply
     layers: tuple[int, ...]
-    precision: str
 
     def __call__(self, params: PyTree, tokens: Array, alternatives: Array, mask: Array | None, which: Array) -> Array:
         """Return states ``[l b t' d]`` of copies in which the tokens ``which [b t]`` are replaced."""
         which = which.reshape(which.shape + (1,) * (tokens.ndim - 1))
         copies = jnp.where(which, alternatives[None], tokens[None])
-        with jax.default_matmul_precision(self.precision):
-            # No mask is not passed on, so that models without one do as well.
-            states = (
-                self.encode(params, copies)
-                if mask is None
-                else self.encode(params, copies, jnp.broadcast_to(mask, (len(copies), len(mask))))
-            )
+        # No mask is not passed on, so that models without one do as well.
+        states = (
+            self.encode(params, copies)
+            if mask is None
+            else self.encode(params, copies, jnp.broadcast_to(mask, (len(copies), len(mask))))
+        )
         # One by one, not by an array of numbers: layers above the last one wanted are then never computed.
         states = jnp.stack([states[layer] for layer in self.layers])
         return states.astype(jnp.promote_types(states.dtype, jnp.float32))

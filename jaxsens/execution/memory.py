@@ -12,7 +12,7 @@ from jax.extend import core
 from jaxsens.execution.flops import programs_in
 from jaxsens.typing import PyTree
 
-__all__ = ["BYTES", "chunk_of", "require_counts"]
+__all__ = ["BYTES", "chunk_of", "require_draws"]
 
 BYTES = 2**26
 """Bytes that the largest intermediate result of a chunk may take, 64 MiB.
@@ -31,12 +31,10 @@ def chunk_of(fn: Callable[..., PyTree], *args: PyTree) -> int:
     return max(1, BYTES // max(largest, 1))
 
 
-def require_counts(draws: int, chunk: int | None) -> None:
-    """Raise ValueError unless there is at least one draw, and one model forward at once if a number is asked for."""
+def require_draws(draws: int) -> None:
+    """Raise ValueError unless there is at least one draw."""
     if draws != int(draws) or draws < 1:
         raise ValueError(f"draws must be an integer of at least 1, got {draws}")
-    if chunk is not None and (chunk != int(chunk) or chunk < 1):
-        raise ValueError(f"chunk must be an integer of at least 1 model forward, or None, got {chunk}")
 
 
 def _equations(jaxpr: core.Jaxpr) -> Iterator[core.JaxprEqn]:

@@ -14,7 +14,8 @@ import contextvars
 import functools
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -24,10 +25,12 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from tqdm import tqdm
 
+from jaxsens.execution import memory
+from jaxsens.execution.execution import DEFAULT, Execution
 from jaxsens.typing import Array, PyTree
 
 __all__ = [
-    "BACKENDS",
+    "bind",
     "compiling_only",
     "describe_devices",
     "local_devices",
@@ -36,8 +39,6 @@ __all__ = [
     "sum_over_parts",
     "use_every_core",
 ]
-
-BACKENDS = ("pmap", "shard_map")
 
 # Chunks that one launch may take to a device, and bytes of items: bounds for the buffers, without effect on results.
 _LAUNCH_CHUNKS = 64
@@ -50,46 +51,40 @@ _AXIS = "devices"
 _compiling_only = contextvars.ContextVar("compiling_only", default=False)
 
 
-def map_items(
-    fn: Callable[..., PyTree],
-    items: PyTree,
-    *shared: PyTree,
-    chunk: int,
-    backend: str = "pmap",
-    devices: Sequence[jax.Device] | None = None,
-    progress: str | None = None,
-) -> PyTree:
+def map_items(fn: Callable[..., PyTree], items: PyTree, *shared: PyTree, execution: Execution = DEFAULT) -> PyTree:
     """Return ``fn(item, *shared)`` for every item, as numpy arrays with the items' leading axis.
 
     Results are equal to the bit for any number of devices and processes and for both backends; across values of
     ``chunk`` they are equal up to rounding.
 
     Args:
-        fn: A pure function of one item. It is compiled once for each value (by ``==``) and each set of shapes.
+        fn: A pure function of one item. It is compiled once for each value (by ``==``) and each set of shapes; see
+            ``bind`` for functions that are made anew.
         items: Pytree of arrays ``[n ...]``, kept on the host and sent to the devices chunk by chunk.
         *shared: Pytrees that every item sees, copied to every device once per call.
-        chunk: Items evaluated at once on one device.
-        backend: ``"pmap"`` or ``"shard_map"``.
-        devices: The devices of this process to use, by default all of them.
-        progress: Label of a progress bar, which appears after two seconds; by default there is none.
+        execution: How to run; its ``chunk`` counts items here.
 
     Raises:
-        ValueError: If there are no items, if they disagree on how many there are, or if ``chunk`` is not positive.
+        ValueError: If there are no items, if they disagree on how many there are, or if they are random keys.
+
+    Example:
+        >>> map_items(lambda x, y: x * y, np.arange(3.0, dtype=np.float32), np.float32(2))
+        array([0., 2., 4.], dtype=float32)
     """
     if any(jnp.issubdtype(jnp.result_type(leaf), jax.dtypes.prng_key) for leaf in jax.tree.leaves(items)):
         raise ValueError("items must be arrays of numbers, got random keys: pass indices, and fold them into one key")
     items = jax.tree.map(np.asarray, items)
     count = _leading(items)
-    if chunk != int(chunk) or chunk < 1:
-        raise ValueError(f"chunk must be an integer of at least 1 item, got {chunk}")
-    if backend not in BACKENDS:
-        raise ValueError(f"backend must be one of {BACKENDS}, got {backend!r}")
-    devices = local_devices(devices)
+    devices = local_devices(execution.devices)
+    chunk = execution.chunk
+    if chunk is None:
+        one = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), items)
+        chunk = memory.chunk_of(fn, one, *shared)
     chunk = min(chunk, count)
     total = -(-count // chunk)
     first, stop = _own_share(total)
     capacity = _capacity(items, chunk, total)
-    program, everywhere = _program(fn, chunk, backend, devices)
+    program, everywhere = _program(fn, chunk, execution.backend, devices, execution.precision)
     shared = jax.device_put(shared, everywhere)
     if _compiling_only.get():
         index = np.zeros((len(devices), capacity * chunk), int)
@@ -105,7 +100,7 @@ def map_items(
         return counts, program(np.asarray(counts, np.int32), jax.tree.map(lambda a: a[index], items), shared)
 
     blocks = []
-    with _bar(progress, count if jax.process_count() == 1 else (stop - first) * chunk) as advance:
+    with _bar(execution.progress, count if jax.process_count() == 1 else (stop - first) * chunk) as advance:
         for counts, outputs in _pipelined(launch, first, stop, capacity, len(devices)):
             outputs = jax.tree.map(np.asarray, outputs)
             for device, taken in enumerate(counts):
@@ -114,6 +109,24 @@ def map_items(
             advance(sum(counts) * chunk)
     own = jax.tree.map(lambda *parts: np.concatenate(parts), *blocks)
     return jax.tree.map(lambda a: a[:count], _gather(own, total, chunk))
+
+
+def bind(fn: Callable[..., PyTree], *static: Hashable) -> Callable[..., PyTree]:
+    """Return ``fn`` with its first arguments, as a function that equals every other of the same ``fn`` and arguments.
+
+    Programs are compiled once for each function, by ``==``. Two lambdas or ``functools.partial`` are never equal, and
+    what holds them would be compiled anew with every measure that is built.
+    """
+    return _Bound(fn, static)
+
+
+@dataclass(frozen=True)
+class _Bound:
+    fn: Callable[..., PyTree]
+    static: tuple[Hashable, ...]
+
+    def __call__(self, *args: PyTree) -> PyTree:
+        return self.fn(*self.static, *args)
 
 
 @contextlib.contextmanager
@@ -258,13 +271,14 @@ def _blocks(fn: Callable[[PyTree], PyTree], size: int) -> Callable[[Array, PyTre
 
 @functools.lru_cache(maxsize=256)
 def _program(
-    fn: Callable[..., PyTree], chunk: int, backend: str, devices: tuple[jax.Device, ...]
+    fn: Callable[..., PyTree], chunk: int, backend: str, devices: tuple[jax.Device, ...], precision: str
 ) -> tuple[Callable[..., PyTree], NamedSharding]:
     """Compile the walk over a device's chunks, once for each function, shape and set of devices."""
     mesh = _mesh(devices)
 
     def local(count: Array, items: PyTree, shared: tuple[PyTree, ...]) -> PyTree:
-        return _blocks(jax.vmap(lambda item: fn(item, *shared)), chunk)(count, items)
+        with jax.default_matmul_precision(precision):
+            return _blocks(jax.vmap(lambda item: fn(item, *shared)), chunk)(count, items)
 
     def on_device(count: Array, items: PyTree, shared: tuple[PyTree, ...]) -> PyTree:
         results = local(count[0], jax.tree.map(lambda a: a[0], items), shared)

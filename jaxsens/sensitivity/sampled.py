@@ -1,6 +1,6 @@
 """Token sensitivity to a given standard error, in as few model forwards as that takes."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import NamedTuple
@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from jaxsens import changes, perturb
+from jaxsens.execution.execution import DEFAULT, Execution
 from jaxsens.sensitivity import sites as token_sites
 from jaxsens.sensitivity.token import Sensitivity, token_sensitivity
 from jaxsens.statistics import estimate, sequential, variance_components
@@ -101,11 +102,7 @@ def sampled_token_sensitivity(
     pilot: int = 200,
     pilot_sites: int = 8,
     cost: Callable[[int, int], float] = variance_components.forwards,
-    chunk: int | None = None,
-    backend: str = "pmap",
-    devices: Sequence[jax.Device] | None = None,
-    progress: str | None = None,
-    precision: str = "highest",
+    execution: Execution = DEFAULT,
 ) -> Callable[..., SampledSensitivity]:
     """Measure the average of ``token_sensitivity`` to a standard error, on a sample of examples, sites and draws.
 
@@ -123,11 +120,7 @@ def sampled_token_sensitivity(
         pilot: Examples that are spent on planning; the first look has at least as many.
         pilot_sites: Sites of each, at least 2 (all, where there are fewer).
         cost: Of an example, from its sites and draws; see ``variance_components.allocate``.
-        chunk: As in ``token_sensitivity``, and so are the rest.
-        backend: ``"pmap"`` or ``"shard_map"``.
-        devices: Devices to use, by default all of this process.
-        progress: Label of a progress bar.
-        precision: Of matrix products.
+        execution: How to run, as in ``token_sensitivity``.
 
     Returns:
         ``measure(key, params, tokens [b t *s], mask=None, sites=None)`` -> ``SampledSensitivity``; tokens are all the
@@ -146,8 +139,7 @@ def sampled_token_sensitivity(
             raise ValueError(f"{name} must be an integer of at least 2, so that a variance can be told, got {value}")
     target_sem = float(target_sem)
     unit = perturb.dependent_draws(perturbation)
-    options = {"backend": backend, "devices": devices, "progress": progress, "precision": precision, "chunk": chunk}
-    sampled = partial(token_sensitivity, substitute, perturbation, change=change, **options)
+    sampled = partial(token_sensitivity, substitute, perturbation, change=change, execution=execution)
     sampled(sites_drawn=pilot_sites)  # what cannot be sampled is refused now
 
     def measure(

@@ -1,6 +1,6 @@
 """Token sensitivity in low precision first, and in float32 again where low precision cannot decide."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from jaxsens import changes, perturb, substitution
 from jaxsens.execution import parallel
+from jaxsens.execution.execution import DEFAULT, Execution
 from jaxsens.sensitivity import screening
 from jaxsens.sensitivity import sites as token_sites
 from jaxsens.sensitivity.screening import Screening
@@ -59,11 +60,7 @@ def screened_token_sensitivity(
     audit: int = 1000,
     change: Change = changes.prediction_change,
     draws: int = 1,
-    chunk: int | None = None,
-    backend: str = "pmap",
-    devices: Sequence[jax.Device] | None = None,
-    progress: str | None = None,
-    precision: str = "highest",
+    execution: Execution = DEFAULT,
 ) -> Callable[..., ScreenedSensitivity]:
     """Measure how often predictions change, with the answer of float32 at most of the speed of low precision.
 
@@ -88,11 +85,7 @@ def screened_token_sensitivity(
         audit: Trusted changes that are checked.
         change: ``changes.prediction_change`` or ``changes.sign_change``, which margins decide.
         draws: Independent replacements of every token.
-        chunk: As in ``token_sensitivity``, and so are the rest.
-        backend: ``"pmap"`` or ``"shard_map"``.
-        devices: Devices to use, by default all of this process.
-        progress: Label of a progress bar.
-        precision: Of products of matrices in full precision.
+        execution: How to run, as in ``token_sensitivity``; its precision is the full one.
 
     Returns:
         ``measure(key, params, tokens [b t *s], mask=None, sites=None)`` -> ``ScreenedSensitivity``. What is not
@@ -111,14 +104,17 @@ def screened_token_sensitivity(
         )
     screening.require(calibration, safety, audit)
     screen = substitute if screen is None else screen
-    options = {"draws": draws, "chunk": chunk, "backend": backend, "devices": devices}
     low = token_sensitivity(
-        screen, perturbation, change=_signed_margin, precision=screen_precision, progress=progress, **options
+        screen,
+        perturbation,
+        change=_signed_margin,
+        draws=draws,
+        execution=execution.replace(precision=screen_precision),
     )
-    full = partial(token_sensitivity, substitute, perturbation, change=change, precision=precision, **options)
+    silent = execution.replace(progress=None)
+    full = partial(token_sensitivity, substitute, perturbation, change=change, draws=draws, execution=silent)
     full()  # what cannot be measured is refused now
-    numbers, rebuild = perturb.separate(perturbation)
-    errors = _Errors(substitute, screen, rebuild, precision, screen_precision)
+    errors = parallel.bind(_errors, substitute, screen, execution.precision, screen_precision)
 
     def measure(
         key: Key, params: PyTree, tokens: Array, mask: Array | None = None, sites: Array | None = None
@@ -132,10 +128,8 @@ def screened_token_sensitivity(
             (which.astype(np.uint32), tokens[which], None if mask is None else mask[which]),
             key,
             params,
-            numbers,
-            chunk=1,
-            backend=backend,
-            devices=devices,
+            perturb.as_pytree(perturbation),
+            execution=silent.replace(chunk=1),
         )
         counted = np.concatenate([np.ones((len(which), 1), bool), sites[which]], 1)
         bound = safety * float(spread[counted].max())
@@ -176,26 +170,26 @@ def _margin(output: Array) -> Array:
     return (first - second).astype(jnp.float32)
 
 
-@dataclass(frozen=True)
-class _Errors:
-    """How far differences of an example's logits are off in low precision, ``[1 + t]``, the clean ones first."""
-
-    substitute: Substitute
-    screen: Substitute
-    rebuild: Callable[[tuple[Array, ...]], Perturbation]
-    precision: str
-    screen_precision: str
-
-    def __call__(self, item: PyTree, key: Key, params: PyTree, numbers: tuple[Array, ...]) -> Array:
-        index, tokens, mask = item
-        alternatives = self.rebuild(numbers)(jax.random.fold_in(key, index), jnp.uint32(0), tokens)
-        outputs = []
-        for substitute, precision in ((self.substitute, self.precision), (self.screen, self.screen_precision)):
-            with jax.default_matmul_precision(precision):
-                clean, changed = substitute(params, tokens, alternatives, mask)
-            outputs.append(jnp.concatenate([clean[None], changed]).reshape(1 + len(tokens), -1).astype(jnp.float32))
-        off = outputs[1] - outputs[0]
-        return jnp.abs(off[:, 0]) if off.shape[1] == 1 else off.max(1) - off.min(1)
+def _errors(
+    substitute: Substitute,
+    screen: Substitute,
+    precision: str,
+    screen_precision: str,
+    item: PyTree,
+    key: Key,
+    params: PyTree,
+    perturbation: Perturbation,
+) -> Array:
+    """Return how far differences of an example's logits are off in low precision, ``[1 + t]``, the clean ones first."""
+    index, tokens, mask = item
+    alternatives = perturbation(jax.random.fold_in(key, index), jnp.uint32(0), tokens)
+    outputs = []
+    for evaluate, at in ((substitute, precision), (screen, screen_precision)):
+        with jax.default_matmul_precision(at):
+            clean, changed = evaluate(params, tokens, alternatives, mask)
+        outputs.append(jnp.concatenate([clean[None], changed]).reshape(1 + len(tokens), -1).astype(jnp.float32))
+    off = outputs[1] - outputs[0]
+    return jnp.abs(off[:, 0]) if off.shape[1] == 1 else off.max(1) - off.min(1)
 
 
 def _again(

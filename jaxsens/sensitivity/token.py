@@ -1,6 +1,6 @@
 """Token sensitivity: how the output of a model changes when one token of its input is perturbed."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any
@@ -11,6 +11,7 @@ import numpy as np
 
 from jaxsens import changes, perturb, substitution
 from jaxsens.execution import memory, parallel
+from jaxsens.execution.execution import DEFAULT, Execution
 from jaxsens.sensitivity import sites as token_sites
 from jaxsens.statistics import estimate
 from jaxsens.typing import Array, Change, Key, Perturbation, PyTree, Substitute, SubstituteAt
@@ -85,11 +86,7 @@ def token_sensitivity(
     change: Change = changes.prediction_change,
     draws: int = 1,
     sites_drawn: int | None = None,
-    chunk: int | None = None,
-    backend: str = "pmap",
-    devices: Sequence[jax.Device] | None = None,
-    progress: str | None = None,
-    precision: str = "highest",
+    execution: Execution = DEFAULT,
 ) -> Callable[..., Sensitivity]:
     """Measure how the output changes when one token is perturbed, for all tokens of all examples.
 
@@ -106,12 +103,8 @@ def token_sensitivity(
             as they would among all. The mean is still that over all sites, without bias, in fewer forwards;
             ``substitute`` must be able to evaluate a few sites only. By default, all; an example with fewer has all of
             its own.
-        chunk: Model forwards evaluated at once on a device, ``t + 1`` (or ``sites_drawn + 1``) for an example and draw;
-            at least one example and draw is. ``None`` fits ``memory.BYTES``. It alters results by rounding only.
-        backend: ``"pmap"`` or ``"shard_map"``; results are equal to the bit.
-        devices: Devices to use, by default all of this process.
-        progress: Label of a progress bar.
-        precision: Of matrix products, as in ``jax.default_matmul_precision``.
+        execution: How to run; its ``chunk`` counts model forwards, ``t + 1`` (or ``sites_drawn + 1``) for an example
+            and draw; at least one example and draw is.
 
     Returns:
         ``measure(key, params, tokens [b t *s], mask=None, sites=None, index=None)`` -> ``Sensitivity``. ``mask [b t]``
@@ -120,15 +113,15 @@ def token_sensitivity(
         default from 0: a part of a data set, with its numbers in the whole, gets the draws that it gets there.
 
     Raises:
-        ValueError: If ``draws``, ``sites_drawn`` or ``chunk`` is smaller than 1, or ``substitute`` evaluates all sites
+        ValueError: If ``draws`` or ``sites_drawn`` is smaller than 1, or ``substitute`` evaluates all sites
             only and few are asked for; when called, if the model cannot take the tokens, if there is no example, if an
             example has no site, or if there are not so many tokens as sites to draw.
         FloatingPointError: When called, if an output is not finite; the message says where the first one is.
     """
-    memory.require_counts(draws, chunk)
+    memory.require_draws(draws)
     if sites_drawn is not None:
         _require_few(substitute, sites_drawn)
-    numbers, rebuild = perturb.separate(perturbation)
+    sampler = perturb.as_pytree(perturbation)
 
     def measure(
         key: Key,
@@ -147,20 +140,17 @@ def token_sensitivity(
         # Where all sites are evaluated they are chosen afterwards, and the devices need not know them.
         items = (index, tokens, mask, None if sites_drawn is None else sites)
         one = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), items)
-        forwards = chunk or _default_chunk(substitute, params, one, sites_drawn)
+        forwards = execution.chunk or _default_chunk(substitute, params, one, sites_drawn)
         at_once = min(draws, max(1, forwards // (evaluated + 1)))
-        fn = _ExampleChanges(substitute, rebuild, change, draws, at_once, precision, sites_drawn)
-        _check_fit(fn, key, params, numbers, one)
+        fn = parallel.bind(_example_changes, substitute, change, draws, at_once, sites_drawn)
+        _check_fit(fn, key, params, sampler, one)
         recorded, nonfinite, chosen = parallel.map_items(
             fn,
             items,
             key,
             params,
-            numbers,
-            chunk=max(1, forwards // (at_once * (evaluated + 1))),
-            backend=backend,
-            devices=devices,
-            progress=progress,
+            sampler,
+            execution=execution.replace(chunk=max(1, forwards // (at_once * (evaluated + 1)))),
         )
         if chosen is not None:
             recorded = _at(chosen, recorded, length)
@@ -174,39 +164,33 @@ def token_sensitivity(
     return measure
 
 
-@dataclass(frozen=True)
-class _ExampleChanges:
-    """The changes of one example for all draws and tokens, or some; equal ones share compiled code."""
+def _example_changes(
+    substitute: Substitute | SubstituteAt,
+    change: Change,
+    draws: int,
+    at_once: int,
+    sites_drawn: int | None,
+    item: PyTree,
+    key: Key,
+    params: PyTree,
+    perturbation: Perturbation,
+) -> tuple[Array, Array, Array | None]:
+    """Return the changes of one example for all draws and tokens, or some, where outputs are not finite, and which."""
+    index, tokens, mask, sites = item
+    example_key = jax.random.fold_in(key, index)
+    chosen = None if sites_drawn is None else token_sites.drawn(example_key, sites, sites_drawn)
+    few = () if chosen is None else (chosen,)
 
-    substitute: Substitute | SubstituteAt
-    rebuild: Callable[[tuple[Array, ...]], Perturbation]
-    change: Change
-    draws: int
-    at_once: int
-    precision: str
-    sites_drawn: int | None
+    def one_draw(draw: Array) -> tuple[Array, Array]:
+        alternatives = perturbation(example_key, draw, tokens)
+        clean, changed = substitute(params, tokens, alternatives, mask, *few)
+        recorded = jax.vmap(change, in_axes=(None, 0))(clean, changed)
+        if recorded.shape != (len(tokens) if chosen is None else len(chosen),):
+            raise ValueError(f"change must map an example's outputs to a scalar, got shape {recorded.shape[1:]}")
+        clean_bad = changes.nonfinite(jax.tree.map(lambda a: a[None], clean))
+        return recorded, jnp.concatenate([clean_bad, changes.nonfinite(changed)])
 
-    def __call__(
-        self, item: PyTree, key: Key, params: PyTree, numbers: tuple[Array, ...]
-    ) -> tuple[Array, Array, Array | None]:
-        index, tokens, mask, sites = item
-        perturbation = self.rebuild(numbers)
-        example_key = jax.random.fold_in(key, index)
-        chosen = None if self.sites_drawn is None else token_sites.drawn(example_key, sites, self.sites_drawn)
-        few = () if chosen is None else (chosen,)
-
-        def one_draw(draw: Array) -> tuple[Array, Array]:
-            alternatives = perturbation(example_key, draw, tokens)
-            clean, changed = self.substitute(params, tokens, alternatives, mask, *few)
-            recorded = jax.vmap(self.change, in_axes=(None, 0))(clean, changed)
-            if recorded.shape != (len(tokens) if chosen is None else len(chosen),):
-                raise ValueError(f"change must map an example's outputs to a scalar, got shape {recorded.shape[1:]}")
-            clean_bad = changes.nonfinite(jax.tree.map(lambda a: a[None], clean))
-            return recorded, jnp.concatenate([clean_bad, changes.nonfinite(changed)])
-
-        with jax.default_matmul_precision(self.precision):
-            draws = jnp.arange(self.draws, dtype=jnp.uint32)
-            return *jax.lax.map(one_draw, draws, batch_size=self.at_once), chosen
+    return *jax.lax.map(one_draw, jnp.arange(draws, dtype=jnp.uint32), batch_size=at_once), chosen
 
 
 def _require_few(substitute: Substitute | SubstituteAt, sites_drawn: int) -> None:
@@ -248,9 +232,9 @@ def _default_chunk(substitute: Substitute | SubstituteAt, params: PyTree, one: P
     return examples * ((tokens.shape[0] if sites_drawn is None else sites_drawn) + 1)
 
 
-def _check_fit(fn: Callable, key: Key, params: PyTree, numbers: tuple, one: PyTree) -> None:
+def _check_fit(fn: Callable, key: Key, params: PyTree, sampler: Perturbation, one: PyTree) -> None:
     try:
-        jax.eval_shape(fn, one, key, params, numbers)
+        jax.eval_shape(fn, one, key, params, sampler)
     except Exception as error:
         raise _misfit(one[1], error) from error
 

@@ -4,23 +4,23 @@ The draws, or antithetic pairs of them, are the independent units, conditional o
 draw, and so do all models that are measured together.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxsens import changes, perturb
+from jaxsens import changes, parameters, perturb
 from jaxsens.execution import batches, memory, parallel
+from jaxsens.execution.execution import DEFAULT, Execution
 from jaxsens.sharpness import classification
 from jaxsens.statistics import estimate
 from jaxsens.statistics.estimate import Estimate
 from jaxsens.typing import Array, Change, Key, Loss, Perturbation, PyTree, Where
 
 __all__ = [
-    "WeightChanges",
+    "WeightNoiseEstimator",
     "average_sharpness",
     "classifier_sharpness",
     "output_sharpness",
@@ -34,9 +34,9 @@ def output_sharpness(
     perturbation: Perturbation,
     *,
     draws: int,
-    chunk: int | None = None,
-    **options: Any,
-) -> "WeightChanges":
+    where: Where | None = None,
+    execution: Execution = DEFAULT,
+) -> "WeightNoiseEstimator":
     """Measure ``ShOp = E_x,xi sum_k |f_k(params + xi; x) - f_k(params; x)|``, in units of the logits.
 
     The absolute change is summed over the logits and averaged over examples, as published (Vasudeva et al.,
@@ -46,8 +46,8 @@ def output_sharpness(
         apply: ``apply(params, batch)`` -> outputs ``[b *k]``, deterministic.
         perturbation: How weights move, such as ``perturb.gaussian(variance=0.005**2)``.
         draws: The number of perturbed models.
-        chunk: Model forwards evaluated at once on a device; ``None`` fits ``memory.BYTES``.
-        **options: ``where``, ``backend``, ``devices``, ``progress`` and ``precision``, as in ``weight_changes``.
+        where: ``where(path, leaf)`` narrows the leaves that move, to a layer for instance.
+        execution: How to run; its ``chunk`` counts model forwards, examples times draws.
 
     Returns:
         ``measure(key, params, batch)`` -> ``Estimate`` over draws, for a batch with leading axis ``b``; and
@@ -57,7 +57,9 @@ def output_sharpness(
         ValueError: As ``weight_changes``.
         FloatingPointError: As ``weight_changes``.
     """
-    return weight_changes(apply, perturbation, change=changes.absolute_change, draws=draws, chunk=chunk, **options)
+    return weight_changes(
+        apply, perturbation, change=changes.absolute_change, draws=draws, where=where, execution=execution
+    )
 
 
 def prediction_sharpness(
@@ -65,19 +67,26 @@ def prediction_sharpness(
     perturbation: Perturbation,
     *,
     draws: int,
-    chunk: int | None = None,
-    **options: Any,
-) -> "WeightChanges":
+    where: Where | None = None,
+    execution: Execution = DEFAULT,
+) -> "WeightNoiseEstimator":
     """Measure ``ShPred = P_x,xi[prediction(params + xi; x) != prediction(params; x)]``.
 
     The source, arguments, result and errors are those of ``output_sharpness``.
     """
-    return weight_changes(apply, perturbation, change=changes.prediction_change, draws=draws, chunk=chunk, **options)
+    return weight_changes(
+        apply, perturbation, change=changes.prediction_change, draws=draws, where=where, execution=execution
+    )
 
 
 def average_sharpness(
-    loss: Loss, perturbation: Perturbation, *, draws: int, chunk: int | None = None, **options: Any
-) -> "WeightChanges":
+    loss: Loss,
+    perturbation: Perturbation,
+    *,
+    draws: int,
+    where: Where | None = None,
+    execution: Execution = DEFAULT,
+) -> "WeightNoiseEstimator":
     """Measure ``E_xi L(params + xi) - L(params)``, with ``L`` the mean of a loss per example.
 
     For small Gaussian noise it is ``variance / 2 * trace(Hessian)``; exactly so where L is quadratic. (Average-case
@@ -87,8 +96,8 @@ def average_sharpness(
         loss: ``loss(params, batch)`` -> losses ``[b]``, deterministic.
         perturbation: How weights move.
         draws: The number of perturbed models.
-        chunk: Model forwards evaluated at once on a device; ``None`` fits ``memory.BYTES``.
-        **options: ``where``, ``backend``, ``devices``, ``progress`` and ``precision``, as in ``weight_changes``.
+        where: ``where(path, leaf)`` narrows the leaves that move, to a layer for instance.
+        execution: How to run; its ``chunk`` counts model forwards, examples times draws.
 
     Returns:
         ``measure(key, params, batch)`` -> ``Estimate`` over draws, in the units of the loss.
@@ -97,7 +106,7 @@ def average_sharpness(
         ValueError: As ``weight_changes``.
         FloatingPointError: As ``weight_changes``.
     """
-    return weight_changes(loss, perturbation, change=_increase, draws=draws, chunk=chunk, **options)
+    return weight_changes(loss, perturbation, change=_increase, draws=draws, where=where, execution=execution)
 
 
 def classifier_sharpness(
@@ -105,9 +114,9 @@ def classifier_sharpness(
     perturbation: Perturbation,
     *,
     draws: int,
-    chunk: int | None = None,
-    **options: Any,
-) -> "WeightChanges":
+    where: Where | None = None,
+    execution: Execution = DEFAULT,
+) -> "WeightNoiseEstimator":
     """Measure four sharpnesses of a classifier in one pass, from the same draws.
 
     ``loss``: the rise of the mean cross-entropy, in nats. ``error``: the rise of the fraction of wrong predictions.
@@ -118,8 +127,8 @@ def classifier_sharpness(
         apply: ``apply(params, inputs)`` -> logits ``[b k]``, deterministic.
         perturbation: How weights move.
         draws: The number of perturbed models.
-        chunk: Model forwards evaluated at once on a device; ``None`` fits ``memory.BYTES``.
-        **options: ``where``, ``backend``, ``devices``, ``progress`` and ``precision``, as in ``weight_changes``.
+        where: ``where(path, leaf)`` narrows the leaves that move, to a layer for instance.
+        execution: How to run; its ``chunk`` counts model forwards, examples times draws.
 
     Returns:
         ``measure(key, params, (inputs, labels [b]))`` -> ``{"loss", "error", "output", "prediction"}``, each an
@@ -134,8 +143,8 @@ def classifier_sharpness(
         perturbation,
         change=classification.all_changes,
         draws=draws,
-        chunk=chunk,
-        **options,
+        where=where,
+        execution=execution,
     )
 
 
@@ -145,13 +154,9 @@ def weight_changes(
     *,
     change: Change,
     draws: int,
-    chunk: int | None = None,
     where: Where | None = None,
-    backend: str = "pmap",
-    devices: Sequence[jax.Device] | None = None,
-    progress: str | None = None,
-    precision: str = "highest",
-) -> "WeightChanges":
+    execution: Execution = DEFAULT,
+) -> "WeightNoiseEstimator":
     """Measure ``E_x,xi change(f(params; x), f(params + xi; x))`` for any change: what the sharpnesses here are made of.
 
     Floating-point leaves are perturbed; where the variables have a collection ``params``, as Flax's do, only those in
@@ -163,42 +168,35 @@ def weight_changes(
         change: What is recorded of ``(clean [*k], changed [*k])`` for an example. Where it is a pytree of scalars, the
             result is one of estimates, all from one pass.
         draws: The number of perturbed models.
-        chunk: Model forwards evaluated at once on a device (examples times draws). ``None`` fits ``memory.BYTES``.
         where: ``where(path, leaf)`` narrows the leaves further, to a layer for instance.
-        backend: ``"pmap"`` or ``"shard_map"``; results are equal to the bit.
-        devices: Devices to use, by default all of this process.
-        progress: Label of a progress bar.
-        precision: Of matrix products, as in ``jax.default_matmul_precision``.
+        execution: How to run; its ``chunk`` counts model forwards, examples times draws.
 
     Returns:
         ``measure(key, params, batch)`` -> ``Estimate`` whose values are the means over examples, one for each draw, or
         for each antithetic pair; and ``measure.over_models(key, stacked, batch)`` for many models at once.
 
     Raises:
-        ValueError: If ``draws`` or ``chunk`` is smaller than 1, or draws do not fill up pairs; when called, if the
+        ValueError: If ``draws`` is smaller than 1, or draws do not fill up pairs; when called, if the
             batch is empty or does not fit the model, or if no leaf is chosen.
         FloatingPointError: When called, if an output is not finite; the message says where the first one is.
     """
-    memory.require_counts(draws, chunk)
+    memory.require_draws(draws)
     together = perturb.dependent_draws(perturbation)
     if draws % together:
         raise ValueError(f"draws must be a multiple of {together}, for so many depend on each other, got {draws}")
-    run = {"backend": backend, "devices": devices, "progress": progress}
-    return WeightChanges(apply, perturbation, change, draws, chunk, where, run, precision)
+    return WeightNoiseEstimator(apply, perturbation, change, draws, where, execution)
 
 
 @dataclass(frozen=True)
-class WeightChanges:
+class WeightNoiseEstimator:
     """A measure, as ``weight_changes`` and the sharpnesses build it: call it, or ``over_models``."""
 
     apply: Callable[[PyTree, PyTree], PyTree]
     perturbation: Perturbation
     change: Change
     draws: int
-    chunk: int | None
     where: Where | None
-    run: dict[str, Any]
-    precision: str
+    execution: Execution
 
     def __call__(self, key: Key, params: PyTree, batch: PyTree) -> PyTree:
         """Return the estimate, or the pytree of them, for one model and a batch with leading axis ``b``."""
@@ -222,20 +220,20 @@ class WeightChanges:
         count, one = batches.count_of(batch), batches.one_of(batch)
         shapes = jax.eval_shape(lambda tree: tree if models is None else batches.member(tree, 0), params)
         batches.require_fit(self.apply, shapes, one)
-        forwards = self.chunk or memory.chunk_of(self.apply, shapes, one)
+        forwards = self.execution.chunk or memory.chunk_of(self.apply, shapes, one)
         # Every draw has weights of its own, and they take memory too.
         room = memory.BYTES // batches.bytes_of(shapes)
         rows, at_once = batches.shared_out((models or 1) * self.draws, count, forwards, room)
         blocked = batches.in_blocks(batch, -(-count // rows), rows)
-        clean = self._map(_Outputs(self.apply, self.precision), blocked, params, models=models, chunk=1)
+        clean = self._map(parallel.bind(_outputs, self.apply), blocked, params, models=models, chunk=1)
         for leaf in jax.tree.leaves(clean):
             bad = ~np.isfinite(leaf).reshape(models or 1, -1, *leaf.shape[3:])[:, :count]
             _require_finite(bad.reshape(models or 1, count, -1).any(2), models, "the unperturbed model")
-        numbers, rebuild = perturb.separate(self.perturbation)
-        fn = _DrawChanges(self.apply, rebuild, self.change, self.where, self.precision)
+        sampler = perturb.as_pytree(self.perturbation)
+        fn = parallel.bind(_draw_changes, self.apply, self.change, self.where)
         own = (params, clean if models else jax.tree.map(lambda leaf: leaf[0], clean))
         draws = np.arange(self.draws, dtype=np.uint32)
-        found = self._map(fn, draws, own, key, numbers, blocked, models=models, chunk=at_once)
+        found = self._map(fn, draws, own, key, sampler, blocked, models=models, chunk=at_once)
         recorded, nonfinite = jax.tree.map(lambda leaf: leaf.reshape(*leaf.shape[:2], -1)[:, :, :count], found)
         draw = int(np.argmax(nonfinite.any((0, 2))))  # the first with one, if any has
         _require_finite(nonfinite[:, draw], models, f"the model perturbed by draw {draw}", _SMALLER)
@@ -249,65 +247,53 @@ class WeightChanges:
         self, fn: Callable[..., PyTree], items: PyTree, own: PyTree, *shared: PyTree, models: int | None, chunk: int
     ) -> PyTree:
         """Return ``fn(item, own, *shared)`` for every model, each with an ``own``, and every item ``[m items ...]``."""
+        execution = self.execution.replace(chunk=chunk)
         if models is None:
-            found = parallel.map_items(fn, items, own, *shared, chunk=chunk, **self.run)
+            found = parallel.map_items(fn, items, own, *shared, execution=execution)
             return jax.tree.map(lambda leaf: leaf[None], found)
         count = len(jax.tree.leaves(items)[0])
         index = np.divmod(np.arange(models * count, dtype=np.int32), np.int32(count))
-        found = parallel.map_items(_OfModel(fn), index, items, own, *shared, chunk=chunk, **self.run)
+        found = parallel.map_items(parallel.bind(_of_model, fn), index, items, own, *shared, execution=execution)
         return jax.tree.map(lambda leaf: leaf.reshape(models, count, *leaf.shape[1:]), found)
 
 
-@dataclass(frozen=True)
-class _OfModel:
-    """A function of an item and of what belongs to one model, for one of many models; compiled like the function."""
-
-    fn: Callable[..., PyTree]
-
-    def __call__(self, index: tuple[Array, Array], items: PyTree, own: PyTree, *shared: PyTree) -> PyTree:
-        model, item = index
-        return self.fn(batches.member(items, item), batches.member(own, model), *shared)
+def _of_model(
+    fn: Callable[..., PyTree], index: tuple[Array, Array], items: PyTree, own: PyTree, *shared: PyTree
+) -> PyTree:
+    """Return ``fn`` of an item and of what belongs to one model, for one of many models."""
+    model, item = index
+    return fn(batches.member(items, item), batches.member(own, model), *shared)
 
 
-@dataclass(frozen=True)
-class _Outputs:
-    """The outputs of a block of examples; equal ones share compiled code."""
-
-    apply: Callable[[PyTree, PyTree], PyTree]
-    precision: str
-
-    def __call__(self, block: PyTree, params: PyTree) -> PyTree:
-        with jax.default_matmul_precision(self.precision):
-            return self.apply(params, block)
+def _outputs(apply: Callable[[PyTree, PyTree], PyTree], block: PyTree, params: PyTree) -> PyTree:
+    """Return the outputs of a block of examples."""
+    return apply(params, block)
 
 
-@dataclass(frozen=True)
-class _DrawChanges:
-    """The changes ``[blocks rows]`` of all examples under one draw; equal ones share compiled code."""
+def _draw_changes(
+    apply: Callable[[PyTree, PyTree], PyTree],
+    change: Change,
+    where: Where | None,
+    draw: Array,
+    own: tuple[PyTree, PyTree],
+    key: Key,
+    perturbation: Perturbation,
+    batch: PyTree,
+) -> tuple[Array, Array]:
+    """Return the changes ``[blocks rows]`` of all examples under one draw, and where outputs are not finite."""
+    params, clean = own
+    weights, put_back = parameters.weights(params, where)
+    moved = perturbation(key, draw, weights)
+    still = jnp.stack([jnp.all(new == old) for old, new in zip(weights, moved, strict=True)]).all()
 
-    apply: Callable[[PyTree, PyTree], PyTree]
-    rebuild: Callable[[tuple[Array, ...]], Perturbation]
-    change: Change
-    where: Where | None
-    precision: str
+    def block(pair: tuple[PyTree, PyTree]) -> tuple[Array, Array]:
+        examples, before = pair
+        after = apply(put_back(moved), examples)
+        # Evaluated beside other draws, outputs are rounded in another way, and that is no change.
+        after = jax.tree.map(lambda a, b: jnp.where(still, a, b), before, after)
+        return jax.vmap(change)(before, after), changes.nonfinite(after)
 
-    def __call__(
-        self, draw: Array, own: tuple[PyTree, PyTree], key: Key, numbers: tuple[Array, ...], batch: PyTree
-    ) -> tuple[Array, Array]:
-        params, clean = own
-        weights, put_back = perturb.weights(params, self.where)
-        moved = self.rebuild(numbers)(key, draw, weights)
-        still = jnp.stack([jnp.all(new == old) for old, new in zip(weights, moved, strict=True)]).all()
-
-        def block(pair: tuple[PyTree, PyTree]) -> tuple[Array, Array]:
-            examples, before = pair
-            after = self.apply(put_back(moved), examples)
-            # Evaluated beside other draws, outputs are rounded in another way, and that is no change.
-            after = jax.tree.map(lambda a, b: jnp.where(still, a, b), before, after)
-            return jax.vmap(self.change)(before, after), changes.nonfinite(after)
-
-        with jax.default_matmul_precision(self.precision):
-            return jax.lax.map(block, (batch, clean))
+    return jax.lax.map(block, (batch, clean))
 
 
 _SMALLER = ": a smaller perturbation, or a look at the parameters, may help"

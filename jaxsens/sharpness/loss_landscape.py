@@ -11,8 +11,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxsens import perturb, scales
+from jaxsens import parameters, perturb, scales
 from jaxsens.execution import batches, memory, parallel
+from jaxsens.execution.execution import DEFAULT, Execution
 from jaxsens.statistics import estimate
 from jaxsens.statistics.estimate import Estimate
 from jaxsens.typing import Array, Key, Loss, PyTree, Scale, Where
@@ -64,8 +65,8 @@ def random_directions(
 
 @partial(jax.jit, static_argnames=("count", "scale", "where"))
 def _directions(key: Key, params: PyTree, count: int, scale: Scale, where: Where | None) -> list[PyTree]:
-    weights, _ = perturb.weights(params, where)
-    centre, put_into_zeros = perturb.weights(jax.tree.map(jnp.zeros_like, params), where)
+    weights, _ = parameters.weights(params, where)
+    centre, put_into_zeros = parameters.weights(jax.tree.map(jnp.zeros_like, params), where)
     drawn = [perturb.gaussian(1.0)(key, jnp.uint32(i), centre) for i in range(count)]
     return [put_into_zeros(scales.rescale(direction, weights, scale)) for direction in drawn]
 
@@ -73,31 +74,23 @@ def _directions(key: Key, params: PyTree, count: int, scale: Scale, where: Where
 def loss_plane(
     loss: Loss,
     *coordinates: Array,
-    chunk: int | None = None,
     where: Where | None = None,
-    backend: str = "pmap",
-    devices: Sequence[jax.Device] | None = None,
-    progress: str | None = None,
-    precision: str = "highest",
+    execution: Execution = DEFAULT,
 ) -> Callable[[PyTree, Sequence[PyTree], PyTree], LossPlane]:
     """Measure ``L(w + a d_1 + b d_2)`` on a grid of ``a`` and ``b``, with ``L`` the mean of a loss per example.
 
     Args:
         loss: ``loss(params, batch)`` -> losses ``[b]``, deterministic.
         *coordinates: The values of ``a [p]``, then of ``b [q]``, in units of the directions; as many as directions.
-        chunk: Model forwards evaluated at once on a device. ``None`` fits ``memory.BYTES``.
-        where: ``where(path, leaf)`` narrows the leaves that move, as in ``sharpness.weight_changes``.
-        backend: ``"pmap"`` or ``"shard_map"``; results are equal to the bit.
-        devices: Devices to use, by default all of this process; they share the points.
-        progress: Label of a progress bar.
-        precision: Of matrix products, as in ``jax.default_matmul_precision``.
+        where: ``where(path, leaf)`` narrows the leaves that move, as in ``sharpness.average.weight_changes``.
+        execution: How to run; its ``chunk`` counts model forwards, examples times points.
 
     Returns:
         ``measure(params, directions, batch)`` -> ``LossPlane``. Directions are pytrees like ``params``, such as
         ``random_directions`` draws, or the difference of two checkpoints.
 
     Raises:
-        ValueError: If there are no coordinates, or they are not finite vectors, or ``chunk`` is smaller than 1; when
+        ValueError: If there are no coordinates, or they are not finite vectors; when
             called, if directions are not as many or not like ``params``, if the batch is empty or does not fit the
             model, if the loss is not one number for each example, or if no leaf is chosen.
         FloatingPointError: When called, if a loss is not finite; the message says at which coordinates.
@@ -105,7 +98,6 @@ def loss_plane(
     axes = tuple(np.asarray(values, np.float64) for values in coordinates)
     if not axes or any(a.ndim != 1 or not a.size or not np.isfinite(a).all() for a in axes):
         raise ValueError(f"coordinates must be finite vectors, one for each direction, got {coordinates}")
-    memory.require_counts(1, chunk)
     points = np.stack([a.ravel() for a in np.meshgrid(*axes, indexing="ij")], 1)
 
     def measure(params: PyTree, directions: Sequence[PyTree], batch: PyTree) -> LossPlane:
@@ -113,13 +105,16 @@ def loss_plane(
         count, one = batches.count_of(batch), batches.one_of(batch)
         batches.require_fit(loss, params, one, scalar=True)
         _require_directions(params, directions, len(axes))
-        forwards = chunk or memory.chunk_of(loss, params, one)
+        forwards = execution.chunk or memory.chunk_of(loss, params, one)
         rows, at_once = batches.shared_out(len(points), count, forwards, memory.BYTES // batches.bytes_of(params))
         losses = parallel.map_items(
-            _Losses(loss, where, precision), points.astype(jax.dtypes.canonicalize_dtype(points.dtype)), params,
-            tuple(directions), batches.in_blocks(batch, -(-count // rows), rows),
-            chunk=at_once, backend=backend, devices=devices, progress=progress,
-        )  # fmt: skip
+            parallel.bind(_losses, loss, where),
+            points.astype(jax.dtypes.canonicalize_dtype(points.dtype)),
+            params,
+            tuple(directions),
+            batches.in_blocks(batch, -(-count // rows), rows),
+            execution=execution.replace(chunk=at_once),
+        )
         losses = losses.reshape(len(points), -1)[:, :count]
         if not np.isfinite(losses).all():
             point, example = np.argwhere(~np.isfinite(losses))[0].tolist()
@@ -132,22 +127,16 @@ def loss_plane(
     return measure
 
 
-@dataclass(frozen=True)
-class _Losses:
-    """The losses ``[blocks rows]`` of all examples at one point; equal ones share compiled code."""
-
-    loss: Loss
-    where: Where | None
-    precision: str
-
-    def __call__(self, point: Array, params: PyTree, directions: tuple[PyTree, ...], batch: PyTree) -> Array:
-        weights, put_back = perturb.weights(params, self.where)
-        moved = list(weights)
-        for i, direction in enumerate(directions):
-            steps, _ = perturb.weights(direction, self.where)
-            moved = [(w + point[i] * d).astype(w.dtype) for w, d in zip(moved, steps, strict=True)]
-        with jax.default_matmul_precision(self.precision):
-            return jax.lax.map(lambda examples: self.loss(put_back(moved), examples), batch)
+def _losses(
+    loss: Loss, where: Where | None, point: Array, params: PyTree, directions: tuple[PyTree, ...], batch: PyTree
+) -> Array:
+    """Return the losses ``[blocks rows]`` of all examples at one point."""
+    weights, put_back = parameters.weights(params, where)
+    moved = list(weights)
+    for i, direction in enumerate(directions):
+        steps, _ = parameters.weights(direction, where)
+        moved = [(w + point[i] * d).astype(w.dtype) for w, d in zip(moved, steps, strict=True)]
+    return jax.lax.map(lambda examples: loss(put_back(moved), examples), batch)
 
 
 def _require_directions(params: PyTree, directions: Sequence[PyTree], count: int) -> None:

@@ -5,7 +5,7 @@ the maximum.
 """
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, partial
 
@@ -13,8 +13,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxsens import norm_balls, perturb, scales
+from jaxsens import norm_balls, parameters, perturb, scales
 from jaxsens.execution import batches, memory, parallel
+from jaxsens.execution.execution import DEFAULT, Execution
 from jaxsens.sharpness import apgd
 from jaxsens.statistics import estimate
 from jaxsens.statistics.estimate import Estimate
@@ -78,12 +79,8 @@ def worst_case_sharpness(
     iterations: int = 20,
     restarts: int = 1,
     keep: bool = True,
-    chunk: int | None = None,
     where: Where | None = None,
-    backend: str = "pmap",
-    devices: Sequence[jax.Device] | None = None,
-    progress: str | None = None,
-    precision: str = "highest",
+    execution: Execution = DEFAULT,
 ) -> "WorstCaseSharpness":
     """Measure ``mean over groups S of max over ||delta / s(w)|| <= radius of L_S(w + delta) - L_S(w)``.
 
@@ -102,12 +99,8 @@ def worst_case_sharpness(
         iterations: Gradients after the one at the weights themselves.
         restarts: Starts: the step of SAM first, then random ones on the sphere (l2) or in the box (l-infinity).
         keep: Whether to return perturbations, as many copies of ``params`` as there are groups.
-        chunk: Model forwards evaluated at once on a device. ``None`` fits ``memory.BYTES``.
-        where: ``where(path, leaf)`` narrows the leaves that move, as in ``sharpness.weight_changes``.
-        backend: ``"pmap"`` or ``"shard_map"``, for groups.
-        devices: Devices to use, by default all of this process.
-        progress: Label of a progress bar, for groups.
-        precision: Of matrix products, as in ``jax.default_matmul_precision``.
+        where: ``where(path, leaf)`` narrows the leaves that move, as in ``sharpness.average.weight_changes``.
+        execution: How to run; its ``chunk`` counts model forwards, examples times starts.
 
     Returns:
         ``measure(key, params, batch)`` -> ``WorstCase``; and ``measure.over_models(key, stacked, batch)`` for many
@@ -122,12 +115,11 @@ def worst_case_sharpness(
     norm_balls.require_norm(norm)
     if not (np.isfinite(radius) and radius >= 0):
         raise ValueError(f"radius must be a finite number of at least 0, got {radius}")
-    for name, value in (("iterations", iterations), ("restarts", restarts), ("group", group), ("chunk", chunk)):
+    for name, value in (("iterations", iterations), ("restarts", restarts), ("group", group)):
         if value is not None and (value != int(value) or value < 1):
             raise ValueError(f"{name} must be an integer of at least 1, got {value}")
-    fn = _Ascent(loss, norm, scale, iterations, restarts, keep, where, precision)
-    run = {"backend": backend, "devices": parallel.local_devices(devices), "progress": progress}
-    return WorstCaseSharpness(fn, float(radius), group, chunk, run)
+    fn = _Ascent(loss, norm, scale, iterations, restarts, keep, where, execution.precision)
+    return WorstCaseSharpness(fn, float(radius), group, execution)
 
 
 @dataclass(frozen=True)
@@ -137,8 +129,7 @@ class WorstCaseSharpness:
     fn: "_Ascent"
     radius: float
     group: int | None
-    chunk: int | None
-    run: dict
+    execution: Execution
 
     def __call__(self, key: Key, params: PyTree, batch: PyTree) -> WorstCase:
         """Return what was found for one model and a batch with leading axis ``b``."""
@@ -170,7 +161,14 @@ class WorstCaseSharpness:
         counted = (np.arange(blocks * rows) < each).reshape(blocks, rows)
         index = np.divmod(np.arange(models * groups, dtype=np.int32), np.int32(groups))
         found = parallel.map_items(
-            self.fn, index, key, stacked, np.asarray(self.radius), cut, counted, chunk=at_once, **self.run
+            self.fn,
+            index,
+            key,
+            stacked,
+            np.asarray(self.radius),
+            cut,
+            counted,
+            execution=self.execution.replace(chunk=at_once),
         )
         found = jax.tree.map(lambda leaf: leaf.reshape(models, groups, *leaf.shape[1:]), found)
         return [self._result(batches.member(found, i), forwards, f"params {i}: ") for i in range(models)]
@@ -180,7 +178,7 @@ class WorstCaseSharpness:
         count, forwards = batches.count_of(batch), self._forwards(params, batch)
         rows = batches.evenly(-(-count // batches.PARTS), max(1, forwards // self.fn.restarts))
         blocks = -(-count // (batches.PARTS * rows))
-        devices = self.run["devices"][: batches.PARTS]
+        devices = parallel.local_devices(self.execution.devices)[: batches.PARTS]
         parts = batches.in_blocks(batch, batches.PARTS, blocks, rows)
         counted = (np.arange(batches.PARTS * blocks * rows) < count).reshape(batches.PARTS, blocks, rows)
         given = parallel.replicate((key, params, np.asarray(self.radius), (parts, counted)), devices)
@@ -190,7 +188,7 @@ class WorstCaseSharpness:
     def _forwards(self, params: PyTree, batch: PyTree) -> int:
         one = batches.one_of(jax.tree.map(np.asarray, batch))
         batches.require_fit(self.fn.loss, params, one, scalar=True)
-        return self.chunk or memory.chunk_of(self.fn.loss, params, one)
+        return self.execution.chunk or memory.chunk_of(self.fn.loss, params, one)
 
     def _result(self, found: tuple[np.ndarray, np.ndarray, PyTree], forwards: int, whose: str = "") -> WorstCase:
         values, uphill, perturbation = found
@@ -229,7 +227,7 @@ class _Ascent:
         self, key: Key, params: PyTree, radius: Array, sums: Callable[[PyTree], tuple[Array, PyTree]], count: Array
     ) -> tuple[Array, Array, PyTree]:
         """Return the losses on the way ``[r iterations+1]``, whether there was a gradient, the best perturbation."""
-        weights, _ = perturb.weights(params, self.where)
+        weights, _ = parameters.weights(params, self.where)
         radius = radius.astype(jnp.result_type(*weights))
         sampler = perturb.Sphere(radius) if self.norm == "l2" else perturb.Uniform(radius)
         centre = tuple(jnp.zeros_like(w) for w in weights)
@@ -244,12 +242,12 @@ class _Ascent:
         best = found.values.max(1) - found.values[:, 0]
         point = batches.member(found.points, best.argmax())
         perturbation = [s * p for s, p in zip(self.scale(weights), point, strict=True)]
-        _, put_into_zeros = perturb.weights(jax.tree.map(jnp.zeros_like, params), self.where)
+        _, put_into_zeros = parameters.weights(jax.tree.map(jnp.zeros_like, params), self.where)
         return found.values, found.uphill[0], put_into_zeros(perturbation)
 
     def sums(self, part: tuple[PyTree, Array], params: PyTree, points: PyTree) -> tuple[Array, PyTree]:
         """Return the sums over examples ``[blocks rows]`` of losses and of gradients, for points ``[r ...]``."""
-        weights, put_back = perturb.weights(params, self.where)
+        weights, put_back = parameters.weights(params, self.where)
         scale = self.scale(weights)
 
         def total(point: PyTree, examples: PyTree, counted: Array) -> Array:

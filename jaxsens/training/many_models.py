@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
-from jaxsens.execution import parallel
+from jaxsens.execution import Execution, parallel
 from jaxsens.training.member_epoch import CROSS_ENTROPY, Assignment, Criterion, Epoch, Scores, Weights, adam
 from jaxsens.training.one_model import resume
 from jaxsens.typing import Apply, Array, Key, PyTree
@@ -285,7 +285,9 @@ def _advance(
         members.dataset[places], np.full(count, done, np.uint32), np.arange(count) < len(order),
     )  # fmt: skip
     items = (jax.tree.map(lambda a: a[places], state.weights), own)
-    found = parallel.map_items(epoch_of, items, data, watched, chunk=config.at_once, devices=devices)
+    found = parallel.map_items(
+        epoch_of, items, data, watched, execution=Execution(chunk=config.at_once, devices=devices)
+    )
     back = np.argsort(order)
     return jax.tree.map(lambda a: a[: len(order)][back], found)
 

@@ -17,6 +17,7 @@ import optax
 from tqdm import tqdm
 
 from jaxsens.execution import parallel
+from jaxsens.execution.execution import Execution
 from jaxsens.training.objectives import CrossEntropy, Objective
 from jaxsens.training.optimizers import Optimiser, build
 from jaxsens.typing import Array, Key, PyTree, TrainApply
@@ -208,14 +209,16 @@ def _epoch(
     return jax.jit(run, donate_argnums=0)
 
 
+_ACCURACY = Execution(chunk=500)
+
+
 def accuracy(
     apply: Callable[[PyTree, Array], Array],
     variables: PyTree,
     tokens: Array,
     labels: Array,
     *,
-    chunk: int = 500,
-    devices: Sequence[jax.Device] | None = None,
+    execution: Execution = _ACCURACY,
 ) -> np.ndarray:
     """Return for every example whether the most likely class is the label ``[n]``.
 
@@ -224,26 +227,23 @@ def accuracy(
         variables: Its variables.
         tokens: ``[n t *s]``.
         labels: Class numbers ``[n]``.
-        chunk: Examples evaluated at once on a device.
-        devices: Devices to use, by default all of this process.
+        execution: How to run; its ``chunk`` counts examples.
 
     Raises:
         ValueError: If there is no example.
         FloatingPointError: If a logit is not finite; the first example with one is named.
     """
     items = (np.asarray(tokens), np.asarray(labels))
-    correct, finite = parallel.map_items(_IsCorrect(apply), items, variables, chunk=chunk, devices=devices)
+    correct, finite = parallel.map_items(parallel.bind(_is_correct, apply), items, variables, execution=execution)
     if not finite.all():
         raise FloatingPointError(f"the model's logits are not finite for example {int(np.argmin(finite))}")
     return correct
 
 
-@dataclass(frozen=True)
-class _IsCorrect:
-    apply: Callable[[PyTree, Array], Array]
-
-    def __call__(self, example: tuple[Array, Array], variables: PyTree) -> tuple[Array, Array]:
-        tokens, label = example
-        with jax.default_matmul_precision("highest"):
-            logits = self.apply(variables, tokens[None])[0]
-        return logits.argmax() == label, jnp.isfinite(logits).all()
+def _is_correct(
+    apply: Callable[[PyTree, Array], Array], example: tuple[Array, Array], variables: PyTree
+) -> tuple[Array, Array]:
+    """Return whether the most likely class of one example is its label, and whether its logits are finite."""
+    tokens, label = example
+    logits = apply(variables, tokens[None])[0]
+    return logits.argmax() == label, jnp.isfinite(logits).all()

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from jaxsens.boolean import blow_up
-from jaxsens.execution import memory, parallel
+from jaxsens.execution import Execution, memory, parallel
 from jaxsens.typing import Internals
 
 
@@ -171,7 +171,7 @@ def test_bits_that_the_model_ignores_have_no_influence(chunk):
     def blind(params, strings):
         return transformer(params, strings.at[:, 1::2].set(0))
 
-    result = blow_up.influences(blind, chunk=chunk)(weights_of(3, layers=1), strings_of(3, 6, 3))
+    result = blow_up.influences(blind, execution=Execution(chunk=chunk))(weights_of(3, layers=1), strings_of(3, 6, 3))
     np.testing.assert_allclose(result.logits[:, 1::2], 0, atol=1e-6)
     np.testing.assert_allclose(result.states[:, 1::2], 0, atol=1e-6)
     assert result.logits[:, ::2].min() > 1e-4
@@ -185,7 +185,9 @@ def test_long_strings_are_evaluated_in_blocks_of_the_chunk():
         return linear(params, strings)
 
     w = np.arange(1000, dtype=np.float32)
-    result = blow_up.influences(spy, positions=(-1,), chunk=4)({"w": w}, strings_of(2, 1000), np.arange(0, 1000, 100))
+    result = blow_up.influences(spy, positions=(-1,), execution=Execution(chunk=4))(
+        {"w": w}, strings_of(2, 1000), np.arange(0, 1000, 100)
+    )
     assert set(seen) == {(1, 1000), (4, 1000)}  # the first only asks for shapes
     assert result.states.shape == (2, 10, 1)
     # The logit, about 250, is rounded to 3e-5.
@@ -194,7 +196,7 @@ def test_long_strings_are_evaluated_in_blocks_of_the_chunk():
 
 def test_the_string_itself_may_fill_a_block_alone():
     w = np.float32([1, -3, 0.5])
-    result = blow_up.influences(linear, chunk=1)({"w": w}, strings_of(2, 3))
+    result = blow_up.influences(linear, execution=Execution(chunk=1))({"w": w}, strings_of(2, 3))
     np.testing.assert_allclose(result.logits, np.broadcast_to(np.abs(w) / 3, (2, 3)), rtol=1e-5)
 
 
@@ -203,9 +205,9 @@ def test_the_string_itself_may_fill_a_block_alone():
 
 def measured(devices, **options):
     """Everything that the two measurements give for one model, as a list of arrays."""
-    params, strings, options = weights_of(5, layers=1), strings_of(7, 4), {"devices": devices, **options}
-    blow_ups = blow_up.blow_ups(transformer, **options)(params, strings)
-    influences = blow_up.influences(transformer, positions=(0, -1), **options)(params, strings)
+    params, strings, execution = weights_of(5, layers=1), strings_of(7, 4), Execution(devices=devices, **options)
+    blow_ups = blow_up.blow_ups(transformer, execution=execution)(params, strings)
+    influences = blow_up.influences(transformer, positions=(0, -1), execution=execution)(params, strings)
     arrays = [blow_ups.tau, blow_ups.beta, influences.states, influences.logits]
     assert [a.shape for a in arrays] == [(7, 1), (7, 1), (7, 4, 2), (7, 4)]
     return arrays
@@ -235,9 +237,10 @@ def test_products_run_at_the_precision_asked_for(precision):
         seen.append(jax.config.jax_default_matmul_precision)
         return linear(params, strings)
 
-    params, strings, options = {"w": np.ones(3, np.float32)}, strings_of(2, 3), {"chunk": 2, "precision": precision}
+    params, strings = {"w": np.ones(3, np.float32)}, strings_of(2, 3)
+    execution = Execution(chunk=2, precision=precision)
     for build in (blow_up.blow_ups, blow_up.influences):
-        build(spy, **options)(params, strings)
+        build(spy, execution=execution)(params, strings)
         assert set(seen) - {None} == {precision}  # none where only shapes are asked for
         assert seen[-1] == precision
         seen.clear()
@@ -252,25 +255,25 @@ def test_a_second_call_and_a_second_build_do_not_compile_again():
 
     params, strings = {"w": np.ones(3, np.float32)}, strings_of(4, 3)
     for build in (blow_up.blow_ups, blow_up.influences):
-        measure = build(spy, chunk=2)
+        measure = build(spy, execution=Execution(chunk=2))
         measure(params, strings)
         traces.clear()
         measure(params, 1 - strings)
-        build(spy, chunk=2)(params, strings)
+        build(spy, execution=Execution(chunk=2))(params, strings)
         assert not traces
 
 
 def test_the_chunk_counts_model_forwards(monkeypatch):
     """Seven strings alone, or each with four copies; and what fits a small budget."""
     seen, original = [], parallel.map_items
-    monkeypatch.setattr(parallel, "map_items", lambda *a, **k: seen.append(k["chunk"]) or original(*a, **k))
+    monkeypatch.setattr(parallel, "map_items", lambda *a, **k: seen.append(k["execution"].chunk) or original(*a, **k))
     params, strings = {"w": np.ones(4, np.float32)}, strings_of(7, 4)
 
     def chunks(chunk):
         seen.clear()
         results = [
-            blow_up.blow_ups(linear, chunk=chunk)(params, strings),
-            blow_up.influences(linear, chunk=chunk)(params, strings),
+            blow_up.blow_ups(linear, execution=Execution(chunk=chunk))(params, strings),
+            blow_up.influences(linear, execution=Execution(chunk=chunk))(params, strings),
         ]
         return [result.chunk for result in results], list(seen)
 
@@ -305,8 +308,6 @@ def test_strings_must_be_bits_that_fit_the_model(build):
     ):
         with pytest.raises(ValueError, match=message):
             build()(PARAMS, strings)
-    with pytest.raises(ValueError, match="chunk must be an integer of at least 1 model forward, or None, got 0"):
-        build(chunk=0)
 
 
 def test_choices_of_influences_are_checked():

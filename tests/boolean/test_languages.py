@@ -126,7 +126,7 @@ def test_a_random_table_looks_random():
     assert np.abs(truth_tables.walsh(table)).max() < 6 / 2 ** (n / 2)
 
 
-def test_the_random_language_points_to_the_cube():
+def test_the_random_language_points_to_truth_tables():
     language = languages.random_language(KEY, 5)
     assert repr(language) == "Language('random', n=5, key=(0, 0))"
     for read in (
@@ -135,7 +135,7 @@ def test_the_random_language_points_to_the_cube():
         lambda: language.min_sensitivity,
         lambda: language.max_sensitivity,
     ):
-        with pytest.raises(ValueError, match=r"n=5.*boolean\.cube"):
+        with pytest.raises(ValueError, match=r"n=5.*boolean\.truth_tables"):
             read()
 
 

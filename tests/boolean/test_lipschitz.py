@@ -5,7 +5,7 @@ import pytest
 
 from jaxsens import perturb
 from jaxsens.boolean import lipschitz
-from jaxsens.execution import memory, parallel
+from jaxsens.execution import Execution, memory, parallel
 
 KEY = jax.random.key(0)
 
@@ -93,7 +93,9 @@ def measured(devices, **options):
     """Everything that is measured for one model, as a list of arrays."""
     rng = np.random.default_rng(5)
     params = {"in": np.float32(rng.normal(size=(4, 5))), "out": np.float32(rng.normal(size=5))}
-    measure = lipschitz.lipschitz_quotients(perceptron, shifted, draws=5, devices=devices, **options)
+    measure = lipschitz.lipschitz_quotients(
+        perceptron, shifted, draws=5, execution=Execution(devices=devices, **options)
+    )
     result = measure(KEY, params, strings_of(7, 4))
     assert (result.values.shape, result.distances.shape) == ((5, 7), (5,))
     return [result.values, result.distances]
@@ -122,7 +124,12 @@ def test_products_run_at_the_precision_asked_for(precision):
         seen.append(jax.config.jax_default_matmul_precision)
         return linear(params, strings)
 
-    measure = lipschitz.lipschitz_quotients(spy, shifted, draws=2, chunk=2, precision=precision)
+    measure = lipschitz.lipschitz_quotients(
+        spy,
+        shifted,
+        draws=2,
+        execution=Execution(chunk=2, precision=precision),
+    )
     measure(KEY, PARAMS, strings_of(2, 3))
     assert set(seen) - {None} == {precision}  # none where only shapes are asked for
     assert seen[-1] == precision
@@ -130,7 +137,7 @@ def test_products_run_at_the_precision_asked_for(precision):
 
 def test_a_second_call_and_a_second_build_do_not_compile_again():
     def build():
-        return lipschitz.lipschitz_quotients(linear, shifted, draws=2, chunk=2)
+        return lipschitz.lipschitz_quotients(linear, shifted, draws=2, execution=Execution(chunk=2))
 
     measure, strings = build(), strings_of(4, 3)
     measure(KEY, PARAMS, strings)
@@ -143,11 +150,13 @@ def test_a_second_call_and_a_second_build_do_not_compile_again():
 def test_the_chunk_counts_model_forwards(monkeypatch):
     """Seven strings under six models; and what fits a small budget."""
     seen, original = [], parallel.map_items
-    monkeypatch.setattr(parallel, "map_items", lambda *a, **k: seen.append(k["chunk"]) or original(*a, **k))
+    monkeypatch.setattr(parallel, "map_items", lambda *a, **k: seen.append(k["execution"].chunk) or original(*a, **k))
     params, strings = {"w": np.ones(4, np.float32), "more": np.ones(46, np.float32)}, strings_of(7, 4)
 
     def chunk_of(chunk):
-        return lipschitz.lipschitz_quotients(linear, shifted, draws=5, chunk=chunk)(KEY, params, strings).chunk
+        return lipschitz.lipschitz_quotients(linear, shifted, draws=5, execution=Execution(chunk=chunk))(
+            KEY, params, strings
+        ).chunk
 
     assert (chunk_of(15), seen.pop()) == (15, 2)
     # In 4-byte numbers, the logit is 1 to a string, and the weights of a draw are 50.
@@ -212,8 +221,6 @@ def test_strings_must_be_bits_that_fit_the_model():
             quotients()(PARAMS, strings)
     with pytest.raises(ValueError, match=r"apply must give logits \[b\], got ShapeDtypeStruct"):
         quotients(lambda params, strings: linear(params, strings)[:, None])(PARAMS, BITS)
-    with pytest.raises(ValueError, match="chunk must be an integer of at least 1 model forward, or None, got 0"):
-        quotients(chunk=0)
 
 
 def test_perturbations_must_move_something():

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from jaxsens import boolean, substitution
+from jaxsens.execution import Execution
 from jaxsens.models import recognizers
 from jaxsens.models.substitution import recognizers as recognizer_substitution
 
@@ -16,7 +17,7 @@ pytestmark = pytest.mark.usefixtures("quick_compiling")
 STRINGS = np.random.default_rng(0).integers(0, 2, (40, 7)).astype(np.int32)
 WEIGHTS = np.random.default_rng(1).normal(size=(7,)).astype(np.float32)
 KEY = jax.random.key(0)
-OPTIONS = {"chunk": 24, "devices": jax.devices()[:1]}
+OPTIONS = {"execution": Execution(chunk=24, devices=jax.devices()[:1])}
 
 
 def logit(params, x, mask=None):
@@ -126,7 +127,6 @@ def test_a_recognizer_in_bfloat16_screens_one_in_float32():
         ({"safety": -1.0}, "safety must be a finite number of at least 0, got -1.0"),
         ({"audit": -1}, "audit must be an integer of at least 0, got -1"),
         ({"margin": -1.0}, "margin must be a finite number of at least 0, got -1.0"),
-        ({"chunk": 0}, "chunk must be an integer of at least 1"),
     ],
 )
 def test_bad_arguments_are_named(options, message):
@@ -145,5 +145,5 @@ def test_logits_that_are_not_finite_are_named():
 def test_decisions_in_float64_are_not_rounded(float64):
     """A logit that is below the margin in float64 alone."""
     fixed = substitution.one_at_a_time(lambda params, x, mask=None: params + 0 * x[:, 0], 3)
-    screened = boolean.screened_sensitivity_profile(fixed, margin=0.1, chunk=24, audit=0)
+    screened = boolean.screened_sensitivity_profile(fixed, margin=0.1, execution=Execution(chunk=24), audit=0)
     assert screened(KEY, np.float64(0.1 - 1e-12), STRINGS[:4]).measured.decisions.tolist() == [-1] * 4

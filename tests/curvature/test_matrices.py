@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from jaxsens import curvature
+from jaxsens.execution import Execution
 
 COUNT, INPUTS, CLASSES = 11, 3, 4
 RNG = np.random.default_rng(0)
@@ -85,7 +86,7 @@ def test_logistic_regression_has_its_weighted_second_moments(devices):
     batch = (X, (LABELS > 1).astype(np.float32))
     p = 1 / (1 + np.exp(-X @ params["w"]))
     expected = X.T @ ((p * (1 - p))[:, None] * X) / COUNT
-    hessian = curvature.hessian_product(logistic, devices=devices[:1])
+    hessian = curvature.hessian_product(logistic, execution=Execution(devices=devices[:1]))
     np.testing.assert_allclose(written_out(hessian, params, batch), expected, atol=1e-5)
 
 
@@ -130,15 +131,15 @@ def test_a_network_has_three_different_matrices_and_blocks_of_them(devices):
         "fisher": lambda **options: curvature.fisher_product(mlp_loss, **options),
     }
     for name, make in build.items():
-        found = written_out(make(devices=devices[:1]), MLP, (X, LABELS))
+        found = written_out(make(execution=Execution(devices=devices[:1])), MLP, (X, LABELS))
         np.testing.assert_allclose(found, expected[name], atol=1e-5)
-        problem = make(devices=devices[:1], chunk=6).prepare(MLP, (X, LABELS))
+        problem = make(execution=Execution(chunk=6, devices=devices[:1])).prepare(MLP, (X, LABELS))
         vectors = RNG.normal(size=(2, vector.size)).astype(np.float32)
         found = forms(problem.product, problem.params, problem.parts, vectors)
         np.testing.assert_allclose(found, [v @ expected[name] @ v for v in vectors], rtol=1e-4)
     assert np.abs(expected["ggn"] - expected["hessian"]).max() > 0.01
     assert np.abs(expected["ggn"] - expected["fisher"]).max() > 0.01
-    block = build["ggn"](devices=devices[:1], where=lambda path, leaf: path[-1].key == "b")
+    block = build["ggn"](execution=Execution(devices=devices[:1]), where=lambda path, leaf: path[-1].key == "b")
     found = written_out(block, MLP, (X, LABELS))
     np.testing.assert_allclose(found, expected["ggn"][15:, 15:], atol=1e-5)
 
@@ -155,7 +156,10 @@ def test_micro_batches_and_devices_alter_results_by_rounding_only(devices):
     x = np.tile(X, (4, 1))  # 44 examples: neither parts nor micro-batches come out even
 
     def product(number, chunk=2):
-        build = curvature.hessian_product(loss, chunk=chunk, devices=devices[:number])
+        build = curvature.hessian_product(
+            loss,
+            execution=Execution(chunk=chunk, devices=devices[:number]),
+        )
         return np.asarray(build(WEIGHTS, x, direction)[0])
 
     two = product(2)
@@ -170,7 +174,9 @@ def test_double_precision_is_kept(float64, devices):
     direction = RNG.normal(size=INPUTS)
     p = 1 / (1 + np.exp(-x @ params["w"]))
     expected = x.T @ (p * (1 - p) * (x @ direction)) / COUNT
-    (found,) = curvature.hessian_product(logistic, devices=devices[:1])(params, (x, labels), (direction,))
+    (found,) = curvature.hessian_product(logistic, execution=Execution(devices=devices[:1]))(
+        params, (x, labels), (direction,)
+    )
     np.testing.assert_allclose(found, expected, rtol=1e-13, atol=1e-15)
 
 
@@ -183,7 +189,10 @@ def test_equal_products_compile_once(devices):
 
     direction = direction_for(WEIGHTS)
     for _ in range(2):
-        product = curvature.hessian_product(loss, devices=devices[:1], chunk=20)
+        product = curvature.hessian_product(
+            loss,
+            execution=Execution(chunk=20, devices=devices[:1]),
+        )
         for batch in (X, X + 1):
             before = len(traces)
             product(WEIGHTS, batch, direction)
@@ -197,13 +206,19 @@ def test_products_run_at_full_precision(devices):
         seen.append(jax.config.jax_default_matmul_precision)
         return squared_error(linear(params, batch), 0)
 
-    curvature.hessian_product(loss, devices=devices[:1], chunk=20)(WEIGHTS, X, direction_for(WEIGHTS))
+    curvature.hessian_product(
+        loss,
+        execution=Execution(chunk=20, devices=devices[:1]),
+    )(WEIGHTS, X, direction_for(WEIGHTS))
     assert set(seen[1:]) == {"highest"}  # the first call only asks for shapes
 
 
 def test_a_matrix_of_zeros_is_one_in_micro_batches_too(devices):
     """A loss that is linear in the parameters leaves nothing to keep from product to product."""
-    product = curvature.hessian_product(lambda params, x: (x @ params["w"])[:, 0], chunk=2, devices=devices[:1])
+    product = curvature.hessian_product(
+        lambda params, x: (x @ params["w"])[:, 0],
+        execution=Execution(chunk=2, devices=devices[:1]),
+    )
     (found,) = product(WEIGHTS, X, direction_for(WEIGHTS))
     np.testing.assert_array_equal(found, np.zeros((INPUTS, CLASSES)))
 
@@ -217,7 +232,7 @@ def test_bad_arguments_are_named(devices):
             product(params, batch, direction)
 
     with pytest.raises(ValueError, match="chunk must be an integer of at least 1"):
-        curvature.hessian_product(mlp_loss, chunk=0)
+        curvature.hessian_product(mlp_loss, execution=Execution(chunk=0))
     fails(r"loss must give one number for each example, \[b\], got shape \(\)",
           curvature.hessian_product(lambda p, b: mlp_loss(p, b).mean()))  # fmt: skip
     fails(r"loss must give one number for each example, \[b\], got shape \(2, 4\)",
@@ -247,4 +262,6 @@ def test_a_product_that_is_not_finite_stops_the_run(devices):
         return batch * jnp.sqrt(params["w"])
 
     with pytest.raises(FloatingPointError, match="not finite"):
-        curvature.hessian_product(loss, devices=devices[:1])({"w": np.float32(0)}, np.ones(3, np.float32), (1.0,))
+        curvature.hessian_product(loss, execution=Execution(devices=devices[:1]))(
+            {"w": np.float32(0)}, np.ones(3, np.float32), (1.0,)
+        )

@@ -10,6 +10,7 @@ from sklearn import datasets
 
 from jaxsens import curvature
 from jaxsens.curvature import lanczos
+from jaxsens.execution import Execution
 from jaxsens.statistics import estimate
 
 KEY = jax.random.key(0)
@@ -23,7 +24,7 @@ def quadratic(params, batch):
 
 WEIGHTS = {"w": np.ones(SIZE, np.float32)}
 # Equal products share compiled code: one program for all quadratics.
-PRODUCT = curvature.hessian_product(quadratic, devices=jax.devices()[:1])
+PRODUCT = curvature.hessian_product(quadratic, execution=Execution(devices=jax.devices()[:1]))
 
 
 def planted(eigenvalues, seed=0):
@@ -115,7 +116,7 @@ def mlp_loss(params, x):
 def test_the_top_ten_of_a_network_are_those_of_its_written_out_hessian(devices):
     vector, restore = jax.flatten_util.ravel_pytree(MLP)
     hessian = np.asarray(jax.jit(jax.hessian(lambda v: mlp_loss(restore(v), X).mean()))(vector), np.float64)
-    product = curvature.hessian_product(mlp_loss, devices=devices[:1])
+    product = curvature.hessian_product(mlp_loss, execution=Execution(devices=devices[:1]))
     expected = np.linalg.eigvalsh(hessian)[::-1][:10]
     found = curvature.top_eigenpairs(product, 10)(KEY, MLP, X)
     assert [leaf.shape for leaf in found.vectors] == [(10, 3, 6), (10, 6, 3)]
@@ -127,7 +128,7 @@ def test_double_precision_and_many_devices(float64, devices):
     eigenvalues = SPECTRA["distinct"]
     wide = planted(eigenvalues).astype(np.float64)
     expected = np.linalg.eigvalsh(wide.mean(0))[::-1][:3]
-    product = curvature.hessian_product(quadratic, devices=devices)
+    product = curvature.hessian_product(quadratic, execution=Execution(devices=devices))
     found = curvature.top_eigenpairs(product, 3, tolerance=1e-12)(KEY, {"w": np.ones(SIZE)}, wide)
     np.testing.assert_allclose(found.values, expected, atol=1e-12)
     assert found.converged.all()
@@ -216,7 +217,7 @@ def test_a_network_of_400_000_parameters_converges_or_says_that_it_has_not(devic
         return -jnp.take_along_axis(jax.nn.log_softmax(x), labels[:, None], 1)[:, 0]
 
     # One device: virtual ones would each do the whole of the linear algebra on the same cores.
-    product = curvature.hessian_product(loss, devices=devices[:1])
+    product = curvature.hessian_product(loss, execution=Execution(devices=devices[:1]))
     for steps in (12, 80):
         found = curvature.top_eigenpairs(product, 10, steps=steps)(KEY, params, batch)
         largest = np.abs(found.values).max()

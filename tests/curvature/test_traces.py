@@ -8,6 +8,7 @@ from matfree import stochtrace
 
 from jaxsens import curvature, perturb
 from jaxsens.curvature import traces
+from jaxsens.execution import Execution
 from jaxsens.sharpness import average, classification
 from jaxsens.statistics import estimate
 
@@ -20,7 +21,7 @@ def quadratic(params, batch):
     return 0.5 * jnp.einsum("i,bij,j->b", params["w"], batch, params["w"])
 
 
-PRODUCT = curvature.hessian_product(quadratic, devices=jax.devices()[:1])
+PRODUCT = curvature.hessian_product(quadratic, execution=Execution(devices=jax.devices()[:1]))
 HUTCHINSON = curvature.trace(PRODUCT, probes=40)
 XTRACE = curvature.xtrace(PRODUCT, probes=6)
 
@@ -54,7 +55,7 @@ def test_probes_hang_on_the_key_and_on_their_number_only():
 
 def test_probes_see_the_same_matrix_on_many_devices(devices):
     batch = np.concatenate([rotated(DECAY), rotated(DECAY, seed=1), rotated(2 * DECAY, seed=2)])
-    many = curvature.trace(curvature.hessian_product(quadratic, devices=devices[:3]), probes=5)
+    many = curvature.trace(curvature.hessian_product(quadratic, execution=Execution(devices=devices[:3])), probes=5)
     np.testing.assert_allclose(many(KEY, WEIGHTS, batch).values, HUTCHINSON(KEY, WEIGHTS, batch).values[:5], rtol=1e-5)
 
 
@@ -68,7 +69,7 @@ backwards_only.defvjp(lambda x: (jnp.sum(x**4, -1), x), lambda x, g: (4 * g[:, N
 
 def test_a_loss_without_forward_derivatives_has_a_trace():
     product = curvature.hessian_product(
-        lambda params, x: backwards_only(params["w"][None] * x), devices=jax.devices()[:1]
+        lambda params, x: backwards_only(params["w"][None] * x), execution=Execution(devices=jax.devices()[:1])
     )
     found = curvature.trace(product, probes=2)(KEY, WEIGHTS, np.full((2, SIZE), 0.5, np.float32))
     np.testing.assert_allclose(found.values, SIZE * 12 * 0.5**4, rtol=1e-5)
@@ -81,7 +82,7 @@ def test_average_sharpness_is_half_the_variance_times_the_trace():
     batch = rng.normal(size=(9, 4)).astype(np.float32), np.arange(9, dtype=np.int32) % 3
     loss = classification.CrossEntropy(lambda params, x: jnp.tanh(x @ params["a"]) @ params["b"])
     noise = perturb.antithetic(perturb.gaussian(0.01**2))
-    rise = average.average_sharpness(loss, noise, draws=4000, chunk=9 * 200)(KEY, params, batch)
+    rise = average.average_sharpness(loss, noise, draws=4000, execution=Execution(chunk=9 * 200))(KEY, params, batch)
     trace = curvature.trace(curvature.hessian_product(loss), probes=100)(KEY, params, batch)
     half = 0.01**2 / 2
     assert abs(rise.mean - half * trace.mean) < 3 * np.hypot(rise.sem, half * trace.sem)

@@ -14,7 +14,7 @@ from jaxsens.embedding_space import (
     spelling_groups,
     token_strings,
 )
-from jaxsens.execution import memory
+from jaxsens.execution import Execution, memory
 from jaxsens.models.text import token_ids
 
 RNG = np.random.default_rng(0)
@@ -40,19 +40,28 @@ def test_equal_to_all_rows_by_all_rows(metric):
     groups = RNG.integers(0, 30, len(TABLE))
     allowed = np.ones(len(TABLE), bool)
     allowed[[0, 7, 52]] = False
-    found = nearest_tokens(TABLE, k=3, exclude=[0, 7, 52], groups=groups, metric=metric, block=10, chunk=4)
+    found = nearest_tokens(
+        TABLE, k=3, exclude=[0, 7, 52], groups=groups, metric=metric, block=10, execution=Execution(chunk=4)
+    )
     ids, distances = plain(TABLE, metric, 3, allowed, groups)
     np.testing.assert_array_equal(found.ids, ids)
     np.testing.assert_allclose(found.distances[allowed], distances[allowed], rtol=1e-5, atol=1e-7)
     assert np.isnan(found.distances[~allowed]).all()
     np.testing.assert_array_equal(found.replaceable, allowed)
-    masked = nearest_tokens(TABLE, k=3, exclude=~allowed, groups=groups, metric=metric, block=64, chunk=99)
+    masked = nearest_tokens(
+        TABLE, k=3, exclude=~allowed, groups=groups, metric=metric, block=64, execution=Execution(chunk=99)
+    )
     np.testing.assert_array_equal(masked.ids, found.ids)
 
 
 def test_equal_bits_on_any_number_of_devices_and_either_backend(devices):
     one, *others = (
-        nearest_tokens(TABLE, k=2, block=16, chunk=3, devices=devices[:n], backend=backend)
+        nearest_tokens(
+            TABLE,
+            k=2,
+            block=16,
+            execution=Execution(chunk=3, backend=backend, devices=devices[:n]),
+        )
         for n, backend in ((1, "pmap"), (2, "pmap"), (8, "pmap"), (8, "shard_map"))
     )
     for other in others:
@@ -66,10 +75,10 @@ def test_no_result_on_the_device_is_as_large_as_all_rows_by_all_rows():
     rows = nearest_rows.Rows(
         jax.ShapeDtypeStruct((count, 768), jnp.float32), vector, vector, jax.ShapeDtypeStruct((count,), jnp.int32)
     )
-    one = nearest._OfRow(nearest_rows.Search(1, block, "cosine"), "highest")
+    search = nearest_rows.Search(1, block, "cosine")
 
     def of_chunk(asked, rows):
-        return jax.vmap(lambda row: one(row, rows))(asked)
+        return jax.vmap(lambda row: nearest._of_row(search, row, rows))(asked)
 
     jaxpr = jax.make_jaxpr(of_chunk)(jax.ShapeDtypeStruct((chunk,), jnp.int32), rows)
     sizes = [memory._size(equation) for equation in memory._equations(jaxpr.jaxpr)]

@@ -11,6 +11,7 @@ import pytest
 
 from jaxsens.embedding_space import embedding_shifts, identifiability, joint_shifts
 from jaxsens.embedding_space.states import Encoding
+from jaxsens.execution import Execution
 from jaxsens.models.text import bert, encoder
 
 VOCABULARY, LENGTH, WIDTH = 11, 5, 4
@@ -77,7 +78,7 @@ def assert_equal_to_plain(shifts, expected, layers=slice(None), **tolerance):
 @pytest.mark.parametrize("chunk", [1, 4, 12])
 def test_equal_to_one_forward_for_each_replacement(chunk):
     expected = one_forward_each(encode, PARAMS, TOKENS, OTHER, MASK, SITES)
-    shifts = embedding_shifts(encode, chunk=chunk)(PARAMS, TOKENS, OTHER, MASK, SITES)
+    shifts = embedding_shifts(encode, execution=Execution(chunk=chunk))(PARAMS, TOKENS, OTHER, MASK, SITES)
     assert_equal_to_plain(shifts, expected, rtol=2e-5, atol=1e-5)
     assert shifts.layers == (0, 1, 2)
     assert (shifts.values(at="others")[SITES][:, :2] == 0).all()
@@ -86,7 +87,9 @@ def test_equal_to_one_forward_for_each_replacement(chunk):
 
 def test_layers_and_norms_can_be_chosen_and_one_norm_needs_no_other():
     expected = one_forward_each(encode, PARAMS, TOKENS, OTHER, MASK, SITES)
-    shifts = embedding_shifts(encode, norms=["linf"], layers=[-1, 0], chunk=3)(PARAMS, TOKENS, OTHER, MASK, SITES)
+    shifts = embedding_shifts(encode, norms=["linf"], layers=[-1, 0], execution=Execution(chunk=3))(
+        PARAMS, TOKENS, OTHER, MASK, SITES
+    )
     assert (shifts.norms, shifts.layers, shifts.own.shape) == (("linf",), (2, 0), (3, 5, 2, 1))
     expected = {key: value for key, value in expected.items() if key[0] == "linf"}
     assert_equal_to_plain(shifts, expected, layers=[2, 0], rtol=2e-5, atol=1e-5)
@@ -105,13 +108,16 @@ def test_without_a_mask_all_tokens_are_real_and_sites():
 def test_states_before_those_of_the_tokens_are_others_and_tokens_may_be_vectors():
     patches, other = PARAMS["table"][TOKENS], PARAMS["table"][OTHER]
     expected = one_forward_each(with_class, PARAMS, patches, other, MASK, SITES, first=1)
-    shifts = embedding_shifts(with_class, chunk=4)(PARAMS, patches, other, MASK, SITES)
+    shifts = embedding_shifts(with_class, execution=Execution(chunk=4))(PARAMS, patches, other, MASK, SITES)
     assert_equal_to_plain(shifts, expected, rtol=2e-5, atol=1e-5)
 
 
 def test_equal_bits_on_any_number_of_devices_and_either_backend(devices):
     def run(chunk, count, backend):
-        measure = embedding_shifts(encode, chunk=chunk, devices=devices[:count], backend=backend)
+        measure = embedding_shifts(
+            encode,
+            execution=Execution(chunk=chunk, backend=backend, devices=devices[:count]),
+        )
         return measure(PARAMS, TOKENS, OTHER, MASK, SITES)
 
     one = run(2, 1, "pmap")
@@ -122,7 +128,7 @@ def test_equal_bits_on_any_number_of_devices_and_either_backend(devices):
 
 def test_layers_that_are_not_wanted_are_not_computed():
     def operations(*layers):
-        one = Encoding(encode, layers, "highest")
+        one = Encoding(encode, layers)
         compiled = jax.jit(one).lower(PARAMS, TOKENS[0], OTHER[0], MASK[0], np.eye(5, dtype=bool)).compile()
         return compiled.cost_analysis()["flops"]
 
@@ -161,7 +167,7 @@ def test_a_bert_moves_where_it_should():
     """At the embeddings nothing but the token itself; two tokens at once add up there, and only there."""
     states, params = tiny_bert()
     expected = one_forward_each(jax.jit(states), params, TOKENS, OTHER, MASK, SITES)
-    shifts = embedding_shifts(states, chunk=3)(params, TOKENS, OTHER, MASK, SITES)
+    shifts = embedding_shifts(states, execution=Execution(chunk=3))(params, TOKENS, OTHER, MASK, SITES)
     assert_equal_to_plain(shifts, expected, rtol=1e-3, atol=1e-4)
     assert (shifts.values(at="others")[SITES][:, 0] == 0).all()
     assert (shifts.values(at="others")[SITES][:, 1:] > 1e-3).all()
@@ -172,7 +178,7 @@ def test_a_bert_moves_where_it_should():
 
 def test_joint_shifts_are_those_of_plain_forwards():
     places = np.array([[[1, 2, 3], [3, -1, -1]], [[0, 1, 2], [2, -1, 0]], [[1, 3, 2], [-1, 1, -1]]])
-    result = joint_shifts(encode, chunk=7)(PARAMS, TOKENS, OTHER, places, MASK)
+    result = joint_shifts(encode, execution=Execution(chunk=7))(PARAMS, TOKENS, OTHER, places, MASK)
     for b, g in np.ndindex(3, 2):
 
         def change(replaced, b=b):
@@ -209,7 +215,7 @@ def test_places_that_do_not_fit_are_told(places, message):
 
 @pytest.mark.parametrize("metric", ["cosine", "l2"])
 def test_identifiability_is_the_nearest_row_of_every_state(metric):
-    result = identifiability(encode, metric=metric, block=4, chunk=2)(
+    result = identifiability(encode, metric=metric, block=4, execution=Execution(chunk=2))(
         PARAMS, PARAMS["table"], np.where(MASK, TOKENS, -1), MASK, SITES, exclude=[0]
     )
     states = np.asarray(encode(PARAMS, TOKENS, MASK), np.float64)
@@ -257,7 +263,6 @@ def measure(**changes):
         ({"norms": ("l3",)}, "norms must be different names out of l1, l2, linf"),
         ({"norms": ()}, "norms must be"),
         ({"norms": ("l1", "l1")}, "norms must be"),
-        ({"chunk": 0}, "chunk must be an integer of at least 1"),
         ({"layers": [3]}, "layers must be numbers from 0 to 2"),
         ({"layers": "last"}, 'layers must be "all"'),
         ({"layers": []}, "layers must be numbers"),

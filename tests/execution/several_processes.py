@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments import harness
-from jaxsens.execution import parallel, processes
+from jaxsens.execution import Execution, parallel, processes
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ def measured(number):
     count = 1 + 12 * number
     items = np.arange(count, dtype=np.uint32), rng.normal(size=(count, 5, 16)).astype(np.float32)
     weights = rng.normal(size=(16, 16)).astype(np.float32)
-    return parallel.map_items(noisy_network, items, weights, jax.random.key(number), chunk=4)
+    return parallel.map_items(noisy_network, items, weights, jax.random.key(number), execution=Execution(chunk=4))
 
 
 def run(folder, kill=None, fail=None):

@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxsens.execution import parallel
+from jaxsens.execution import Execution, parallel
+from jaxsens.execution.execution import BACKENDS
 
 COUNT = 23  # no number of devices divides it
 
@@ -44,16 +45,24 @@ def problem():
 @pytest.mark.parametrize("chunk", [1, 5, 100])
 def test_equal_bits_on_any_devices_and_backend(problem, devices, chunk):
     items, *shared = problem
-    reference = parallel.map_items(noisy_network, items, *shared, chunk=chunk, devices=devices[:1])
-    for backend in parallel.BACKENDS:
+    reference = parallel.map_items(
+        noisy_network,
+        items,
+        *shared,
+        execution=Execution(chunk=chunk, devices=devices[:1]),
+    )
+    for backend in BACKENDS:
         for number in (1, 2, 3, 8):
             result = parallel.map_items(
-                noisy_network, items, *shared, chunk=chunk, backend=backend, devices=devices[:number]
+                noisy_network,
+                items,
+                *shared,
+                execution=Execution(chunk=chunk, backend=backend, devices=devices[:number]),
             )
             chex.assert_trees_all_equal(result, reference)
 
 
-@pytest.mark.parametrize("backend", parallel.BACKENDS)
+@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("leaves", [1, 2, 3])
 @pytest.mark.parametrize("shared", [0, 1, 2])
 def test_any_number_of_leaves_and_arguments(devices, backend, leaves, shared):
@@ -65,14 +74,21 @@ def test_any_number_of_leaves_and_arguments(devices, backend, leaves, shared):
 
     expected = [total([part[i] for part in items], *others) for i in range(5)]
     for number in (1, 2, 8):
-        result = parallel.map_items(total, items, *others, chunk=1, backend=backend, devices=devices[:number])
+        result = parallel.map_items(
+            total,
+            items,
+            *others,
+            execution=Execution(chunk=1, backend=backend, devices=devices[:number]),
+        )
         np.testing.assert_array_equal(result, expected)
 
 
 def test_outputs_of_any_dtype_and_items_of_any_layout():
     items = np.asfortranarray(np.arange(12, dtype=np.float32).reshape(6, 2))
     result = parallel.map_items(
-        lambda x: (x.astype(jnp.bfloat16), x > 3, x.astype(jnp.int8), jnp.zeros((0, 2))), jnp.asarray(items), chunk=4
+        lambda x: (x.astype(jnp.bfloat16), x > 3, x.astype(jnp.int8), jnp.zeros((0, 2))),
+        jnp.asarray(items),
+        execution=Execution(chunk=4),
     )
     assert [str(leaf.dtype) for leaf in result] == ["bfloat16", "bool", "int8", "float32"]
     np.testing.assert_array_equal(result[2], items)
@@ -81,7 +97,7 @@ def test_outputs_of_any_dtype_and_items_of_any_layout():
 
 def test_equals_the_plain_loop(problem):
     items, *shared = problem
-    result = parallel.map_items(noisy_network, items, *shared, chunk=4)
+    result = parallel.map_items(noisy_network, items, *shared, execution=Execution(chunk=4))
     for i in range(COUNT):
         expected = noisy_network(jax.tree.map(lambda a, i=i: a[i], items), *shared)
         chex.assert_trees_all_close(jax.tree.map(lambda a, i=i: a[i], result), expected, atol=2e-6)
@@ -92,7 +108,13 @@ def test_equals_the_plain_loop(problem):
 def test_a_program_is_compiled_without_computing_anything(problem, devices):
     items, *shared = problem
     counted, traced = counting_traces()
-    run = functools.partial(parallel.map_items, counted, items, *shared, chunk=4, devices=devices[:2])
+    run = functools.partial(
+        parallel.map_items,
+        counted,
+        items,
+        *shared,
+        execution=Execution(chunk=4, devices=devices[:2]),
+    )
     found = []
 
     def ahead():
@@ -108,49 +130,61 @@ def test_a_program_is_compiled_without_computing_anything(problem, devices):
     result = run()
     assert len(traced) == many, "what was compiled ahead serves"
     chex.assert_trees_all_equal_shapes_and_dtypes(result, found[0])
-    chex.assert_trees_all_equal(result, parallel.map_items(noisy_network, items, *shared, chunk=4, devices=devices[:2]))
+    chex.assert_trees_all_equal(
+        result,
+        parallel.map_items(
+            noisy_network,
+            items,
+            *shared,
+            execution=Execution(chunk=4, devices=devices[:2]),
+        ),
+    )
 
 
 def test_about_as_many_items_share_a_program(problem):
     items, *shared = problem
     counted, traced = counting_traces()
-    whole = parallel.map_items(counted, items, *shared, chunk=1)
+    whole = parallel.map_items(counted, items, *shared, execution=Execution(chunk=1))
     many = len(traced)
     for count in (17, 20):
-        part = parallel.map_items(counted, jax.tree.map(lambda a, n=count: a[:n], items), *shared, chunk=1)
+        part = parallel.map_items(
+            counted, jax.tree.map(lambda a, n=count: a[:n], items), *shared, execution=Execution(chunk=1)
+        )
         chex.assert_trees_all_equal(part, jax.tree.map(lambda a, n=count: a[:n], whole))
     assert len(traced) == many
 
 
 def test_across_chunks_values_agree_up_to_rounding(problem):
     items, *shared = problem
-    one, four = (parallel.map_items(noisy_network, items, *shared, chunk=c) for c in (1, 4))
+    one, four = (parallel.map_items(noisy_network, items, *shared, execution=Execution(chunk=c)) for c in (1, 4))
     chex.assert_trees_all_close(one, four, atol=2e-6)
 
 
 def test_launches_of_any_size_give_the_same_bits(problem, monkeypatch):
     items, *shared = problem
-    reference = parallel.map_items(noisy_network, items, *shared, chunk=2)
+    reference = parallel.map_items(noisy_network, items, *shared, execution=Execution(chunk=2))
     for seconds, chunks in ((0.0, 64), (1e9, 64), (0.25, 1), (0.25, 3)):
         monkeypatch.setattr(parallel, "_LAUNCH_SECONDS", seconds)
         monkeypatch.setattr(parallel, "_LAUNCH_CHUNKS", chunks)
-        chex.assert_trees_all_equal(parallel.map_items(noisy_network, items, *shared, chunk=2), reference)
+        chex.assert_trees_all_equal(
+            parallel.map_items(noisy_network, items, *shared, execution=Execution(chunk=2)), reference
+        )
 
 
 def test_does_not_compile_again(problem):
     items, *shared = problem
     fn, traced = counting_traces()
-    parallel.map_items(fn, items, *shared, chunk=4)
+    parallel.map_items(fn, items, *shared, execution=Execution(chunk=4))
     first = len(traced)
-    parallel.map_items(fn, items, shared[0] + 1, shared[1], chunk=4)
-    parallel.map_items(fn, jax.tree.map(lambda a: a[:21], items), *shared, chunk=4)
+    parallel.map_items(fn, items, shared[0] + 1, shared[1], execution=Execution(chunk=4))
+    parallel.map_items(fn, jax.tree.map(lambda a: a[:21], items), *shared, execution=Execution(chunk=4))
     assert first >= 1
     assert len(traced) == first
 
 
 def test_float64_comes_back_whole(float64):
     items = np.arange(5) / 3
-    result = parallel.map_items(lambda x: x * jnp.pi, items, chunk=2)
+    result = parallel.map_items(lambda x: x * jnp.pi, items, execution=Execution(chunk=2))
     assert result.dtype == np.float64
     np.testing.assert_array_equal(result, items * np.pi)
 
@@ -168,7 +202,7 @@ def test_float64_comes_back_whole(float64):
 )
 def test_bad_arguments_are_named(items, options, match):
     with pytest.raises(ValueError, match=match):
-        parallel.map_items(lambda item: item, items, **options)
+        parallel.map_items(lambda item: item, items, execution=Execution(**options))
 
 
 def test_progress_bar_counts_items(problem, monkeypatch):
@@ -191,7 +225,12 @@ def test_progress_bar_counts_items(problem, monkeypatch):
 
     monkeypatch.setattr(parallel, "tqdm", Bar)
     items, *shared = problem
-    parallel.map_items(noisy_network, items, *shared, chunk=4, progress="noise")
+    parallel.map_items(
+        noisy_network,
+        items,
+        *shared,
+        execution=Execution(chunk=4, progress="noise"),
+    )
     assert seen[0]["desc"] == "noise"
     assert seen[0]["total"] == seen[1] == COUNT
 

@@ -6,6 +6,7 @@ from scipy import special
 
 import jaxsens
 from jaxsens import perturb, substitution
+from jaxsens.execution import Execution
 from jaxsens.sensitivity import sampled, token
 from jaxsens.statistics import sequential
 
@@ -27,7 +28,12 @@ def data():
 
 def measured(data, devices):
     measure = jaxsens.sampled_token_sensitivity(
-        jaxsens.one_at_a_time(linear), NOISE, target_sem=0.02, pilot=20, pilot_sites=3, chunk=64, devices=devices
+        jaxsens.one_at_a_time(linear),
+        NOISE,
+        target_sem=0.02,
+        pilot=20,
+        pilot_sites=3,
+        execution=Execution(chunk=64, devices=devices),
     )
     return measure(KEY, *data)
 
@@ -59,7 +65,7 @@ def test_every_change_is_that_of_the_full_grid(data, found, devices):
     """Same example, same draw, same site; none is counted twice, and they come in random order."""
     draws = found.allocation.draws
     plain = substitution.one_at_a_time(linear)
-    full = token.token_sensitivity(plain, NOISE, draws=draws, devices=devices[:1])(KEY, *data)
+    full = token.token_sensitivity(plain, NOISE, draws=draws, execution=Execution(devices=devices[:1]))(KEY, *data)
     expected = full.changes[found.examples] & found.measured.sites[:, None]
     np.testing.assert_array_equal(found.measured.changes, expected)
     assert set(found.measured.sites.sum(1)) == {found.allocation.sites}

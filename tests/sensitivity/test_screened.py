@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from jaxsens import changes, perturb, substitution
+from jaxsens.execution import Execution
 from jaxsens.sensitivity.screened import screened_token_sensitivity
 from jaxsens.sensitivity.token import token_sensitivity
 
@@ -39,7 +40,7 @@ def coarse_score(params, x, mask=None):
 
 
 fine, low = (substitution.one_at_a_time(apply, 3) for apply in (logits, coarse))
-OPTIONS = {"chunk": 28, "devices": jax.devices()[:1]}
+OPTIONS = {"execution": Execution(chunk=28, devices=jax.devices()[:1])}
 SCREENED = functools.partial(screened_token_sensitivity, fine, NOISE, screen=low, draws=2, calibration=10, **OPTIONS)
 
 

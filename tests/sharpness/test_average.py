@@ -6,7 +6,7 @@ import pytest
 
 from jaxsens import changes, perturb, scales
 from jaxsens.data import patches
-from jaxsens.execution import parallel
+from jaxsens.execution import Execution, parallel
 from jaxsens.models.images import convmixer, vit
 from jaxsens.sharpness import average
 from jaxsens.sharpness import classification as classified
@@ -71,14 +71,18 @@ def test_without_noise_nothing_changes():
     rng = np.random.default_rng(7)
     x, params = rng.normal(size=(30, 64)).astype(np.float32), {"w": rng.normal(size=(64, 10)).astype(np.float32)}
     for chunk in (None, 7):
-        result = average.output_sharpness(linear, perturb.gaussian(0.0), draws=3, chunk=chunk)(KEY, params, x)
+        result = average.output_sharpness(linear, perturb.gaussian(0.0), draws=3, execution=Execution(chunk=chunk))(
+            KEY, params, x
+        )
         np.testing.assert_array_equal(result.values, 0)
 
 
 def test_chunks_alter_results_by_rounding_only(problem):
     params, batch, _ = problem
     results = [
-        average.average_sharpness(quadratic, perturb.gaussian(1.0), draws=5, chunk=c)(KEY, params, batch).values
+        average.average_sharpness(quadratic, perturb.gaussian(1.0), draws=5, execution=Execution(chunk=c))(
+            KEY, params, batch
+        ).values
         for c in (None, 1, 4, 11, 25, 1000)
     ]
     for result in results[1:]:
@@ -107,7 +111,9 @@ def test_equal_bits_on_any_devices_and_backend(name, devices):
     params = MODELS[name].init(KEY, tokens[:1])
 
     def run(**where):
-        measure = average.output_sharpness(MODELS[name].apply, perturb.gaussian(1e-3), draws=7, chunk=3, **where)
+        measure = average.output_sharpness(
+            MODELS[name].apply, perturb.gaussian(1e-3), draws=7, execution=Execution(chunk=3, **where)
+        )
         return measure(KEY, params, tokens).values
 
     reference = run(devices=devices[:1])
@@ -150,14 +156,16 @@ def test_only_floating_parameters_move():
 def test_bad_arguments_are_named(problem):
     params, batch, _ = problem
     sampler = perturb.gaussian(1.0)
-    for options, match in (({"draws": 0}, "draws"), ({"draws": 2, "chunk": 0}, "chunk")):
+    for options, match in (({"draws": 0}, "draws"), ({"draws": -1}, "draws")):
         with pytest.raises(ValueError, match=f"{match} must be an integer of at least 1"):
             average.average_sharpness(quadratic, sampler, **options)
     for chunk in (None, 4):
-        measure = average.average_sharpness(quadratic, sampler, draws=2, chunk=chunk)
+        measure = average.average_sharpness(quadratic, sampler, draws=2, execution=Execution(chunk=chunk))
         with pytest.raises(ValueError, match="do not fit the model"):
             measure(KEY, {"w": np.zeros(3, np.float32)}, batch)
-        scalar = average.average_sharpness(lambda p, b: quadratic(p, b).mean(), sampler, draws=2, chunk=chunk)
+        scalar = average.average_sharpness(
+            lambda p, b: quadratic(p, b).mean(), sampler, draws=2, execution=Execution(chunk=chunk)
+        )
         with pytest.raises(ValueError, match="one result for each example"):
             scalar(KEY, params, batch)
     with pytest.raises(ValueError, match="leading axis b of at least 1"):
@@ -177,7 +185,7 @@ def test_non_finite_outputs_stop_the_run_and_are_located():
         average.output_sharpness(root, perturb.gaussian(25.0), draws=9)(KEY, params, x)
     x[3] = -1
     with pytest.raises(FloatingPointError, match="unperturbed model is not finite for example 3"):
-        average.output_sharpness(root, perturb.gaussian(0.0), draws=2, chunk=2)(KEY, params, x)
+        average.output_sharpness(root, perturb.gaussian(0.0), draws=2, execution=Execution(chunk=2))(KEY, params, x)
 
 
 def test_draws_at_once_leave_room_for_their_weights(monkeypatch):
@@ -187,7 +195,7 @@ def test_draws_at_once_leave_room_for_their_weights(monkeypatch):
     seen = []
     original = parallel.map_items
     monkeypatch.setattr(memory, "BYTES", 4000)
-    monkeypatch.setattr(parallel, "map_items", lambda *a, **k: seen.append(k["chunk"]) or original(*a, **k))
+    monkeypatch.setattr(parallel, "map_items", lambda *a, **k: seen.append(k["execution"].chunk) or original(*a, **k))
     x = np.ones((1, 50), np.float32)
     average.output_sharpness(linear, perturb.gaussian(1.0), draws=30)(KEY, {"w": np.ones((50, 2), np.float32)}, x)
     assert seen[-1] == 10
@@ -200,7 +208,7 @@ def test_products_run_at_full_precision():
         seen.append(jax.config.jax_default_matmul_precision)
         return linear(params, x)
 
-    average.output_sharpness(spy, perturb.gaussian(1.0), draws=2, chunk=2)(
+    average.output_sharpness(spy, perturb.gaussian(1.0), draws=2, execution=Execution(chunk=2))(
         KEY, {"w": np.ones((5, 2), np.float32)}, np.ones((4, 5), np.float32)
     )
     assert set(seen[1:]) == {"highest"}  # the first call only asks for shapes
@@ -296,7 +304,7 @@ def test_many_models_are_measured_as_each_alone(classification):
     }
     sampler = perturb.relative(perturb.gaussian(0.1), scales.by_leaf)
     # Only a member's own leaves have a rank of 2.
-    options = {"draws": 2, "chunk": 3, "where": lambda path, leaf: leaf.ndim == 2}
+    options = {"draws": 2, "execution": Execution(chunk=3), "where": lambda path, leaf: leaf.ndim == 2}
     measure = average.output_sharpness(classify, sampler, **options)
     together = measure.over_models(KEY, stacked, x)
     assert len(together) == 3
@@ -332,7 +340,7 @@ def test_models_with_dropout_and_batch_statistics_are_evaluated_deterministicall
     def change(clean, changed):
         return {name: changes.absolute_change(clean[name], changed[name]) for name in clean}
 
-    options = {"draws": 2, "chunk": 2, "where": lambda path, leaf: path[1].key == "probe"}
+    options = {"draws": 2, "execution": Execution(chunk=2), "where": lambda path, leaf: path[1].key == "probe"}
     found = average.weight_changes(apply, perturb.gaussian(1.0), change=change, **options)(KEY, variables, x)
     assert found["probe"].mean > 0.1
     assert found["logits"].mean < 1e-5

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from jaxsens import scales
+from jaxsens.execution import Execution
 from jaxsens.sharpness import loss_landscape
 
 KEY = jax.random.key(0)
@@ -35,7 +36,7 @@ def test_filter_normalised_directions_have_the_norms_of_the_weights():
 
 def test_a_plane_is_the_loss_at_its_points():
     directions = loss_landscape.random_directions(KEY, PARAMS, 2)
-    measure = loss_landscape.loss_plane(loss, [-1, 0, 0.5], [0, 2], chunk=3)
+    measure = loss_landscape.loss_plane(loss, [-1, 0, 0.5], [0, 2], execution=Execution(chunk=3))
     found = measure(PARAMS, directions, X)
     assert found.losses.mean.shape == found.losses.sem.shape == (3, 2)
     for i, a in enumerate([-1, 0, 0.5]):
@@ -59,7 +60,7 @@ def test_bad_arguments_are_named():
         with pytest.raises(ValueError, match="coordinates must be finite vectors"):
             loss_landscape.loss_plane(loss, *coordinates)
     with pytest.raises(ValueError, match="chunk must be an integer of at least 1"):
-        loss_landscape.loss_plane(loss, [0], chunk=0)
+        loss_landscape.loss_plane(loss, [0], execution=Execution(chunk=0))
     with pytest.raises(ValueError, match="count must be at least 1 direction"):
         loss_landscape.random_directions(KEY, PARAMS, 0)
     with pytest.raises(ValueError, match="no real floating-point leaf to move"):

@@ -7,6 +7,7 @@ import pytest
 from scipy import optimize
 
 from jaxsens import scales
+from jaxsens.execution import Execution
 from jaxsens.sharpness import apgd, worst_case
 
 KEY = jax.random.key(0)
@@ -89,7 +90,7 @@ STACKED = {
 }
 ONE = jax.tree.map(lambda a: a[0], STACKED)
 X = {"x": RNG.normal(size=(9, 4)).astype(np.float32)}
-ONLY_W = {"iterations": 4, "chunk": 2, "where": lambda path, leaf: path[-1].key == "w"}
+ONLY_W = {"iterations": 4, "execution": Execution(chunk=2), "where": lambda path, leaf: path[-1].key == "w"}
 
 
 def test_groups_models_and_micro_batches_are_each_what_they_are_alone():
@@ -113,7 +114,9 @@ def test_equal_bits_on_two_devices_and_on_all(devices):
     """Partial sums are added in order. (On one device XLA compiles gradients differently.)"""
     few = {"x": X["x"][:3]}
     first, second = (
-        worst_case.worst_case_sharpness(softened, 0.5, devices=devices[:number], **ONLY_W)(KEY, ONE, few)
+        worst_case.worst_case_sharpness(
+            softened, 0.5, **ONLY_W | {"execution": Execution(chunk=2, devices=devices[:number])}
+        )(KEY, ONE, few)
         for number in (2, 8)
     )
     np.testing.assert_array_equal(first.trajectories, second.trajectories)
@@ -146,7 +149,6 @@ BAD = {
     "iterations must be an integer of at least 1, got 0": {"iterations": 0},
     "restarts must be an integer of at least 1, got 1.5": {"restarts": 1.5},
     "group must be an integer of at least 1, got 0": {"group": 0},
-    "chunk must be an integer of at least 1, got 0": {"chunk": 0},
     "group must divide the number of examples, 9, got 4: leave the last 1 out": {"group": 4},
     "loss must give one number for an example": {"loss": lambda p, b: softened(p, b)[:, None]},
     "one result for each example": {"loss": lambda p, b: softened(p, b).mean()},

@@ -13,6 +13,7 @@ import optax
 import pytest
 
 from jaxsens import models, training
+from jaxsens.execution import Execution
 from jaxsens.models.images import convmixer
 from jaxsens.training import checkpoints, optimizers
 
@@ -71,7 +72,7 @@ def test_sgd_takes_the_steps_that_one_would_take_by_hand(problem, schedule):
 def test_a_separable_problem_is_learned_and_the_start_is_left_alone(problem):
     trained, losses = fit(problem, epochs=40, learning_rate=0.5)
     assert training.accuracy(evaluate, trained, *problem[1:]).mean() > 0.97
-    assert training.accuracy(evaluate, problem[0], *problem[1:], chunk=7).mean() < 0.7
+    assert training.accuracy(evaluate, problem[0], *problem[1:], execution=Execution(chunk=7)).mean() < 0.7
     assert losses[-1] < losses[0] / 2
     chex.assert_trees_all_equal(problem[0]["params"]["w"], np.zeros((6, 2), np.float32))
 

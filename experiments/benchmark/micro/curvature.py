@@ -35,7 +35,7 @@ from experiments.benchmark import digits_perceptron
 from experiments.benchmark.digits_perceptron import Problem, loss
 from experiments.benchmark.peers import pytorch
 from jaxsens import curvature, perturb
-from jaxsens.execution import parallel
+from jaxsens.execution import Execution, parallel
 from jaxsens.sharpness import average as sharpness
 
 try:
@@ -77,7 +77,7 @@ def ours(given: Problem, counts: Counts) -> Measures:
     trace = curvature.trace(product, probes=counts.probes)
     noise = perturb.gaussian(variance=SIGMA**2)
     # One perturbed model at once, as in PyTorch: several would leave the cache of a CPU.
-    average = sharpness.average_sharpness(loss, noise, draws=counts.draws, chunk=len(batch[0]))
+    average = sharpness.average_sharpness(loss, noise, draws=counts.draws, execution=Execution(chunk=len(batch[0])))
 
     def eigenpairs() -> dict[str, Any]:
         found = top(jax.random.key(0), params, batch)

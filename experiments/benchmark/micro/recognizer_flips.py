@@ -23,7 +23,7 @@ import jax
 import numpy as np
 
 from jaxsens import boolean, substitution
-from jaxsens.execution import parallel
+from jaxsens.execution import Execution, parallel
 from jaxsens.models.recognizers import initialization
 from jaxsens.models.recognizers import transformer as recognizer
 from jaxsens.models.substitution import recognizers as recognizer_substitution
@@ -115,7 +115,7 @@ def main() -> None:
         chosen = {}
         for name, make in FACTORIES.items():
             measures = {
-                (rows, chunk): boolean.sensitivity_profile(make(config, rows), chunk=chunk)
+                (rows, chunk): boolean.sensitivity_profile(make(config, rows), execution=Execution(chunk=chunk))
                 for rows, chunk in itertools.product(blocks, chunks)
             }
             how, count = best(measures, variables, options.seconds / options.repeats)

@@ -19,7 +19,7 @@ import numpy as np
 
 from jaxsens import models, perturb, substitution, training
 from jaxsens.data import images
-from jaxsens.execution import parallel
+from jaxsens.execution import Execution, parallel
 from jaxsens.sensitivity import sampled as sampled_sensitivity
 from jaxsens.sensitivity import token
 from jaxsens.statistics import variance_components as variance
@@ -46,9 +46,12 @@ def measure(name: str, data: images.ImageData, tokens: np.ndarray, options: argp
     first, others = order[: options.full], order[options.full :]
 
     start = time.perf_counter()
-    full = token.token_sensitivity(substitute, noise, draws=DRAWS, chunk=options.chunk, progress=f"{name}: full grid")(
-        keys["noise"], variables, tokens[first], index=first
-    )
+    full = token.token_sensitivity(
+        substitute,
+        noise,
+        draws=DRAWS,
+        execution=Execution(chunk=options.chunk, progress=f"{name}: full grid"),
+    )(keys["noise"], variables, tokens[first], index=first)
     full_seconds = time.perf_counter() - start
     sites = full.sites.shape[1]
     protocol_sem = full.sem * np.sqrt(len(first) / IMAGES)
@@ -56,7 +59,10 @@ def measure(name: str, data: images.ImageData, tokens: np.ndarray, options: argp
 
     start = time.perf_counter()
     sampled = sampled_sensitivity.sampled_token_sensitivity(
-        substitute, noise, target_sem=protocol_sem, chunk=options.chunk, progress=f"{name}: sample"
+        substitute,
+        noise,
+        target_sem=protocol_sem,
+        execution=Execution(chunk=options.chunk, progress=f"{name}: sample"),
     )(keys["noise"], variables, tokens[others])
     seconds = time.perf_counter() - start
     apart, apart_sem = sampled.mean - full.mean, float(np.hypot(sampled.sem, full.sem))

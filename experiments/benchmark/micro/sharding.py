@@ -32,6 +32,8 @@ from typing import Any
 
 import numpy as np
 
+from jaxsens.execution import Execution
+
 ROOT = Path(__file__).resolve().parents[3]
 sys.path.insert(0, str(ROOT))
 
@@ -57,8 +59,7 @@ def measurement(name: str, used: int) -> Callable[[int], str]:
     variables = models.init(module, jax.random.key(0))
     measure = token.token_sensitivity(
         substitution.one_at_a_time(models.evaluation(module)), perturb.gaussian(1.0), change=changes.absolute_change,
-        chunk=CHUNK, devices=jax.local_devices()[:used],
-    )  # fmt: skip
+        execution=Execution(chunk=CHUNK, devices=jax.local_devices()[:used]), )  # fmt: skip
 
     def run(count: int) -> str:
         return hashlib.sha256(measure(jax.random.key(1), variables, images(count)).changes.tobytes()).hexdigest()

@@ -20,7 +20,7 @@ import jax
 import numpy as np
 
 from jaxsens import changes, models, perturb, substitution
-from jaxsens.execution import memory, parallel
+from jaxsens.execution import Execution, memory, parallel
 from jaxsens.sensitivity import token
 from jaxsens.typing import Apply, PyTree
 
@@ -113,7 +113,9 @@ def main() -> None:
             cases = {}
             for chunk in chunks:
                 measure = token.token_sensitivity(
-                    substitution.one_at_a_time(apply), perturb.gaussian(1.0), chunk=chunk, precision=precision
+                    substitution.one_at_a_time(apply),
+                    perturb.gaussian(1.0),
+                    execution=Execution(chunk=chunk, precision=precision),
                 )
                 start = time.perf_counter()
                 used = measure(jax.random.key(0), params, images(2)).chunk

@@ -123,13 +123,13 @@ def compilation_cache():
 
 def test_a_small_run_leaves_a_whole_record(tmp_path, capsys, quick_compiling, compilation_cache):
     command = ["--preset", "smoke", "--cases", "vit,sharpness,cube", "--no-grow", "--out", str(tmp_path / "run")]
-    out = experiment.main(command)
+    out = experiment.EXPERIMENT.main(command)
     whole_record(out, ["vit", "sharpness", "cube-6"])
     shown = capsys.readouterr().out
     assert "sharpness" in shown
     assert "cube-6" in shown
     table = (out / "benchmark.csv").read_bytes()
-    experiment.main(command)  # nothing is measured again
+    experiment.EXPERIMENT.main(command)  # nothing is measured again
     assert (out / "benchmark.csv").read_bytes() == table
 
 
@@ -162,7 +162,7 @@ def test_what_grows_is_what_is_evaluated():
 
 @pytest.mark.slow
 def test_all_programs_of_all_cases_give_the_same_answers(tmp_path, compilation_cache):
-    out = experiment.main(["--preset", "smoke", "--out", str(tmp_path / "run")])
+    out = experiment.EXPERIMENT.main(["--preset", "smoke", "--out", str(tmp_path / "run")])
     whole_record(out, [name for name, _ in cases.cases(PRESETS["smoke"])])
 
 

@@ -106,7 +106,7 @@ KEYS = [
 ]
 
 
-@pytest.mark.parametrize(("lower", "verdict"), [(True, "held"), (False, "did not hold")])
+@pytest.mark.parametrize(("lower", "verdict"), [(True, "supported"), (False, "contradicted")])
 def test_verdicts_follow_from_intervals(lower, verdict):
     config = replace(SMOKE, seeds=4)
     plain, regularised = SMOKE.treatments
@@ -117,21 +117,21 @@ def test_verdicts_follow_from_intervals(lower, verdict):
     c13 = [claim for claim in claims if claim.claim == "C13, extended"]
     assert len(c13) == len(flatness_judging.measures(config))
     assert {claim.verdict for claim in c13} == {verdict}
-    assert next(claim for claim in claims if claim.claim == "regulariser").verdict == "held"
+    assert next(claim for claim in claims if claim.claim == "regulariser").verdict == "supported"
     together = {row["scope"]: row for row in rows if row["of"] == "sensitivity" and row["with"] == "trace"}
     assert together["treatment"]["r"] > 0.9, "among seeds both grow"
     assert (together["all"]["units"], together["treatment"]["units"]) == (2, 8)
     judged = {c.quantity: c.verdict for c in claims if c.claim == "low sensitivity, flat minimum"}
     text = "rank correlation of token sensitivity and trace, "
-    assert judged[text + flatness_judging.SCOPES["treatment"]] == "held"
-    assert judged[text + flatness_judging.SCOPES["all"]] == "cannot tell", "two treatments are two units"
+    assert judged[text + flatness_judging.SCOPES["treatment"]] == "supported"
+    assert judged[text + flatness_judging.SCOPES["all"]] == "inconclusive", "two treatments are two units"
 
 
 def test_fewer_than_three_models_tell_nothing():
     found = invented({"mlp": 0.4, "mlp_regularised": 0.2}, {"mlp": 20.0, "mlp_regularised": 10.0}, 1)
     config = replace(SMOKE, seeds=1)
     claims = flatness_judging.claims(config, found, flatness_judging.correlations(config, found), "")
-    assert {claim.verdict for claim in claims} <= {"cannot tell", ""}
+    assert {claim.verdict for claim in claims} <= {"inconclusive", ""}
 
 
 @pytest.mark.parametrize(

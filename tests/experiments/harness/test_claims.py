@@ -12,11 +12,11 @@ from jaxsens.statistics import estimate
 @pytest.mark.parametrize(
     ("interval", "below", "above", "within"),
     [
-        ((-2, -1), "held", "did not hold", "did not hold"),
-        ((1, 2), "did not hold", "held", "cannot tell"),
-        ((-1, 2), "cannot tell", "cannot tell", "cannot tell"),
-        ((0, 1), "cannot tell", "cannot tell", "held"),
-        ((0.5, 0.5), "did not hold", "held", "held"),
+        ((-2, -1), "supported", "contradicted", "contradicted"),
+        ((1, 2), "contradicted", "supported", "inconclusive"),
+        ((-1, 2), "inconclusive", "inconclusive", "inconclusive"),
+        ((0, 1), "inconclusive", "inconclusive", "supported"),
+        ((0.5, 0.5), "contradicted", "supported", "supported"),
     ],
 )
 def test_a_verdict_needs_the_whole_interval(interval, below, above, within):
@@ -29,7 +29,7 @@ def test_a_verdict_needs_the_whole_interval(interval, below, above, within):
 
 
 def test_fewer_than_three_seeds_cannot_tell():
-    assert claims.verdict((-2, -1), seeds=2, below=0.0) == "cannot tell"
+    assert claims.verdict((-2, -1), seeds=2, below=0.0) == "inconclusive"
 
 
 @pytest.mark.parametrize("interval", [(1, 0), (math.nan, 1), (0, math.inf)])

@@ -16,7 +16,7 @@ import pytest
 
 from experiments import harness
 from experiments.harness import claims
-from jaxsens.execution import parallel
+from jaxsens.execution import Execution, parallel
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ def experiment(name, pause=0.0):
             rows.append({"unit": i, "mean": result["values"].mean()} | {key: result[key] for key in ("score", "label")})
         run.table("results", rows)
         score = rows[-1]["score"]
-        run.comparison([claims.Claim("C1", "score", 0.5, "table 1", score, 0.1, score - 0.2, score + 0.2, "held")])
+        run.comparison([claims.Claim("C1", "score", 0.5, "table 1", score, 0.1, score - 0.2, score + 0.2, "supported")])
 
 def forked(action, kill_after=None):
     sys.stdout.flush()
@@ -322,14 +322,14 @@ def test_a_comparison_has_the_columns_of_the_design(tmp_path):
     with begin(tmp_path) as run:
         path = run.comparison(
             [
-                claims.Claim("C1", "ViT", 0.0098, "s.5", 0.02, 0.001, 0.018, 0.022, "did not hold", "smaller"),
+                claims.Claim("C1", "ViT", 0.0098, "s.5", 0.02, 0.001, 0.018, 0.022, "contradicted", "smaller"),
                 claims.Claim("C1", "MLP", ".0505/.0559", "s.5", jnp.float32(0.5)),
             ]
         )
     rows = list(csv.reader(path.read_text().splitlines()))
     names = "claim quantity published place measured standard_error low high verdict note"
     assert rows[0] == names.split()
-    assert rows[1] == ["C1", "ViT", "0.0098", "s.5", "0.02", "0.001", "0.018", "0.022", "did not hold", "smaller"]
+    assert rows[1] == ["C1", "ViT", "0.0098", "s.5", "0.02", "0.001", "0.018", "0.022", "contradicted", "smaller"]
     assert rows[2] == ["C1", "MLP", ".0505/.0559", "s.5", "0.5", "", "", "", "", ""]
 
 
@@ -422,7 +422,7 @@ def test_units_compile_ahead_and_are_those_of_one_by_one(tmp_path, ahead):
             return number * x
 
         def run():
-            return {"x": parallel.map_items(scaled, np.arange(4.0, dtype=np.float32), chunk=2)}
+            return {"x": parallel.map_items(scaled, np.arange(4.0, dtype=np.float32), execution=Execution(chunk=2))}
 
         return run
 

@@ -192,10 +192,10 @@ def test_planted_growth_is_found_and_its_absence_too():
         assert table["sharpness", name, "converged"]["mean"] == pytest.approx(slope, abs=0.03)
     assert table["sharpness", "parity - first", "all"]["mean"] == pytest.approx(2.5, abs=0.03)
     claims = judging.slope_claims(list(table.values()), 64)
-    assert {c.verdict for c in claims} == {"held"}
+    assert {c.verdict for c in claims} == {"supported"}
     assert len(claims) == 14
     flat = judging.slope_claims(judging.slope_rows(*planted({**GROWING, "parity": -0.5, "majority": 2.0})), 64)
-    wrong = {c.quantity for c in flat if c.verdict == "did not hold" and "sharpness" in c.claim}
+    wrong = {c.quantity for c in flat if c.verdict == "contradicted" and "sharpness" in c.claim}
     kind = "slope of ln sharpness against ln n, {}, converged models"
     assert {kind.format(name) for name in ("parity", "majority", "parity - majority", "parity - mean")} <= wrong
 
@@ -204,11 +204,11 @@ def test_models_that_did_not_converge_judge_no_sharpness():
     config, results = planted(GROWING, learned=False)
     claims = judging.slope_claims(judging.slope_rows(config, results), 64)
     verdicts = {c.quantity: c.verdict for c in claims}
-    assert verdicts["slope of ln sharpness against ln n, parity, converged models"] == "cannot tell"
-    assert verdicts["slope of ln sharpness against ln n, majority, converged models"] == "held"
-    assert verdicts["slope of ln loss against ln n, parity, all models"] == "held"
+    assert verdicts["slope of ln sharpness against ln n, parity, converged models"] == "inconclusive"
+    assert verdicts["slope of ln sharpness against ln n, majority, converged models"] == "supported"
+    assert verdicts["slope of ln loss against ln n, parity, all models"] == "supported"
     pairs = judging.pair_claims(judging.pair_rows(config, results))
-    assert {c.verdict for c in pairs if "parity" in c.quantity} == {"cannot tell"}
+    assert {c.verdict for c in pairs if "parity" in c.quantity} == {"inconclusive"}
     shorter = judging.slope_rows(*planted(GROWING, lengths=(4, 8)))
     assert all(row["low"] is None and row["seeds"] == 0 for row in shorter), "two lengths would fit any law"
 
@@ -220,8 +220,8 @@ def test_pairs_are_compared_within_a_seed():
         assert (row["sharper"], row["flatter"], row["pairs"]) == ("parity", "majority", 4)
         assert row["mean"] == pytest.approx((by["parity"] - by["majority"]).mean())
     verdicts = {c.quantity: c.verdict for c in judging.pair_claims(judging.pair_rows(config, results))}
-    assert verdicts["sharpness of parity minus that of majority, n = 32"] == "held"
-    assert verdicts["sharpness of majority minus that of first, n = 4"] == "held"
+    assert verdicts["sharpness of parity minus that of majority, n = 32"] == "supported"
+    assert verdicts["sharpness of majority minus that of first, n = 4"] == "supported"
 
 
 def test_diverged_models_are_counted_and_not_averaged():
@@ -251,21 +251,21 @@ def test_the_tradeoff_and_the_training_sizes_are_judged():
     norm = np.linspace(10, 20, count)
     found = {"weight_norm": norm, "blow_up_median": 1e4 / norm**2, "accuracy": np.ones(count), "loss": norm}
     found |= {"status": np.zeros(count, int)}
-    assert [c.verdict for c in judging.tradeoff_claims(SMOKE, found)] == ["held", ""]
+    assert [c.verdict for c in judging.tradeoff_claims(SMOKE, found)] == ["supported", ""]
     found["blow_up_median"] = norm
-    assert judging.tradeoff_claims(SMOKE, found)[0].verdict == "did not hold"
+    assert judging.tradeoff_claims(SMOKE, found)[0].verdict == "contradicted"
     found["accuracy"] = np.full(count, 0.99)
-    assert judging.tradeoff_claims(SMOKE, found)[0].verdict == "cannot tell"
+    assert judging.tradeoff_claims(SMOKE, found)[0].verdict == "inconclusive"
     functions, size = (a.ravel() for a in np.meshgrid(np.arange(4), SMOKE.function_sizes, indexing="ij"))
     few = size == 8
     learned = {"function": functions, "size": size, "train_accuracy": np.ones(8), "status": np.zeros(8, int)}
     learned |= {"target_sensitivity": 2 + functions / 4, "sensitivity": 2 + functions / 4 - few}
     learned |= {"unseen_accuracy": np.where(few, 0.5, np.nan)}
     table = judging.size_rows(SMOKE, learned)
-    assert [c.verdict for c in judging.size_claims(SMOKE, table)] == ["held", ""]
+    assert [c.verdict for c in judging.size_claims(SMOKE, table)] == ["supported", ""]
     assert table[0]["difference_mean"] == -1
     learned["train_accuracy"][few] = 0.9
-    assert judging.size_claims(SMOKE, judging.size_rows(SMOKE, learned))[0].verdict == "cannot tell"
+    assert judging.size_claims(SMOKE, judging.size_rows(SMOKE, learned))[0].verdict == "inconclusive"
 
 
 def test_a_run_leaves_what_it_promises(folder):

@@ -79,8 +79,8 @@ def test_profiles_are_those_of_the_exact_cube():
     strings = boolean.strings.exhaustive(6)
     found = boolean.sensitivity_profile(ready.substitute)(experiment.jax.random.key(0), ready.variables, strings)
     apply = experiment.recognizer.evaluation(ready.substitute.config)
-    table = boolean.cube.truth_table(lambda strings: apply(ready.variables, strings) > 0, 6)
-    np.testing.assert_array_equal(found.counts, boolean.cube.profile(table))
+    table = boolean.truth_tables.truth_table(lambda strings: apply(ready.variables, strings) > 0, 6)
+    np.testing.assert_array_equal(found.counts, boolean.truth_tables.profile(table))
 
 
 def test_matched_models_have_as_many_parameters():

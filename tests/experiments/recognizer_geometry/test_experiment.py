@@ -13,7 +13,7 @@ from experiments.recognizer_geometry import claims as judging
 from experiments.recognizer_geometry import counts, experiment, fits, report
 from experiments.recognizer_geometry.constructions import CONSTRUCTIONS
 from jaxsens.boolean import blow_up
-from jaxsens.execution import parallel
+from jaxsens.execution import Execution, parallel
 from jaxsens.models import recognizers
 from jaxsens.statistics import estimate
 
@@ -73,7 +73,7 @@ def test_claims_say_what_was_measured(folder):
         if row["claim"] and row["measured"] != "":
             assert float(row["low"]) <= float(row["measured"]) <= float(row["high"])
     bound = next(row for row in rows if row["claim"] == "Lem. 3.2")
-    assert bound["verdict"] == "held"
+    assert bound["verdict"] == "supported"
     assert all(float(row["largest"]) <= 1 + 1e-9 for row in read(folder / "blow_up_bound.csv"))
     lost = {
         (row["construction"], row["epsilon"], row["margin"]): row["longest_kept"]
@@ -84,7 +84,7 @@ def test_claims_say_what_was_measured(folder):
     assert lost["majority", "0.01", "0.5"] == "7"
     for row in rows:
         if row["claim"] == "Cor. 3.4":
-            assert row["verdict"] == ("cannot tell" if "first-growing" in row["quantity"] else "held")
+            assert row["verdict"] == ("inconclusive" if "first-growing" in row["quantity"] else "supported")
             unbounded = any(name in row["quantity"] for name in report.UNBOUNDED)
             assert ("p(n) has no bound" in row["note"]) == unbounded
             assert "first order in epsilon" in row["note"]
@@ -100,8 +100,10 @@ def test_influences_equal_the_librarys(float64):
     architecture = SMOKE.architecture(2, 4, 1e-2)
     models = experiment.uniform_models(architecture, jax.random.key(3), 1.0, 2, np.float64)
     bits = experiment.bits_of(SMOKE, 2, 3, 6)
-    states, logits, _ = parallel.map_items(experiment.Influences(architecture), (models, bits), chunk=1)
-    measure = blow_up.influences(recognizers.internals(architecture), positions=(-1,), chunk=21)
+    states, logits, _ = parallel.map_items(
+        experiment.Influences(architecture), (models, bits), execution=Execution(chunk=1)
+    )
+    measure = blow_up.influences(recognizers.internals(architecture), positions=(-1,), execution=Execution(chunk=21))
     for i in range(2):
         expected = measure(jax.tree.map(lambda a, i=i: a[i], models), bits[i])
         np.testing.assert_allclose(states[i], expected.states[..., 0], rtol=1e-8, atol=1e-12)
@@ -118,34 +120,34 @@ def test_positions_may_be_left_out():
 
 
 def test_no_finite_length_refutes_what_is_said_of_all():
-    one = harness.Claim("C21", "slope", None, "", -0.5, 0.1, -0.7, -0.3, "did not hold", "note")
-    assert judging.at_finite_lengths(one).verdict == "cannot tell"
+    one = harness.Claim("C21", "slope", None, "", -0.5, 0.1, -0.7, -0.3, "contradicted", "note")
+    assert judging.at_finite_lengths(one).verdict == "inconclusive"
     assert "not so at these lengths" in judging.at_finite_lengths(one).note
-    held = replace(one, verdict="held")
+    held = replace(one, verdict="supported")
     assert judging.at_finite_lengths(held) == held
 
 
 def test_a_slope_holds_only_if_minus_one_is_in_its_interval_or_above():
-    assert judging.slope_verdict(-1.02, -0.98, 40) == "held"
-    assert judging.slope_verdict(-2.0, -1.5, 40) == "held"
-    assert judging.slope_verdict(-0.93, -0.91, 40) == "did not hold", "a steady N^-.92 is not O(1/N)"
-    assert judging.slope_verdict(-1.2, -0.85, 40) == "cannot tell"
-    assert judging.slope_verdict(-2.0, -1.5, 2) == "cannot tell"
+    assert judging.slope_verdict(-1.02, -0.98, 40) == "supported"
+    assert judging.slope_verdict(-2.0, -1.5, 40) == "supported"
+    assert judging.slope_verdict(-0.93, -0.91, 40) == "contradicted", "a steady N^-.92 is not O(1/N)"
+    assert judging.slope_verdict(-1.2, -0.85, 40) == "inconclusive"
+    assert judging.slope_verdict(-2.0, -1.5, 2) == "inconclusive"
 
 
 def test_a_margin_that_no_length_keeps_is_not_lost():
-    assert [judging.longest_verdict(n, 64) for n in (0, 10, 64)] == ["cannot tell", "held", "cannot tell"]
+    assert [judging.longest_verdict(n, 64) for n in (0, 10, 64)] == ["inconclusive", "supported", "inconclusive"]
 
 
 def test_undecided_models_neither_confirm_nor_refute():
     def verdict(*found, above=judging.NEARLY):
         return judging.share_claim("C22", "share", None, "", found, "", above=above).verdict
 
-    assert verdict(40, 0, 40) == "held"
-    assert verdict(39, 1, 40) == verdict(0, 40, 40) == "cannot tell"
-    assert verdict(20, 0, 40) == "did not hold"
-    assert verdict(20, 18, 40) == "cannot tell"
-    assert verdict(39, 1, 40, above=judging.MOST) == "held"
+    assert verdict(40, 0, 40) == "supported"
+    assert verdict(39, 1, 40) == verdict(0, 40, 40) == "inconclusive"
+    assert verdict(20, 0, 40) == "contradicted"
+    assert verdict(20, 18, 40) == "inconclusive"
+    assert verdict(39, 1, 40, above=judging.MOST) == "supported"
 
 
 def test_a_single_blow_up_above_its_bound_refutes_the_lemma(tmp_path):
@@ -158,7 +160,7 @@ def test_a_single_blow_up_above_its_bound_refutes_the_lemma(tmp_path):
     for name, (drawn, by_hand) in cases.items():
         with harness.Run.open(tmp_path / name, SMOKE, experiment="test") as run:
             claim = report._bound(run, SMOKE, drawn, by_hand)[0]
-        assert claim.verdict == ("held" if name == "fine" else "did not hold")
+        assert claim.verdict == ("supported" if name == "fine" else "contradicted")
         assert claim.measured == (1.0 if name == "fine" else 1.01)
 
 
@@ -193,7 +195,7 @@ def test_models_of_influence_zero_are_left_out_and_counted(tmp_path):
     silent = {key: unit | dict.fromkeys(report.QUANTITIES, np.zeros(6)) for key, unit in found.items()}
     with harness.Run.open(tmp_path / "silent", SMOKE, experiment="test") as run:
         claims = report._influence(run, SMOKE, silent)
-    assert {claim.verdict for claim in claims} == {"cannot tell"}
+    assert {claim.verdict for claim in claims} == {"inconclusive"}
 
 
 def test_models_fill_their_parameter_space_and_share_embeddings():
@@ -315,7 +317,7 @@ def test_exponential_and_polynomial_counts_are_told_apart(tmp_path, name):
     grows = {"half": lambda n, _: 2 ** (n - 1), "power": lambda n, _: 20 * n}
     claims, folder = planted(tmp_path / name, grows[name])
     assert of(claims, BETTER).measured == (name == "half")
-    assert of(claims, FASTER).verdict == ("held" if name == "half" else "did not hold")
+    assert of(claims, FASTER).verdict == ("supported" if name == "half" else "contradicted")
     row = read(folder / "count_models.csv")[0]
     assert (row["faster"], row["slower"]) == (("40", "0") if name == "half" else ("0", "40"))
 
@@ -333,7 +335,7 @@ def test_models_that_show_no_such_string_are_a_category_of_their_own(tmp_path):
     assert growth["late_bits_a_position"]["models"] == "39"
     assert float(growth["exponential_better"]["mean"]) == 1
     assert "1 unseen" in of(claims, FASTER).note
-    assert of(claims, FASTER).verdict == "held", "of most models"
+    assert of(claims, FASTER).verdict == "supported", "of most models"
     rows = read(folder / "counts.csv")
     assert rows[-1]["none_seen"] == "1"
     assert float(rows[-1]["log2_low"]) == float(rows[-1]["log2_high"]) == 18, "no zero is put in its place"
@@ -347,14 +349,14 @@ def test_the_floor_is_judged_by_models_that_are_decided_and_only_if_it_promises_
         return half(n, i) if i % 2 else 1
 
     share = "share of models with K_0 at least the floor"
-    held, _ = planted(tmp_path / "held", half)
-    assert of(held, share).verdict == "held"
+    held, _ = planted(tmp_path / "supported", half)
+    assert of(held, share).verdict == "supported"
     unseen, _ = planted(tmp_path / "unseen", lambda n, i: 0 if n > 10 else 2, strings=200)
-    assert of(unseen, share).verdict == "cannot tell"
+    assert of(unseen, share).verdict == "inconclusive"
     assert "40 undecided" in of(unseen, share).note
     assert "not so" not in of(unseen, share).note
     below, _ = planted(tmp_path / "below", some)
-    assert of(below, share).verdict == "cannot tell"
+    assert of(below, share).verdict == "inconclusive"
     assert "not so at these lengths" in of(below, share).note, "no finite length refutes it"
     nothing, _ = planted(tmp_path / "nothing", half, width=8)
     assert of(nothing, share).verdict == ""

@@ -92,7 +92,7 @@ def test_one_trained_model_cannot_tell(folder):
     assert {row["claim"] for row in rows} == {"C16", "C17", "C18", "C19"}
     for row in rows:
         if "as published" not in row["quantity"].split(", minus ")[0]:
-            assert row["verdict"] in ("cannot tell", ""), row["quantity"]
+            assert row["verdict"] in ("inconclusive", ""), row["quantity"]
     assert sum(row["quantity"].startswith("the task?") for row in rows) == 2
 
 
@@ -278,18 +278,18 @@ def test_causes_are_told_apart():
         (found,) = [value for text, value in verdicts.items() if all(word in text for word in (*words, "absolute"))]
         return found
 
-    assert one("task?", "MiniLM") == ("held", pytest.approx(-1, abs=0.01))
-    assert one("task?", "ViT") == ("cannot tell", 0)
-    assert one("architecture?", "trained") == ("held", pytest.approx(-2.5, abs=0.01))
-    assert one("normalisation?", "ViT, trained") == ("held", pytest.approx(-1, abs=0.01))
+    assert one("task?", "MiniLM") == ("supported", pytest.approx(-1, abs=0.01))
+    assert one("task?", "ViT") == ("inconclusive", 0)
+    assert one("architecture?", "trained") == ("supported", pytest.approx(-2.5, abs=0.01))
+    assert one("normalisation?", "ViT, trained") == ("supported", pytest.approx(-1, abs=0.01))
 
 
 def test_verdicts_need_three_models_but_for_one_that_is_given():
     below = estimate.from_values([-1.0, -1.1, -0.9])
     assert [estimates.judged(below, seeds, below=0.0) for seeds in (None, 3, 2)] == [
-        "held", "held", "cannot tell",
+        "supported", "supported", "inconclusive",
     ]  # fmt: skip
-    assert estimates.judged(estimate.from_values([-1.0]), None, below=0.0) == "cannot tell"
+    assert estimates.judged(estimate.from_values([-1.0]), None, below=0.0) == "inconclusive"
     assert estimates.seeds_of("minilm", "before", [{}]) is None
     assert estimates.seeds_of("bert", "before", [{}]) == 1
 
@@ -299,4 +299,4 @@ def test_all_kinds_with_three_models(config, tmp_path):
     every = replace(config, kinds=experiment.KINDS, seeds=3, parts=2)
     rows = read(experiment.execute(every, tmp_path / "run") / "comparison.csv")
     assert sum(row["quantity"].startswith(("the task?", "the arch", "the last")) for row in rows) == 20
-    assert {row["verdict"] for row in rows} >= {"held", "did not hold", "cannot tell"}
+    assert {row["verdict"] for row in rows} >= {"supported", "contradicted", "inconclusive"}

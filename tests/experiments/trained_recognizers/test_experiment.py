@@ -231,11 +231,11 @@ def test_several_languages_are_two_levels():
 @pytest.mark.parametrize(
     ("learned", "training", "expected"),
     [
-        (36, 0, "held"),
-        (30, 0, "cannot tell"),
-        (18, 0, "did not hold"),
-        (18, 18, "cannot tell"),
-        (18, 2, "did not hold"),
+        (36, 0, "supported"),
+        (30, 0, "inconclusive"),
+        (18, 0, "contradicted"),
+        (18, 18, "inconclusive"),
+        (18, 2, "contradicted"),
     ],
 )  # fmt: skip
 def test_models_that_ran_out_of_epochs_decide_nothing(learned, training, expected):
@@ -257,11 +257,11 @@ def test_verdicts_of_profiles_follow_their_masses():
     found = {c.quantity: c for c in judging.claims(TINY, groups)}
     right = found["first, models right on 99%: share of strings of sensitivity 1 after training"]
     wrong = found["majority, models right on 99%: share of strings of sensitivity 0 after training"]
-    assert (right.measured, right.verdict) == (1, "held")
-    assert (wrong.measured, wrong.verdict) == (0, "did not hold")
+    assert (right.measured, right.verdict) == (1, "supported")
+    assert (wrong.measured, wrong.verdict) == (0, "contradicted")
     fitted = found["random_xavier_normal, fitted models: average sensitivity after training / N"]
     assert fitted.measured == pytest.approx(1 / 6)
-    assert fitted.verdict == "held"
+    assert fitted.verdict == "supported"
 
 
 @pytest.mark.parametrize(

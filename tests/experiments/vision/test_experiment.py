@@ -70,7 +70,7 @@ def test_tables_hang_together(folder):
 def test_claims_are_judged_with_seeds_only(folder):
     rows = read(folder / "comparison.csv")
     assert {row["claim"] for row in rows} == {"", "C13"}, "the paper says nothing of the digits"
-    assert {row["verdict"] for row in rows if row["claim"]} == {"cannot tell"}, "two seeds cannot tell"
+    assert {row["verdict"] for row in rows if row["claim"]} == {"inconclusive"}, "two seeds cannot tell"
     assert all("digits" in row["quantity"] and "accuracies are not matched" in row["note"] for row in rows)
 
 
@@ -96,7 +96,7 @@ def fake(sensitivities, sharpness=1.0, seeds=3):
 
 
 @pytest.mark.parametrize(
-    ("vit", "mlp", "verdict"), [(0.1, 0.3, "held"), (0.3, 0.1, "did not hold"), (0.2, 0.2, "cannot tell")]
+    ("vit", "mlp", "verdict"), [(0.1, 0.3, "supported"), (0.3, 0.1, "contradicted"), (0.2, 0.2, "inconclusive")]
 )
 def test_verdicts_follow_the_paired_difference(vit, mlp, verdict):
     config = replace(SMOKE, seeds=3)
@@ -115,8 +115,8 @@ def test_flatness_is_judged_with_the_size_of_the_function_divided_out():
     """Half the sharpness at half the logits is a smaller function, not a flatter one."""
     results = {"vit": fake(0.1, sharpness=2.0), "vit_regularised": fake(0.1, sharpness=1.0)}
     rows = report._flatness(replace(SMOKE, seeds=3), results, "")
-    assert rows[0]["verdict"] == "held"
-    assert rows[-1]["verdict"] == "cannot tell"
+    assert rows[0]["verdict"] == "supported"
+    assert rows[-1]["verdict"] == "inconclusive"
     assert "control" in rows[-1]["place"]
 
 

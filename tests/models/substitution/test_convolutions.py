@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from jaxsens import models, substitution
+from jaxsens.execution import Execution
 from jaxsens.models.images import cnn, convmixer, mlp, resnet
 from jaxsens.models.substitution import convolutions as windowed_substitution
 from jaxsens.sensitivity import token
@@ -120,7 +121,10 @@ def test_sensitivity_cannot_tell_which_substitution_it_got():
     module = small(CNN, (8, 8, 1), 2, channels=(3,), hidden=(4,))
     variables, *_ = example(module)
     tokens = np.random.default_rng(1).normal(size=(3, 16, 4)).astype(np.float32)
-    options = {"change": lambda clean, changed: (changed - clean).sum(), "chunk": 34, "devices": jax.devices()[:1]}
+    options = {
+        "change": lambda clean, changed: (changed - clean).sum(),
+        "execution": Execution(chunk=34, devices=jax.devices()[:1]),
+    }
     plain, fast = (
         token.token_sensitivity(make(module, 3), lambda key, draw, x: -x, **options)(
             jax.random.key(0), variables, tokens

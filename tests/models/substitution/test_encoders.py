@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from jaxsens import models, substitution
-from jaxsens.execution import flops
+from jaxsens.execution import Execution, flops
 from jaxsens.models.images import vit
 from jaxsens.models.pretrained import vit as vit_pretrained
 from jaxsens.models.substitution import encoders as encoder_substitution
@@ -120,7 +120,10 @@ def test_sensitivity_cannot_tell_which_substitution_it_got():
     module = text(read_out="mean", depth=1)
     variables, *_ = example(module)
     tokens = np.random.default_rng(1).integers(0, 13, (3, 5)).astype(np.int32)
-    options = {"change": lambda clean, changed: (changed - clean).sum(), "chunk": 12, "devices": jax.devices()[:1]}
+    options = {
+        "change": lambda clean, changed: (changed - clean).sum(),
+        "execution": Execution(chunk=12, devices=jax.devices()[:1]),
+    }
     plain, fast = (
         token.token_sensitivity(make(module, 3), lambda key, draw, x: 12 - x, **options)(
             jax.random.key(0), variables, tokens

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from jaxsens import substitution
-from jaxsens.execution import flops
+from jaxsens.execution import Execution, flops
 from jaxsens.models.recognizers import transformer as recognizer
 from jaxsens.models.recognizers.initialization import SCHEMES
 from jaxsens.models.recognizers.transformer import Config
@@ -208,7 +208,10 @@ def test_sensitivity_cannot_tell_which_substitution_it_got():
     config = Config(depth=2, heads=1, head_size=6, multiplier=1)
     variables, *_ = one_model(config)
     strings = np.random.default_rng(1).integers(0, 2, (6, 7)).astype(np.int32)
-    options = {"change": lambda clean, changed: changed - clean, "chunk": 16, "devices": jax.devices()[:1]}
+    options = {
+        "change": lambda clean, changed: changed - clean,
+        "execution": Execution(chunk=16, devices=jax.devices()[:1]),
+    }
     plain, fast = (
         token.token_sensitivity(make(config, 4), lambda key, draw, x: 1 - x, **options)(
             jax.random.key(0), variables, strings

@@ -1,0 +1,54 @@
+"""An experiment as a command: settings from the command line, processes and devices, then the run."""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from experiments.harness import cli
+from experiments.harness.start import start
+
+__all__ = ["Experiment"]
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """What ``python -m experiments.NAME`` runs.
+
+    Attributes:
+        name: Its folder in ``experiments``.
+        presets: Configurations by name: ``smoke``, ``laptop`` and ``paper``.
+        execute: ``execute(config, out)`` runs it, or what is left of it, in the folder ``out``.
+        description: What ``--help`` says first.
+        out_fields: Fields of the configuration that the default folder is named by.
+        every_core: Whether every core of a CPU is a device of its own: for many small models.
+        default: The preset if none is asked for.
+        compilation_cache: Whether compiled programs may be kept for later processes.
+    """
+
+    name: str
+    presets: Mapping[str, Any]
+    execute: Callable[..., Path]
+    description: str
+    out_fields: Sequence[str] = ()
+    every_core: bool = False
+    default: str = "laptop"
+    compilation_cache: bool = True
+
+    def main(self, argv: Sequence[str] | None = None) -> Path:
+        """Run the experiment from the command line, and return its folder."""
+        command = cli.parse(
+            self.name,
+            self.presets,
+            argv,
+            default=self.default,
+            out_fields=self.out_fields,
+            description=self.description,
+        )
+        if not self.compilation_cache:
+            command = dataclasses.replace(command, compilation_cache=False)
+        start(command, every_core=self.every_core)
+        folder = self.execute(command.config, command.out)
+        print(f"\nresults in {folder}")
+        return folder
