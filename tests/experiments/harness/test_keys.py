@@ -17,5 +17,5 @@ def test_keys_are_folded_by_purpose_and_numbers():
 
 
 def test_a_purpose_that_is_not_declared_is_refused():
-    with pytest.raises(ValueError, match="purpose must be one of .*got 'nois'"):
+    with pytest.raises(ValueError, match=r"purpose must be one of .*got 'nois'"):
         Keys("weights", "noise")(0, "nois")
