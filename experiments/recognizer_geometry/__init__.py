@@ -1,1 +1,1 @@
-"""How far do recognizers move when a bit is flipped, and how many strings have no bit that matters? Measured geometry."""
+"""How much does a bit move a recognizer, how does that fall with length, how many strings have sensitivity 0?"""

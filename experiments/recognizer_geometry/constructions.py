@@ -3,11 +3,11 @@
 Kövér et al., Understanding the Parameter Space Geometry of Transformers Encoding Boolean Functions, s.2.2, Cor. 3.4;
 parity after Chiang and Cholak, Overcoming a Theoretical Limitation of Self-Attention (2022). Three devices:
 
-- *Features are pairs* ``(v, -v)``, so that activations have mean 0 and normalisation only scales them.
-- *A multiple of the vector of ones is seen once*: the first layer's attention reads it, the normalisation removes it.
+- *Features are pairs* ``(v, -v)``, so that activations have mean 0 and normalization only scales them.
+- *A multiple of the vector of ones is seen once*: the first layer's attention reads it, the normalization removes it.
   Positions that only attention needs are written there, and the end of string forgets its own.
 - *The residual is cancelled* by a bias where the end of string is read. What is left is the answer, of order 1/N (1/N^2
-  for parity): with epsilon = 0 the last normalisation makes it 1 for every N, with epsilon > 0 it fades.
+  for parity): with epsilon = 0 the last normalization makes it 1 for every N, with epsilon > 0 it fades.
 
 Such parameters are a set of measure zero: any other bias leaves a residual that the answer drowns in.
 """
@@ -19,7 +19,7 @@ import numpy as np
 
 from jaxsens.boolean import languages
 from jaxsens.boolean.languages import Language
-from jaxsens.models.recognizers.transformer import Config
+from jaxsens.models.recognizers import Config
 from jaxsens.typing import PyTree
 
 SHIFT = 8.0
@@ -28,7 +28,7 @@ SHIFT = 8.0
 
 @dataclass(frozen=True)
 class Construction:
-    """Parameters by formula, and the language that they recognise.
+    """Parameters by formula, and the language that they recognize.
 
     Attributes:
         language: From the length to the language.
@@ -55,7 +55,7 @@ def majority(epsilon: float, gain: float = 1.0) -> Construction:
     ``m = (ones - zeros - 1/2) / (N + 1)`` and ``logit = m / sqrt(m^2 + epsilon / gain^2)``; a tie is rejected.
 
     Args:
-        epsilon: Of layer normalisation, at least 0.
+        epsilon: Of layer normalization, at least 0.
         gain: What the MLP multiplies m by.
     """
     config = _architecture(1, 2, epsilon)
@@ -76,27 +76,27 @@ def majority(epsilon: float, gain: float = 1.0) -> Construction:
 def first(epsilon: float, gain: float = 1.0) -> Construction:
     """Build First: D = 4, two layers, bounded positions: ``p(1) = 0``, and p(n) = 8 times the bits' feature after it.
 
-    The first normalisation is a sign: of the bit at position 1, of ``bit + 8`` elsewhere, where it is always +1. The
+    The first normalization is a sign: of the bit at position 1, of ``bit + 8`` elsewhere, where it is always +1. The
     mean over all positions, less 1, is then ``x_1 / (N + 1)``; the end of string, which has a feature of its own, sets
     the threshold. ``logit = x_1 / sqrt(1 + epsilon (N + 1)^2 / gain^2)`` with ``x_1 = +-1``.
 
     Args:
-        epsilon: Of layer normalisation, at least 0.
+        epsilon: Of layer normalization, at least 0.
         gain: What the MLP multiplies the mean by.
     """
     width, bit, end = 4, _feature(4, 0), _feature(4, 1)
     config = _architecture(2, width, epsilon)
     embedding = np.stack([-bit, bit, end - SHIFT * bit])
 
-    def normalised(x: float) -> float:
+    def normalized(x: float) -> float:
         return x / np.sqrt(x**2 / 2 + epsilon)
 
     # With epsilon > 0 later positions are not quite alike: the midpoint between their two bits.
-    later = (normalised(SHIFT + 1) + normalised(SHIFT - 1)) / 2
+    later = (normalized(SHIFT + 1) + normalized(SHIFT - 1)) / 2
     decide = _layer(width)
-    decide["value"][:, 0, 0] = _reads(width, 0) + 2 * later / normalised(1.0) * _reads(width, 1)
+    decide["value"][:, 0, 0] = _reads(width, 0) + 2 * later / normalized(1.0) * _reads(width, 1)
     _write_answer(decide, gain, threshold=later)
-    decide["contract_bias"] += -normalised(1.0) * end
+    decide["contract_bias"] += -normalized(1.0) * end
     params = _params([_layer(width), decide], embedding)
 
     def smallest(n: np.ndarray) -> np.ndarray:
@@ -112,14 +112,14 @@ def parity(epsilon: float, gain: float = 1.0) -> Construction:
     """Build parity: D = 8, two layers, ``p(n) = log(2n - 1) (1, ..., 1)``, and a feature that marks position 1.
 
     Position i attends to the end of string with weight ``2i - 1`` and to bits with weight 1, so that it sees ``t / Z``
-    and ``1 / Z`` with ``t = k + 2 - 2i`` for k ones and ``Z = N + 2i - 1``. Four ReLUs make of it +1/Z where t = 0,
+    and ``1 / Z`` with ``t = k + 2 - 2i`` for k ones and ``Z = N + 2i - 1``. Four ReLUs turn this into +1/Z where t = 0,
     -1/Z where t = 1, and 0 at all other integers: exactly one position answers, + if k is even. The second layer adds
     up: ``m = +-2 gain / ((N + 1) (N + 2i - 1))`` and ``logit = 1 / sqrt(1 + 4 epsilon / m^2)``, where ``2i - 1`` is at
     most ``N + 1``. The logarithm has no bound, but is used only to share attention between the end of string and all
     the bits together, which takes no more than 3/4 of it.
 
     Args:
-        epsilon: Of layer normalisation, at least 0.
+        epsilon: Of layer normalization, at least 0.
         gain: What the second MLP multiplies by.
     """
     width = 8
@@ -158,7 +158,7 @@ def first_by_growing_positions(epsilon: float, gain: float = 1.0) -> Constructio
     whatever epsilon is. Cor. 3.3 and 3.4 must hence mean bounded encodings, which s.2.2 does not ask for.
 
     Args:
-        epsilon: Of layer normalisation, at least 0.
+        epsilon: Of layer normalization, at least 0.
         gain: What the MLP multiplies the mean by.
     """
     layer, bit = _layer(2), _feature(2, 0)
@@ -185,14 +185,14 @@ CONSTRUCTIONS: dict[str, Callable[[float], Construction]] = {
     "parity": parity,
     "first-growing": first_by_growing_positions,
 }
-"""Name to ``build(epsilon)``; the last one shows what positions without a bound can do."""
+"""Name to ``build(epsilon)``; the last one has positions without a bound."""
 
 
-def telling_strings(n: int, exhaustive: int = 10, extra: int = 16) -> np.ndarray:
-    """Return strings ``[b n]`` among which the smallest margin is to be found: all of them up to a length.
+def hard_strings(n: int, exhaustive: int = 10, extra: int = 16) -> np.ndarray:
+    """Return strings ``[b n]`` that include one of smallest margin: all of them up to a length.
 
-    Logits hang on the number of ones, on the first bit and, weakly, on the order. Beyond, hence: ones first and ones
-    last, for few, about half and almost all of them; and random strings.
+    Logits depend on the number of ones, on the first bit and, weakly, on the order. Longer strings are therefore ones
+    first and ones last, with few, about half and almost all ones; and random strings.
 
     Args:
         n: Bits of a string.
@@ -220,7 +220,7 @@ def _feature(width: int, pair: int) -> np.ndarray:
 
 
 def _reads(width: int, pair: int) -> np.ndarray:
-    """Return the functional that is 1 on the feature of a pair; multiples of the vector of ones are not seen."""
+    """Return the functional that is 1 on the feature of a pair; it is 0 on multiples of the vector of ones."""
     return _feature(width, pair) / 2
 
 

@@ -1,178 +1,172 @@
-"""Figures of growth: a quantity against the length of strings, with fitted laws and with bounds that theorems give."""
+"""The four figures of the experiment, each a quantity against the length of strings."""
 
-import math
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from jaxsens.plots.style import (
-    Interval,
-    capital,
-    finish,
-    finite_vectors,
-    legend_entries,
-    new_figure,
-    require_ordered,
-    require_some,
-    style,
+from experiments.harness import Run, mean_and_interval
+from experiments.recognizer_geometry import labels
+from experiments.recognizer_geometry.config import Config
+from experiments.recognizer_geometry.constructions import CONSTRUCTIONS
+from experiments.recognizer_geometry.counts import Counts
+from experiments.recognizer_geometry.estimates import (
+    WEIGHTS,
+    Decay,
+    Results,
+    Slope,
+    Units,
+    blow_up_rates,
+    influences_of,
+    lemma_exponent,
+    margins_of,
 )
-from jaxsens.typing import Array
+from experiments.recognizer_geometry.fits import lines_where_finite, log_slopes
+from experiments.recognizer_geometry.length_figure import Fit, Panel, against_length
+from jaxsens.statistics import estimate
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
-Series = tuple[Array, Array, Array, Array]
-"""Lengths, and a quantity there with the ends of its interval: ``(lengths [n], mean [n], low [n], high [n])``."""
+DATA = "random recognizers"
 
 
-class Fit(NamedTuple):
-    """A fitted law, drawn as a thin line.
-
-    Attributes:
-        lengths: Where it is drawn ``[n]``; those that it was fitted on.
-        values: The law there ``[n]``.
-        slope: Its slope, with the interval.
-        meaning: What the slope is, for the legend, such as ``slope`` or ``bits a position``.
-    """
-
-    lengths: Array
-    values: Array
-    slope: Interval
-    meaning: str = "slope"
-
-
-class Panel(NamedTuple):
-    """One pair of axes.
-
-    Attributes:
-        series: Label -> ``Series``; means are positive, a lower end may be 0. A label has one colour in all panels.
-        fits: Label -> ``Fit``; one of a series has its colour, and others are grey.
-        bounds: Label -> ``(lengths [n], values [n])``, what a theorem says, dashed.
-    """
-
-    series: Mapping[str, Series]
-    fits: Mapping[str, Fit] = {}
-    bounds: Mapping[str, tuple[Array, Array]] = {}
-
-
-def against_length(
-    panels: Mapping[str, Panel],
-    *,
-    quantity: str,
-    unit: str,
-    dataset: str,
-    sample: str,
-    length: str = "length N (bits)",
-    log_length: bool = True,
-    level: float = 0.95,
-) -> "Figure":
-    """Draw a quantity against the length of strings on logarithmic axes: intervals, fitted laws, and theorems' bounds.
-
-    A lower end that lies outside of the axis, as 0 does, is drawn to its edge. Panels share the vertical axis, which
-    the series set: a bound may leave it. Every panel has a legend of its own for its fits and bounds.
-
-    Args:
-        panels: Title -> ``Panel``.
-        quantity: What is drawn.
-        unit: Its unit.
-        dataset: What was measured, for the title.
-        sample: On how much of it, for the title.
-        length: What lies along x.
-        log_length: Whether that axis is logarithmic too.
-        level: Of the intervals.
-
-    Raises:
-        ValueError: If there is no panel, or none of a panel's series; if arrays are of several lengths or not finite, a
-            mean is not positive or outside its interval, a length not positive; or if there are more than ten labels.
-    """
-    require_some("panels", panels)
-    styles = style(list(dict.fromkeys(label for panel in panels.values() for label in panel.series)))
-    every = {title: _checked(title, panel) for title, panel in panels.items()}
-    across = 2 if len(panels) == 4 else min(len(panels), 3)
-    down = math.ceil(len(panels) / across)
-    figure = new_figure(1.2 + 4.6 * across, 0.9 + 4.4 * down)
-    axes = figure.subplots(down, across, squeeze=False, sharey=True).ravel()
-    for unused in axes[len(panels) :]:
-        unused.set_axis_off()
-    axes = axes[: len(panels)]
-    positive = [end for panel in every.values() for columns in panel.values() for end in (columns[1], columns[3])]
-    floor, top = min(map(np.min, positive)) / 3, max(map(np.max, positive)) * 2
-    handles, labels = [], []
-    for ax, (title, panel) in zip(axes, panels.items(), strict=True):
-        drawn = _draw(ax, every[title], styles, floor)
-        handles += [handle for label, handle in drawn.items() if label not in labels]
-        labels += [label for label in drawn if label not in labels]
-        _draw_laws(ax, panel, styles)
-        ax.set_title(title, fontsize="medium")
-        ax.set(yscale="log", ylim=(floor, top), xlabel=length)
-        _length_axis(ax, every[title], log_length)
-    for ax in axes[::across]:
-        ax.set_ylabel(f"{quantity}\n({unit})")
-    uncertain = any((columns[3] > columns[2]).any() for panel in every.values() for columns in panel.values())
-    note = f"bands: {level:.0%} intervals" if uncertain else ""
-    return finish(figure, f"{capital(quantity)} against length", dataset, sample, note, handles, labels)
+def write(
+    run: Run,
+    config: Config,
+    results: Results,
+    slopes: Sequence[Slope],
+    decays: Sequence[Decay],
+    counts: Sequence[Counts],
+) -> None:
+    """Draw all figures of a run; one without a panel is left out."""
+    if panels := influence_panels(config, results["influence"], slopes):
+        sample = f"{config.models} models, {config.strings} strings each, {labels.shape(config.depth, config.width)}"
+        figure = against_length(
+            panels, quantity="influence of a bit on the end of string",
+            unit="change of its activation, l2; geometric mean over models", dataset=DATA, sample=sample,
+        )  # fmt: skip
+        run.figure("influence", figure)
+    figure = against_length(
+        _margin_panels(config, results["margin"]), quantity="smallest margin of a construction", unit="logit",
+        dataset="recognizers built by hand",
+        sample="all strings to N = 10, hard ones beyond; nothing is random, hence no bands",
+    )  # fmt: skip
+    run.figure("margins", figure)
+    if panels := _blow_up_panels(config, results["blow-up"], decays):
+        figure = against_length(
+            panels, quantity=f"P[a blow-up above 1 + N^({config.zeta:g}/2L)]", unit="share of draws of weights",
+            dataset=DATA, sample=f"{config.centers} centers, {config.draws} draws for each",
+        )  # fmt: skip
+        run.figure("blow_ups", figure)
+    if panels := _count_panels(counts):
+        figure = against_length(
+            panels, quantity="strings of sensitivity 0", unit="geometric mean over the models that show one",
+            log_length=False, dataset=DATA,
+            sample=f"{config.models} models, all strings to N = {config.exhaustive_lengths[-1]}",
+        )  # fmt: skip
+        run.figure("counts", figure)
 
 
-def _checked(title: str, panel: Panel) -> dict[str, list[np.ndarray]]:
-    require_some(f"panels[{title!r}].series", panel.series)
-    found = {}
-    for label, columns in panel.series.items():
-        where = f"panels[{title!r}].series[{label!r}]"
-        found[label] = finite_vectors(where, columns, 4)
-        require_ordered(where, *found[label][1:])
-        _require_positive(where, found[label][0], found[label][1])
-    for label, fit in panel.fits.items():
-        where = f"panels[{title!r}].fits[{label!r}]"
-        _require_positive(where, *finite_vectors(where, fit[:2], 2))
-        slope = finite_vectors(f"{where}.slope", np.reshape(fit.slope, (-1, 1)), 3)
-        require_ordered(f"{where}.slope", *slope)
-    for label, pair in panel.bounds.items():
-        where = f"panels[{title!r}].bounds[{label!r}]"
-        _require_positive(where, *finite_vectors(where, pair, 2))
-    return found
+def influence_panels(config: Config, units: Units, slopes: Sequence[Slope]) -> dict[str, Panel]:
+    """Return the panels of influences: mean and largest, for each encoding and epsilon."""
+    late = {(slope.quantity, slope.setting): slope for slope in slopes if slope.which == "late"}
+    panels = {}
+    for quantity, over in (("activation_mean", "mean"), ("activation_max", "largest")):
+        for pair in config.influence_settings:
+            settings = [(*pair, half_width) for half_width in config.half_widths]
+            chosen = [late[quantity, setting] for setting in settings]
+            if panel := _influence_panel(config, units, chosen):
+                panels[f"{over} over bits; {labels.encoding(*pair)}"] = panel
+    return panels
 
 
-def _require_positive(where: str, *columns: np.ndarray) -> None:
-    for column in columns:
-        if (column <= 0).any():
-            raise ValueError(f"{where} holds {column.min():g}: a logarithmic axis has positive lengths and values only")
+def _influence_panel(config: Config, units: Units, slopes: Sequence[Slope]) -> Panel | None:
+    lengths = np.array(config.lengths)
+    series, fits = {}, {}
+    for slope in slopes:
+        label = labels.parameters(slope.setting[-1])
+        values = influences_of(config, units, slope.setting, slope.quantity)
+        values = values[(values > 0).all(1)]
+        if len(values) < 2:
+            continue
+        logs = [mean_and_interval(estimate.from_values(one)) for one in np.log(values).T]
+        series[label] = (lengths, *np.exp(logs).T)
+        late = np.array(slope.lengths)
+        fitted, offsets, _ = log_slopes(late, values[:, -len(late) :])
+        law = np.exp(offsets.mean() + fitted.mean() * np.log(late))
+        fits[label] = Fit(late, law, mean_and_interval(estimate.from_values(fitted)))
+    if not series:
+        return None
+    highest = max(mean[0] for _, mean, _, _ in series.values())
+    return Panel(series, fits, {"slope -1 (Cor. 3.3)": (lengths, 1.5 * highest * lengths[0] / lengths)})
 
 
-def _draw(
-    ax: "Axes", series: Mapping[str, list[np.ndarray]], styles: Mapping[str, dict[str, str]], floor: float
-) -> dict[str, object]:
-    drawn = {}
-    for label, (lengths, mean, low, high) in series.items():
-        look = styles[label]
-        ax.fill_between(lengths, np.maximum(low, floor), high, color=look["color"], alpha=0.2, linewidth=0)
-        (drawn[label],) = ax.plot(lengths, mean, markersize=5, linewidth=1.2, **look)
-    return drawn
+def _margin_panels(config: Config, units: Units) -> dict[str, Panel]:
+    lengths, panels = np.array(config.margin_lengths), {}
+    bounds = {f"margin {margin:g}": (lengths, np.full(len(lengths), margin)) for margin in config.margins}
+    for name in CONSTRUCTIONS:
+        values = {epsilon: margins_of(config, units, name, epsilon) for epsilon in config.margin_epsilons}
+        series = {f"epsilon = {epsilon:g}": (lengths, *(margins,) * 3) for epsilon, margins in values.items()}
+        panels[labels.CONSTRUCTIONS[name]] = Panel(series, {}, bounds)
+    return panels
 
 
-def _draw_laws(ax: "Axes", panel: Panel, styles: Mapping[str, dict[str, str]]) -> None:
-    for label, fit in panel.fits.items():
-        mean, low, high = fit.slope
-        text = f"{label}: {fit.meaning} {mean:.2f} [{low:.2f}, {high:.2f}]"
-        colour = styles[label]["color"] if label in styles else "0.35"
-        ax.plot(fit.lengths, fit.values, color=colour, linewidth=2.4, alpha=0.55, label=text, zorder=1)
-    dashes = ("--", ":", "-.")
-    for i, (label, (lengths, values)) in enumerate(panel.bounds.items()):
-        ax.plot(lengths, values, color="black", linestyle=dashes[i % 3], linewidth=1.3, label=label, zorder=1)
-    handles, labels = legend_entries([ax])
-    if handles:
-        ax.legend(handles, labels, fontsize="x-small", frameon=False, loc="best")
+def _blow_up_panels(config: Config, units: Units, decays: Sequence[Decay]) -> dict[str, Panel]:
+    lengths, panels = np.array(config.blow_up_lengths), {}
+    for depth, width in config.shapes:
+        series, fits = {}, {}
+        for weights in WEIGHTS:
+            label = f"{weights} weights"
+            rates = blow_up_rates(config, units, (depth, width, weights))
+            seen = rates.any(0)
+            if seen.any():
+                each = [estimate.from_values(column, rate=True) for column in rates.T[seen]]
+                series[label] = (lengths[seen], *np.array([mean_and_interval(one) for one in each]).T)
+            for fit in decays:
+                if (fit.setting, fit.which) == ((depth, width, weights), "late"):
+                    law = np.exp(fit.offset) * fit.lengths ** float(fit.exponent.mean)
+                    fits[label] = Fit(fit.lengths, law, mean_and_interval(fit.exponent))
+        if series:
+            lemma = lemma_exponent(config, depth, width)
+            highest = max(mean[0] for _, mean, _, _ in series.values())
+            bound = {f"exponent {lemma:.2f} (Lem. 4.2)": (lengths, 1.5 * highest * (lengths / lengths[0]) ** lemma)}
+            panels[labels.shape(depth, width)] = Panel(series, fits, bound)
+    return panels
 
 
-def _length_axis(ax: "Axes", series: Mapping[str, list[np.ndarray]], log: bool) -> None:
-    """Put ticks at the lengths that were measured, as many as can be read."""
-    lengths = np.unique(np.concatenate([columns[0] for columns in series.values()]))
-    if not log:
-        return
-    from matplotlib.ticker import NullLocator
+def _count_panels(counts: Sequence[Counts]) -> dict[str, Panel]:
+    shown = (one for one in counts if (one.zero > 0).sum(0).max() > 1)
+    return {labels.shape(one.depth, one.width): _count_panel(one) for one in shown}
 
-    ax.set_xscale("log")
-    ax.set_xticks(lengths[:: math.ceil(len(lengths) / 8)])
-    ax.xaxis.set_minor_locator(NullLocator())
-    ax.xaxis.set_major_formatter("{x:g}")
+
+def _count_panel(counts: Counts) -> Panel:
+    series, fits, lengths, logs = {}, {}, counts.lengths, counts.logs
+    members = {"all models": np.full(len(logs), True), "not constant": ~counts.constant[:, -1]}
+    for label, chosen in members.items():
+        several = (counts.zero[chosen] > 0).sum(0) > 1
+        if not several.any():
+            continue
+        columns = [column[np.isfinite(column)] for column in logs[chosen].T[several]]
+        means = [mean_and_interval(estimate.from_values(one)) for one in columns]
+        series[label] = (lengths[several], *np.exp2(means).T)
+        if fit := _count_fit(lengths, lambda n: n, logs[chosen], "bits a position"):
+            fits[label] = fit
+    last = logs[members[list(series)[-1]]] if series else logs
+    if fit := _count_fit(lengths, np.log2, last, "exponent"):
+        fits["power of N"] = fit
+    bounds = {"2^N": (lengths, 2.0**lengths)}
+    drawn = np.linspace(lengths[0], lengths[-1], 200)
+    below = drawn**counts.exponent < 2.0**drawn
+    if counts.exponent > 0 and below.any():
+        bounds[f"floor N^{counts.exponent:.2g}"] = (drawn[below], drawn[below] ** counts.exponent)
+    return Panel(series, fits, bounds)
+
+
+def _count_fit(
+    lengths: np.ndarray, of_length: Callable[[np.ndarray], np.ndarray], logs: np.ndarray, meaning: str
+) -> Fit | None:
+    """Return the mean over models of the lines through ``log2 K_0``; None where fewer than two models have one."""
+    slopes, offsets, _, _ = lines_where_finite(of_length(lengths), logs)
+    fitted = np.isfinite(slopes)
+    if fitted.sum() < 2:
+        return None
+    drawn = np.linspace(lengths[0], lengths[-1], 200)  # a power is curved on this axis
+    values = np.exp2(offsets[fitted].mean() + slopes[fitted].mean() * of_length(drawn))
+    return Fit(drawn, values, mean_and_interval(estimate.from_values(slopes[fitted])), meaning)

@@ -1,4 +1,4 @@
-"""Fits of ``experiments.recognizer_geometry``: slopes, exponents, and what they are compared with."""
+"""Fits of slopes and exponents, limits of counts, and the closed forms that they are compared with."""
 
 import dataclasses
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from jaxsens.statistics.estimate import Estimate
 from jaxsens.typing import Array
 
 FEWEST = 3
-"""Centres with an event at a length for its frequency to enter a fit, so that leaving one out leaves some."""
+"""Centers with an event that a length needs to enter a fit: leaving one center out must leave some."""
 
 LONGEST = 10**6
 """Up to which length the closed form of a margin is followed."""
@@ -39,23 +39,23 @@ def line(x: Array, y: Array) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
     if x.ndim != 1 or len(np.unique(x)) < 2 or y.shape[1:] != x.shape:
         raise ValueError(f"x must be [n] with two different values, y [m n], got {x.tolist()} and shape {y.shape}")
-    centred = x - x.mean()
-    slopes = y @ centred / (centred @ centred)
+    centered = x - x.mean()
+    slopes = y @ centered / (centered @ centered)
     offsets = y.mean(1) - slopes * x.mean()
     residuals = y - slopes[:, None] * x[None] - offsets[:, None]
     return slopes, offsets, (residuals**2).sum(1)
 
 
 def decay(lengths: Array, rates: Array) -> tuple[Estimate, float, np.ndarray] | None:
-    """Fit ``mean rate = e^offset N^exponent`` by least squares of logarithms, with the jackknife over centres.
+    """Fit ``mean rate = e^offset N^exponent`` by least squares of logarithms, with the jackknife over centers.
 
     Args:
         lengths: ``[n]``.
-        rates: Frequencies of an event around each centre ``[c n]``; lengths at which fewer than ``FEWEST`` centres have
+        rates: Frequencies of an event around each center ``[c n]``; lengths at which fewer than ``FEWEST`` centers have
             one are left out.
 
     Returns:
-        The exponent, whose units are centres; the offset; and the lengths used. None if two lengths are not left.
+        The exponent, whose units are centers; the offset; and the lengths used. None if two lengths are not left.
     """
     lengths, rates = np.asarray(lengths, np.float64), np.asarray(rates, np.float64)
     kept = (rates > 0).sum(0) >= FEWEST
@@ -94,13 +94,13 @@ def last_kept(keeps: Callable[[int], bool], start: int) -> int:
     def kept(n: int) -> bool:
         return n <= 0 or keeps(n)
 
-    step, found = 1, kept(start)
-    inside, outside = (start, start + 1) if found else (start - 1, start)
-    while kept(outside) if found else not kept(inside):
+    step, upward = 1, kept(start)
+    inside, outside = (start, start + 1) if upward else (start - 1, start)
+    while kept(outside) if upward else not kept(inside):
         step *= 2
         if outside > EVALUATED:
             raise ValueError(f"start = {start} is too far from where the margin is lost: it is kept at N = {outside}")
-        inside, outside = (outside, outside + step) if found else (inside - step, inside)
+        inside, outside = (outside, outside + step) if upward else (inside - step, inside)
     inside = max(inside, 0)
     while outside - inside > 1:
         middle = (inside + outside) // 2
@@ -109,9 +109,9 @@ def last_kept(keeps: Callable[[int], bool], start: int) -> int:
 
 
 def require_margin(name: str, epsilon: float, n: int, margin: float, closed_form: float) -> None:
-    """Refuse a construction that does not recognise its language, or whose margin is not near its closed form.
+    """Refuse a construction that does not recognize its language, or whose margin is not near its closed form.
 
-    The closed form is first order in epsilon: the two may differ by ``.002 + 10 epsilon`` of it, and by 1e-6 of it
+    The closed form is first order in epsilon: the two may differ by ``0.002 + 10 epsilon`` of it, and by 1e-6 of it
     where epsilon is 0 and it is exact.
 
     Raises:
@@ -138,28 +138,28 @@ def log_slopes(lengths: Array, values: Array) -> tuple[np.ndarray, np.ndarray, n
     return slopes, offsets, kept
 
 
-def lines_where_known(x: Array, y: Array) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Fit ``y = slope x + offset`` for every model over those x at which its y is known.
+def lines_where_finite(x: Array, y: Array) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Fit ``y = slope x + offset`` for every model over those x at which its y is finite.
 
     Args:
         x: ``[n]``.
-        y: ``[m n]``, not finite where it is not known.
+        y: ``[m n]``, NaN where it has no value.
 
     Returns:
-        Slopes, offsets and sums of squared residuals ``[m]``, NaN for models with fewer than ``FEWEST_LENGTHS`` known;
-        and how many are known ``[m]``.
+        Slopes, offsets and sums of squared residuals ``[m]``, NaN for models with fewer than ``FEWEST_LENGTHS`` finite
+        values; and how many these are ``[m]``.
     """
     x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
-    known = np.isfinite(y)
-    found = np.full((3, len(y)), np.nan)
-    for i, (row, there) in enumerate(zip(y, known, strict=True)):
+    finite = np.isfinite(y)
+    fits = np.full((3, len(y)), np.nan)
+    for i, (row, there) in enumerate(zip(y, finite, strict=True)):
         if there.sum() >= FEWEST_LENGTHS:
-            found[:, i] = np.concatenate(line(x[there], row[None, there]))
-    return *found, known.sum(1)
+            fits[:, i] = np.concatenate(line(x[there], row[None, there]))
+    return *fits, finite.sum(1)
 
 
 def log2_counts(zero: Array, strings: Array, lengths: Array) -> np.ndarray:
-    """Return ``log2 K_0``, from the strings of sensitivity 0 among all or a sample; NaN where there is none.
+    """Return ``log2 K_0``, from the strings of sensitivity 0 among all or a sample of strings; NaN where there is none.
 
     Args:
         zero: Strings of sensitivity 0 ``[m n]``.
@@ -178,8 +178,8 @@ def log2_limits(zero: Array, strings: int, n: int, exact: bool) -> tuple[np.ndar
         zero: Strings of sensitivity 0 of each model ``[m]``.
         strings: Among how many.
         n: Bits of a string.
-        exact: Whether those are all strings, so that ``K_0`` is known, 0 included; else Clopper and Pearson's limits of
-            the share, times 2^N.
+        exact: Whether these are all strings, so that ``K_0`` is known, 0 included; otherwise the limits are those of
+            Clopper and Pearson for the share, times 2^N.
     """
     zero = np.asarray(zero)
     low, high = (zero / strings,) * 2 if exact else estimate.clopper_pearson(zero, strings, comparisons=len(zero))

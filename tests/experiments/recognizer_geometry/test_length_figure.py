@@ -1,12 +1,12 @@
-"""Laws of the figures against length: what is drawn is what was given, fits say their slope, and zero is refused."""
+"""Laws of the figures against length: fits show their slope, bounds are dashed, and zero is refused."""
 
 import numpy as np
 import pytest
 
-from experiments.recognizer_geometry import figures
+from experiments.recognizer_geometry import length_figure as figures
 
 pytest.importorskip("matplotlib")
-SAID = {"quantity": "influence", "unit": "activation", "dataset": "random recognizers", "sample": "5 models"}
+TITLE = {"quantity": "influence", "unit": "activation", "dataset": "random recognizers", "sample": "5 models"}
 N = np.array([8.0, 16, 32, 64])
 FALLING = (N, 1 / N, 0.5 / N, 2 / N)
 
@@ -20,20 +20,20 @@ def panel(**changes):
     return figures.Panel(**(parts | changes))
 
 
-def test_lines_bands_fits_and_bounds_are_what_was_given():
-    figure = figures.against_length({"left": panel(), "right": panel(fits={}, bounds={})}, **SAID)
+def test_lines_bands_fits_and_bounds_are_drawn_from_their_arguments():
+    figure = figures.against_length({"left": panel(), "right": panel(fits={}, bounds={})}, **TITLE)
     left, right = figure.axes
     assert [ax.get_title() for ax in figure.axes] == ["left", "right"]
-    given = [(N, 1 / N), (N, 3 / N), (N[1:], 1 / N[1:]), (N, 9 / N)]
+    expected = [(N, 1 / N), (N, 3 / N), (N[1:], 1 / N[1:]), (N, 9 / N)]
     assert len(left.lines) == 4
     assert len(right.lines) == 2
-    for line, (x, y) in zip(left.lines, given, strict=True):
+    for line, (x, y) in zip(left.lines, expected, strict=True):
         np.testing.assert_array_equal(line.get_xdata(), x)
         np.testing.assert_array_equal(line.get_ydata(), y)
     band = {tuple(point) for point in left.collections[0].get_paths()[0].vertices.tolist()}
     assert band == {*zip(N, FALLING[2], strict=True), *zip(N, FALLING[3], strict=True)}
     assert left.get_xscale() == left.get_yscale() == "log"
-    assert left.lines[2].get_color() == left.lines[0].get_color(), "a fit has the colour of its series"
+    assert left.lines[2].get_color() == left.lines[0].get_color(), "a fit has the color of its series"
     assert left.lines[3].get_linestyle() == "--"
     legend = [text.get_text() for text in left.get_legend().get_texts()]
     assert legend == ["uniform: slope -1.00 [-1.25, -0.75]", "1/N"]
@@ -41,7 +41,7 @@ def test_lines_bands_fits_and_bounds_are_what_was_given():
 
 
 def test_a_lower_end_of_zero_is_drawn_to_the_edge_and_bounds_do_not_set_the_axis():
-    figure = figures.against_length({"": panel(bounds={"2^N": (N, 2.0**N)})}, **SAID)
+    figure = figures.against_length({"": panel(bounds={"2^N": (N, 2.0**N)})}, **TITLE)
     low, high = figure.axes[0].get_ylim()
     assert 0 < low < 1 / 64
     assert high == 2 * 4 / 8
@@ -49,22 +49,22 @@ def test_a_lower_end_of_zero_is_drawn_to_the_edge_and_bounds_do_not_set_the_axis
 
 
 def test_lengths_may_lie_on_a_linear_axis():
-    figure = figures.against_length({"": panel()}, log_length=False, **SAID)
+    figure = figures.against_length({"": panel()}, log_length=False, **TITLE)
     assert figure.axes[0].get_xscale() == "linear"
     assert figure.axes[0].get_yscale() == "log"
 
 
-def test_panels_share_colours_and_the_legend_names_each_label_once():
+def test_panels_share_colors_and_the_legend_names_each_label_once():
     one = figures.Panel({"b": FALLING, "a": FALLING})
     two = figures.Panel({"a": FALLING})
-    figure = figures.against_length({"1": one, "2": two, "3": two, "4": two}, **SAID)
+    figure = figures.against_length({"1": one, "2": two, "3": two, "4": two}, **TITLE)
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["b", "a"]
     drawn = [ax for ax in figure.axes if ax.lines]
     assert len(drawn) == 4
     assert {ax.lines[-1].get_color() for ax in drawn} == {drawn[0].lines[1].get_color()}
     assert "95% intervals" in figure.legends[0].get_title().get_text()
-    exact = figures.against_length({"": figures.Panel({"a": (N, 1 / N, 1 / N, 1 / N)})}, **SAID)
-    assert exact.legends[0].get_title().get_text() == "", "what is not drawn at random has no bands"
+    exact = figures.against_length({"": figures.Panel({"a": (N, 1 / N, 1 / N, 1 / N)})}, **TITLE)
+    assert exact.legends[0].get_title().get_text() == "", "exact values have no bands"
 
 
 BAD = {
@@ -81,6 +81,6 @@ BAD = {
 
 
 @pytest.mark.parametrize("match", BAD)
-def test_what_cannot_be_drawn_is_refused(match):
+def test_invalid_panels_are_refused(match):
     with pytest.raises(ValueError, match=match):
-        figures.against_length(BAD[match], **SAID)
+        figures.against_length(BAD[match], **TITLE)

@@ -1,0 +1,178 @@
+"""A figure of a quantity against the length of strings, with fitted laws and the bounds of theorems."""
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from jaxsens.plots.style import (
+    Interval,
+    capital,
+    finish,
+    finite_vectors,
+    legend_entries,
+    new_figure,
+    require_ordered,
+    require_some,
+    style,
+)
+from jaxsens.typing import Array
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Series = tuple[Array, Array, Array, Array]
+"""Lengths, and a quantity there with the ends of its interval: ``(lengths [n], mean [n], low [n], high [n])``."""
+
+
+class Fit(NamedTuple):
+    """A fitted law, drawn as a thin line.
+
+    Attributes:
+        lengths: Where it is drawn ``[n]``; those that it was fitted on.
+        values: The law there ``[n]``.
+        slope: Its slope, with the interval.
+        meaning: What the slope is, for the legend, such as ``slope`` or ``bits a position``.
+    """
+
+    lengths: Array
+    values: Array
+    slope: Interval
+    meaning: str = "slope"
+
+
+class Panel(NamedTuple):
+    """One pair of axes.
+
+    Attributes:
+        series: Label -> ``Series``; means are positive, a lower end may be 0. A label has one color in all panels.
+        fits: Label -> ``Fit``; one of a series has its color, and others are grey.
+        bounds: Label -> ``(lengths [n], values [n])`` of a theorem, dashed.
+    """
+
+    series: Mapping[str, Series]
+    fits: Mapping[str, Fit] = {}
+    bounds: Mapping[str, tuple[Array, Array]] = {}
+
+
+def against_length(
+    panels: Mapping[str, Panel],
+    *,
+    quantity: str,
+    unit: str,
+    dataset: str,
+    sample: str,
+    length: str = "length N (bits)",
+    log_length: bool = True,
+    level: float = 0.95,
+) -> "Figure":
+    """Draw a quantity against the length of strings on logarithmic axes: intervals, fitted laws, and theorems' bounds.
+
+    A lower end that lies outside of the axis, as 0 does, is drawn to its edge. Panels share the vertical axis, which
+    the series set: a bound may leave it. Every panel has a legend of its own for its fits and bounds.
+
+    Args:
+        panels: Title -> ``Panel``.
+        quantity: What is drawn.
+        unit: Its unit.
+        dataset: What was measured, for the title.
+        sample: On how much of it, for the title.
+        length: What lies along x.
+        log_length: Whether that axis is logarithmic too.
+        level: Of the intervals.
+
+    Raises:
+        ValueError: If there is no panel, or none of a panel's series; if arrays are of several lengths or not finite, a
+            mean is not positive or outside its interval, a length not positive; or if there are more than ten labels.
+    """
+    require_some("panels", panels)
+    styles = style(list(dict.fromkeys(label for panel in panels.values() for label in panel.series)))
+    every = {title: _checked(title, panel) for title, panel in panels.items()}
+    across = 2 if len(panels) == 4 else min(len(panels), 3)
+    down = math.ceil(len(panels) / across)
+    figure = new_figure(1.2 + 4.6 * across, 0.9 + 4.4 * down)
+    axes = figure.subplots(down, across, squeeze=False, sharey=True).ravel()
+    for unused in axes[len(panels) :]:
+        unused.set_axis_off()
+    axes = axes[: len(panels)]
+    positive = [end for panel in every.values() for columns in panel.values() for end in (columns[1], columns[3])]
+    floor, top = min(map(np.min, positive)) / 3, max(map(np.max, positive)) * 2
+    handles, labels = [], []
+    for ax, (title, panel) in zip(axes, panels.items(), strict=True):
+        drawn = _draw(ax, every[title], styles, floor)
+        handles += [handle for label, handle in drawn.items() if label not in labels]
+        labels += [label for label in drawn if label not in labels]
+        _draw_laws(ax, panel, styles)
+        ax.set_title(title, fontsize="medium")
+        ax.set(yscale="log", ylim=(floor, top), xlabel=length)
+        _length_axis(ax, every[title], log_length)
+    for ax in axes[::across]:
+        ax.set_ylabel(f"{quantity}\n({unit})")
+    uncertain = any((columns[3] > columns[2]).any() for panel in every.values() for columns in panel.values())
+    note = f"bands: {level:.0%} intervals" if uncertain else ""
+    return finish(figure, f"{capital(quantity)} against length", dataset, sample, note, handles, labels)
+
+
+def _checked(title: str, panel: Panel) -> dict[str, list[np.ndarray]]:
+    require_some(f"panels[{title!r}].series", panel.series)
+    columns_by_label = {}
+    for label, columns in panel.series.items():
+        where = f"panels[{title!r}].series[{label!r}]"
+        columns_by_label[label] = finite_vectors(where, columns, 4)
+        require_ordered(where, *columns_by_label[label][1:])
+        _require_positive(where, columns_by_label[label][0], columns_by_label[label][1])
+    for label, fit in panel.fits.items():
+        where = f"panels[{title!r}].fits[{label!r}]"
+        _require_positive(where, *finite_vectors(where, fit[:2], 2))
+        slope = finite_vectors(f"{where}.slope", np.reshape(fit.slope, (-1, 1)), 3)
+        require_ordered(f"{where}.slope", *slope)
+    for label, pair in panel.bounds.items():
+        where = f"panels[{title!r}].bounds[{label!r}]"
+        _require_positive(where, *finite_vectors(where, pair, 2))
+    return columns_by_label
+
+
+def _require_positive(where: str, *columns: np.ndarray) -> None:
+    for column in columns:
+        if (column <= 0).any():
+            raise ValueError(f"{where} holds {column.min():g}: a logarithmic axis has positive lengths and values only")
+
+
+def _draw(
+    ax: "Axes", series: Mapping[str, list[np.ndarray]], styles: Mapping[str, dict[str, str]], floor: float
+) -> dict[str, object]:
+    drawn = {}
+    for label, (lengths, mean, low, high) in series.items():
+        look = styles[label]
+        ax.fill_between(lengths, np.maximum(low, floor), high, color=look["color"], alpha=0.2, linewidth=0)
+        (drawn[label],) = ax.plot(lengths, mean, markersize=5, linewidth=1.2, **look)
+    return drawn
+
+
+def _draw_laws(ax: "Axes", panel: Panel, styles: Mapping[str, dict[str, str]]) -> None:
+    for label, fit in panel.fits.items():
+        mean, low, high = fit.slope
+        text = f"{label}: {fit.meaning} {mean:.2f} [{low:.2f}, {high:.2f}]"
+        color = styles[label]["color"] if label in styles else "0.35"
+        ax.plot(fit.lengths, fit.values, color=color, linewidth=2.4, alpha=0.55, label=text, zorder=1)
+    dashes = ("--", ":", "-.")
+    for i, (label, (lengths, values)) in enumerate(panel.bounds.items()):
+        ax.plot(lengths, values, color="black", linestyle=dashes[i % 3], linewidth=1.3, label=label, zorder=1)
+    handles, labels = legend_entries([ax])
+    if handles:
+        ax.legend(handles, labels, fontsize="x-small", frameon=False, loc="best")
+
+
+def _length_axis(ax: "Axes", series: Mapping[str, list[np.ndarray]], log: bool) -> None:
+    """Put ticks at the lengths that were measured, as many as can be read."""
+    lengths = np.unique(np.concatenate([columns[0] for columns in series.values()]))
+    if not log:
+        return
+    from matplotlib.ticker import NullLocator
+
+    ax.set_xscale("log")
+    ax.set_xticks(lengths[:: math.ceil(len(lengths) / 8)])
+    ax.xaxis.set_minor_locator(NullLocator())
+    ax.xaxis.set_major_formatter("{x:g}")
