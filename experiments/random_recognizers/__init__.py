@@ -1,1 +1,1 @@
-"""How sensitive are the Boolean functions that randomly initialised transformers compute?"""
+"""How sensitive are the Boolean functions that randomly initialized transformers compute?"""

@@ -25,7 +25,7 @@ from jaxsens.typing import Array
 
 SETTING = {
     "paper": "App. F.1: 10 sets of up to 10,000 strings, 50 transformers for each initialization and set",
-    "architectures": "the same for all initializations and readings of F.1, whose differences are therefore paired",
+    "architectures": "the same for all initializations and readings of F.1: their differences are paired",
     "baselines": "LSTMs and MLPs of two layers with as many parameters as the transformers",
     "intervals": "95 %, over models, for these strings; several verdicts are not corrected for one another",
     "random functions": "a random function of n bits has sensitivity 0 on a string with probability 2^-n",

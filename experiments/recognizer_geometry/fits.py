@@ -55,7 +55,7 @@ def decay(lengths: Array, rates: Array) -> tuple[Estimate, float, np.ndarray] | 
             one are left out.
 
     Returns:
-        The exponent, whose units are centers; the offset; and the lengths used. None if two lengths are not left.
+        The exponent, with centers as units; the offset; and the lengths used. None if fewer than two lengths are left.
     """
     lengths, rates = np.asarray(lengths, np.float64), np.asarray(rates, np.float64)
     kept = (rates > 0).sum(0) >= FEWEST
@@ -65,7 +65,7 @@ def decay(lengths: Array, rates: Array) -> tuple[Estimate, float, np.ndarray] | 
     left_out = np.log((rates.sum(0)[None] - rates) / (count - 1))
     slope, offset, _ = line(x, np.log(rates.mean(0))[None])
     pseudo = count * slope[0] - (count - 1) * line(x, left_out)[0]
-    # The jackknife's spread around the fit itself, whose bias is small beside it.
+    # The spread of the jackknife around the fit itself: the bias of the fit is small compared with it.
     exponent = dataclasses.replace(estimate.from_values(pseudo), mean=slope[0])
     return exponent, float(offset[0]), lengths[kept]
 
@@ -109,7 +109,7 @@ def last_kept(keeps: Callable[[int], bool], start: int) -> int:
 
 
 def require_margin(name: str, epsilon: float, n: int, margin: float, closed_form: float) -> None:
-    """Refuse a construction that does not recognize its language, or whose margin is not near its closed form.
+    """Refuse a construction that does not recognize its language, or with a margin that is not near its closed form.
 
     The closed form is first order in epsilon: the two may differ by ``0.002 + 10 epsilon`` of it, and by 1e-6 of it
     where epsilon is 0 and it is exact.
@@ -127,7 +127,7 @@ def require_margin(name: str, epsilon: float, n: int, margin: float, closed_form
 
 
 def log_slopes(lengths: Array, values: Array) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Fit ``ln value = slope ln N + offset`` for every model whose values ``[m n]`` are all positive.
+    """Fit ``ln value = slope ln N + offset`` for every model with only positive values ``[m n]``.
 
     Returns:
         Slopes and offsets of those models ``[k]``, and which they are ``[m]``: a value of 0 has no logarithm.

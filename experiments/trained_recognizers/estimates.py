@@ -1,39 +1,39 @@
-"""What ``experiments.trained_recognizers`` found of each model, and means of that over the models of a kind."""
+"""Results of each model, and their means over the models of a kind."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from experiments.trained_recognizers.config import Config, Kind, Model
 from experiments.trained_recognizers.measure import NONFINITE
+from experiments.trained_recognizers.models import Kind, Model
 from jaxsens.statistics import estimate
 from jaxsens.statistics.estimate import Estimate
 from jaxsens.typing import Array
 
 UNSEEN = -2
-"""Stands in the place of sensitivities of a model that took no part in an epoch, having stopped or diverged before."""
+"""In place of the sensitivities of a model that had stopped or diverged before an epoch."""
 
-STATUSES = ("all epochs", "no progress", "enough", "diverged")
-"""What became of a model, in the order of ``training.many``'s codes."""
+STATUSES = ("all epochs", "no progress", "target loss", "diverged")
+"""How the training of a model ended, in the order of the codes of ``training.many_models``."""
 
 LEARNED = 0.99
-"""Share of strings that a model must decide rightly to have learned a language, or fitted random labels."""
+"""Share of right decisions from which a model has learned a language, or fitted random labels."""
 
 
 @dataclass(frozen=True)
 class Result:
-    """What was found of one model.
+    """Results of one model.
 
     Attributes:
-        model: Which one.
-        status: What became of it, of ``STATUSES``.
+        model: The model.
+        status: How its training ended, of ``STATUSES``.
         epochs: Epochs done.
-        best_epoch: That of its smallest watched loss, whose weights are measured; 0: its first ones.
-        before: Before training: ``correct``, ``log_blow_up``, ``norm``.
-        after: After it, the same.
+        best_epoch: Epoch of the smallest validation loss; its weights are measured. 0: the first weights.
+        before: ``correct``, ``log_blow_up`` and ``norm`` before training.
+        after: The same after training.
         sensitivities: ``before``, ``after`` ``[b]``, and ``during`` training ``[e c]`` on the first c of the strings.
-        history: Watched ``loss`` and ``accuracy``, and the ``learning_rate``, at the same epochs ``[e]``.
+        history: Validation ``loss`` and ``accuracy``, and the ``learning_rate``, at the same epochs ``[e]``.
     """
 
     model: Model
@@ -46,28 +46,28 @@ class Result:
     history: Mapping[str, np.ndarray]
 
     @classmethod
-    def of(cls, model: Model, found: Mapping[str, Array], i: int) -> "Result":
-        """Take the result of model ``i`` out of its group's unit."""
+    def of(cls, model: Model, unit: Mapping[str, Array], i: int) -> "Result":
+        """Return the results of model ``i`` of a group from the unit of the group."""
         names = ("correct", "log_blow_up", "norm")
         return cls(
-            model, STATUSES[int(found["status"][i])], int(found["epochs"][i]), int(found["best_epoch"][i]),
-            {name: float(found[f"{name}_before"][i]) for name in names},
-            {name: float(found[name][i]) for name in names},
+            model, STATUSES[int(unit["status"][i])], int(unit["epochs"][i]), int(unit["best_epoch"][i]),
+            {name: float(unit[f"{name}_before"][i]) for name in names},
+            {name: float(unit[name][i]) for name in names},
             {
-                "before": found["sensitivities_before"][i], "after": found["sensitivities"][i],
-                "during": found["sensitivities_during"][i],
+                "before": unit["sensitivities_before"][i], "after": unit["sensitivities"][i],
+                "during": unit["sensitivities_during"][i],
             },
-            {name: found[name][i] for name in ("loss", "accuracy", "learning_rate")},
+            {name: unit[name][i] for name in ("loss", "accuracy", "learning_rate")},
         )  # fmt: skip
 
     @property
     def perfect(self) -> bool:
-        """Whether it is right about all strings that it was tested on."""
+        """Whether all its decisions on the test strings are right."""
         return self.after["correct"] == 1
 
     @property
     def learned(self) -> bool:
-        """Whether it is right about ``LEARNED`` of them."""
+        """Whether a share of ``LEARNED`` of them is."""
         return self.after["correct"] >= LEARNED
 
     def average(self, when: str) -> float:
@@ -76,10 +76,10 @@ class Result:
 
     def shares(self, when: str) -> np.ndarray:
         """Return the share of strings of each sensitivity ``[n+1]``; NaN if a logit is not finite."""
-        found, n = self.sensitivities[when], self.model.kind.n
-        if (found == NONFINITE).any():
+        values, n = self.sensitivities[when], self.model.kind.n
+        if (values == NONFINITE).any():
             return np.full(n + 1, np.nan)
-        return np.bincount(found, minlength=n + 1) / len(found)
+        return np.bincount(values, minlength=n + 1) / len(values)
 
     def curve(self, point: int) -> np.ndarray:
         """Return sensitivities at a point during training ``[c]``; of a model that has stopped, those after training.
@@ -105,9 +105,8 @@ def average_of(sensitivities: np.ndarray) -> float:
 def over(results: Results, value: Callable[[Result], float], *, rate: bool) -> Estimate | None:
     """Estimate a mean over the models of a kind; None if there is nothing to average.
 
-    Where there are several languages with as many models each, both levels vary: see ``estimate.over_models``, whose
-    models are here the languages, and its units the places of a model among those of its language. Models whose value
-    is not finite are left out, which ``languages.csv`` counts.
+    With several languages of equally many models both levels vary: ``estimate.over_models`` then takes languages as its
+    models, and models as its units. Models with a value that is not finite are left out; ``languages.csv`` counts them.
 
     Args:
         results: The models.
@@ -116,9 +115,9 @@ def over(results: Results, value: Callable[[Result], float], *, rate: bool) -> E
     """
     by_language: dict[int, list[float]] = {}
     for result in results:
-        found = value(result)
-        if np.isfinite(found):
-            by_language.setdefault(result.model.language, []).append(found)
+        number = value(result)
+        if np.isfinite(number):
+            by_language.setdefault(result.model.language, []).append(number)
     if not by_language:
         return None
     each = list(by_language.values())
@@ -127,13 +126,13 @@ def over(results: Results, value: Callable[[Result], float], *, rate: bool) -> E
     return estimate.from_values(np.concatenate(each), rate=rate)
 
 
-def in_bits(found: Estimate | None, n: int) -> dict[str, float | None]:
+def in_bits(share: Estimate | None, n: int) -> dict[str, float | None]:
     """Return mean, standard error and interval of a share of the ``n`` flips as average sensitivity in bits."""
     cells = dict.fromkeys(("mean", "sem", "low", "high"))
-    if found is None:
+    if share is None:
         return cells
-    low, high = found.interval()
-    numbers = zip(cells, (found.mean, found.sem, low, high), strict=True)
+    low, high = share.interval()
+    numbers = zip(cells, (share.mean, share.sem, low, high), strict=True)
     return {name: n * float(number) if np.isfinite(number) else None for name, number in numbers}
 
 
@@ -148,7 +147,7 @@ def change(results: Results) -> Estimate | None:
 
 
 def mass(kind: Kind, chosen: np.ndarray) -> Callable[[Result], float]:
-    """Return what gives the share of strings of the ``chosen`` sensitivities ``[n+1]`` after training."""
+    """Return a function for the share of strings of the ``chosen`` sensitivities ``[n+1]`` after training."""
     if chosen.shape != (kind.n + 1,):
         raise ValueError(f"chosen must be booleans for sensitivities 0 to {kind.n}, got shape {chosen.shape}")
     return lambda result: float(result.shares("after")[chosen].sum())
@@ -162,12 +161,7 @@ def proportion(count: int, total: int) -> tuple[float, float, float]:
 
 def by_kind(results: Results) -> dict[Kind, list[Result]]:
     """Return the results of each kind, in the order of their numbers."""
-    found: dict[Kind, list[Result]] = {}
+    groups: dict[Kind, list[Result]] = {}
     for result in sorted(results, key=lambda r: r.model.number):
-        found.setdefault(result.model.kind, []).append(result)
-    return found
-
-
-def strings_of(config: Config, kind: Kind) -> str:
-    """Say what models of a kind are tested on."""
-    return "the strings learned" if kind.random else f"{config.test_strings} other strings"
+        groups.setdefault(result.model.kind, []).append(result)
+    return groups

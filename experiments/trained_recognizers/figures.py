@@ -1,4 +1,4 @@
-"""The figures of ``experiments.trained_recognizers``."""
+"""The figures of the experiment."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -6,9 +6,11 @@ from typing import Any
 import numpy as np
 
 from experiments import harness
-from experiments.trained_recognizers.config import PLAIN, SPARSE, Config, Kind
-from experiments.trained_recognizers.estimates import LEARNED, Result, average_sensitivity, in_bits, over, strings_of
+from experiments.trained_recognizers import labels
+from experiments.trained_recognizers.config import PLAIN, SPARSE, Config
+from experiments.trained_recognizers.estimates import LEARNED, Result, average_sensitivity, in_bits, over
 from experiments.trained_recognizers.learned_spectra import learned_spectra
+from experiments.trained_recognizers.models import Kind
 from jaxsens import plots
 
 Groups = Mapping[Kind, Sequence[Result]]
@@ -38,11 +40,6 @@ def _sample(groups: Groups) -> str:
     return f"{' or '.join(map(str, counts))} models of each kind" if counts else ""
 
 
-def _title(kind: Kind) -> str:
-    words = kind.name.removeprefix("random_").replace("_", " ")
-    return f"random labels, {words}" if kind.random else words
-
-
 def _spectra(config: Config, groups: Groups) -> Any:
     (n,) = {kind.n for kind in groups}
     panels = {}
@@ -52,12 +49,10 @@ def _spectra(config: Config, groups: Groups) -> Any:
         for when, words in WHEN.items():
             columns = [over(group, lambda r, s=s, w=when: float(r.shares(w)[s]), rate=True) for s in range(n + 1)]
             if None not in columns:
-                ends = np.array([found.interval() for found in columns])
-                lines[words] = (np.array([float(found.mean) for found in columns]), ends[:, 0], ends[:, 1])
-        panels[_title(kind)] = lines
-    return learned_spectra(
-        panels, dataset=f"{config.profile_strings} random strings of {n} bits", sample=_sample(groups)
-    )
+                ends = np.array([column.interval() for column in columns])
+                lines[words] = (np.array([float(column.mean) for column in columns]), ends[:, 0], ends[:, 1])
+        panels[labels.language(kind)] = lines
+    return learned_spectra(panels, dataset=labels.probed(config, n), sample=_sample(groups))
 
 
 def _averages(config: Config, groups: Groups) -> Any:
@@ -65,12 +60,12 @@ def _averages(config: Config, groups: Groups) -> Any:
     for kind, group in groups.items():
         rows = {"expected" if kind.random else "exact": (kind.average,) * 3}
         for when, words in WHEN.items():
-            found = in_bits(average_sensitivity(group, when), kind.n)
-            if None not in (found["low"], found["high"]):
-                rows[words] = (found["mean"], found["low"], found["high"])
-        panels[f"{_title(kind)} (N = {kind.n})"] = rows
+            bits = in_bits(average_sensitivity(group, when), kind.n)
+            if None not in (bits["low"], bits["high"]):
+                rows[words] = (bits["mean"], bits["low"], bits["high"])
+        panels[f"{labels.language(kind)} (N = {kind.n})"] = rows
     return plots.dots(
-        panels, dataset=f"{config.profile_strings} random strings", sample=_sample(groups),
+        panels, dataset=f"{config.profile_strings} strings", sample=_sample(groups),
         heading="Average sensitivity", quantity="average sensitivity (bits)",
     )  # fmt: skip
 
@@ -79,31 +74,28 @@ def _models(config: Config, groups: Groups) -> Any:
     panels = {}
     for kind, group in groups.items():
         values = {words: [r.average(when) for r in group] for when, words in WHEN.items()}
-        values = {words: [v for v in found if np.isfinite(v)] for words, found in values.items()}
-        panels[f"{_title(kind)} ({'random functions' if kind.random else 'exact'}: {kind.average:.3g})"] = {
-            w: found for w, found in values.items() if found
+        values = {words: [v for v in averages if np.isfinite(v)] for words, averages in values.items()}
+        panels[f"{labels.language(kind)} ({'random functions' if kind.random else 'exact'}: {kind.average:.3g})"] = {
+            words: averages for words, averages in values.items() if averages
         }
     return plots.survival(
-        {panel: lines for panel, lines in panels.items() if lines}, dataset=f"{config.profile_strings} random strings",
+        {panel: lines for panel, lines in panels.items() if lines}, dataset=f"{config.profile_strings} strings",
         sample=_sample(groups), quantity="average sensitivity (bits)", smallest=0.01,
     )  # fmt: skip
 
 
 def _training(curves: Rows, config: Config) -> Any:
-    """Draw average sensitivity by epoch, in bits and over the exact one; a column for each family or initialisation."""
+    """Draw average sensitivity by epoch, in bits and over the exact one; a column for each family or initialization."""
     bits, relative = "average sensitivity\n(bits)", "average sensitivity\nover the exact one"
     rows: dict[str, dict[str, dict[str, plots.Curve]]] = {bits: {}, relative: {}}
     references: dict[str, dict[str, tuple[str, float]]] = {bits: {}, relative: {}}
     for kind, points in curves.items():
         names = ("average_mean", "average_low", "average_high")
-        known = [row for row in points if None not in [row[name] for name in names]]
-        if not known:
+        measured = [row for row in points if None not in [row[name] for name in names]]
+        if not measured:
             continue
-        family = (
-            _title(kind) if kind.random else "all positions" if kind.family in PLAIN else kind.family.replace("_", " ")
-        )
-        label = "models" if kind.random else f"m = {kind.sparsity}" if kind.sparsity else kind.name
-        epochs, *columns = (np.array([row[name] for row in known]) for name in ("epoch", *names))
+        family, label = _family(kind)
+        epochs, *columns = (np.array([row[name] for row in measured]) for name in ("epoch", *names))
         rows[bits].setdefault(family, {})[label] = (epochs, *columns)
         if kind.random:
             references[bits][family] = ("random functions", kind.average)
@@ -114,8 +106,17 @@ def _training(curves: Rows, config: Config) -> Any:
     rows, references = ({name: panels for name, panels in both.items() if panels} for both in (rows, references))
     return None if not rows else plots.curve_grid(
         rows, heading="Average sensitivity during training", references=references,
-        dataset=f"{config.checkpoint_strings} random strings of {n} bits", sample=_models_each(curves),
+        dataset=f"{config.checkpoint_strings} strings of {n} bits", sample=_models_each(curves),
     )  # fmt: skip
+
+
+def _family(kind: Kind) -> tuple[str, str]:
+    """Return the title of the panel that a kind is drawn in, and its label there."""
+    if kind.random:
+        return labels.language(kind), "models"
+    if kind.sparsity:
+        return kind.family.replace("_", " ").capitalize(), f"{kind.sparsity} bits"
+    return "All positions", labels.language(kind)
 
 
 def _models_each(curves: Rows) -> str:
@@ -124,7 +125,7 @@ def _models_each(curves: Rows) -> str:
 
 def _learning_rates(config: Config, groups: Groups, rates: Rows) -> Any:
     panels = {
-        _title(kind): {
+        labels.language(kind): {
             f"{_short(row['rate_from'])} to {_short(row['rate_to'])} ({row['models']})": tuple(
                 row[f"learned_share{end}"] for end in ("", "_low", "_high")
             )
@@ -132,10 +133,9 @@ def _learning_rates(config: Config, groups: Groups, rates: Rows) -> Any:
         }
         for kind in groups
     }
-    tested = {strings_of(config, kind) for kind in groups}
-    dataset = f"at least {LEARNED:.0%} right of {' or '.join(sorted(tested))}"
+    dataset = f"right on at least {LEARNED:.0%} of {' or '.join(sorted({labels.tested(config, k) for k in groups}))}"
     return plots.dots(
-        panels, dataset=dataset, sample="number of models in brackets",
+        panels, dataset=dataset, sample="number of models in parentheses",
         heading="Languages learned, by learning rate", quantity="share of models that learned",
     )  # fmt: skip
 

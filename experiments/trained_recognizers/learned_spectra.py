@@ -1,4 +1,4 @@
-"""Figures of what models learned: their sensitivity spectra beside the exact ones of what they were to learn."""
+"""A figure of the sensitivity spectra of models beside the exact spectra of the languages that they learned."""
 
 import math
 from collections.abc import Mapping
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SMALLEST = 1e-4
-"""Where the logarithmic axis begins at the latest: less than a sample of strings can show."""
+"""Largest start of the logarithmic axis: less than a sample of strings can show."""
 
 DENSE = 25
-"""With more sensitivities than that, marks and whiskers are smaller."""
+"""Number of sensitivities above which marks and whiskers are smaller."""
 
 
 def learned_spectra(
@@ -24,11 +24,11 @@ def learned_spectra(
 ) -> "Figure":
     """Draw shares of strings by sensitivity, on a logarithmic axis: exact ones as hollow squares, models' as dots.
 
-    Shares of 0 leave a gap. A dot has a whisker, its interval, which goes down to the edge where it holds 0.
+    Shares of 0 leave a gap. A dot has a whisker, its interval, drawn down to the edge if it contains 0.
 
     Args:
         panels: Title -> label -> ``(mean, low, high)``, each ``[n+1]``: shares of strings of sensitivity 0 to n. The
-            first label of a panel is what was to be learned.
+            first label of a panel is the exact spectrum of the language.
         dataset: What the strings are, for the title.
         sample: How many models, for the title.
         level: Of the intervals.
@@ -62,7 +62,7 @@ def learned_spectra(
                 hollow = {"marker": "s", "facecolors": "none", "edgecolors": "black", "linewidths": 1.2}
                 ax.scatter(there, mean[there], label=label, zorder=3, s=20 if dense else 64, **hollow)
                 continue
-            moved = there + 0.16 * (2 * place - len(lines))  # side by side, so that no whisker hides another
+            moved = there + 0.16 * (2 * place - len(lines))  # next to each other, so that no whisker hides another
             ends = [mean[there] - np.maximum(low[there], floor / 10), high[there] - mean[there]]
             look = {"markersize": 3 if dense else 4.5, "linestyle": "none", "elinewidth": 0.5 if dense else 1}
             look |= {"capsize": 0 if dense else 1.5} | styles[label]

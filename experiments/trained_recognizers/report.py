@@ -1,4 +1,4 @@
-"""What ``experiments.trained_recognizers`` writes of its results: tables, the comparison, and the printed summary."""
+"""Tables of the experiment, the comparison with the paper, and the table that is printed."""
 
 import itertools
 from collections.abc import Sequence
@@ -8,8 +8,9 @@ import numpy as np
 
 from experiments import harness
 from experiments.trained_recognizers import claims as judging
-from experiments.trained_recognizers import figures
-from experiments.trained_recognizers.config import Config, Kind, exact_on_strings
+from experiments.trained_recognizers import figures, labels
+from experiments.trained_recognizers.config import Config
+from experiments.trained_recognizers.data import NONE, Strings, exact_on_strings
 from experiments.trained_recognizers.estimates import (
     UNSEEN,
     Result,
@@ -23,6 +24,7 @@ from experiments.trained_recognizers.estimates import (
     proportion,
 )
 from experiments.trained_recognizers.measure import NONFINITE
+from experiments.trained_recognizers.models import Kind
 from jaxsens.models.recognizers import baselines
 from jaxsens.statistics import estimate
 
@@ -32,12 +34,12 @@ RATE_BINS = 4
 """Bins of the learning rate, of equal width on its logarithmic scale."""
 
 
-def write(run: harness.Run, config: Config, results: Results) -> None:
+def write(run: harness.Run, config: Config, results: Results, user_strings: Strings = NONE) -> None:
     """Write all tables and figures of a run, and print the table of languages."""
     groups = by_kind(results)
     every = [result for group in groups.values() for result in group]
     run.table("models", [model_row(config, r) for r in every], allow_nonfinite=BLOW_UPS)
-    summary = [language_row(config, kind, group) for kind, group in groups.items()]
+    summary = [language_row(config, kind, group, user_strings) for kind, group in groups.items()]
     run.table("languages", summary)
     run.table("spectra", [row for kind, group in groups.items() for row in _spectrum_rows(kind, group)])
     run.table("checkpoints", [row for r in every for row in _checkpoint_rows(config, r)])
@@ -48,23 +50,22 @@ def write(run: harness.Run, config: Config, results: Results) -> None:
     run.comparison(judging.claims(config, groups))
     figures.write(run, config, groups, curves, rates)
     shown = {
-        "kind": "language", "models": "models", "diverged": "diverged", "perfect": "perfect", "learned": ">= .99",
+        "language": "language", "models": "models", "diverged": "diverged", "perfect": "perfect", "learned": ">= 0.99",
         "accuracy": "accuracy", "average_before": "av. sensitivity before", "average_after": "after", "exact": "exact",
         "exact_on_strings": "on the same strings",
     }  # fmt: skip
-    print(harness.format_table([row | _triples(row) for row in summary], shown))
+    print(harness.format_table([row | _printed(kind, row) for kind, row in zip(groups, summary, strict=True)], shown))
 
 
-def _triples(row: dict[str, Any]) -> dict[str, Any]:
-    found = {}
+def _printed(kind: Kind, row: dict[str, Any]) -> dict[str, Any]:
+    cells: dict[str, Any] = {"language": labels.language(kind)}
     for name in ("accuracy", "average_before", "average_after"):
-        parts = [row[f"{name}_{part}"] for part in ("mean", "low", "high")]
-        found[name] = tuple(parts) if None not in parts else parts[0]
-    return found
+        cells[name] = None if row[f"{name}_mean"] is None else harness.row_interval(row, f"{name}_")
+    return cells
 
 
 def model_row(config: Config, result: Result) -> dict[str, Any]:
-    """Return the row of a model: what it is, how it was trained, and what was found."""
+    """Return the row of a model: what it is, how it was trained, and its results."""
     model, sizes = result.model, result.model.sizes
     before, after = (result.average(when) for when in ("before", "after"))
     return {
@@ -98,7 +99,7 @@ def _or_none(value: float) -> float | None:
     return None if np.isnan(value) else value
 
 
-def language_row(config: Config, kind: Kind, group: Results) -> dict[str, Any]:
+def language_row(config: Config, kind: Kind, group: Results, user_strings: Strings = NONE) -> dict[str, Any]:
     """Return the row of a kind of language: how many models learned it, and means over them."""
     row: dict[str, Any] = {
         "kind": kind.name, "length": kind.n, "scheme": kind.scheme,
@@ -112,10 +113,11 @@ def language_row(config: Config, kind: Kind, group: Results) -> dict[str, Any]:
         row |= {name: count, **_parts(f"{name}_share", proportion(count, len(group)))}
     row |= _cells(over(group, lambda r: r.after["correct"], rate=True), "accuracy_")
     for when in ("before", "after"):
-        found = in_bits(average_sensitivity(group, when), kind.n)
-        row |= {f"average_{when}_{name}": value for name, value in found.items()}
+        bits = in_bits(average_sensitivity(group, when), kind.n)
+        row |= {f"average_{when}_{name}": value for name, value in bits.items()}
     row["exact"] = kind.average
-    row["exact_on_strings"] = exact_on_strings(config, kind, sorted({r.model.language for r in group}))
+    numbers = sorted({r.model.language for r in group})
+    row["exact_on_strings"] = exact_on_strings(config, kind, numbers, user_strings)
     row |= _cells(change(group), "change_")
     for name in ("log_blow_up", "norm"):
         for when in ("before", "after"):
@@ -123,22 +125,21 @@ def language_row(config: Config, kind: Kind, group: Results) -> dict[str, Any]:
     return row
 
 
-def _parts(prefix: str, triple: tuple[float, float, float]) -> dict[str, float]:
-    return {prefix: triple[0], f"{prefix}_low": triple[1], f"{prefix}_high": triple[2]}
+def _parts(prefix: str, share: tuple[float, float, float]) -> dict[str, float]:
+    return {prefix: share[0], f"{prefix}_low": share[1], f"{prefix}_high": share[2]}
 
 
-def _cells(found: estimate.Estimate | None, prefix: str) -> dict[str, float | None]:
-    if found is None:
+def _cells(estimated: estimate.Estimate | None, prefix: str) -> dict[str, float | None]:
+    if estimated is None:
         return {prefix + name: None for name in ("mean", "sem", "low", "high")}
-    return harness.cells(found, prefix)
+    return harness.cells(estimated, prefix)
 
 
 def _spectrum_rows(kind: Kind, group: Results) -> list[dict[str, Any]]:
     rows = []
     for when in ("before", "after"):
         for s in range(kind.n + 1):
-            found = over(group, lambda r, s=s, w=when: float(r.shares(w)[s]), rate=True)
-            cells = _cells(found, "")
+            cells = _cells(over(group, lambda r, s=s, w=when: float(r.shares(w)[s]), rate=True), "")
             rows.append({
                 "kind": kind.name, "when": when, "sensitivity": s, "share": cells["mean"], "low": cells["low"],
                 "high": cells["high"], "exact": float(kind.exact[s]),
@@ -150,32 +151,32 @@ def _checkpoint_rows(config: Config, result: Result) -> list[dict[str, Any]]:
     """Return a row for each epoch at which the model was measured; where it had stopped before there is none."""
     model = result.model
     named = {"kind": model.kind.name, "language": model.language, "number": model.number}
-    start = {"watched_loss": None, "watched_accuracy": None, "learning_rate": model.learning_rate}
+    start = {"validation_loss": None, "validation_accuracy": None, "learning_rate": model.learning_rate}
     rows = [named | {"epoch": 0, "average": _or_none(average_of(result.curve(-1))), **start}]
     for i, epoch in enumerate(config.curve(model.kind.random)):
         seen = result.sensitivities["during"][i]
         if seen[0] != UNSEEN:
             history = {name: float(result.history[name][i]) for name in ("loss", "accuracy", "learning_rate")}
             rows.append(named | {
-                "epoch": epoch, "average": _or_none(average_of(seen)), "watched_loss": history["loss"],
-                "watched_accuracy": history["accuracy"], "learning_rate": history["learning_rate"],
+                "epoch": epoch, "average": _or_none(average_of(seen)), "validation_loss": history["loss"],
+                "validation_accuracy": history["accuracy"], "learning_rate": history["learning_rate"],
             })  # fmt: skip
     return rows
 
 
 def _curve_rows(config: Config, kind: Kind, group: Results) -> list[dict[str, Any]]:
-    """Return the mean over models at each epoch; one that has stopped counts with the weights that it ended with."""
+    """Return the mean over models at each epoch; a model that has stopped counts with its final weights."""
     rows = []
     for point, epoch in enumerate((0, *config.curve(kind.random)), -1):
-        found = over(group, lambda r, p=point: average_of(r.curve(p)) / r.model.kind.n, rate=True)
+        average = over(group, lambda r, p=point: average_of(r.curve(p)) / r.model.kind.n, rate=True)
         training = sum(point < 0 or r.sensitivities["during"][point, 0] != UNSEEN for r in group)
-        cells = {f"average_{name}": value for name, value in in_bits(found, kind.n).items()}
+        cells = {f"average_{name}": value for name, value in in_bits(average, kind.n).items()}
         rows.append({"kind": kind.name, "epoch": epoch, "models": len(group), "training": training, **cells})
     return rows
 
 
 def _rate_rows(config: Config, kind: Kind, group: Sequence[Result]) -> list[dict[str, Any]]:
-    """Return how many models learned, by learning rate; a bin in which there is no model has no row."""
+    """Return how many models learned, by learning rate; a bin without models has no row."""
     edges = np.geomspace(*config.learning_rates, RATE_BINS + 1)
     rows = []
     for low, high in itertools.pairwise(edges):

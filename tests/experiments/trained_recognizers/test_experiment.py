@@ -1,9 +1,8 @@
-"""Laws of the experiment on trained recognizers: it trains as F.2 does, measures what it says, and resumes the same."""
+"""Laws of the experiment on trained recognizers: it trains as F.2 does, and its tables agree with each other."""
 
 import csv
 import dataclasses
 import itertools
-import json
 import shutil
 
 import jax
@@ -12,37 +11,35 @@ import pytest
 
 from experiments import harness
 from experiments.trained_recognizers import claims as judging
-from experiments.trained_recognizers import config as setting
+from experiments.trained_recognizers import data, experiment, figures, labels, report, train
 from experiments.trained_recognizers import estimates as results
-from experiments.trained_recognizers import experiment, figures, report
 from experiments.trained_recognizers import measure as measuring
+from experiments.trained_recognizers import models as setting
+from experiments.trained_recognizers.config import PRESETS
 from jaxsens.boolean import blow_up, strings
 from jaxsens.models import recognizers
 from jaxsens.statistics import estimate
 
-pytest.importorskip("matplotlib")
 pytestmark = pytest.mark.usefixtures("quick_compiling")
 
-TINY = setting.PRESETS["smoke"]
-PAPER = setting.PRESETS["paper"]
+TINY = PRESETS["smoke"]
+PAPER = PRESETS["paper"]
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    return experiment.execute(TINY, tmp_path_factory.mktemp("run") / "out")
+def finished(smoke_run):
+    return smoke_run("trained_recognizers")
 
 
 @pytest.fixture(scope="module")
 def group():
     """Return the models of random languages, which all have one shape, and their first weights."""
-    (found,) = (g for g in setting.groups(TINY) if g.random)
-    architecture = found.sizes.config(TINY.epsilon)
-    first = [recognizers.init(architecture, TINY.key("weights", m.number), m.kind.scheme) for m in found.models]
-    return found, experiment.training.stack(first)
+    (members,) = (g for g in setting.groups(TINY) if g.random)
+    return members, train.first_weights(TINY, members)
 
 
 def rows(path):
-    with path.open() as file:
+    with path.open(newline="") as file:
         return list(csv.DictReader(file))
 
 
@@ -58,9 +55,9 @@ def test_models_are_those_of_f2_and_paired_across_languages():
     by_number = {}
     for model in models:
         by_number.setdefault(model.number, set()).add((model.sizes, model.batch, model.learning_rate))
-    assert all(len(found) == 1 for found in by_number.values())
-    rates = np.log10([next(iter(found))[2] for found in by_number.values()])
-    batches = np.array([next(iter(found))[1] for found in by_number.values()])
+    assert all(len(distinct) == 1 for distinct in by_number.values())
+    rates = np.log10([next(iter(distinct))[2] for distinct in by_number.values()])
+    batches = np.array([next(iter(distinct))[1] for distinct in by_number.values()])
     assert -4 <= rates.min() < -3.9 < -2.1 < rates.max() <= -2
     assert abs(rates.mean() + 3) < 4 * 2 / np.sqrt(12 * len(rates))  # uniform on a logarithmic scale
     assert 128 <= batches.min() < 228 < 3996 < batches.max() <= 4096
@@ -69,16 +66,16 @@ def test_models_are_those_of_f2_and_paired_across_languages():
     assert max(m.batch for m in setting.models(small) if not m.kind.random) == 1000
 
 
-def test_examples_are_the_languages_own():
+def test_examples_have_the_labels_of_their_language():
     config = dataclasses.replace(TINY, random_passes=3)
     kinds = {kind.name: kind for kind in setting.kinds(config)}
     for kind, number in [(kinds["sparse_parity_2"], 0), (kinds["majority"], 0), (kinds["random_xavier_normal"], 1)]:
-        found = setting.examples(config, kind, number)
+        splits = data.examples(config, kind, number)
         language = setting.language_of(config, kind, number)
-        for bits, labels in found.values():
-            assert (bits.dtype, labels.dtype) == (np.uint8, np.float32)
-            np.testing.assert_array_equal(labels, language.accept(bits))
-        test, training = (found[name][0] for name in ("test", "training"))
+        for bits, truth in splits.values():
+            assert (bits.dtype, truth.dtype) == (np.uint8, np.float32)
+            np.testing.assert_array_equal(truth, language.accept(bits))
+        test, training = (splits[name][0] for name in ("test", "training"))
         if kind.random:
             np.testing.assert_array_equal(training, np.tile(test, (3, 1)))
         else:
@@ -111,15 +108,15 @@ def test_sensitivity_is_counted_flip_by_flip(group):
 def test_accuracy_blow_up_and_norm_are_those_of_the_library(group):
     group, stacked = group
     architecture = group.sizes.config(TINY.epsilon)
-    bits, labels = (a[group.datasets] for a in experiment.stacked_examples(TINY, group)["test"])
-    found = measuring.evaluate(architecture, stacked, bits, labels)
+    bits, truth = (a[group.datasets] for a in train.stacked_examples(TINY, group)["test"])
+    evaluation = measuring.evaluate(architecture, stacked, bits, truth)
     variables = jax.tree.map(lambda a: a[3], stacked)
     internals = jax.jit(recognizers.internals(architecture))(variables, bits[3])
-    assert found.correct[3] == np.mean((np.asarray(internals.logits) > 0) == labels[3])
+    assert evaluation.correct[3] == np.mean((np.asarray(internals.logits) > 0) == truth[3])
     beta = blow_up.cumulative_blow_up(np.asarray(internals.normalizers))[:, -1]
-    assert found.log_blow_up[3] == pytest.approx(np.log10(beta).mean(), rel=1e-5)
+    assert evaluation.log_blow_up[3] == pytest.approx(np.log10(beta).mean(), rel=1e-5)
     squares = [np.sum(np.square(leaf, dtype=np.float64)) for leaf in jax.tree.leaves(variables)]
-    assert found.norm[3] == pytest.approx(np.sqrt(np.sum(squares)))
+    assert evaluation.norm[3] == pytest.approx(np.sqrt(np.sum(squares)))
 
 
 def test_every_figure_is_there(finished):
@@ -133,16 +130,16 @@ def test_tables_agree_with_each_other(finished):
     spectra = rows(finished / "spectra.csv")
     assert len(models) == len(setting.models(TINY))
     for row in languages:
-        own = [m for m in models if m["kind"] == row["kind"]]
-        assert int(row["models"]) == len(own)
-        assert int(row["perfect"]) == sum(float(m["accuracy"]) == 1 for m in own)
+        members = [m for m in models if m["kind"] == row["kind"]]
+        assert int(row["models"]) == len(members)
+        assert int(row["perfect"]) == sum(float(m["accuracy"]) == 1 for m in members)
         for when in ("before", "after"):
             shares = [float(s["share"]) for s in spectra if s["kind"] == row["kind"] and s["when"] == when]
-            average = np.mean([float(m[f"average_{when}"]) for m in own])
+            average = np.mean([float(m[f"average_{when}"]) for m in members])
             assert sum(shares) == pytest.approx(1)
             assert np.arange(len(shares)) @ shares == pytest.approx(average) == float(row[f"average_{when}_mean"])
         rates = [r for r in rows(finished / "rates.csv") if r["kind"] == row["kind"]]
-        assert sum(int(r["models"]) for r in rates) == len(own)
+        assert sum(int(r["models"]) for r in rates) == len(members)
         assert sum(int(r["learned"]) for r in rates) == int(row["learned"])
     for row in rows(finished / "checkpoints.csv"):
         if row["epoch"] == "0":  # all strings of this preset are measured at every checkpoint
@@ -159,7 +156,7 @@ def test_models_that_learn_first_have_its_profile(finished):
         assert float(model["largest_after"]) == 1
 
 
-def test_a_run_that_was_killed_and_lost_a_unit_ends_with_the_same_bytes(finished, tmp_path, monkeypatch):
+def test_a_run_that_was_killed_during_training_ends_with_the_same_bytes(finished, tmp_path, monkeypatch):
     again = tmp_path / "again"
     shutil.copytree(finished, again)
     name = next(g.name for g in setting.groups(TINY) if g.random)
@@ -181,27 +178,29 @@ def test_a_run_that_was_killed_and_lost_a_unit_ends_with_the_same_bytes(finished
     assert list(again.glob("checkpoints/*/*"))
     experiment.execute(config, again)
     assert not list(again.glob("checkpoints/*"))
-    for path in finished.iterdir():
-        if path.suffix == ".csv":
-            assert (again / path.name).read_bytes() == path.read_bytes(), path.name
-    assert json.loads((finished / "manifest.json").read_text())["status"] == "finished"
+    for path in finished.glob("*.csv"):
+        assert (again / path.name).read_bytes() == path.read_bytes(), path.name
 
 
 def test_diverged_models_are_kept_with_their_hyper_parameters(tmp_path):
     config = dataclasses.replace(TINY, learning_rates=(1e38, 1e38))
     (group,) = (g for g in setting.groups(config) if g.random)
     with harness.Run.open(tmp_path / "out", config, experiment="trained_recognizers") as run:
-        found = run.unit(
-            group.name, lambda: experiment.train_and_measure(run, config, group),
-            allow_nonfinite=experiment.NONFINITE_ALLOWED,
+        unit = run.unit(
+            group.name, lambda: train.train_and_measure(run, config, group),
+            allow_nonfinite=train.NONFINITE_ALLOWED,
         )  # fmt: skip
-    every = [results.Result.of(model, found, i) for i, model in enumerate(group.models)]
+    every = [results.Result.of(model, unit, i) for i, model in enumerate(group.models)]
     row = report.model_row(config, every[0])
     assert row["status"] == "diverged"
     assert row["learning_rate"] == pytest.approx(1e38)
     summary = report.language_row(config, group.models[0].kind, every)
     assert summary["models"] == summary["diverged"] == len(every)
-    claims = [c for c in judging.claims(config, _groups(config, every)) if "fitted (" in c.quantity]
+    claims = [
+        c
+        for c in judging.claims(config, _groups(config, every))
+        if "fitted" in c.quantity and "random" in c.subject.lower() and c.claim == "C24"
+    ]
     assert "15 diverged" in claims[0].note
 
 
@@ -216,11 +215,11 @@ def _groups(config, random):
 def test_several_languages_are_two_levels():
     models = [m for m in setting.models(TINY) if m.kind.random]
     values = np.random.default_rng(0).uniform(size=(5, 3))
-    found = results.over(
+    both = results.over(
         [fake(m) for m in models], lambda r: values[r.model.language, r.model.number % 3], rate=True
     )  # fmt: skip
     expected = estimate.over_models(values, rate=True)
-    assert (found.mean, found.sem) == (expected.mean, expected.sem)
+    assert (both.mean, both.sem) == (expected.mean, expected.sem)
     values[0, 1] = np.nan
     some = results.over([fake(m) for m in models], lambda r: values[r.model.language, r.model.number % 3], rate=True)
     assert some.count == 14
@@ -245,7 +244,9 @@ def test_models_that_ran_out_of_epochs_decide_nothing(learned, training, expecte
         failed = m.number >= learned and m.kind.name == "first"
         status = "all epochs" if failed and m.number < learned + training else "no progress"
         groups.setdefault(m.kind, []).append(fake(m, correct=0.5 if failed else 1.0, status=status, after=1))
-    (claim,) = (c for c in judging.claims(config, groups) if c.quantity.startswith("first: share of models"))
+    (claim,) = (
+        c for c in judging.claims(config, groups) if (c.subject, c.quantity[:15]) == ("First", "share of models")
+    )
     assert claim.verdict == expected
     assert claim.measured == learned / 36
 
@@ -254,12 +255,13 @@ def test_verdicts_of_profiles_follow_their_masses():
     groups = {}
     for m in setting.models(dataclasses.replace(TINY, models=36)):
         groups.setdefault(m.kind, []).append(fake(m, after=1))
-    found = {c.quantity: c for c in judging.claims(TINY, groups)}
-    right = found["first, models right on 99%: share of strings of sensitivity 1 after training"]
-    wrong = found["majority, models right on 99%: share of strings of sensitivity 0 after training"]
+    rows = {(c.subject, c.quantity): c for c in judging.claims(TINY, groups)}
+    right = rows["First, models right on 99%", "share of strings of sensitivity 1 after training"]
+    wrong = rows["Majority, models right on 99%", "share of strings of sensitivity 0 after training"]
     assert (right.measured, right.verdict) == (1, "supported")
     assert (wrong.measured, wrong.verdict) == (0, "contradicted")
-    fitted = found["random_xavier_normal, fitted models: average sensitivity after training / N"]
+    subject = "Random labels, Xavier normal weights, fitted models"
+    fitted = rows[subject, "average sensitivity after training / N"]
     assert fitted.measured == pytest.approx(1 / 6)
     assert fitted.verdict == "supported"
 
@@ -271,7 +273,7 @@ def test_verdicts_of_profiles_follow_their_masses():
         ("sparsities", (7,)), ("random_schemes", ("kaiming",)), ("heads", ()), ("random_languages", -1),
     ],
 )  # fmt: skip
-def test_bad_settings_are_refused(field, value):
+def test_invalid_settings_are_refused(field, value):
     with pytest.raises(ValueError, match=field.removeprefix("random_").removesuffix("s")):
         dataclasses.replace(TINY, **{field: value})
 
@@ -279,30 +281,52 @@ def test_bad_settings_are_refused(field, value):
 def test_exact_averages_on_the_strings_that_models_are_measured_on():
     """Where every string is as sensitive the strings do not matter; elsewhere they are counted one by one."""
     for kind in setting.kinds(TINY):
-        found = setting.exact_on_strings(TINY, kind, [0])
+        average = data.exact_on_strings(TINY, kind, [0])
         if kind.family in ("first", "parity", "sparse_parity"):
-            assert found == kind.average
-        bits, language = setting.profiled(TINY, kind.n), setting.language_of(TINY, kind, 0)
+            assert average == kind.average
+        bits, language = data.profiled(TINY, kind.n), setting.language_of(TINY, kind, 0)
         counts = [
             sum(language.accept(bits ^ np.eye(kind.n, dtype=np.uint8)[i]) != language.accept(bits))
             for i in range(kind.n)
         ]
-        assert found == pytest.approx(float(np.sum(counts)) / len(bits))
+        assert average == pytest.approx(float(np.sum(counts)) / len(bits))
+
+
+def test_labels_name_languages_and_strings():
+    kinds = {kind.name: kind for kind in setting.kinds(TINY)}
+    assert labels.language(kinds["sparse_parity_2"]) == "Sparse parity, 2 bits"
+    assert labels.language(kinds["random_xavier_normal"]) == "Random labels, Xavier normal weights"
+    assert labels.probed(TINY, 6) == "64 random strings of 6 bits"
+    config, _ = data.with_strings(TINY, {6: np.ones((64, 6))})
+    assert labels.probed(config, 6) == "64 of the user's strings of 6 bits"
+
+
+def test_own_strings_replace_random_ones_of_their_length(tmp_path):
+    bits = np.random.default_rng(0).integers(0, 2, (70, 6))
+    config, checked = data.with_strings(TINY, {6: bits})
+    np.testing.assert_array_equal(data.profiled(config, 6, checked), bits[:64])
+    np.testing.assert_array_equal(data.profiled(config, 5, checked), data.profiled(TINY, 5))
+    parity = next(kind for kind in setting.kinds(TINY) if kind.name == "sparse_majority_2")
+    assert data.exact_on_strings(config, parity, [0], checked) != data.exact_on_strings(config, parity, [0])
+    assert config.data != data.with_strings(TINY, {6: 1 - bits})[0].data
+    for arrays, message in (({6: bits[:9]}, "must hold profile_strings = 64"), ({7: bits}, "strings of 7 bits"),
+                           ({6: bits + 1}, "of 0 and 1"), ({6: bits[0]}, "of 0 and 1")):  # fmt: skip
+        with pytest.raises(ValueError, match=message):
+            experiment.execute(TINY, tmp_path / "out", data=arrays)
 
 
 @pytest.mark.slow
 def test_first_of_20_bits_is_learned_perfectly_and_its_profile_is_the_exact_one():
     """With uniform weights and F.2's recipe, to a loss that leaves no string in doubt."""
-    config = dataclasses.replace(setting.PRESETS["laptop"], models=4, learning_rates=(1e-3, 1e-2), enough_loss=1e-5)
+    config = dataclasses.replace(PRESETS["laptop"], models=4, learning_rates=(1e-3, 1e-2), target_loss=1e-5)
     model = next(m for m in setting.models(config) if m.kind.name == "first")
-    own = [dataclasses.replace(m, sizes=model.sizes) for m in setting.models(config) if m.kind == model.kind]
-    group = setting.Group(model.sizes, random=False, models=tuple(own))
+    members = [dataclasses.replace(m, sizes=model.sizes) for m in setting.models(config) if m.kind == model.kind]
+    group = setting.Group(model.sizes, random=False, models=tuple(members))
     architecture = group.sizes.config(config.epsilon)
-    first = [recognizers.init(architecture, config.key("weights", m.number), m.kind.scheme) for m in own]
-    data = experiment.stacked_examples(config, group)
-    trained = experiment.train(config, group, experiment.training.stack(first), data)
-    tested, labels = (part[group.datasets] for part in data["test"])
-    assert (measuring.evaluate(architecture, trained.variables, tested, labels).correct == 1).all()
-    for i in range(len(own)):
-        found = measuring.sensitivities(architecture, trained.member(i), setting.profiled(config, config.length))
-        assert (found == 1).all()
+    examples = train.stacked_examples(config, group)
+    trained = train.train(config, group, train.first_weights(config, group), examples)
+    tested, truth = (part[group.datasets] for part in examples["test"])
+    assert (measuring.evaluate(architecture, trained.variables, tested, truth).correct == 1).all()
+    for i in range(len(members)):
+        counts = measuring.sensitivities(architecture, trained.member(i), data.profiled(config, config.length))
+        assert (counts == 1).all()
