@@ -75,7 +75,7 @@ def _models(config: Config, groups: Groups) -> Any:
     for kind, group in groups.items():
         values = {words: [r.average(when) for r in group] for when, words in WHEN.items()}
         values = {words: [v for v in averages if np.isfinite(v)] for words, averages in values.items()}
-        panels[f"{labels.language(kind)} ({'random functions' if kind.random else 'exact'}: {kind.average:.3g})"] = {
+        panels[f"{labels.language(kind)} ({'expected' if kind.random else 'exact'}: {kind.average:.3g})"] = {
             words: averages for words, averages in values.items() if averages
         }
     return plots.survival(
