@@ -69,7 +69,7 @@ class Counts:
     def late_growth(self) -> dict[str, np.ndarray]:
         """Sort models by whether ``log2 K_0`` grows faster than the floor over the last two lengths.
 
-        Models that show no such string at one of the two are a category of their own: their growth is not known.
+        Models without such a string at one of the two are a separate category: their growth cannot be measured.
         """
         gap = float(self.lengths[-1] - self.lengths[-2])
         (before_low, before_high), (low, high) = self.limits(-2), self.limits(-1)

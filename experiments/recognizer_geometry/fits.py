@@ -79,7 +79,7 @@ def kept_until(smallest: Any, margin: float) -> int | None:
 def last_kept(keeps: Callable[[int], bool], start: int) -> int:
     """Return the last length that keeps a margin, next to one that does not, as near to ``start`` as there is one.
 
-    Steps double away from ``start`` until both are found, and the gap between them is then bisected.
+    Steps away from ``start`` double until there are both, and the gap between them is then bisected.
 
     Args:
         keeps: Whether a length of at least 1 keeps it; 0 is taken to keep every margin.

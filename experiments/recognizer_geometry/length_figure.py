@@ -71,7 +71,7 @@ def against_length(
     """Draw a quantity against the length of strings on logarithmic axes: intervals, fitted laws, and theorems' bounds.
 
     A lower end that lies outside of the axis, as 0 does, is drawn to its edge. Panels share the vertical axis, which
-    the series set: a bound may leave it. Every panel has a legend of its own for its fits and bounds.
+    the series set: a bound may leave it. Every panel has a legend for its fits and bounds.
 
     Args:
         panels: Title -> ``Panel``.

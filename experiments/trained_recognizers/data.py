@@ -24,7 +24,7 @@ NONE: Strings = types.MappingProxyType({})
 
 
 def examples(config: Config, kind: Kind, number: int) -> dict[str, Examples]:
-    """Draw the examples of a language: for ``training``, ``validation`` and ``test``, each with a key of its own.
+    """Draw the examples of a language: for ``training``, ``validation`` and ``test``, each with a different key.
 
     For a random language all three are the training strings.
     """
