@@ -112,9 +112,14 @@ def test_own_strings_are_measured_and_a_run_is_not_continued_with_others(tmp_pat
     (row,) = rows(folder / "models.csv")
     assert row["strings"] == "6"
     config, bits = with_strings(TINY, STRINGS)
-    sensitivities = measuring.measure(config, models(config)[0], bits)["sensitivities"]
-    np.testing.assert_array_equal(sensitivities, np.tile(sensitivities[:2], 3))
-    assert float(row["average_sensitivity"]) == sensitivities.mean()
+    assert (
+        float(row["average_sensitivity"]) == measuring.measure(config, models(config)[0], bits)["sensitivities"].mean()
+    )
+    perceptron = Model("mlp", "uniform", 0, 3, Sizes(2, 1, 4, 2))
+    user, random = (measuring.measure(config, perceptron, strings)["sensitivities"] for strings in (bits, None))
+    np.testing.assert_array_equal(user, np.tile(user[:2], 3))
+    assert user[0] != user[1]
+    assert not np.array_equal(user, random)
     assert "the user's strings of 6 bits" in {row["dataset"] for row in rows(folder / "comparison.csv")}
     for other in (1 - STRINGS, None):
         with pytest.raises(ValueError, match=r"holds the run of another configuration .*data"):
