@@ -14,7 +14,7 @@ readings of F.1), control.csv (random functions), comparison.csv, four figures a
 from functools import partial
 from pathlib import Path
 
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from experiments import harness
 from experiments.random_recognizers import report

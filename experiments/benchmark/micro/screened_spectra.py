@@ -24,16 +24,15 @@ import jax
 import numpy as np
 
 from experiments.harness.compiling import Compiling
-from experiments.random_recognizers import config as setting
-from experiments.random_recognizers.measure import measure
+from experiments.random_recognizers import experiment
 from jaxsens.execution import parallel
 from jaxsens.models.substitution import recognizers as recognizer_substitution
 
-WHOLE = setting.PRESETS["paper"]
+WHOLE = experiment.PRESETS["paper"]
 """What the figure takes: 10,000 strings of 500 models for each initialisation."""
 
 
-def operations(config: setting.Config, model: setting.Model) -> tuple[int, int]:
+def operations(config: experiment.Config, model: experiment.Model) -> tuple[int, int]:
     """Return the operations of a string: evaluated plainly, and shared."""
     sizes = model.architecture
     return recognizer_substitution.operations(sizes.config(config.epsilon), sizes.layers, config.length)
@@ -51,11 +50,11 @@ def extrapolated(seconds: np.ndarray, costs: np.ndarray, total: float) -> tuple[
 
 
 def measured(
-    config: setting.Config, model: setting.Model, compiling: Compiling
+    config: experiment.Config, model: experiment.Model, compiling: Compiling
 ) -> tuple[dict[str, Any], float, float]:
     """Return what is measured of a model, the seconds that it takes without compiling, and those of compiling."""
     before, start = compiling.seconds, time.perf_counter()
-    found = measure(config, model)
+    found = experiment.measure(config, model)
     spent = compiling.seconds - before
     return found, time.perf_counter() - start - spent, spent
 
@@ -98,7 +97,7 @@ def main() -> None:
     )
     draws, results = np.random.default_rng(options.seed), []
     for scheme in options.schemes:
-        models = [model for model in setting.models(config) if model.scheme == scheme]
+        models = [model for model in experiment.models(config) if model.scheme == scheme]
         chosen = draws.choice(len(models), math.ceil(options.share * len(models)), replace=False)
         spectra = []
         for screened in (True, False):
@@ -119,8 +118,8 @@ def main() -> None:
 
 
 def row(
-    config: setting.Config,
-    models: list[setting.Model],
+    config: experiment.Config,
+    models: list[experiment.Model],
     chosen: np.ndarray,
     found: Sequence[dict[str, Any]],
     seconds: Sequence[float],
@@ -140,7 +139,7 @@ def row(
     told = ""
     if config.screened:
         result |= dict(
-            zip(setting.SCREENING, np.sum([each["screening"] for each in found], 0).tolist(), strict=True)
+            zip(experiment.SCREENING, np.sum([each["screening"] for each in found], 0).tolist(), strict=True)
         )
         told = f"{result['redone'] / result['total']:.1%}, {result['audited']:,}, {result['disagreed']}"
     print(
