@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from experiments.harness import cli, storage
 from jaxsens.execution import parallel
@@ -44,8 +44,13 @@ def previous(folder: Path, experiment: str, identity: dict[str, Any]) -> dict[st
     try:
         found = json.loads(path.read_bytes())
         before = {"experiment": found["experiment"], "config": found["config"]}
-        found["units"], found["sessions"]
-    except (ValueError, KeyError, TypeError) as error:
+        if not isinstance(found["units"], dict) or not isinstance(found["sessions"], list):
+            raise TypeError("units or sessions are not what a run writes")
+        for unit in found["units"].values():
+            found["sessions"][unit["session"]]["environment"], unit["seconds"]
+        for session in found["sessions"]:
+            session["status"], float(session["seconds"])
+    except (ValueError, KeyError, TypeError, IndexError, RecursionError) as error:
         raise ValueError(f"'{path}' cannot be read ({error}): delete '{folder}', or give another --out") from error
     if told := cli.differences(before, {"experiment": experiment, "config": identity}):
         raise ValueError(
@@ -108,7 +113,9 @@ def _commit() -> dict[str, Any]:
     outside = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
 
     def git(*words: str) -> str:
-        command = ["git", "--no-optional-locks", "-C", str(here.parent), *words]
+        # A copy that belongs to another user (as in a container) is read all the same; nothing in it is run.
+        trusted = ["-c", f"safe.directory={here.parents[2]}", "-c", "core.fsmonitor=false"]
+        command = ["git", "--no-optional-locks", *trusted, "-C", str(here.parent), *words]
         options = {"capture_output": True, "text": True, "timeout": 20, "check": True, "env": outside}
         return subprocess.run(command, **options).stdout.strip()
 
