@@ -64,7 +64,7 @@ class Run:
         self._compiling = Compiling()
 
     @classmethod
-    def open(cls, out: str | os.PathLike[str], config: Any, *, experiment: str) -> "Run":
+    def open(cls, out: str | os.PathLike[str], config: Any, *, experiment: str, trains: bool = False) -> "Run":
         """Begin a run in the folder ``out``, or go on with the one that is there.
 
         If versions, commit, platform or precision differ from those that made the units which are there, it says so
@@ -74,6 +74,8 @@ class Run:
             out: folder; made if it is not there.
             config: instance of a frozen dataclass (see `cli.describe`).
             experiment: name of the experiment.
+            trains: Whether units train models: units that are there must then come from the same versions, cores and
+                devices, unless ``config.resume_elsewhere`` is set.
 
         Raises:
             ValueError: the folder holds the run of another configuration or experiment, or something that is not a
@@ -89,7 +91,8 @@ class Run:
             folder.mkdir(parents=True, exist_ok=True)
             lock = storage.acquire(folder)
             manifest = manifests.previous(folder, experiment, identity)
-            manifests.begin_session(folder, manifest, settings)
+            elsewhere = bool(getattr(config, "resume_elsewhere", False))
+            manifests.begin_session(folder, manifest, settings, trains=trains, elsewhere=elsewhere)
             return json.dumps(manifest).encode()
 
         def make_room() -> bytes:
