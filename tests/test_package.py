@@ -37,7 +37,7 @@ BOOLEAN = [
     {"cube", "screened_profile", "geometry", "parameter_space"},
 ]
 CURVATURE = [
-    {"block_sums", "second_derivative"},
+    {"block_sums", "second_derivative", "probes"},
     {"over_data"},
     {"products", "lanczos"},
     {"eigen", "density", "traces"},
@@ -57,7 +57,6 @@ ONLY = {
     "wordfreq": {"data"},
     "orbax": {"training"},
     "optax": {"training"},
-    "matfree": {"curvature"},
     "matplotlib": {"plots", "runs"},  # runs for an annotation
 }
 
