@@ -1,0 +1,72 @@
+"""Prove on an accelerator what this library says, in one command of at most eight minutes.
+
+    scripts/prove_on_accelerator [--out FILE.json] [--seconds 470] [--seed 0]
+    scripts/prove_on_accelerator --rehearse            # everything, tiny, on a CPU
+
+It measures what the machine can do at most, checks the answers of every family of models against float64 on the CPU,
+and then times the library's main work, each case in turns with PyTorch's strongest form where there is one. The file is
+written after every number. What does not fit into the time is skipped, and said. The exit status is 1 if an answer was
+wrong, 2 if the machine has no accelerator.
+"""
+
+import argparse
+import importlib.util
+import os
+import sys
+import time
+from pathlib import Path
+
+__all__ = ["main"]
+
+SECONDS = 470.0
+MEMORY_BESIDE_PYTORCH = "0.6"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Parse the arguments, prove, and return the exit status."""
+    started = time.monotonic()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path("accelerator.json"), help="file of results (JSON)")
+    parser.add_argument("--seconds", type=float, default=SECONDS, help="deadline, from the start of the command")
+    parser.add_argument("--seed", type=int, default=0, help="random seed for data, weights and draws")
+    parser.add_argument("--rehearse", action="store_true", help="tiny sizes, on the CPU")
+    parser.add_argument("--without-pytorch", action="store_true", help="do not use PyTorch, even if it is installed")
+    parser.add_argument("--digests", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args(arguments)
+    _set_environment(options)
+
+    # Only now: JAX reads the environment when it is imported.
+    import jax
+
+    from experiments.accelerator import proof, repeats
+    from experiments.accelerator.record import Record
+
+    sizes = repeats.sizes_of(options.rehearse)
+    if options.digests:
+        proof.print_digests(sizes, options.seed)
+        return 0
+    if jax.default_backend() == "cpu" and not options.rehearse:
+        print("there is no accelerator here: pass --rehearse to try everything on the CPU", file=sys.stderr)
+        return 2
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    record = Record(options.out, options.seconds, started)
+    right = proof.prove(record, sizes, options.seed, rehearse=options.rehearse)
+    print(f"-> {options.out}", flush=True)
+    return 0 if right else 1
+
+
+def _set_environment(options: argparse.Namespace) -> None:
+    if options.rehearse:
+        os.environ["JAX_PLATFORMS"] = "cpu"
+        os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")  # compiles faster
+    if options.without_pytorch:
+        os.environ["JAXSENS_WITHOUT_PYTORCH"] = "1"
+    elif importlib.util.find_spec("torch"):
+        os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", MEMORY_BESIDE_PYTORCH)
+
+
+if __name__ == "__main__":
+    status = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)  # threads that still compile at the deadline would be waited for
