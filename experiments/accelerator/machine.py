@@ -21,12 +21,12 @@ from jaxsens import parallel
 __all__ = ["Ceilings", "describe", "measure"]
 
 Ceilings = dict[str, float]
-"""Rates: ``float32``, ``tf32``, ``bf16`` (operations a second), ``copy``, ``to_device`` (bytes a second); ``launch`` and
-``round_trip`` in seconds."""
+"""Rates: ``float32``, ``tf32``, ``bf16`` in operations a second, ``copy`` and ``to_device`` in bytes a second; and in
+seconds ``launch`` and ``round_trip``."""
 
 PACKAGES = (
-    "jax", "jaxlib", "jax-cuda13-plugin", "flax", "optax", "chex", "orbax-checkpoint", "numpy", "scipy", "torch", "triton",
-    "transformers",
+    "jax", "jaxlib", "jax-cuda13-plugin", "flax", "optax", "chex", "orbax-checkpoint", "numpy", "scipy", "torch",
+    "triton", "transformers",
 )  # fmt: skip
 
 TURNS = 5

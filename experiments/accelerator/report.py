@@ -47,4 +47,6 @@ def _answers(rows: list[dict[str, Any]]) -> str:
     errors = [row["error"] for row in rows if "error" in row]
     same = [row["same_bits"] for row in rows if "same_bits" in row]
     largest = f"{max(errors):.1e}" if errors else "none"
-    return f"answers: {len(errors)} against float64, largest error {largest}; {sum(same)} of {len(same)} with equal bits"
+    return (
+        f"answers: {len(errors)} against float64, largest error {largest}; {sum(same)} of {len(same)} with equal bits"
+    )

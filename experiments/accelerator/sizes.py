@@ -19,7 +19,7 @@ class Sizes:
         budgets: Multiples of the memory budget.
         side: Of images, in pixels.
         variant: Of image models.
-        images: Images for each image model, and images at once in PyTorch.
+        images: The image models; for each its images, and images at once in PyTorch.
         models: How many recognizers are trained together.
         training: Layers, heads, head size and multiplier of these; bits, strings, batch, epochs.
         cubes: Variables of truth tables.
@@ -79,7 +79,13 @@ REAL = Sizes(
     chunks=(1024, 64),
     families=(),
     repeated=(
-        "a. encoder", "b. recognizer", "c. cnn", "d. vit", "f. resnet", "e. fit_many", "h. eigenpairs",
+        "a. encoder",
+        "b. recognizer",
+        "c. cnn",
+        "d. vit",
+        "f. resnet",
+        "e. fit_many",
+        "h. eigenpairs",
     ),
     turns=5,
     turn_seconds=0.05,
@@ -90,22 +96,22 @@ REHEARSED = Sizes(
     product=64,
     copy=2**16,
     launches=3,
-    texts=(2, 5, 12, 2, 2),
+    texts=(2, 4, 8, 1, 2),
     recognizers=(((2, 2, 4, 2), 4, 2),),
     length=5,
     budgets=(1, 16),
     side=8,
     variant="small",
-    images={"cnn": (4, 2), "convmixer": (2, 2), "vit": (4, 2), "resnet": (2, 2)},
-    models=(1, 3),
-    training=((2, 2, 4, 2), 5, 16, 8, 2),
-    cubes=(4, 6),
+    images={"cnn": (4, 2), "vit": (4, 2)},
+    models=(2,),
+    training=((1, 2, 4, 2), 5, 16, 8, 2),
+    cubes=(4,),
     hidden=(8, 8),
     examples=20,
     eigenpairs=(2, 6),
     draws=40,
     chunks=(4, 2),
-    families=("vit, mean", "recognizer", "lstm", "curvature", "sharpness", "truth tables", "nearest rows"),
+    families=("vit, mean", "recognizer, MLP", "curvature", "truth tables", "nearest rows"),
     repeated=("b. recognizer",),
     turns=5,
     turn_seconds=0.0,

@@ -31,7 +31,7 @@ def checks(seed: int) -> list[tuple[str, Callable[[], Rows]]]:
     ]
 
 
-def row(what: str, exact: np.ndarray, found: np.ndarray, again: np.ndarray | None = None, limit: float = 1e-3) -> dict:
+def _row(what: str, exact: np.ndarray, found: np.ndarray, again: np.ndarray | None = None, limit: float = 1e-3) -> dict:
     """Return a row: how far an answer is off, and whether a second run gave the same bits."""
     told = {"what": what, "error": norm_of_difference(np.asarray(exact), np.asarray(found)), "tolerance": limit}
     return told if again is None else told | {"same_bits": np.array_equal(found, again)}
@@ -70,13 +70,13 @@ def _curvature(seed: int) -> Rows:
         ("Fisher matrix", curvature.fisher_product(_LOSS), slopes.T @ slopes / len(slopes)),
     ):
         first, again = (np.concatenate([np.ravel(p) for p in product(params, batch, split)]) for _ in range(2))
-        yield row(f"product with the {name}", matrix @ direction.astype(np.float64), first, again)
+        yield _row(f"product with the {name}", matrix @ direction.astype(np.float64), first, again)
     product = curvature.hessian_product(_LOSS)
     key = jax.random.key(seed)
     first, again = (curvature.top_eigenpairs(product, 3, steps=40)(key, params, batch).values for _ in range(2))
-    yield row("top eigenvalues", np.linalg.eigvalsh(hessian)[::-1][:3], first, again)
+    yield _row("top eigenvalues", np.linalg.eigvalsh(hessian)[::-1][:3], first, again)
     exact = curvature.xtrace(product, probes=40)(key, params, batch)
-    yield row("trace", np.trace(hessian), exact.mean)
+    yield _row("trace", np.trace(hessian), exact.mean)
 
 
 def _shifted(key: Key, draw: Array, weights: PyTree) -> PyTree:
@@ -98,12 +98,12 @@ def _sharpness(seed: int) -> Rows:
         wide, wide_batch = truth.widened((params, batch))
         rise = jax.jit(lambda draw: (_LOSS(_shifted(None, draw, wide), wide_batch) - _LOSS(wide, wide_batch)).mean())
         exact = np.asarray([rise(draw) for draw in range(5)])
-    yield row("average", exact, first, again)
+    yield _row("average", exact, first, again)
     # Of a linear loss the largest rise in a ball is the radius times the length of the mean input.
     inputs = batch[0]
     worst = worst_case.worst_case_sharpness(lambda w, x: x @ w, 0.5, norm="l2", iterations=20)
     found = worst(key, np.ones(6, np.float32), inputs)
-    yield row("worst case", 0.5 * np.linalg.norm(inputs.astype(np.float64).mean(0)), np.mean(found.mean), limit=1e-2)
+    yield _row("worst case", 0.5 * np.linalg.norm(inputs.astype(np.float64).mean(0)), np.mean(found.mean), limit=1e-2)
 
 
 def batches_of(key: Key, member: int, epoch: int, count: int, batch: int) -> list[np.ndarray]:
@@ -129,17 +129,16 @@ def _training(seed: int) -> Rows:
         data = strings[None].astype(np.uint8), labels[None]
         return training.fit_many(key, apply, start, members, data, how).history["training_loss"]
 
-    orders = [[batches_of(key, member, epoch, len(labels), batch) for epoch in range(epochs)] for member in range(count)]
-    with truth.on_cpu_in_float64():
-        exact = np.asarray(
-            [
-                _plain_losses(apply, truth.widened(jax.tree.map(lambda a, m=m: a[m], start)), strings, labels, own, rate)
-                for m, own in enumerate(orders)
-            ]
-        )
+    def plainly(member: int) -> list[float]:
+        orders = [batches_of(key, member, epoch, len(labels), batch) for epoch in range(epochs)]
+        with truth.on_cpu_in_float64():
+            own = truth.widened(jax.tree.map(lambda a: a[member], start))
+            return _plain_losses(apply, own, strings, labels, orders, rate)
+
+    exact = np.asarray([plainly(member) for member in range(count)])
     together = losses(count)
-    yield row("one after another, losses", exact, losses(1))
-    yield row("all at once, losses", exact, together, losses(count))
+    yield _row("one after another, losses", exact, losses(1))
+    yield _row("all at once, losses", exact, together, losses(count))
 
 
 def _plain_losses(
@@ -176,9 +175,9 @@ def _truth_tables(seed: int) -> Rows:
     flips = np.stack([table != table[index ^ (1 << (n - 1 - i))] for i in range(n)])
     parities = np.bitwise_count(index[:, None] & index[None]).astype(int) % 2
     spectrum = ((1 - 2 * parities) @ (1 - 2.0 * table)) / 2**n
-    yield row("profile", np.bincount(flips.sum(0), minlength=n + 1), boolean.cube.profile(table), limit=0)
-    yield row("influences", flips.mean(1), boolean.cube.influences(table), limit=1e-6)
-    yield row("Walsh spectrum", spectrum, boolean.cube.walsh(table), limit=1e-6)
+    yield _row("profile", np.bincount(flips.sum(0), minlength=n + 1), boolean.cube.profile(table), limit=0)
+    yield _row("influences", flips.mean(1), boolean.cube.influences(table), limit=1e-6)
+    yield _row("Walsh spectrum", spectrum, boolean.cube.walsh(table), limit=1e-6)
 
 
 def _nearest(seed: int) -> Rows:
@@ -188,5 +187,5 @@ def _nearest(seed: int) -> Rows:
     np.fill_diagonal(cosines, -np.inf)
     order = np.argsort(-cosines, 1)[:, :3]
     first, again = (token_shifts.nearest_tokens(table, k=3, metric="cosine") for _ in range(2))
-    yield row("distances", 1 - np.take_along_axis(cosines, order, 1), first.distances, again.distances)
-    yield row("ids", order, first.ids, again.ids, limit=0)
+    yield _row("distances", 1 - np.take_along_axis(cosines, order, 1), first.distances, again.distances)
+    yield _row("ids", order, first.ids, again.ids, limit=0)

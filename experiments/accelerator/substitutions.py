@@ -158,6 +158,8 @@ def recognizers(sizes: Sizes, seed: int) -> Iterator[Case]:
 def images(sizes: Sizes, seed: int) -> Iterator[Case]:
     """Yield (c), (d), (f): CNN, ConvMixer, the paper's ViT and ResNet-18, plain and with shared work."""
     for letter, name in (("c", "cnn"), ("c", "convmixer"), ("d", "vit"), ("f", "resnet")):
+        if name not in sizes.images:
+            continue
         count, at_once = sizes.images[name]
 
         def made(name: str = name, count: int = count, at_once: int = at_once) -> list[Way]:
@@ -182,9 +184,7 @@ def in_chunks(sizes: Sizes, seed: int) -> Iterator[Case]:
     def made() -> list[Way]:
         module, given = _image_model(sizes, seed, "cnn", count)
         plain = substitution.one_at_a_time(models.evaluation(module))
-        return [
-            given.way(f"in {number} chunks", plain, chunk=given.forwards // number) for number in (1, chunks)
-        ]
+        return [given.way(f"in {number} chunks", plain, chunk=given.forwards // number) for number in (1, chunks)]
 
     tokens = (sizes.side // PATCH) ** 2
     yield Case("i. chunks, cnn", "model forwards", count * (tokens + 1), made, ways.norm_of_difference)

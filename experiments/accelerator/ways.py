@@ -10,7 +10,17 @@ from experiments.accelerator.machine import Ceilings
 from jaxsens import parallel
 from jaxsens.work import Work
 
-__all__ = ["Case", "Run", "Way", "ahead", "counted", "norm_of_difference", "predicted_ms", "share_that_differs", "standard_errors"]
+__all__ = [
+    "Case",
+    "Run",
+    "Way",
+    "ahead",
+    "counted",
+    "norm_of_difference",
+    "predicted_ms",
+    "share_that_differs",
+    "standard_errors",
+]
 
 Run = Callable[[], np.ndarray]
 """Compute the whole work of a case, with results on the host when it returns."""

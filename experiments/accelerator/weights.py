@@ -132,9 +132,7 @@ def loss_surface(sizes: Sizes, seed: int) -> Iterator[Case]:
 
     def average() -> list[Way]:
         noise = perturb.gaussian(DEVIATION**2)
-        measure = sharpness.average_sharpness(
-            _loss, noise, draws=sizes.draws, chunk=together * sizes.examples
-        )
+        measure = sharpness.average_sharpness(_loss, noise, draws=sizes.draws, chunk=together * sizes.examples)
         make = ways.ahead(lambda: measure(key, weights, batch).values)
         found = [Way("10 at once", "jaxsens", make, lambda: forwards(sizes.draws), tolerance=5)]
         if pytorch:

@@ -46,7 +46,7 @@ class LossSurface:
         return lambda vector: _flat(torch.autograd.grad(gradient, self.weights, vector, retain_graph=True))
 
     def strongest_product(self, notes: list[str]) -> Callable[[Tensor], Tensor]:
-        """Return the product by ``torch.func``, forward over reverse, compiled and captured as ``strongest`` does it."""
+        """Return the product by ``torch.func``, forward over reverse, in the form that ``strongest`` makes."""
         inputs, labels = self.batch
         shapes = [weight.shape for weight in self.weights]
         at = torch.cat([weight.detach().reshape(-1) for weight in self.weights])

@@ -65,9 +65,7 @@ def captured(fn: Callable[..., Tensor], arguments: tuple[Tensor, ...]) -> Callab
     return Captured(fn, arguments) if torch.cuda.is_available() else fn
 
 
-def strongest(
-    fn: Callable[..., Tensor], arguments: tuple[Tensor, ...], notes: list[str]
-) -> Callable[..., Tensor]:
+def strongest(fn: Callable[..., Tensor], arguments: tuple[Tensor, ...], notes: list[str]) -> Callable[..., Tensor]:
     """Return the fastest form of ``fn`` that works: compiled and captured, or with less of that.
 
     Args:
