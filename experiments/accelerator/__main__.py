@@ -56,6 +56,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _set_environment(options: argparse.Namespace) -> None:
+    platforms = os.environ.get("JAX_PLATFORMS", "")
+    if platforms and "cpu" not in platforms.split(","):
+        os.environ["JAX_PLATFORMS"] = f"{platforms},cpu"  # answers are compared with those of the CPU
     if options.rehearse:
         os.environ["JAX_PLATFORMS"] = "cpu"
         os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")  # compiles faster

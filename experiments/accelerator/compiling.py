@@ -1,6 +1,6 @@
 """Programs made ready before anything is timed: ours in threads, PyTorch's beside them in the main thread."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from typing import Any
@@ -71,13 +71,19 @@ def _make_here(record: Record, case: Case, way: Way, made: dict[int, Run]) -> No
         record.failed(f"{case.name}, {way.name}", error)
 
 
-def _made(record: Record, case: Case, ways: list[tuple[Way, Future | None]], made: dict[int, Run]) -> Any:
+def _made(
+    record: Record, case: Case, ways: list[tuple[Way, Future | None]], made: dict[int, Run]
+) -> Iterator[tuple[Way, Run]]:
     """Yield the ways that could be made, with what runs them, and note the failure of the others."""
     for way, future in ways:
         if future is None:
             if id(way) in made:
                 yield way, made[id(way)]
-        elif future.exception() is not None:
-            record.failed(f"{case.name}, {way.name}", future.exception())
-        else:
+        elif future.exception() is None:
             yield way, future.result()
+        elif "RESOURCE_EXHAUSTED" in str(future.exception()):  # beside the others; alone it may find room
+            _make_here(record, case, way, made)
+            if id(way) in made:
+                yield way, made[id(way)]
+        else:
+            record.failed(f"{case.name}, {way.name}", future.exception())
