@@ -125,7 +125,7 @@ def test_import_is_silent_and_light():
 
 def test_a_bare_environment_is_enough():
     """Models, training and the proof on an accelerator need none of what reads data sets, draws or checks texts."""
-    absent = ("tensorflow_datasets", "array_record", "importlib_resources", "PIL", "sklearn", "matfree", "matplotlib")
+    absent = ("tensorflow_datasets", "array_record", "importlib_resources", "PIL", "sklearn", "matplotlib")
     absent += ("tokenizers", "safetensors", "wordfreq")
     script = (
         f"import sys; sys.modules.update(dict.fromkeys({absent}));"

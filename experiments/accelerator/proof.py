@@ -39,7 +39,7 @@ def prove(record: Record, sizes: Sizes, seed: int, *, rehearse: bool) -> bool:
         repeats.compare(record, children)
 
     for number, group in enumerate(groups(sizes, seed, usable)):
-        _time(record, group, ceilings, sizes, threads, [bits] if number == LAST else [])
+        _time(record, group, ceilings, sizes, threads, [bits] if number == BESIDE else [])
         gc.collect()
         if pytorch:
             pytorch.strongest.release_memory()
@@ -65,8 +65,8 @@ def _give_up(record: Record, children: list[subprocess.Popen]) -> None:
     leave(0 if _conclude(record, children) else 1)
 
 
-LAST = 3
-"""The group beside whose compilation the two processes of (k) run."""
+BESIDE = 2
+"""The group beside whose compilation the two processes of (k) run: the one that PyTorch compiles longest."""
 
 
 def groups(sizes: Sizes, seed: int, usable: set[str]) -> Iterator[list[Case]]:

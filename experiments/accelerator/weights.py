@@ -134,9 +134,7 @@ def loss_surface(sizes: Sizes, seed: int) -> Iterator[Case]:
         noise = perturb.gaussian(DEVIATION**2)
         measure = sharpness.average_sharpness(_loss, noise, draws=sizes.draws, chunk=together * sizes.examples)
         make = ways.ahead(lambda: measure(key, weights, batch).values)
-        found = [
-            Way("as the budget allows", "jaxsens", make, lambda: forwards(sizes.draws), tolerance=5)
-        ]
+        found = [Way("as the budget allows", "jaxsens", make, lambda: forwards(sizes.draws), tolerance=5)]
         if pytorch:
             notes: list[str] = []
 
