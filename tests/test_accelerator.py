@@ -21,7 +21,7 @@ CEILINGS = {"float32": 1e9, "tf32": 1e9, "bf16": 1e9, "copy": 1e9}
 
 def rehearse(out, *options):
     run = subprocess.run(
-        [sys.executable, ROOT / "scripts/prove_on_accelerator", "--rehearse", "--out", out, *options],
+        [sys.executable, ROOT / "scripts/prove_on_accelerator", "--rehearse", "--out", out, "--seconds=3000", *options],
         capture_output=True, text=True, check=False, env=os.environ | {"XLA_FLAGS": ""},
     )  # fmt: skip
     assert run.returncode == 0, run.stdout + run.stderr

@@ -16,7 +16,7 @@ import sys
 import time
 from pathlib import Path
 
-__all__ = ["main"]
+__all__ = ["command", "main"]
 
 SECONDS = 470.0
 MEMORY_BESIDE_PYTORCH = "0.6"
@@ -38,6 +38,11 @@ def main(arguments: list[str] | None = None) -> int:
     # Only now: JAX reads the environment when it is imported.
     import jax
 
+    try:
+        from experiments import benchmark_peers  # noqa: F401
+    except Exception as error:
+        print(f"PyTorch is installed but cannot be used: {error}", flush=True)
+        os.environ["JAXSENS_WITHOUT_PYTORCH"] = "1"
     from experiments.accelerator import proof, repeats
     from experiments.accelerator.record import Record
 
@@ -68,8 +73,13 @@ def _set_environment(options: argparse.Namespace) -> None:
         os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", MEMORY_BESIDE_PYTORCH)
 
 
-if __name__ == "__main__":
+def command() -> None:
+    """Run ``main`` and end the process with its status, without waiting for threads that still compile."""
     status = main()
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(status)  # threads that still compile at the deadline would be waited for
+    os._exit(status)
+
+
+if __name__ == "__main__":
+    command()

@@ -58,7 +58,10 @@ def _driver() -> str | None:
         return None
     fields = "name,memory.total,driver_version,clocks.max.sm,power.limit"
     command = [tool, f"--query-gpu={fields}", "--format=csv,noheader"]
-    found = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
+    try:
+        found = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
+    except (OSError, subprocess.SubprocessError):
+        return None
     return found.stdout.strip() or None
 
 

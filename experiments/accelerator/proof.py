@@ -43,6 +43,7 @@ def prove(record: Record, sizes: Sizes, seed: int, *, rehearse: bool) -> bool:
         gc.collect()
         if pytorch:
             pytorch.strongest.release_memory()
+    watch.cancel()
     return _conclude(record, children)
 
 
