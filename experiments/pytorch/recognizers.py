@@ -152,10 +152,7 @@ def train_in_batches(
         slopes, value = gradients(chosen)
         done.add_(1)
         for name, weight in weights.items():
-            mean, square = moments[name]
-            mean.lerp_(slopes[name], 0.1)
-            square.mul_(0.999).addcmul_(slopes[name], slopes[name], value=0.001)
-            weight.sub_(rate * (mean / (1 - 0.9**done)) / ((square / (1 - 0.999**done)).sqrt() + 1e-8))
+            _take_step(weight, slopes[name], *moments[name], done, rate)
         return value
 
     with products_in("float32"):
@@ -171,3 +168,10 @@ def train_in_batches(
             return torch.stack([form(chosen).clone() for chosen in index]).cpu().numpy()
 
     return run
+
+
+def _take_step(weight: Tensor, slope: Tensor, mean: Tensor, square: Tensor, steps: Tensor, rate: float) -> None:
+    """Take a step of Adam in place, ``steps`` with this one."""
+    mean.lerp_(slope, 0.1)
+    square.mul_(0.999).addcmul_(slope, slope, value=0.001)
+    weight.sub_(rate * (mean / (1 - 0.9**steps)) / ((square / (1 - 0.999**steps)).sqrt() + 1e-8))
