@@ -10,7 +10,22 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-TOOLS = ["bash", "cat", "chmod", "cksum", "cp", "dirname", "env", "find", "flock", "ls", "mkdir", "readlink", "rm", "sleep"]
+TOOLS = [
+    "bash",
+    "cat",
+    "chmod",
+    "cksum",
+    "cp",
+    "dirname",
+    "env",
+    "find",
+    "flock",
+    "ls",
+    "mkdir",
+    "readlink",
+    "rm",
+    "sleep",
+]
 
 # Answers the probe as a Python of $VERSION would, copies itself as a virtual environment's Python, and writes down
 # every installation; what an installation then does is in the file `pip`.
