@@ -18,6 +18,8 @@ from jaxsens.statistics import estimate
 from jaxsens.statistics.estimate import Estimate
 from jaxsens.typing import Array, Key, PyTree
 
+__all__ = ["trace", "xtrace"]
+
 
 def trace(product: Product, *, probes: int, sampler: Sampler = signs) -> Callable[[Key, PyTree, PyTree], Estimate]:
     """Build Hutchinson's estimate of a trace, ``E v' A v``.
