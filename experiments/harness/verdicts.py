@@ -17,8 +17,8 @@ rule               claim                                           supported if 
 `no_exception`     something holds of everything that was checked  no exception in enough / a single exception
 =================  ==============================================  ====================================================
 
-Three guards hold for all rules. A verdict on trained models needs three seeds and a grid of learning rates with the best
-rate inside it (`Design`). A rule that cannot give both other verdicts with so many units is inconclusive, and says how
+Three guards hold for all rules. A verdict on trained models needs three seeds and a grid of learning rates with the
+best rate inside it (`Design`). A rule that cannot give both other verdicts with so many units is inconclusive, and says how
 many it takes. Several verdicts within one claim are corrected together, by `holm` or `false_discovery_rate`.
 """
 

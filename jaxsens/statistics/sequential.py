@@ -1,4 +1,4 @@
-"""When to stop sampling, and an interval that stays honest all the same: fixed looks, each with a share of the error.
+"""When to stop sampling, and an interval that is valid all the same: fixed looks, each with a share of the error.
 
 A run that stops because its standard error is small enough has looked at its data: a rate that happens to come out low
 looks precise, too. So sizes are fixed before the first unit is seen, and the interval at look k misses with probability
@@ -9,6 +9,7 @@ planning was good, gets half.
 
 import math
 
+import numpy as np
 from scipy import special
 
 from jaxsens.statistics.estimate import Estimate
@@ -20,6 +21,8 @@ GROWTH = 1.25
 
 PARTS = 4
 """Equal parts that the first look is made of; every look is a whole number of them, the last excepted."""
+
+_ONE_STANDARD_ERROR = float(special.erf(0.5**0.5))  # the level of mean -+ sem, for a normal mean
 
 
 def sizes(first: int, available: int) -> list[int]:
@@ -60,10 +63,30 @@ def least(target_sem: float, rate: bool) -> int:
 
 
 def precise_enough(estimate: Estimate, target_sem: float) -> bool:
-    """Return whether half the width of the estimate's interval of one standard error is the target or less.
+    """Return whether half the width of an interval of one standard error is the target or less.
 
-    For a mean that is the standard error, but for Student's t. For a rate it does not collapse where nothing was seen:
-    n units without a change are precise to about ``1 / 2n``.
+    For a mean that is the standard error, but for Student's t. For a rate it is Wilson's score interval, which does not
+    collapse where nothing was seen: n units without a change are precise to about ``1 / 2n``. (A measure of precision
+    only; what is reported is ``Estimate.interval``.)
     """
-    low, high = estimate.interval(float(special.erf(0.5**0.5)))
+    low, high = _score_interval(estimate) if estimate.rate else estimate.interval(_ONE_STANDARD_ERROR)
     return bool(high - low <= 2 * target_sem)
+
+
+def _score_interval(estimate: Estimate) -> tuple[float, float]:
+    """Return Wilson's interval of one standard error, with an effective number of trials.
+
+    Of n units the k that are not 0 (or not 1, for high rates) show how much the trials of a unit vary together, ``d = n
+    sem^2 / (mean (1 - mean))``: there are ``n (k + w) / (k d + w)`` trials with ``w = (n - k + 1) / 2n``.
+    """
+    mean, total = float(estimate.mean), estimate.count
+    deviating = np.count_nonzero(estimate.values != (0 if mean <= 0.5 else 1))
+    spread = mean * (1 - mean)
+    together = total * float(estimate.sem) ** 2 / spread if spread > 0 and np.isfinite(estimate.sem) else 1.0
+    prior = (total - deviating + 1) / (2 * total)
+    trials = total * (deviating + prior) / (deviating * together + prior)
+    inverse = 1 / special.stdtrit(total - 1, (1 + _ONE_STANDARD_ERROR) / 2) ** 2 if total > 1 else 0.0
+    scale = 1 / (inverse + 1 / trials)
+    center = scale * (mean * inverse + 1 / (2 * trials))
+    margin = scale * math.sqrt(inverse * spread / trials + 1 / (4 * trials**2))
+    return min(max(center - margin, 0), mean), max(min(center + margin, 1), mean)
