@@ -18,14 +18,22 @@ rule               claim                                           supported if 
 =================  ==============================================  ====================================================
 
 Three guards hold for all rules. A verdict on trained models needs three seeds and a grid of learning rates with the
-best rate inside it (`Design`). A rule that cannot give both other verdicts with so many units is inconclusive, and says how
-many it takes. Several verdicts within one claim are corrected together, by `holm` or `false_discovery_rate`.
+best rate inside it (`Design`). A rule that cannot give both other verdicts with so many units is inconclusive, and says
+how many it takes. Several verdicts within one claim are corrected together, by `holm` or `false_discovery_rate`.
+
+The rules stay in one long file so that they are read and changed together; half of it is their documentation.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
 
-from jaxsens.statistics.estimate import Estimate
+import numpy as np
+
+from experiments.harness.verdict_levels import ERROR, bounded_interval, level, power
+from jaxsens.statistics.correlation import rank_correlation
+from jaxsens.statistics.estimate import Estimate, clopper_pearson, from_values
 from jaxsens.typing import Array
 
 __all__ = [
@@ -50,8 +58,13 @@ __all__ = [
     "slope",
 ]
 
-ERROR = 0.05
-"""Both errors together: intervals have the level ``1 - ERROR``, each one-sided error is at most ``ERROR / 2``."""
+SUPPORTED, CONTRADICTED, UNDECIDED = NAMES = ("supported", "contradicted", "inconclusive")
+
+SMALLEST = 1e-12
+"""The smallest error that a verdict is given."""
+
+MOST_UNITS = 1000
+"""Up to where it is tried how many units a rule takes."""
 
 FEWEST_SEEDS = 3
 """Independently trained models of each kind that a verdict needs."""
@@ -78,13 +91,37 @@ class Design:
     rates: Sequence[float] = ()
     best: Mapping[str, float] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        if self.seeds is not None:
+            _check_count("seeds", self.seeds, 1)
+        for rate in self.rates:
+            if not (math.isfinite(rate) and rate > 0):
+                raise ValueError(f"rates = {tuple(self.rates)}: learning rates are positive finite numbers")
+        for name, rate in self.best.items():
+            if rate not in self.rates:
+                raise ValueError(f"best = {rate} of {name} is not in the grid {tuple(self.rates)}")
+
     def reason(self) -> str:
         """Return why the training allows no verdict; empty where it does.
 
         It does with `FEWEST_SEEDS` seeds, and a best rate of every kind strictly inside of the grid: that takes three
         rates. Where nothing was trained it always does.
         """
-        raise NotImplementedError
+        if self.seeds is None:
+            return ""
+        if self.seeds < FEWEST_SEEDS:
+            return f"{self.seeds} independently trained models of each kind; {FEWEST_SEEDS} are needed"
+        rates = sorted(set(self.rates))
+        if len(rates) < 3:
+            return f"no grid of learning rates: {len(rates)} tried; 3 are needed for the best one to lie inside"
+        if not self.best:
+            return "which learning rate was best is not given"
+        for name, rate in self.best.items():
+            if rate in (rates[0], rates[-1]):
+                return (
+                    f"best learning rate of {name}, {rate:g}, is at the edge of the grid {rates[0]:g} to {rates[-1]:g}"
+                )
+        return ""
 
 
 NOT_TRAINED = Design(None)
@@ -124,7 +161,11 @@ class Verdict:
     @property
     def note(self) -> str:
         """One line for the note of a claim: rule, what contradicts it, units, level, power, and the reason if any."""
-        raise NotImplementedError
+        parts = [
+            self.rule, f"contradicted if {self.contradicted_if}", f"{self.units} independent units",
+            f"level {self.level:.3f}", f"power {self.power:.2f} at {self.power_at}",
+        ]  # fmt: skip
+        return "; ".join([*parts, f"not judged: {self.reason}"] if self.reason else parts)
 
 
 def mean(
@@ -135,6 +176,7 @@ def mean(
     below: float | None = None,
     within: tuple[float, float] | None = None,
     effect: float = 1.0,
+    method: str = "student",
 ) -> Verdict:
     """Judge a mean or a difference by its interval; ``within`` is a test of equivalence (two one-sided tests).
 
@@ -151,8 +193,25 @@ def mean(
         within: Or between these two.
         effect: The alternative of the power: how far beyond the bound the mean is (of ``within``: how far the bounds
             are from a mean at the middle), in standard deviations of a unit.
+        method: Of the interval, see `Estimate.interval`: "log" for skewed values of which none is negative.
     """
-    raise NotImplementedError
+    claim = _Claim.of(above, below, within)
+    open_ends = not np.isfinite(estimate.interval(1 - ERROR, method=method)).all()
+    reason = "a single unit has no spread to judge by" if open_ends else ""
+    if not estimate.rate and estimate.sem == 0:
+        reason = "all units agree: without a spread nothing bounds what others would give (see bounded_mean)"
+    text = "mean" if method == "student" else f"mean ({method} interval)"
+    size = f"{effect:g} standard deviations of a unit"
+    return _judged(
+        lambda error: claim.judge(*estimate.interval(1 - error, method=method)),
+        rule=f"{text} {claim.words}",
+        contradicted_if=f"interval {claim.opposite}",
+        units=estimate.count,
+        level=level("mean", estimate.count),
+        power=power("mean", estimate.count, effect, within=within is not None),
+        power_at=f"a mean in the middle, bounds {size} away" if within is not None else f"{size} beyond the bound",
+        reason=design.reason() or reason,
+    )
 
 
 def bounded_mean(
@@ -181,7 +240,30 @@ def bounded_mean(
         within: Or between these two.
         effect: The alternative of the power: the share of units that fail.
     """
-    raise NotImplementedError
+    claim = _Claim.of(above, below, within)
+    values = np.asarray(values, np.float64)
+    if values.ndim != 1 or len(values) < 2 or not bounds[0] < bounds[1]:
+        raise ValueError(f"values must be two numbers or more and bounds ascend, got shape {values.shape}, {bounds}")
+    if not (bounds[0] <= values.min() and values.max() <= bounds[1]):
+        raise ValueError(f"values must lie within {bounds}, got {values.min()} to {values.max()}")
+    settings = {"bounds": tuple(bounds), "above": above, "below": below, "within": within}
+
+    def reachable(units: int) -> bool:
+        # Units that all agree, at an end or in the middle of what is claimed, give the clearest verdicts.
+        agreed = [*bounds, min(max(sum(within) / 2, bounds[0]), bounds[1])] if within else list(bounds)
+        ends = np.transpose(bounded_interval(np.tile(agreed, (units, 1)), bounds))
+        return {SUPPORTED, CONTRADICTED} <= {claim.judge(*end)[0] for end in ends}
+
+    return _judged(
+        lambda error: claim.judge(*bounded_interval(values, bounds, error)),
+        rule=f"mean of values within [{bounds[0]:g}, {bounds[1]:g}] {claim.words}, unseen failures counted",
+        contradicted_if=f"interval {claim.opposite}",
+        units=len(values),
+        level=level("bounded_mean", len(values), **settings),
+        power=power("bounded_mean", len(values), effect, **settings),
+        power_at=f"a share {effect:g} of failures, all others at the best value",
+        reason=design.reason() or _reachability(reachable, len(values)),
+    )
 
 
 def share(
@@ -209,7 +291,37 @@ def share(
         undecided: Models of which it is not decided.
         effect: The alternative of the power: the true share; by default 1 for ``above`` and 0 for ``below``.
     """
-    raise NotImplementedError
+    _check_count("total", total, 1)
+    _check_count("holding", holding, 0)
+    _check_count("undecided", undecided, 0)
+    if holding + undecided > total:
+        raise ValueError(f"holding + undecided = {holding + undecided} are more than total = {total}")
+    claim = _Claim.of(above, below, None)
+    limit = above if above is not None else below
+    if not 0 <= limit <= 1:
+        raise ValueError(f"a share is judged against a bound in [0, 1], got {limit}")
+    effect = float(above is not None) if effect is None else effect
+    settings = {"above": above, "below": below}
+
+    def judge(error: float) -> Judgment:
+        low, high = clopper_pearson(np.array([holding, holding + undecided]), total, 1 - error)
+        return claim.judge(low[0], high[1])
+
+    def reachable(units: int) -> bool:
+        ends = np.transpose(clopper_pearson(np.array([0, units]), units, 1 - ERROR))
+        return {SUPPORTED, CONTRADICTED} <= {claim.judge(*end)[0] for end in ends}
+
+    text = f" ({undecided} undecided, counted against either verdict)" if undecided else ""
+    return _judged(
+        judge,
+        rule=f"share of models {claim.words}, Clopper and Pearson{text}",
+        contradicted_if=f"interval {claim.opposite}",
+        units=total,
+        level=level("share", total, **settings),
+        power=power("share", total, effect, **settings),
+        power_at=f"a share of {effect:g}",
+        reason=design.reason() or _reachability(reachable, total),
+    )
 
 
 def rises_in_each(steps: Sequence[Estimate], *, design: Design, above: float = 0.0, effect: float = 1.0) -> Verdict:
@@ -226,7 +338,28 @@ def rises_in_each(steps: Sequence[Estimate], *, design: Design, above: float = 0
         effect: The alternative of the power: how far above the bound all the means are, in standard deviations of a
             unit, steps being independent.
     """
-    raise NotImplementedError
+    if not steps:
+        raise ValueError("steps = []: give one at least")
+    _check_number("above", above)
+
+    def judge(error: float) -> Judgment:
+        ends = [step.interval(1 - error) for step in steps]
+        low, high = (min(float(end[side]) for end in ends) for side in (0, 1))
+        falling = min(float(step.interval(1 - error / len(steps))[1]) for step in steps)
+        return (SUPPORTED if low > above else CONTRADICTED if falling < above else UNDECIDED), low, high
+
+    bad = [number for number, step in enumerate(steps, 1) if not 0 < step.sem < math.inf]
+    units = min(step.count for step in steps)
+    return _judged(
+        judge,
+        rule=f"each of {len(steps)} means above {above:g}: the smallest lower end",
+        contradicted_if=f"the upper end of one lies below {above:g} (Bonferroni)",
+        units=units,
+        level=level("rises_in_each", units),
+        power=power("rises_in_each", units, effect, steps=len(steps)),
+        power_at=f"all means {effect:g} standard deviations of a unit above",
+        reason=design.reason() or (f"without a spread to judge by: numbers {bad}" if bad else ""),
+    )
 
 
 def slope(
@@ -245,7 +378,14 @@ def slope(
         tolerance: How far above it counts as equal, positive.
         effect: As in `mean`.
     """
-    raise NotImplementedError
+    if not (math.isfinite(tolerance) and tolerance > 0):
+        raise ValueError(f"tolerance = {tolerance} must be a finite number above 0")
+    found = mean(estimate, design=design, below=at_most + tolerance, effect=effect)
+    return replace(
+        found,
+        rule=f"slope at most {at_most:g}, with a tolerance of {tolerance:g}: upper end below {at_most + tolerance:g}",
+        contradicted_if=f"lower end above {at_most + tolerance:g}",
+    )
 
 
 def correlation(
@@ -272,7 +412,29 @@ def correlation(
         clusters: As in `rank_correlation`.
         effect: The alternative of the power: the size of the correlation of normal variables.
     """
-    raise NotImplementedError
+    if sign not in (1, -1):
+        raise ValueError(f"sign = {sign} must be 1 or -1")
+    if not 0 <= effect < 1:
+        raise ValueError(f"effect = {effect} is a correlation from 0 to 1")
+    claim = _Claim.of(0.0, None, None) if sign == 1 else _Claim.of(None, 0.0, None)
+    units = len(np.unique(np.arange(len(x)) if clusters is None else clusters))
+    free = units + 1 - len(np.unique(np.zeros(len(x)) if groups is None else groups))  # as many without groups
+
+    def judge(error: float) -> Judgment:
+        found = rank_correlation(x, y, groups=groups, clusters=clusters, level=1 - error)
+        return (UNDECIDED, None, None) if found is None else claim.judge(*found[1:])
+
+    few = f"{units} independent units; {FEWEST_UNITS} are needed for a rank correlation" if units < FEWEST_UNITS else ""
+    return _judged(
+        judge,
+        rule=f"rank correlation {claim.words}",
+        contradicted_if=f"interval {claim.opposite}",
+        units=units,
+        level=level("correlation", free),
+        power=power("correlation", free, effect),
+        power_at=f"a correlation of {sign * effect:g}",
+        reason=design.reason() or few,
+    )
 
 
 def no_exception(
@@ -291,7 +453,28 @@ def no_exception(
         exhaustive: Whether these are all the cases.
         share: The share of exceptions that is to be ruled out.
     """
-    raise NotImplementedError
+    _check_count("checked", checked, 1)
+    _check_count("exceptions", exceptions, 0)
+    if exceptions > checked or not 0 < share < 1:
+        raise ValueError(f"exceptions = {exceptions} of checked = {checked}, share = {share}: out of range")
+    settings = {"share": share, "exhaustive": exhaustive}
+    enough = exhaustive or (1 - share) ** checked <= ERROR / 2
+    needed = math.ceil(math.log(ERROR / 2) / math.log(1 - share))
+    # One exception is a proof, whatever the number of cases: it is not held back.
+    name = CONTRADICTED if exceptions else SUPPORTED if enough else UNDECIDED
+    missing = "" if enough or exceptions else f"{checked} cases; {needed} without an exception are needed"
+    reason = design.reason() or missing
+    return Verdict(
+        UNDECIDED if reason else name,
+        rule="no exception in any case" if exhaustive else f"no exception, share below {share:g}",
+        contradicted_if="there is one exception",
+        units=checked,
+        level=level("no_exception", checked, **settings),
+        power=power("no_exception", checked, 0.0, **settings),
+        power_at="no exceptions at all",
+        error=1.0 if reason else SMALLEST if exceptions or exhaustive else 2 * (1 - share) ** checked,
+        reason=reason,
+    )
 
 
 def holm(verdicts: Sequence[Verdict], *, error: float = ERROR) -> list[Verdict]:
@@ -301,7 +484,13 @@ def holm(verdicts: Sequence[Verdict], *, error: float = ERROR) -> list[Verdict]:
     at most ``error / (m - i + 1)``. The others become inconclusive, with the reason. Units need not be independent
     between verdicts. Verdicts that are inconclusive count among the m.
     """
-    raise NotImplementedError
+    order = np.argsort([one.error for one in verdicts], kind="stable")
+    kept, result = True, list(verdicts)
+    for rank, number in enumerate(order):
+        kept = kept and verdicts[number].error <= error / (len(verdicts) - rank)
+        if not kept:
+            result[number] = _withdrawn(verdicts[number], f"Holm's correction for {len(verdicts)} verdicts")
+    return result
 
 
 def false_discovery_rate(verdicts: Sequence[Verdict], *, error: float = ERROR) -> list[Verdict]:
@@ -310,7 +499,12 @@ def false_discovery_rate(verdicts: Sequence[Verdict], *, error: float = ERROR) -
     Benjamini and Hochberg's step-up (1995) on `Verdict.error`; verdicts are independent or positively dependent. For
     many correlations of which some are expected to hold.
     """
-    raise NotImplementedError
+    order = np.argsort([one.error for one in verdicts], kind="stable")
+    limits = error * (np.arange(len(verdicts)) + 1) / max(len(verdicts), 1)
+    below = np.flatnonzero([verdicts[number].error <= limit for number, limit in zip(order, limits, strict=True)])
+    kept = set(order[: below[-1] + 1].tolist()) if below.size else set()
+    words = f"a false discovery rate of {error:g} among {len(verdicts)} verdicts"
+    return [one if number in kept else _withdrawn(one, words) for number, one in enumerate(verdicts)]
 
 
 def outer_means(values: Array, outer: Array) -> Estimate:
@@ -323,7 +517,13 @@ def outer_means(values: Array, outer: Array) -> Estimate:
         values: One number for each inner unit ``[m]``.
         outer: The outer unit of each ``[m]``.
     """
-    raise NotImplementedError
+    values, outer = np.asarray(values, np.float64), np.asarray(outer)
+    if values.ndim != 1 or values.shape != outer.shape:
+        raise ValueError(f"values and outer must be vectors of one length, got {values.shape} and {outer.shape}")
+    if not len(values):
+        raise ValueError("values = []: give one at least")
+    _, which = np.unique(outer, return_inverse=True)
+    return from_values(np.bincount(which, values) / np.bincount(which), rate=False)
 
 
 def empirical_logit(count: Array, total: Array) -> Array:
@@ -331,30 +531,89 @@ def empirical_logit(count: Array, total: Array) -> Array:
 
     Take differences of skewed rates on this scale, and say so in the claim: "difference of logits".
     """
-    raise NotImplementedError
+    count, total = np.asarray(count, np.float64), np.asarray(total, np.float64)
+    if not ((count >= 0) & (count <= total) & (total >= 1)).all():
+        raise ValueError(f"count must lie from 0 to total >= 1, got {count.tolist()} of {total.tolist()}")
+    return np.log((count + 0.5) / (total - count + 0.5))
 
 
-def level(rule: str, units: int, **settings: float) -> float:
-    """Return the largest probability that a rule says "supported" where the claim is false.
-
-    Closed forms under the rule's assumptions; for ``correlation`` a fixed simulation of independent normal pairs. All
-    are also simulated by the slow test of this file, skewed and heavy-tailed units included.
-
-    Args:
-        rule: The name of its function.
-        units: How many independent units.
-        settings: The rule's own: bounds, ``comparisons`` of `rises_in_each`.
-    """
-    raise NotImplementedError
+Judgment = tuple[str, float | None, float | None]
+"""Name of the verdict and the ends of the interval."""
 
 
-def power(rule: str, units: int, effect: float, **settings: float) -> float:
-    """Return the probability that a rule says "supported" at an alternative, in the rule's units of ``effect``.
+class _Claim(NamedTuple):
+    """That a number lies between two others, of which one may be infinite."""
 
-    Args:
-        rule: The name of its function.
-        units: How many independent units.
-        effect: As the rule's argument of that name.
-        settings: As for `level`.
-    """
-    raise NotImplementedError
+    least: float
+    most: float
+
+    @classmethod
+    def of(cls, above: float | None, below: float | None, within: tuple[float, float] | None) -> "_Claim":
+        if sum(one is not None for one in (above, below, within)) != 1:
+            raise ValueError(f"above = {above}, below = {below}, within = {within}: give exactly one of them")
+        claim = cls(above, math.inf) if above is not None else cls(-math.inf, below) if below is not None else None
+        claim = cls(*within) if claim is None else claim
+        for name, end, one in (("lower", claim.least, below), ("upper", claim.most, above)):
+            if one is None or math.isnan(end):
+                _check_number(f"{name} bound", end)
+        if not claim.least < claim.most:
+            raise ValueError(f"within = {tuple(claim)}: the lower bound comes first")
+        return claim
+
+    def judge(self, low: float, high: float) -> Judgment:
+        low, high = float(low), float(high)
+        if self.least < low and high < self.most:
+            return SUPPORTED, low, high
+        return (CONTRADICTED if high < self.least or self.most < low else UNDECIDED), low, high
+
+    @property
+    def words(self) -> str:
+        if math.isinf(self.most):
+            return f"above {self.least:g}"
+        return f"below {self.most:g}" if math.isinf(self.least) else f"within {self.least:g} to {self.most:g}"
+
+    @property
+    def opposite(self) -> str:
+        if math.isinf(self.most):
+            return f"wholly below {self.least:g}"
+        return f"wholly above {self.most:g}" if math.isinf(self.least) else "wholly outside"
+
+
+def _judged(judge: Callable[[float], Judgment], *, reason: str, **words: Any) -> Verdict:
+    """Return the verdict of a rule, which gives a judgment for every two-sided error."""
+    name, low, high = judge(ERROR)
+    finite = low is not None and math.isfinite(low) and math.isfinite(high)
+    low, high = (low, high) if finite else (None, None)
+    if reason or name == UNDECIDED:
+        return Verdict(UNDECIDED, low=low, high=high, reason=reason, **words)
+    least, most = math.log(SMALLEST), math.log(ERROR)
+    for _ in range(40):
+        middle = (least + most) / 2
+        least, most = (least, middle) if judge(math.exp(middle))[0] == name else (middle, most)
+    return Verdict(name, error=math.exp(most), low=low, high=high, **words)
+
+
+def _reachability(reachable: Callable[[int], bool], units: int) -> str:
+    """Say how many units it takes to be able to support and to contradict; empty where these do."""
+    if reachable(units):
+        return ""
+    needed = next((n for n in range(units + 1, MOST_UNITS) if reachable(n)), None)
+    words = f"{needed} are needed" if needed else f"{MOST_UNITS} would not do"
+    return f"no outcome of {units} units would support the claim, or none would contradict it; {words}"
+
+
+def _withdrawn(verdict: Verdict, words: str) -> Verdict:
+    if verdict.name == UNDECIDED:
+        return verdict
+    reason = f"{verdict.name} alone (error {verdict.error:.2g}), not after {words}"
+    return replace(verdict, name=UNDECIDED, error=1.0, reason=reason)
+
+
+def _check_count(name: str, value: int, least: int) -> None:
+    if isinstance(value, bool | np.bool_) or not isinstance(value, int | np.integer) or value < least:
+        raise ValueError(f"{name} = {value!r} must be an integer of at least {least}")
+
+
+def _check_number(name: str, value: float) -> None:
+    if not math.isfinite(value):
+        raise ValueError(f"{name} = {value} must be a finite number")
