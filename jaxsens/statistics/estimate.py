@@ -64,7 +64,7 @@ class Estimate:
 
         **Means** have, by ``method``:
 
-        - ``"student"``: ``mean -+ t sem``. Coverage is 0.95 to 0.96 for normal and t3 units and falls with skewness.
+        - ``"student"``: ``mean -+ t sem``. Coverage is 0.95 to 0.97 for normal and t3 units and falls with skewness.
           For exponential, chi-squared (1) and lognormal (deviation 1) units: 0.88, 0.82, 0.84 with 3 units, 0.90, 0.86,
           0.84 with 10, 0.93, 0.91, 0.88 with 30 and 0.94, 0.93, 0.92 with 100, nearly all errors with the interval too
           low. A sample of few does not show its skewness, hence no better default; see `skewness`.
@@ -75,9 +75,9 @@ class Estimate:
           (`intervals.skewed`): 0.93 to 0.96 from 10 units on, but 0.91 for lognormal units; with 5 units 0.88 to 0.93.
 
         Raises:
-            ValueError: If ``level`` is not strictly between 0 and 1, or the method is unknown or does not apply: only
-                ``"student"`` to rates and where the standard error is not that of the values; ``"log"`` only where no
-                value is negative; ``"skewed"`` only with 3 units or more.
+            ValueError: If ``level`` is not strictly between 0 and 1, or the method is unknown or does not apply: rates
+                have one of their own; ``"log"`` needs values of which none is negative; ``"skewed"`` needs 3 units or
+                more, and the standard error to be that of the values (not over models and units both).
         """
         if not 0 < level < 1:
             raise ValueError(f"level must lie strictly between 0 and 1, got {level}")
@@ -93,12 +93,12 @@ class Estimate:
         if self.parts is not None:
             ends = [(part.mean, *part.interval(level, method=method)) for part in self.parts]
             return intervals.combine_ends(self.mean, *ends)
-        if self.freedom is not None:
-            raise ValueError(f"method {method!r} needs the standard error to be that of the values: use 'student'")
         if method == "log":
             if self.values.min() < 0:
                 raise ValueError(f"method 'log' is for values of which none is negative, got {self.values.min()}")
             return intervals.log_scale(self.mean, self.sem, freedom, level)
+        if self.freedom is not None:
+            raise ValueError("method 'skewed' needs the standard error to be that of the values: use 'student'")
         if self.count < 3:
             raise ValueError(f"method 'skewed' needs 3 units or more, got {self.count}")
         return intervals.skewed(self.values, level)
