@@ -1,4 +1,4 @@
-"""How two quantities go together over models: rank correlations with intervals, as they are and within groups."""
+"""Rank correlations of two quantities over models, with intervals: over all models, or within groups."""
 
 import itertools
 import math
@@ -21,9 +21,9 @@ def rank_correlation(
 ) -> tuple[float, float, float] | None:
     """Return Spearman's rank correlation of ``x [m]`` and ``y [m]`` with the ends of its interval.
 
-    With groups, ranks are taken within each and what is correlated is their distance from the group's mean rank: what
-    is left without the levels of the groups, such as those of architectures. In groups of a few models that is
-    nearer to 0 than the correlation of which they are a sample (with four, 0.67 for 0.79).
+    With groups, ranks are taken within each group, and their distances from its mean rank are correlated: what is left
+    without the levels of the groups, such as those of architectures. In groups of a few models that is nearer to 0 than
+    the correlation of which they are a sample (with four, 0.67 for 0.79).
 
     The interval is `fisher_interval` with ``n - g - 1`` degrees of freedom for n units and g groups. Where units can be
     arranged within their groups in at most 5040 ways, the interval contains 0 unless the permutation test over all of
@@ -47,12 +47,14 @@ def rank_correlation(
         two different y.
 
     Raises:
-        ValueError: If x, y, groups and clusters are not vectors of one length, or ``level`` is not strictly between 0
-            and 1.
+        ValueError: If x, y, groups and clusters are not vectors of one length, x or y is masked, or ``level`` is not
+            strictly between 0 and 1.
         FloatingPointError: If a number is not finite.
     """
     if not 0 < level < 1:
         raise ValueError(f"level must lie strictly between 0 and 1, got {level}")
+    if np.ma.isMaskedArray(x) or np.ma.isMaskedArray(y):
+        raise ValueError("x and y must not be masked arrays: the mask would be lost; leave masked models out")
     x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
     groups = np.zeros(x.shape, int) if groups is None else np.asarray(groups)
     clusters = np.arange(x.size) if clusters is None else np.asarray(clusters)
@@ -65,8 +67,8 @@ def rank_correlation(
     freedom = len(np.unique(clusters)) - len(names) - 1
     a, b = np.zeros(len(x)), np.zeros(len(x))
     for name in names:
-        own = groups == name
-        a[own], b[own] = (stats.rankdata(column[own]) - (own.sum() + 1) / 2 for column in (x, y))
+        members = groups == name
+        a[members], b[members] = (stats.rankdata(column[members]) - (members.sum() + 1) / 2 for column in (x, y))
     size = math.sqrt((a @ a) * (b @ b))
     if freedom < FEWEST or size == 0:
         return None

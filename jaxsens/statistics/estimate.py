@@ -127,9 +127,9 @@ def from_values(values: Array, *, rate: bool | None = None) -> Estimate:
 
     Raises:
         ValueError: If there is no unit, or a rate lies outside [0, 1].
-        FloatingPointError: If a value is not finite; it is named, and never averaged away.
+        FloatingPointError: If a value is not finite; the message names it.
     """
-    values = np.asarray(values)
+    values = np.asanyarray(values)
     rate = values.dtype == bool if rate is None else rate
     values = _checked(values, rate)
     count, mean = len(values), values.mean(0)
@@ -149,8 +149,11 @@ def over_models(values: Array, *, rate: bool = False) -> Estimate:
     degrees of freedom are those of Welch and Satterthwaite, with fewer where models are few: see
     `intervals.combine`. The estimate counts models, and its values are their means.
 
-    Coverage of 95 % intervals for normal models and units is 0.93 to 0.99 from two models on, whatever the share of the
-    variance between models; with two models they are up to twice as wide as Satterthwaite's, which cover 0.87.
+    Coverage of 95 % intervals for normal and t3 models and units is 0.93 to 0.99 from two models on, whatever the share
+    of the variance between models; with two models they are up to twice as wide as Satterthwaite's, which cover 0.87.
+    Few skewed models are covered as means of few skewed values are, 0.80 to 0.95; with ``interval(method="log")`` 0.93.
+    Rates of independent or clustered trials are covered with 0.96 or more where the logits of models deviate by up to
+    0.3, and with 0.90 or more where they deviate by 1 and there are 3 to 5 models.
 
     Args:
         values: ``[m n *k]``, model by unit.
@@ -211,9 +214,10 @@ def unpaired_difference(first: Array, second: Array) -> Estimate:
     model. Degrees of freedom are those of Welch, with fewer where a group has two to four models, as in
     ``over_models``. Where models share the units that they were measured on, ``difference`` is sharper.
 
-    Two groups of one mean, of which one is skewed to the right, differ significantly too often: the skewed one is found
-    lower with probability 0.12 (exponential) to 0.19 (lognormal) against normal ones, where 0.025 is meant. With
-    ``interval(method="log")``, for values of which none is negative, it is 0.02 to 0.05.
+    Two groups of one mean, of which one is skewed to the right, differ too often: with 3 to 30 models a chi-squared or
+    lognormal group has an interval wholly below that of a normal one with probability up to 0.15, where 0.025 is meant,
+    and coverage is 0.85 to 0.93. With ``interval(method="log")``, for values of which none is negative, these are 0.045
+    and 0.94 to 0.98.
 
     Args:
         first: ``[m1]``.
@@ -223,7 +227,7 @@ def unpaired_difference(first: Array, second: Array) -> Estimate:
         ValueError: If a group is empty, or not a vector.
         FloatingPointError: If a value is not finite.
     """
-    first, second = _checked(np.asarray(first)), _checked(np.asarray(second))
+    first, second = _checked(np.asanyarray(first)), _checked(np.asanyarray(second))
     if first.ndim != 1 or second.ndim != 1:
         raise ValueError(f"first and second must be vectors, one value a model, got {first.shape} and {second.shape}")
     return _unpaired(first, second)
@@ -271,25 +275,31 @@ def clopper_pearson(
 
 
 def _whole(name: str, value: int) -> int:
-    if isinstance(value, bool | np.bool_) or not np.isscalar(value) or not value == np.floor(value) or value < 1:
+    try:
+        number = int(value)
+    except (TypeError, ValueError, OverflowError):
+        number = 0
+    if isinstance(value, bool | np.bool_) or number < 1 or number != value:
         raise ValueError(f"{name} must be an integer of at least 1, got {value}")
-    return int(value)
+    return number
 
 
 def _models(values: Array, rate: bool) -> np.ndarray:
-    values = _checked(np.asarray(values), rate)
+    values = _checked(np.asanyarray(values), rate)
     if values.ndim < 2:
         raise ValueError(f"values must be [m n *k], model by unit, got shape {values.shape}")
     return values
 
 
 def _checked(values: np.ndarray, rate: bool = False) -> np.ndarray:
+    if np.ma.isMaskedArray(values):
+        raise ValueError("values must not be a masked array: its mask would be lost; leave masked units out")
     if values.ndim == 0 or 0 in values.shape:
         raise ValueError(f"values must hold at least one unit along every axis, got shape {values.shape}")
     values = values.astype(np.float64)
     if not np.isfinite(values).all():
         where = tuple(int(i) for i in np.argwhere(~np.isfinite(values))[0])
-        raise FloatingPointError(f"value {where} is {values[where]}: an estimate of it would mean nothing")
+        raise FloatingPointError(f"value {where} is {values[where]}: no mean or error of it exists")
     if rate and (values.min() < 0 or values.max() > 1):
         raise ValueError(f"rates must lie in [0, 1], got values from {values.min()} to {values.max()}")
     return values

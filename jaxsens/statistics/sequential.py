@@ -1,10 +1,15 @@
-"""When to stop sampling, and an interval that is valid all the same: fixed looks, each with a share of the error.
+"""When to stop sampling, and an interval that is valid under stopping: fixed looks, each with a share of the error.
 
-A run that stops because its standard error is small enough has looked at its data: a rate that happens to come out low
+A run that stops because its standard error is small enough has looked at its data: a rate that comes out low by chance
 looks precise, too. So sizes are fixed before the first unit is seen, and the interval at look k misses with probability
 ``alpha / (k (k + 1))`` at most. These sum to less than alpha, however many looks there are (Bonferroni): the interval
-at the look where the run stops covers with ``1 - alpha``, by whatever rule it stops. The first look, the likely one if
+at the look where the run stops covers with ``1 - alpha``, whatever the rule to stop. The first look, the likely one if
 planning was good, gets half.
+
+The interval is valid, the mean is biased: runs that saw few of rare changes stop sooner. Simulated with a first look of
+50 units and the target at a quarter to a half of the rate, the mean is low by up to 0.8 of the target, and deviates by
+up to 1.6 of it, where changes come all or none in a unit (rates 0.002 and 0.02); by 0.1 and 0.4 where trials are
+independent or nearly so. Coverage is 0.97 or more in all these cases.
 """
 
 import math
@@ -35,13 +40,13 @@ def sizes(first: int, available: int) -> list[int]:
     Raises:
         ValueError: If a number is smaller than 1.
     """
-    if first < 1 or available < 1:
+    if not (first >= 1 and available >= 1):
         raise ValueError(f"first and available must be at least 1, got {first} and {available}")
-    part, parts, found = -(-first // PARTS), PARTS, []
+    part, parts, result = -(-int(first) // PARTS), PARTS, []
     while part * parts < available:
-        found.append(part * parts)
+        result.append(part * parts)
         parts = math.ceil(parts * GROWTH)
-    return [*found, available]
+    return [*result, int(available)]
 
 
 def level_of(look: int, level: float) -> float:
@@ -52,13 +57,19 @@ def level_of(look: int, level: float) -> float:
     """
     if not 0 < level < 1:
         raise ValueError(f"level must lie strictly between 0 and 1, got {level}")
-    if look < 1:
+    if not look >= 1:
         raise ValueError(f"look must be at least 1, got {look}")
     return 1 - (1 - level) / (look * (look + 1))
 
 
 def least(target_sem: float, rate: bool) -> int:
-    """Return how many units it takes at least to be precise enough: for a rate the ``1 / 2n`` of no change at all."""
+    """Return how many units it takes at least to be precise enough: for a rate the ``1 / 2n`` of no change at all.
+
+    Raises:
+        ValueError: If the target is not a finite number above 0.
+    """
+    if not 0 < target_sem < math.inf:
+        raise ValueError(f"target_sem must be a finite number above 0, got {target_sem}")
     return math.ceil(0.5 / target_sem) + 1 if rate else 1
 
 

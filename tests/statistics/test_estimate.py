@@ -78,11 +78,15 @@ def test_level_is_checked(level):
         estimate.from_values([1.0, 2.0]).interval(level)
 
 
-def test_bad_values_are_never_averaged_away():
+def test_bad_values_are_refused():
     with pytest.raises(FloatingPointError, match=r"value \(1,\) is nan"):
         estimate.from_values([1.0, np.nan])
     with pytest.raises(ValueError, match="at least one unit"):
         estimate.from_values([])
+    masked = np.ma.masked_array([[1.0, 2.0], [3.0, 4.0]], [[True, False], [False, False]])
+    for call in (estimate.from_values, estimate.over_models):
+        with pytest.raises(ValueError, match="must not be a masked array"):
+            call(masked)
     with pytest.raises(ValueError, match=r"rates must lie in \[0, 1\]"):
         estimate.from_values([0.5, 1.5], rate=True)
 
