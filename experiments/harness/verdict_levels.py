@@ -18,6 +18,7 @@ ERROR = 0.05
 """Both errors together: intervals have the level ``1 - ERROR``, each one-sided error is at most ``ERROR / 2``."""
 
 _SAMPLES = 4000  # of the simulation of rank correlations
+_MOST = 300  # units that are simulated: with more the level is the same and the power higher
 
 
 def level(rule: str, units: int, **settings: float) -> float:
@@ -57,8 +58,13 @@ def bounded_interval(
     values: np.ndarray, bounds: tuple[float, float], error: float = ERROR
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the interval of `bounded_mean` from units ``[n *k]``, each end ``[*k]``."""
-    unseen = 1 - (error / 4) ** (1 / len(values))
-    low, high = estimate.from_values(values, rate=False).interval(1 - error / 2)
+    return _with_unseen(*estimate.from_values(values, rate=False).interval(1 - error / 2), len(values), bounds, error)
+
+
+def _with_unseen(
+    low: np.ndarray, high: np.ndarray, units: int, bounds: tuple[float, float], error: float
+) -> tuple[np.ndarray, np.ndarray]:
+    unseen = 1 - (error / 4) ** (1 / units)
     low, high = np.maximum(low, bounds[0]), np.minimum(high, bounds[1])
     return (1 - unseen) * low + unseen * bounds[0], (1 - unseen) * high + unseen * bounds[1]
 
@@ -115,8 +121,11 @@ def _bounded_power(
     if units < 2:
         return 0.0
     best, worst = _extremes(bounds, above, within)
-    failed = np.arange(units)[:, None] < np.arange(units + 1)
-    low, high = bounded_interval(np.where(failed, worst, best), bounds)
+    failed = np.arange(units + 1)
+    mean = best + (worst - best) * failed / units
+    sem = abs(worst - best) * np.sqrt(failed * (units - failed) / (units**2 * (units - 1.0)))
+    margin = special.stdtrit(units - 1, 1 - ERROR / 4) * sem
+    low, high = _with_unseen(mean - margin, mean + margin, units, bounds, ERROR)
     supported = low > above if above is not None else high < below if below is not None else None
     if within is not None:
         supported = (within[0] < low) & (high < within[1])
@@ -148,6 +157,7 @@ def _extremes(
 def _correlation_power(units: int, effect: float) -> float:
     if units < correlation.FEWEST + 2:
         return 0.0
+    units = min(units, _MOST)
     draws = np.random.default_rng(units).normal(size=(2, _SAMPLES, units))
     draws[1] = effect * draws[0] + math.sqrt(1 - effect**2) * draws[1]
     first, second = draws.argsort(-1).argsort(-1) - (units - 1) / 2

@@ -133,9 +133,16 @@ def test_one_exception_contradicts_and_enough_cases_without_support():
     ("design", "reason"),
     [
         (Design(2, GRID, {"vit": 1e-3}), "2 independently trained models of each kind; 3 are needed"),
-        (Design(3), "no grid of learning rates: 0 tried; 3 are needed for the best one to lie inside"),
-        (Design(3, (1e-3,), {"vit": 1e-3}), "no grid of learning rates: 1 tried; .*"),
-        (Design(3, GRID), "which learning rate was best is not given"),
+        (Design(3), "the learning rate is not said to be the best of a grid"),
+        (Design(3, GRID), "the learning rate is not said to be the best of a grid"),
+        (
+            Design(3, (1e-3,), {"vit": 1e-3}),
+            "no grid of learning rates of vit: 1 tried; 3 are needed for the best to lie inside",
+        ),
+        (
+            Design(3, {"vit": GRID, "cnn": GRID[:2]}, {"vit": 1e-3, "cnn": 1e-3}),
+            "no grid of learning rates of cnn: 2 .*",
+        ),
         (Design(3, GRID, {"vit": 1e-3, "cnn": 1e-2}), "best learning rate of cnn, 0.01, is at the edge of the grid .*"),
     ],
 )
@@ -222,7 +229,7 @@ def test_levels_and_powers_are_those_of_closed_forms():
         (lambda e: verdicts.no_exception(3, 2, design=NOT_TRAINED), "out of range"),
         (lambda e: Design(math.nan), "seeds = nan must be an integer of at least 1"),
         (lambda e: Design(True), "seeds = True must be an integer of at least 1"),
-        (lambda e: Design(3, GRID, {"vit": 0.5}), "best = 0.5 of vit is not in the grid"),
+        (lambda e: Design(3, GRID, {"vit": 0.5}), "best = 0.5 of vit is not in its grid"),
         (lambda e: Design(3, (0.0, 1.0)), "learning rates are positive finite numbers"),
     ],
 )
@@ -234,6 +241,13 @@ def test_bad_arguments_are_named(call, message):
 def test_counts_may_be_numpy_integers():
     found = verdicts.share(np.int64(36), np.int32(36), design=Design(np.int64(3), GRID, {"a": 1e-3}), above=0.9)
     assert found.name == "supported"
+
+
+def test_kinds_of_models_may_have_grids_of_their_own():
+    grids = {"vit": GRID, "cnn": (0.1, 0.2, 0.4)}
+    assert Design(3, grids, {"vit": 1e-3, "cnn": 0.2}).reason() == ""
+    with pytest.raises(ValueError, match=r"best = 0.2 of vit is not in its grid \[0.0001, 0.001, 0.01\]"):
+        Design(3, grids, {"vit": 0.2})
 
 
 REPEATS = 2000
