@@ -193,7 +193,8 @@ def mean(
     Each one-sided error is 0.025 for normal units and below for t3. For units skewed to the right, "below" errs with
     0.12 (exponential) to 0.16 (lognormal) at 3 units and 0.06 to 0.12 at 30, "above" with less than 0.01; with
     ``method="log"`` "below" errs with 0.03 (exponential) to 0.06 (lognormal). No interval from a few units does better
-    without being much wider for normal ones.
+    without being much wider for normal ones. Level and power are those of independent units; of an estimate over models
+    and units, its models.
 
     Args:
         estimate: Of one number.
@@ -206,6 +207,8 @@ def mean(
         method: Of the interval, see `Estimate.interval`: "log" for skewed values of which none is negative.
     """
     claim = _Claim.of(above, below, within)
+    if np.ndim(estimate.mean):
+        raise ValueError(f"a verdict is about one number, got a mean of shape {np.shape(estimate.mean)}")
     open_ends = not np.isfinite(estimate.interval(1 - ERROR, method=method)).all()
     reason = "a single unit has no spread to judge by" if open_ends else ""
     if not estimate.rate and estimate.sem == 0:
@@ -239,7 +242,7 @@ def bounded_mean(
     Where n units show no failure, a share of up to ``q = 1 - (ERROR / 4)^(1 / n)`` of all may still fail, with the
     worst of the values that are possible. Student's interval ``[l, h]`` (at error ``ERROR / 2``) becomes ``[(1 - q) l +
     q bounds[0], (1 - q) h + q bounds[1]]``. Three perfect seeds then say of an accuracy that it is above 0.23, and not
-    that it is above 0.95: that takes 84 seeds. Contradicted if this interval lies wholly on the other side.
+    that it is above 0.95: that takes 86 seeds. Contradicted if this interval lies wholly on the other side.
 
     Args:
         values: One number for each unit ``[n]``; differences of rates lie in ``(-1, 1)``.

@@ -53,16 +53,7 @@ def rank_correlation(
     """
     if not 0 < level < 1:
         raise ValueError(f"level must lie strictly between 0 and 1, got {level}")
-    if np.ma.isMaskedArray(x) or np.ma.isMaskedArray(y):
-        raise ValueError("x and y must not be masked arrays: the mask would be lost; leave masked models out")
-    x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
-    groups = np.zeros(x.shape, int) if groups is None else np.asarray(groups)
-    clusters = np.arange(x.size) if clusters is None else np.asarray(clusters)
-    shapes = [column.shape for column in (x, y, groups, clusters)]
-    if x.ndim != 1 or len(set(shapes)) > 1:
-        raise ValueError(f"x, y, groups and clusters must be vectors of one length, got shapes {shapes}")
-    if not np.isfinite([x, y]).all():
-        raise FloatingPointError("x and y must be finite: leave out models with missing values")
+    x, y, groups, clusters = _columns(x, y, groups, clusters)
     names = np.unique(groups)
     freedom = len(np.unique(clusters)) - len(names) - 1
     a, b = np.zeros(len(x)), np.zeros(len(x))
@@ -78,6 +69,20 @@ def rank_correlation(
     if p is not None and p > 1 - level:
         low, high = min(low, 0.0), max(high, 0.0)
     return r, low, high
+
+
+def _columns(x: Array, y: Array, groups: Array | None, clusters: Array | None) -> tuple[np.ndarray, ...]:
+    if np.ma.isMaskedArray(x) or np.ma.isMaskedArray(y):
+        raise ValueError("x and y must not be masked arrays: the mask would be lost; leave masked models out")
+    x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
+    groups = np.zeros(x.shape, int) if groups is None else np.asarray(groups)
+    clusters = np.arange(x.size) if clusters is None else np.asarray(clusters)
+    shapes = [column.shape for column in (x, y, groups, clusters)]
+    if x.ndim != 1 or len(set(shapes)) > 1:
+        raise ValueError(f"x, y, groups and clusters must be vectors of one length, got shapes {shapes}")
+    if not np.isfinite([x, y]).all():
+        raise FloatingPointError("x and y must be finite: leave out models with missing values")
+    return x, y, groups, clusters
 
 
 def fisher_interval(r: Array, freedom: int, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
