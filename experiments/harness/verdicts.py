@@ -413,8 +413,8 @@ def correlation(
 ) -> Verdict:
     """Judge that a rank correlation is positive (``sign=1``) or negative (-1), by `rank_correlation`'s interval.
 
-    Assumes independent clusters; with fewer than `FEWEST_UNITS` of them the verdict is inconclusive. Contradicted if
-    the interval lies wholly on the other side of 0.
+    Assumes independent clusters; with fewer than `FEWEST_UNITS` of them, less one for each group after the first, the
+    verdict is inconclusive. Contradicted if the interval lies wholly on the other side of 0.
 
     Args:
         x: A number for every model ``[m]``.
@@ -437,7 +437,8 @@ def correlation(
         found = rank_correlation(x, y, groups=groups, clusters=clusters, level=1 - error)
         return (UNDECIDED, None, None) if found is None else claim.judge(*found[1:])
 
-    few = f"{units} independent units; {FEWEST_UNITS} are needed for a rank correlation" if units < FEWEST_UNITS else ""
+    less = "" if free == units else ", less one for each further group"
+    few = f"{free} independent units{less}; {FEWEST_UNITS} are needed for a rank correlation"
     return _judged(
         judge,
         rule=f"rank correlation {claim.words}",
@@ -446,7 +447,7 @@ def correlation(
         level=level("correlation", free),
         power=power("correlation", free, effect),
         power_at=f"a correlation of {sign * effect:g}",
-        reason=design.reason() or few,
+        reason=design.reason() or (few if free < FEWEST_UNITS else ""),
     )
 
 

@@ -117,6 +117,9 @@ def test_a_correlation_takes_ten_units():
     assert verdicts.correlation(x, -x, sign=-1, design=NOT_TRAINED).name == "supported"
     few = verdicts.correlation(x[:9], x[:9], design=NOT_TRAINED)
     assert few.reason == "9 independent units; 10 are needed for a rank correlation"
+    groups = np.arange(12) // 2
+    grouped = verdicts.correlation(x, x, design=NOT_TRAINED, groups=groups)
+    assert grouped.reason.startswith("7 independent units, less one for each further group; 10 are needed")
     clusters = np.arange(12) // 4
     assert verdicts.correlation(x, x, design=NOT_TRAINED, clusters=clusters).units == 3
 
