@@ -144,7 +144,7 @@ class Verdict:
         units: The number of independent units.
         level: The largest probability of "supported" where the claim is false, under the rule's assumptions.
         power: The probability of "supported" at ``power_at``.
-        power_at: The alternative that the power is for, in words: "1 standard deviation above the bound".
+        power_at: The alternative that the power is for, in words.
         error: The smallest two-sided error with which the same rule gives this verdict; 1 where it is inconclusive.
         low: Lower end of the interval that was judged, None where there is none.
         high: Upper end.
@@ -214,7 +214,7 @@ def mean(
     if not estimate.rate and estimate.sem == 0:
         reason = "all units agree: without a spread nothing bounds what others would give (see bounded_mean)"
     text = "mean" if method == "student" else f"mean ({method} interval)"
-    size = f"{effect:g} standard deviations of a unit"
+    size = f"{effect:g} times the standard deviation of a unit"
     return _judged(
         lambda error: claim.judge(*estimate.interval(1 - error, method=method)),
         rule=f"{text} {claim.words}",
@@ -370,7 +370,7 @@ def rises_in_each(steps: Sequence[Estimate], *, design: Design, above: float = 0
         units=units,
         level=level("rises_in_each", units),
         power=power("rises_in_each", units, effect, steps=len(steps)),
-        power_at=f"all means {effect:g} standard deviations of a unit above",
+        power_at=f"all means {effect:g} times the standard deviation of a unit above",
         reason=design.reason() or (f"without a spread to judge by: numbers {bad}" if bad else ""),
     )
 
