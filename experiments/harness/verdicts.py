@@ -521,7 +521,7 @@ def false_discovery_rate(verdicts: Sequence[Verdict], *, error: float = ERROR) -
     return [one if number in kept else _withdrawn(one, words) for number, one in enumerate(verdicts)]
 
 
-def outer_means(values: Array, outer: Array) -> Estimate:
+def outer_means(values: Array, outer: Array, *, rate: bool = False) -> Estimate:
     """Estimate a mean over outer units, such as languages, from inner ones, such as models of each language.
 
     Inner units are averaged within their outer unit first, and outer units count once, however many inner ones they
@@ -530,6 +530,7 @@ def outer_means(values: Array, outer: Array) -> Estimate:
     Args:
         values: One number for each inner unit ``[m]``.
         outer: The outer unit of each ``[m]``.
+        rate: Whether the values are frequencies in [0, 1], as in `from_values`.
     """
     values, outer = np.asarray(values, np.float64), np.asarray(outer)
     if values.ndim != 1 or values.shape != outer.shape:
@@ -537,7 +538,7 @@ def outer_means(values: Array, outer: Array) -> Estimate:
     if not len(values):
         raise ValueError("values = []: give one at least")
     _, which = np.unique(outer, return_inverse=True)
-    return from_values(np.bincount(which, values) / np.bincount(which), rate=False)
+    return from_values(np.bincount(which, values) / np.bincount(which), rate=rate)
 
 
 def empirical_logit(count: Array, total: Array) -> Array:

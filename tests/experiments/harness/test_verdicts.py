@@ -192,6 +192,8 @@ def test_outer_units_count_once():
     found = verdicts.outer_means([1.0, 1.0, 1.0, 4.0, 10.0, 0.0], [0, 0, 0, 1, 2, 2])
     np.testing.assert_array_equal(found.values, [1, 4, 5])
     assert (found.count, found.mean) == (3, 10 / 3)
+    low, high = verdicts.outer_means([1.0, 0.0, 1.0], [0, 0, 1], rate=True).interval()
+    assert 0 < low < 0.75 < high <= 1
     with pytest.raises(ValueError, match="vectors of one length"):
         verdicts.outer_means([1.0], [0, 1])
 
