@@ -6,10 +6,10 @@ looks precise, too. So sizes are fixed before the first unit is seen, and the in
 at the look where the run stops covers with ``1 - alpha``, whatever the rule to stop. The first look, the likely one if
 planning was good, gets half.
 
-The interval is valid, the mean is biased: runs that saw few of rare changes stop sooner. In simulations (``least`` or 50
-units at the first look, targets of a quarter to a half of the rate) where changes come all or none in a unit the mean
-is low by up to 0.8 of the target and deviates by up to 1.6 of it, at rates of 0.002 and 0.02; where trials are nearly
-independent, by 0.1 and 0.7. Coverage is 0.97 or more in all cases.
+The interval is valid, the mean is biased: runs that saw few of rare changes stop sooner. In simulations (``least`` or
+50 units at the first look, targets of a quarter to a half of the rate) where changes come all or none in a unit the
+mean is low by up to 0.8 of the target and deviates by up to 1.6 of it, at rates of 0.002 and 0.02; where trials are
+nearly independent, by 0.1 and 0.7. Coverage is 0.97 or more in all cases.
 """
 
 import math
