@@ -242,7 +242,7 @@ def sensitivity_profile(
 def _over_strings(values: np.ndarray, *, rate: bool, exact: bool) -> estimate.Estimate:
     result = estimate.from_values(values, rate=rate)
     if exact:  # nothing was drawn
-        return replace(result, sem=np.zeros_like(result.mean), rate=False, units=None)
+        return replace(result, sem=np.zeros_like(result.mean), rate=False)
     return result
 
 

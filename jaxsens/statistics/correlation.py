@@ -1,5 +1,6 @@
-"""How two quantities go together over models: rank correlations with intervals, as they are and within groups."""
+"""Rank correlations of two quantities over models, with intervals: over all models, or within groups."""
 
+import itertools
 import math
 
 import numpy as np
@@ -7,10 +8,12 @@ from scipy import special, stats
 
 from jaxsens.typing import Array
 
-__all__ = ["FEWEST", "rank_correlation"]
+__all__ = ["FEWEST", "fisher_interval", "rank_correlation"]
 
 FEWEST = 3
 """Degrees of freedom for a rank correlation to have an interval: 5 units of one group."""
+
+_ARRANGEMENTS = 5040  # of units within their groups, up to which all are tried
 
 
 def rank_correlation(
@@ -18,15 +21,19 @@ def rank_correlation(
 ) -> tuple[float, float, float] | None:
     """Return Spearman's rank correlation of ``x [m]`` and ``y [m]`` with the ends of its interval.
 
-    With groups, ranks are taken within each and what is correlated is their distance from the group's mean rank: what
-    is left once the groups' own levels, those of architectures say, are taken out. In groups of a few models that is
-    nearer to 0 than the correlation of which they are a sample (with four, .67 for .79).
+    With groups, ranks are taken within each group, and their distances from its mean rank are correlated: what is left
+    without the levels of the groups, such as those of architectures. In groups of a few models that is nearer to 0 than
+    the correlation of which they are a sample (with four, 0.67 for 0.79).
 
-    The interval is Fisher's transform with the variance ``(1 + r^2 / 2) / (n - g - 2)`` for n units and g groups:
-    Bonett and Wright, Sample Size Requirements for Estimating Pearson, Kendall and Spearman Correlations (2000), with a
-    degree of freedom less for every further group. Units are models, or clusters of models that are alike, such as the
-    seeds of one treatment: then as many as there are clusters, which is right where seeds differ little and wide where
-    they differ much.
+    The interval is `fisher_interval` with ``n - g - 1`` degrees of freedom for n units and g groups. Where units can be
+    arranged within their groups in at most 5040 ways, the interval contains 0 unless the permutation test over all of
+    them (of cluster means) rejects at the same level: in four groups of two units it always does. Units are models,
+    or clusters of models that are alike, such as the seeds of one treatment: then as many as there are clusters, which
+    is right where seeds differ little and wide where they differ much.
+
+    Coverage of 95 % intervals for normal pairs with correlations from -0.995 to 0.995 is 0.94 to 0.99 with 5 to 100
+    units of one group. With fewer than about ten units they are too wide to decide much: five perfect ranks give
+    [0.13, 1].
 
     Args:
         x: A number for every model.
@@ -40,12 +47,33 @@ def rank_correlation(
         two different y.
 
     Raises:
-        ValueError: If x, y, groups and clusters are not vectors of one length, or ``level`` is not strictly between 0
-            and 1.
+        ValueError: If x, y, groups and clusters are not vectors of one length, x or y is masked, or ``level`` is not
+            strictly between 0 and 1.
         FloatingPointError: If a number is not finite.
     """
     if not 0 < level < 1:
         raise ValueError(f"level must lie strictly between 0 and 1, got {level}")
+    x, y, groups, clusters = _columns(x, y, groups, clusters)
+    names = np.unique(groups)
+    freedom = len(np.unique(clusters)) - len(names) - 1
+    a, b = np.zeros(len(x)), np.zeros(len(x))
+    for name in names:
+        members = groups == name
+        a[members], b[members] = (stats.rankdata(column[members]) - (members.sum() + 1) / 2 for column in (x, y))
+    size = math.sqrt((a @ a) * (b @ b))
+    if freedom < FEWEST or size == 0:
+        return None
+    r = float(np.clip(a @ b / size, -1, 1))
+    low, high = (float(end) for end in fisher_interval(r, freedom, level))
+    p = _permutation_p(a, b, groups, clusters)
+    if p is not None and p > 1 - level:
+        low, high = min(low, 0.0), max(high, 0.0)
+    return r, low, high
+
+
+def _columns(x: Array, y: Array, groups: Array | None, clusters: Array | None) -> tuple[np.ndarray, ...]:
+    if np.ma.isMaskedArray(x) or np.ma.isMaskedArray(y):
+        raise ValueError("x and y must not be masked arrays: the mask would be lost; leave masked models out")
     x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
     groups = np.zeros(x.shape, int) if groups is None else np.asarray(groups)
     clusters = np.arange(x.size) if clusters is None else np.asarray(clusters)
@@ -53,18 +81,54 @@ def rank_correlation(
     if x.ndim != 1 or len(set(shapes)) > 1:
         raise ValueError(f"x, y, groups and clusters must be vectors of one length, got shapes {shapes}")
     if not np.isfinite([x, y]).all():
-        raise FloatingPointError("x and y must be finite: leave out models of which something is not known")
-    names = np.unique(groups)
-    freedom = len(np.unique(clusters)) - len(names) - 1
-    a, b = np.zeros(len(x)), np.zeros(len(x))
-    for name in names:
-        own = groups == name
-        a[own], b[own] = (stats.rankdata(column[own]) - (own.sum() + 1) / 2 for column in (x, y))
-    size = math.sqrt((a @ a) * (b @ b))
-    if freedom < FEWEST or size == 0:
+        raise FloatingPointError("x and y must be finite: leave out models with missing values")
+    return x, y, groups, clusters
+
+
+def fisher_interval(r: Array, freedom: int, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
+    """Return the interval of rank correlations ``r [*k]`` by Fisher's transform, each end ``[*k]``.
+
+    ``tanh(atanh(r) -+ z s)`` with ``s^2 = (1 + r^2 / 2) / (f - 1)`` for f degrees of freedom, ``f = n - 2`` with n
+    units in one group: Bonett and Wright, Sample Size Requirements for Estimating Pearson, Kendall and Spearman
+    Correlations (2000). Two corrections for few units and correlations near 1:
+
+    - The mean of r is ``((n - 2) rho + 3 tau) / (n + 1)`` with Kendall's tau (Moran, Rank Correlation and
+      Product-Moment Correlation, 1948), nearer to 0 than rho. The outer end is computed from ``((n + 1) r - 3 tau) /
+      (n - 2)`` in place of r, with ``tau = 2 / pi asin(2 sin(pi r / 6))`` as for normal variables.
+    - Half a step of the ranks below 1, ``1 - 6 / (n^3 - n)``, is the largest number that is transformed, so that a
+      perfect correlation has a width. The outer end is 1 where it would be exceeded.
+
+    Args:
+        r: Rank correlations.
+        freedom: At least 2.
+        level: Of the interval.
+
+    Raises:
+        ValueError: If there are fewer degrees of freedom.
+    """
+    if freedom < 2:
+        raise ValueError(f"freedom must be at least 2, got {freedom}")
+    r, count = np.asarray(r, np.float64), freedom + 2
+    size, largest = np.abs(r), 1 - 6 / (count**3 - count)
+    tau = 2 / np.pi * np.arcsin(np.clip(2 * np.sin(np.pi * size / 6), 0, 1))
+    unbiased = np.maximum(((count + 1) * size - 3 * tau) / (count - 2), size)
+    margin = special.ndtri((1 + level) / 2) * np.sqrt((1 + r**2 / 2) / (freedom - 1))
+    inner, outer = (np.arctanh(np.minimum(one, largest)) for one in (size, unbiased))
+    low, high = np.minimum(np.tanh(inner - margin), size), np.maximum(np.tanh(outer + margin), size)
+    high = np.where(unbiased >= largest, 1.0, high)
+    return np.where(r < 0, -high, low), np.where(r < 0, -low, high)
+
+
+def _permutation_p(a: np.ndarray, b: np.ndarray, groups: np.ndarray, clusters: np.ndarray) -> float | None:
+    """Return the p-value (two-sided) of the cluster means over all their arrangements; None if there are too many."""
+    _, first, which = np.unique(clusters, return_index=True, return_inverse=True)
+    size = np.bincount(which)
+    a, b, group = np.bincount(which, a) / size, np.bincount(which, b) / size, groups[first]
+    members = [np.flatnonzero(group == name) for name in np.unique(group)]
+    if math.prod(math.factorial(len(one)) for one in members) > _ARRANGEMENTS:
         return None
-    r = float(np.clip(a @ b / size, -1, 1))
-    margin = special.ndtri((1 + level) / 2) * math.sqrt((1 + r**2 / 2) / (freedom - 1))
-    centre = math.atanh(np.clip(r, -1 + 1e-12, 1 - 1e-12))
-    low, high = math.tanh(centre - margin), math.tanh(centre + margin)
-    return r, min(low, r), max(high, r)
+    order = np.concatenate(members)
+    choices = itertools.product(*(itertools.permutations(one.tolist()) for one in members))
+    arranged = np.array([list(itertools.chain(*choice)) for choice in choices])
+    products = b[arranged] @ a[order]
+    return float(np.mean(np.abs(products) >= abs(a @ b) * (1 - 1e-9)))

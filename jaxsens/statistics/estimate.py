@@ -11,15 +11,20 @@ import jax
 import numpy as np
 from scipy import special
 
+from jaxsens.statistics import intervals
 from jaxsens.typing import Array
 
-__all__ = ["Estimate", "clopper_pearson", "difference", "from_values", "over_models", "unpaired_difference"]
+__all__ = ["METHODS", "Estimate", "clopper_pearson", "difference", "from_values", "over_models", "unpaired_difference"]
+
+
+METHODS = ("student", "log", "skewed")
+"""How the interval of a mean may be formed: see `Estimate.interval`."""
 
 
 @partial(
     jax.tree_util.register_dataclass,
-    data_fields=["mean", "sem", "values"],
-    meta_fields=["count", "freedom", "rate", "units"],
+    data_fields=["mean", "sem", "values", "freedom", "trials", "least", "parts"],
+    meta_fields=["count", "rate"],
 )
 @dataclass(frozen=True)
 class Estimate:
@@ -27,47 +32,88 @@ class Estimate:
 
     Attributes:
         mean: The estimate, float64 ``[*k]``.
-        sem: Its standard error ``[*k]``; infinite where a single unit says nothing of the spread.
+        sem: Its standard error ``[*k]``; infinite where a single unit leaves the spread open.
         count: The number of independent units.
-        values: What the units gave ``[count *k]``.
-        freedom: Degrees of freedom of the standard error, by default ``count - 1``.
+        values: One value for each unit ``[count *k]``.
+        freedom: Degrees of freedom of the standard error ``[*k]``, by default ``count - 1``.
         rate: Whether the units are frequencies in [0, 1]; the interval then stays inside and does not collapse at 0.
-        units: For rates, ``(n, k)``: how many units there are, and how many are not 0 (or not 1, for high rates).
+        trials: For rates, the number of independent trials that the units are worth ``[*k]``.
+        least: For rates, the number that they are worth at least.
+        parts: For a difference of unpaired groups, the estimate of each.
     """
 
     mean: np.ndarray
     sem: np.ndarray
     count: int
     values: np.ndarray
-    freedom: float | None = None
+    freedom: float | np.ndarray | None = None
     rate: bool = False
-    units: tuple[int, int] | None = None
+    trials: np.ndarray | None = None
+    least: float | None = None
+    parts: "tuple[Estimate, Estimate] | None" = None
 
-    def interval(self, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
+    def interval(self, level: float = 0.95, *, method: str = "student") -> tuple[np.ndarray, np.ndarray]:
         """Return the two-sided confidence interval ``(low, high)``, each ``[*k]``.
 
-        Means: ``mean +- t * sem`` with Student's t. Rates: Wilson's interval with the t quantile and an effective
-        number of trials, so that correlated trials are not counted twice. Of n units, those k that are not 0 (or not 1,
-        for high rates) show how much the trials of a unit vary together, ``d = n sem^2 / (mean (1 - mean))``: 1 if
-        wholly, less if not. Few of them show little, hence ``n (k + w) / (k d + w)`` trials with
-        ``w = (n - k + 1) / 2n``. Where there is no change at all these are n, and the upper limit is about ``t^2 / n``.
-        (w is a choice: in simulations with rates down to .0004, 95 % intervals then cover 93 % or more where changes
-        cluster in few examples, and up to 99.7 % where they do not.)
+        **Rates** have Clopper and Pearson's interval with an effective number of trials (`intervals.rate`,
+        `intervals.effective_trials`). Coverage at 95 %: at least 0.95 where trials are independent or come all or none
+        in a unit, from 2 to 300 units and rates from 0.0005 to 0.999; 0.93 or more for clustered ones (beta-binomial
+        with correlations to 0.7, logit-normal with a deviation to 4). No method can do so where what is rare was not
+        seen but something else was: with half of the mean in a few units that change always and half in all the others,
+        coverage is as low as the probability to see one of the few.
+
+        **Means** have, by ``method``:
+
+        - ``"student"``: ``mean -+ t sem``. Coverage is 0.95 to 0.97 for normal and t3 units and falls with skewness.
+          For exponential, chi-squared (1) and lognormal (deviation 1) units: 0.88, 0.82, 0.84 with 3 units, 0.90, 0.86,
+          0.84 with 10, 0.93, 0.91, 0.88 with 30 and 0.94, 0.93, 0.92 with 100, nearly all errors with the interval too
+          low. A sample of few does not show its skewness, hence no better default; see `skewness`.
+        - ``"log"``: for values of which none is negative, an interval on the log scale (`intervals.log_scale`).
+          Coverage is 0.93 or more for all these laws from 3 to 300 units, for normal ones with a median width of 1.4,
+          1.2 and 1.1 times Student's with 3, 5 and 10 units (mean three times the deviation).
+        - ``"skewed"``: for any values, the union of Student's interval with Hall's, corrected for the sample's skewness
+          (`intervals.skewed`): 0.93 to 0.96 from 10 units on, but 0.91 for lognormal units; with 5 units 0.88 to 0.93.
 
         Raises:
-            ValueError: If ``level`` is not strictly between 0 and 1.
+            ValueError: If ``level`` is not strictly between 0 and 1, or the method is unknown or does not apply: rates
+                have one of their own; ``"log"`` needs values of which none is negative; ``"skewed"`` needs 3 units or
+                more, and the standard error to be that of the values (not over models and units both).
         """
         if not 0 < level < 1:
             raise ValueError(f"level must lie strictly between 0 and 1, got {level}")
-        freedom = self.count - 1 if self.freedom is None else self.freedom
-        with np.errstate(invalid="ignore"):
-            quantile = special.stdtrit(freedom, (1 + level) / 2)
-        quantile = np.where(np.greater(freedom, 0), quantile, np.inf)
-        if self.rate:
-            return _wilson(self.mean, self.sem, self.units, quantile)
-        # Where the spread is zero no quantile of it matters: 0 * inf would be NaN.
-        margin = np.where(self.sem > 0, quantile, 1) * self.sem
-        return self.mean - margin, self.mean + margin
+        if method not in METHODS:
+            raise ValueError(f"method must be one of {METHODS}, got {method!r}")
+        freedom = np.asarray(self.count - 1.0 if self.freedom is None else self.freedom)
+        if self.rate or method == "student":
+            if method != "student":
+                raise ValueError(f"method {method!r} is for means: rates have an interval of their own")
+            if self.rate:
+                return intervals.rate(self.mean, self.trials, self.least, freedom, level)
+            return intervals.student(self.mean, self.sem, freedom, level)
+        if self.parts is not None:
+            ends = [(part.mean, *part.interval(level, method=method)) for part in self.parts]
+            return intervals.combine_ends(self.mean, *ends)
+        if method == "log":
+            if self.values.min() < 0:
+                raise ValueError(f"method 'log' is for values of which none is negative, got {self.values.min()}")
+            return intervals.log_scale(self.mean, self.sem, freedom, level)
+        if self.freedom is not None:
+            raise ValueError("method 'skewed' needs the standard error to be that of the values: use 'student'")
+        if self.count < 3:
+            raise ValueError(f"method 'skewed' needs 3 units or more, got {self.count}")
+        return intervals.skewed(self.values, level)
+
+    @property
+    def skewness(self) -> np.ndarray:
+        """The skewness of the values, ``mean((x - mean)^3) / mean((x - mean)^2)^1.5`` ``[*k]``; 0 without a spread.
+
+        Where it is above 1 in size, Student's interval covers about 0.9 or less, on the side of the longer tail: use
+        another ``method``, or judge on a log scale. A few units cannot show more than ``(n - 2) / sqrt(n - 1)``: 0.7
+        with 3 of them, 1.5 with 5.
+        """
+        deviations = self.values - self.values.mean(0)
+        square = (deviations**2).mean(0)
+        return (deviations**3).mean(0) / np.where(square > 0, square, 1) ** 1.5
 
 
 def from_values(values: Array, *, rate: bool | None = None) -> Estimate:
@@ -81,26 +127,36 @@ def from_values(values: Array, *, rate: bool | None = None) -> Estimate:
 
     Raises:
         ValueError: If there is no unit, or a rate lies outside [0, 1].
-        FloatingPointError: If a value is not finite; it is named, and never averaged away.
+        FloatingPointError: If a value is not finite; the message names it.
     """
-    values = np.asarray(values)
+    values = np.asanyarray(values)
     rate = values.dtype == bool if rate is None else rate
     values = _checked(values, rate)
-    count = len(values)
+    count, mean = len(values), values.mean(0)
     sem = values.std(0, ddof=1) / np.sqrt(count) if count > 1 else np.full(values.shape[1:], np.inf)
-    units = (count, _deviating(values)) if rate else None
-    return Estimate(values.mean(0), sem, count, values, rate=rate, units=units)
+    if not rate:
+        return Estimate(mean, sem, count, values)
+    # No law on [0, 1] has a larger variance than that of trials which come all or none: n units are n trials or more.
+    trials = intervals.effective_trials(values, mean, sem)
+    return Estimate(mean, sem, count, values, rate=True, trials=trials, least=float(count))
 
 
 def over_models(values: Array, *, rate: bool = False) -> Estimate:
     """Estimate a mean over models (or seeds) that were all measured on the same units.
 
     Both levels vary: with ``s_m`` the spread of the models' means and ``s_u`` the spread of the units' means over
-    models, ``sem^2 = s_m^2 / m + s_u^2 / n``, with degrees of freedom after Welch and Satterthwaite. (Interaction is in
-    both terms, so the interval is slightly wide.) The estimate counts models, and its values are their means.
+    models, ``sem^2 = s_m^2 / m + s_u^2 / n``. (Interaction is in both terms, so the interval is slightly wide.) The
+    degrees of freedom are those of Welch and Satterthwaite, with fewer where models are few: see
+    `intervals.combine`. The estimate counts models, and its values are their means.
+
+    Coverage of 95 % intervals for normal and t3 models and units is 0.93 to 0.99 from two models on, whatever the share
+    of the variance between models; with two models they are up to twice as wide as Satterthwaite's, which cover 0.87.
+    Few skewed models are covered as means of few skewed values are, 0.80 to 0.95; with ``interval(method="log")`` 0.93.
+    Rates of independent or clustered trials are covered with 0.96 or more where the logits of models deviate by up to
+    0.3, and with 0.90 or more where they deviate by 1 and there are 3 to 5 models.
 
     Args:
-        values: ``[m n]``, model by unit.
+        values: ``[m n *k]``, model by unit.
         rate: Whether the values are frequencies in [0, 1].
 
     Raises:
@@ -109,8 +165,14 @@ def over_models(values: Array, *, rate: bool = False) -> Estimate:
     """
     values = _models(values, rate)
     means, units = values.mean(1), values.mean(0)
-    sem, freedom = _combine([_level(means), _level(units)])
-    return Estimate(means.mean(), sem, len(means), means, freedom, rate, (len(units), _deviating(units)))
+    sem, freedom = intervals.combine([intervals.variance_of_mean(means), intervals.variance_of_mean(units)])
+    mean = means.mean(0)
+    if not rate:
+        return Estimate(mean, sem, len(means), means, freedom)
+    trials = intervals.effective_trials(units, mean, sem)
+    # Models and units that come all or none have the largest variance: p (1 - p) (1 / m + 1 / n).
+    least = 1 / (1 / len(means) + 1 / len(units))
+    return Estimate(mean, sem, len(means), means, freedom, True, trials, least)
 
 
 def difference(first: Array, second: Array, *, rate: bool = False) -> Estimate:
@@ -118,12 +180,12 @@ def difference(first: Array, second: Array, *, rate: bool = False) -> Estimate:
 
     The units are paired, the models are not: ``mean = mean(first) - mean(second)`` and ``sem^2 = s_1^2 / m_1 +
     s_2^2 / m_2 + s_u^2 / n`` with ``s_u`` the spread over units of the difference of the groups' means. A single model
-    in a group leaves its spread open and ``sem`` infinite; to compare two given models, use ``from_values`` of the
-    differences.
+    in a group leaves its spread open and ``sem`` infinite; to compare two particular models, use ``from_values`` of the
+    differences. Degrees of freedom are as in ``over_models``.
 
     Args:
-        first: ``[m1 n]``, model by unit.
-        second: ``[m2 n]``, the same units in the same order.
+        first: ``[m1 n *k]``, model by unit.
+        second: ``[m2 n *k]``, the same units in the same order.
         rate: Whether the values are frequencies in [0, 1]. Where they show no difference at all, ``sem`` is then that
             of a single unit that differs by 1, ``1 / n``, rather than 0.
 
@@ -137,18 +199,25 @@ def difference(first: Array, second: Array, *, rate: bool = False) -> Estimate:
             f"first and second must be measured on the same units, got {first.shape[1:]} and {second.shape[1:]}"
         )
     paired = first.mean(0) - second.mean(0)
-    sem, freedom = _combine([_level(paired), _level(first.mean(1)), _level(second.mean(1))])
-    if rate and sem == 0:
-        sem = np.asarray(1 / len(paired))
-    return replace(from_values(paired), sem=sem, freedom=freedom)
+    sem, freedom = intervals.combine(
+        [intervals.variance_of_mean(level) for level in (paired, first.mean(1), second.mean(1))]
+    )
+    if rate:
+        sem = np.where(sem == 0, 1 / len(paired), sem)
+    return replace(from_values(paired, rate=False), sem=sem, freedom=freedom)
 
 
 def unpaired_difference(first: Array, second: Array) -> Estimate:
-    """Estimate how much the means of two groups of models differ, from one value for each model (Welch's interval).
+    """Estimate how much the means of two groups of models differ, from one value for each model.
 
-    ``mean = mean(first) - mean(second)``, ``sem^2 = s_1^2 / m_1 + s_2^2 / m_2``, with degrees of freedom after Welch
-    and Satterthwaite; infinite where a group has a single model. Where models share the units that they were measured
-    on, ``difference`` is sharper.
+    ``mean = mean(first) - mean(second)``, ``sem^2 = s_1^2 / m_1 + s_2^2 / m_2``, infinite where a group has a single
+    model. Degrees of freedom are those of Welch, with fewer where a group has two to four models, as in
+    ``over_models``. Where models share the units that they were measured on, ``difference`` is sharper.
+
+    Two groups of one mean, of which one is skewed to the right, differ too often: with 3 to 30 models a chi-squared or
+    lognormal group has an interval wholly below that of a normal one with probability up to 0.15, where 0.025 is meant,
+    and coverage is 0.85 to 0.93. With ``interval(method="log")``, for values of which none is negative, these are 0.045
+    and 0.94 to 0.98.
 
     Args:
         first: ``[m1]``.
@@ -158,11 +227,16 @@ def unpaired_difference(first: Array, second: Array) -> Estimate:
         ValueError: If a group is empty, or not a vector.
         FloatingPointError: If a value is not finite.
     """
-    first, second = _checked(np.asarray(first)), _checked(np.asarray(second))
+    first, second = _checked(np.asanyarray(first)), _checked(np.asanyarray(second))
     if first.ndim != 1 or second.ndim != 1:
         raise ValueError(f"first and second must be vectors, one value a model, got {first.shape} and {second.shape}")
-    sem, freedom = _combine([_level(first), _level(second)])
-    return replace(from_values(first - second.mean(), rate=False), sem=sem, freedom=freedom)
+    return _unpaired(first, second)
+
+
+def _unpaired(first: np.ndarray, second: np.ndarray) -> Estimate:
+    sem, freedom = intervals.combine([intervals.variance_of_mean(group) for group in (first, second)])
+    parts = from_values(first, rate=False), from_values(second, rate=False)
+    return replace(from_values(first - parts[1].mean, rate=False), sem=sem, freedom=freedom, parts=parts)
 
 
 def clopper_pearson(
@@ -189,73 +263,43 @@ def clopper_pearson(
     """
     if not 0 < level < 1:
         raise ValueError(f"level must lie strictly between 0 and 1, got {level}")
-    if total < 1 or comparisons < 1:
-        raise ValueError(f"total and comparisons must be at least 1, got {total} and {comparisons}")
+    total, comparisons = _whole("total", total), _whole("comparisons", comparisons)
     counts = np.asarray(counts)
     if counts.dtype.kind not in "iu" or (counts < 0).any() or (counts > total).any():
         raise ValueError(f"counts must be integers from 0 to the total, {total}, got {counts.tolist()}")
+    counts = counts.astype(np.int64)  # 1 more than the largest of a narrow type would wrap
     tail = (1 - level) / (2 * comparisons)
     low = special.betaincinv(np.maximum(counts, 1), total - counts + 1, tail)
     high = special.betainccinv(counts + 1, np.maximum(total - counts, 1), tail)
     return np.where(counts > 0, low, 0.0), np.where(counts < total, high, 1.0)
 
 
+def _whole(name: str, value: int) -> int:
+    try:
+        number = int(value)
+    except (TypeError, ValueError, OverflowError):
+        number = 0
+    if isinstance(value, bool | np.bool_) or number < 1 or number != value:
+        raise ValueError(f"{name} must be an integer of at least 1, got {value}")
+    return number
+
+
 def _models(values: Array, rate: bool) -> np.ndarray:
-    values = _checked(np.asarray(values), rate)
-    if values.ndim != 2:
-        raise ValueError(f"values must be [m n], model by unit, got shape {values.shape}")
+    values = _checked(np.asanyarray(values), rate)
+    if values.ndim < 2:
+        raise ValueError(f"values must be [m n *k], model by unit, got shape {values.shape}")
     return values
 
 
 def _checked(values: np.ndarray, rate: bool = False) -> np.ndarray:
+    if np.ma.isMaskedArray(values):
+        raise ValueError("values must not be a masked array: its mask would be lost; leave masked units out")
     if values.ndim == 0 or 0 in values.shape:
         raise ValueError(f"values must hold at least one unit along every axis, got shape {values.shape}")
     values = values.astype(np.float64)
     if not np.isfinite(values).all():
         where = tuple(int(i) for i in np.argwhere(~np.isfinite(values))[0])
-        raise FloatingPointError(f"value {where} is {values[where]}: an estimate of it would mean nothing")
+        raise FloatingPointError(f"value {where} is {values[where]}: no mean or error of it exists")
     if rate and (values.min() < 0 or values.max() > 1):
         raise ValueError(f"rates must lie in [0, 1], got values from {values.min()} to {values.max()}")
     return values
-
-
-def _level(values: np.ndarray) -> tuple[float, float]:
-    """Return the variance of a mean over ``values [n]`` and its degrees of freedom."""
-    if len(values) == 1:
-        return np.inf, 0.0
-    return values.var(ddof=1) / len(values), len(values) - 1.0
-
-
-def _combine(levels: list[tuple[float, float]]) -> tuple[np.ndarray, float]:
-    """Add independent variances; Welch and Satterthwaite give the degrees of freedom of the sum."""
-    total = sum(variance for variance, _ in levels)
-    if not np.isfinite(total):
-        return np.asarray(np.inf), 0.0
-    if total == 0:
-        return np.asarray(0.0), max(freedom for _, freedom in levels)
-    weight = sum(variance**2 / freedom for variance, freedom in levels)
-    return np.sqrt(total), float(total**2 / weight)
-
-
-def _deviating(values: np.ndarray) -> int:
-    """Count the units of a rate ``[n]`` that differ from the common extreme: from 0, or from 1 if rates are high."""
-    return int(np.count_nonzero(values != (0 if values.mean() <= 0.5 else 1)))
-
-
-def _wilson(
-    mean: np.ndarray, sem: np.ndarray, units: tuple[int, int], quantile: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    total, deviating = units
-    spread = mean * (1 - mean)
-    known = np.isfinite(sem) & (spread > 0)
-    together = np.where(known, total * np.where(known, sem, 0) ** 2 / np.where(known, spread, 1), 1)
-    # A few changes say little of how much the trials of a unit vary together: until many are seen, assume wholly.
-    prior = (total - deviating + 1) / (2 * total)
-    count = total * (deviating + prior) / (deviating * together + prior)
-    # In 1 / t^2, so that an infinite quantile (a single unit) gives the whole of [0, 1].
-    inverse = 1 / quantile**2
-    scale = 1 / (inverse + 1 / count)
-    centre = scale * (mean * inverse + 1 / (2 * count))
-    margin = scale * np.sqrt(inverse * spread / count + 1 / (4 * count**2))
-    # Rounding must not push the mean itself out of its interval.
-    return np.minimum(np.clip(centre - margin, 0, 1), mean), np.maximum(np.clip(centre + margin, 0, 1), mean)

@@ -38,7 +38,7 @@ class Components:
         examples: Between examples; like the others, at least 0.
         sites: Between the sites of an example.
         draws: Between the draws of a site.
-        unbiased: The three as estimated: differences of mean squares, of which one below 0 was set to 0.
+        unbiased: The three before those below 0 were set to 0: differences of mean squares.
         population: Sites T of each example they were estimated from ``[b]``.
     """
 
@@ -65,12 +65,12 @@ class Components:
 
 
 class Allocation(NamedTuple):
-    """How to sample.
+    """How many sites and draws of an example to take.
 
     Attributes:
         sites: Sites of an example, at most; examples with fewer have all of theirs taken.
         draws: Draws of a site.
-        examples: Examples that reach the standard error, as foreseen.
+        examples: Examples that are expected to reach the standard error.
         variance: Of an example's mean, V(m, r).
         cost: Of an example.
     """
@@ -120,7 +120,7 @@ def from_changes(
     if count < 2 or units < 2 or rest:
         raise ValueError(
             f"changes must have 2 examples or more, and 2 draws or more in whole units of {dependent_draws}, got "
-            f"{count} examples and {draws} draws: their variances are what is asked for"
+            f"{count} examples and {draws} draws: their variances are estimated"
         )
     if population.shape != taken.shape or (taken > population).any() or (taken < np.minimum(population, 2)).any():
         raise ValueError(
@@ -128,7 +128,7 @@ def from_changes(
             f"{population.tolist()}"
         )
     if not np.isfinite(np.where(sites[:, None], changes, 0)).all():
-        raise FloatingPointError("changes hold a value that is not finite: variances of it would mean nothing")
+        raise FloatingPointError("changes hold a value that is not finite: it has no variance")
     independent = changes.reshape(count, units, dependent_draws, -1).mean(2)
     means = np.where(sites, independent.mean(1), 0)
     example_means = means.sum(1) / taken
@@ -156,10 +156,10 @@ def allocate(
 ) -> Allocation:
     """Return the sites and draws of an example that reach a standard error at the least cost.
 
-    Minimises ``n(m, r) cost(m, r)`` with ``n = V(m, r) / target_sem^2`` over all whole numbers of sites and draws for
+    Minimizes ``n(m, r) cost(m, r)`` with ``n = V(m, r) / target_sem^2`` over all whole numbers of sites and draws for
     which n examples are there. Without that bound and with ``cost = m + 1`` it is next to Cochran's ``sqrt((v_sites +
     v_draws) / (v_examples - v_sites / T))`` (s.10.6). A second draw pays only when all sites are taken: a new site
-    costs no more and tells more.
+    costs no more and reduces the variance more.
 
     Args:
         components: As ``from_changes`` estimates them.
@@ -191,7 +191,7 @@ def allocate(
         best = np.sqrt(min(choice.variance for choice in choices) / available)
         raise ValueError(
             f"target_sem={target_sem:g} is out of reach of {available} examples: with all sites and {most_draws} draws "
-            f"of each they are foreseen to reach {best:.3g}; ask for more than that, or bring more examples"
+            f"of each they are expected to reach {best:.3g}; raise target_sem above that, or give more examples"
         )
     # Not of whole examples: rounding n up would decide where few are needed.
     return min(feasible, key=lambda choice: choice.variance * choice.cost)

@@ -43,3 +43,16 @@ def test_bad_arguments_are_named():
         sequential.level_of(1, 95)
     with pytest.raises(ValueError, match="look must be at least 1, got 0"):
         sequential.level_of(0, 0.95)
+    with pytest.raises(ValueError, match="first and available must be at least 1, got nan and 3"):
+        sequential.sizes(np.nan, 3)
+    with pytest.raises(ValueError, match="look must be at least 1, got nan"):
+        sequential.level_of(np.nan, 0.95)
+    with pytest.raises(ValueError, match="target_sem must be a finite number above 0, got nan"):
+        sequential.least(np.nan, rate=True)
+
+
+def test_sizes_are_python_integers_whatever_the_type_of_the_counts():
+    """Counts of units decide shapes: a narrow numpy integer would wrap."""
+    found = sequential.sizes(np.int8(100), np.int64(300))
+    assert found == [100, 125, 175, 225, 300]
+    assert {type(size) for size in found} == {int}

@@ -132,7 +132,7 @@ def test_few_examples_ask_for_more_of_each():
     assert bound.examples <= free.examples // 2
     assert bound.cost * bound.examples >= free.cost * free.examples
     assert variance.allocate(components, 0.1, available=102).draws > 1  # a single draw of all sites takes 107
-    with pytest.raises(ValueError, match=r"target_sem=0.1 is out of reach of 99 examples.* foreseen to reach 0.101"):
+    with pytest.raises(ValueError, match=r"target_sem=0.1 is out of reach of 99 examples.* expected to reach 0.101"):
         variance.allocate(components, 0.1, available=99)
 
 
