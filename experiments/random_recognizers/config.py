@@ -1,7 +1,6 @@
 """Settings of the experiment: what to draw, how many of it, and the list of models."""
 
 import dataclasses
-import hashlib
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from experiments.harness import Keys, Settings, option, storage
+from experiments.harness import Keys, Settings, option
+from experiments.harness.inputs import fingerprint
 from jaxsens.models.recognizers import initialization, sizes
 from jaxsens.models.recognizers.sizes import Sizes
 from jaxsens.typing import Array
@@ -110,9 +110,8 @@ def with_strings(config: Config, strings: Array) -> tuple[Config, np.ndarray]:
     if bits.ndim != 2 or 0 in bits.shape or not np.isin(bits, (0, 1)).all():
         raise ValueError(f"data must be strings [count n] of 0 and 1, got shape {bits.shape} and {bits.dtype}")
     bits = bits.astype(np.int32)
-    fingerprint = hashlib.sha256(storage.encode({"strings": bits})).hexdigest()[:16]
     count = min(config.strings, len(bits))
-    return dataclasses.replace(config, length=bits.shape[1], strings=count, data=fingerprint), bits
+    return dataclasses.replace(config, length=bits.shape[1], strings=count, data=fingerprint(bits)), bits
 
 
 @dataclass(frozen=True)

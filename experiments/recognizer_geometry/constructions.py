@@ -4,10 +4,10 @@ Kövér et al., Understanding the Parameter Space Geometry of Transformers Encod
 parity after Chiang and Cholak, Overcoming a Theoretical Limitation of Self-Attention (2022). Three devices:
 
 - *Features are pairs* ``(v, -v)``, so that activations have mean 0 and normalization only scales them.
-- *Multiples of the vector of ones are read once*: the attention of the first layer reads them, the normalization removes
+- *Multiples of the vector of ones are read once*: the attention of the first layer reads them, normalization removes
   them. Positions that only attention needs are therefore multiples of it.
-- *A bias cancels the residual* where the end of string is read. The rest is the answer, of order 1/N (1/N^2 for parity):
-  with epsilon = 0 the last normalization scales it to 1 for every N, with epsilon > 0 it falls with N.
+- *A bias cancels the residual* where the end of string is read. The rest is the answer, of order 1/N (1/N^2 for
+  parity): with epsilon = 0 the last normalization scales it to 1 for every N, with epsilon > 0 it falls with N.
 
 Such parameters are a set of measure zero: with any other bias the residual is larger than the answer.
 """
@@ -77,7 +77,7 @@ def first(epsilon: float, gain: float = 1.0) -> Construction:
     """Build First: D = 4, two layers, bounded positions: ``p(1) = 0``, and p(n) = 8 times the bits' feature after it.
 
     The first normalization is a sign: of the bit at position 1, of ``bit + 8`` elsewhere, where it is always +1. The
-    mean over all positions, less 1, is then ``x_1 / (N + 1)``; the end of string, which has a feature that no bit has, sets
+    mean over all positions, less 1, is then ``x_1 / (N + 1)``; the end of string, which has a separate feature, sets
     the threshold. ``logit = x_1 / sqrt(1 + epsilon (N + 1)^2 / gain^2)`` with ``x_1 = +-1``.
 
     Args:

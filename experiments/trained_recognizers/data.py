@@ -1,13 +1,12 @@
 """The strings of the experiment: those that are learned and tested, and those that sensitivity is measured on."""
 
 import dataclasses
-import hashlib
 import types
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from experiments.harness import storage
+from experiments.harness.inputs import fingerprint
 from experiments.trained_recognizers.config import KEYS, SPLITS, Config
 from experiments.trained_recognizers.models import Kind, kinds, language_key, language_of
 from jaxsens.boolean import strings
@@ -59,9 +58,8 @@ def with_strings(config: Config, data: Mapping[int, Array]) -> tuple[Config, Str
         if len(bits) < config.profile_strings:
             raise ValueError(f"data[{n}] must hold profile_strings = {config.profile_strings} strings, got {len(bits)}")
         checked[n] = bits[: config.profile_strings].astype(np.uint8)
-    digests = {n: hashlib.sha256(storage.encode({"strings": bits})).hexdigest() for n, bits in checked.items()}
-    fingerprint = ",".join(f"{n}:{digest[:16]}" for n, digest in digests.items())
-    return dataclasses.replace(config, data=fingerprint), checked
+    fingerprints = ",".join(f"{n}:{fingerprint(bits)}" for n, bits in checked.items())
+    return dataclasses.replace(config, data=fingerprints), checked
 
 
 def profiled(config: Config, n: int, user_strings: Strings = NONE) -> np.ndarray:

@@ -56,7 +56,7 @@ def execute(config: Config, out: Path, data: Mapping[int, Array] | None = None) 
     if data is not None:
         config, strings = with_strings(config, data)
     every = list(groups(config))
-    with harness.Run.open(out, config, experiment="trained_recognizers") as run:
+    with harness.Run.open(out, config, experiment="trained_recognizers", trains=True) as run:
         run.record(estimators_precision="highest", setting=SETTING)
         results = []
         with tqdm(desc="all models", total=sum(len(g.models) for g in every), unit="model", dynamic_ncols=True) as bar:
