@@ -55,6 +55,10 @@ class Settings:
         ValueError: A field is not what its `option` allows; the message names the field, its value and what is allowed.
     """
 
+    resume_elsewhere: bool = option(
+        False, "go on although units were trained with other cores, devices or versions", identity=False
+    )
+
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             if bounds := field.metadata.get("bounds"):
