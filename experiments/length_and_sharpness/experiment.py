@@ -24,7 +24,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from experiments import harness
-from experiments.harness.fingerprint import fingerprint
+from experiments.harness.inputs import fingerprint
 from experiments.length_and_sharpness import report, train
 from experiments.length_and_sharpness.config import PRESETS, Config
 from experiments.length_and_sharpness.estimates import Results
@@ -82,7 +82,7 @@ def execute(config: Config, out: Path, data: np.ndarray | None = None) -> Path:
             is that of ``boolean.strings.exhaustive``. A run continues with the same tables only.
     """
     config = config if data is None else with_functions(config, data)
-    with harness.Run.open(out, config, experiment="length_and_sharpness") as run:
+    with harness.Run.open(out, config, experiment="length_and_sharpness", trains=True) as run:
         parameters = baselines.parameter_count(config.architecture)
         run.record(budget_bytes=memory.BYTES, precision="highest", parameters=parameters, setting=setting(config))
         results: Results = {}

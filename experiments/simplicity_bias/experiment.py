@@ -27,7 +27,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from experiments import harness
-from experiments.harness.fingerprint import fingerprint
+from experiments.harness.inputs import fingerprint
 from experiments.simplicity_bias import report, train
 from experiments.simplicity_bias.config import KINDS, PRESETS, Config
 from jaxsens.typing import Array
@@ -85,7 +85,7 @@ def execute(config: Config, out: Path, data: tuple[Array, Array] | None = None) 
         ("parity", kind, count, seed) for count in config.counts for kind in KINDS for seed in range(config.seeds)
     ]
     results: dict[tuple[str | int, ...], Mapping[str, Array]] = {}
-    with harness.Run.open(out, config, experiment="simplicity_bias") as run:
+    with harness.Run.open(out, config, experiment="simplicity_bias", trains=True) as run:
         run.record(matmul_precision="highest", setting=setting(config))
         with tqdm(desc="all groups", total=len(parities) + len(KINDS), unit="group", dynamic_ncols=True) as bar:
             for unit in parities:
