@@ -1,4 +1,4 @@
-"""What is compared: for each case the problem, our programs, and those of PyTorch and boofun where they are there."""
+"""The cases of the benchmark: each with its problem and its programs in jaxsens, PyTorch and boofun."""
 
 import functools
 import warnings
@@ -13,7 +13,7 @@ from jaxsens import boolean
 
 
 def cases(config: Config) -> Iterator[tuple[str, Callable[[], Case]]]:
-    """Yield the name of every case, and what makes it."""
+    """Yield the name of every case, and the function that makes it."""
     for name in config.cases:
         if name == "recognizers":
             for sizes in substitutions.drawn(config):
@@ -47,7 +47,7 @@ def cube(config: Config, n: int) -> Case:
 def _boofun(table: np.ndarray, n: int) -> Callable[[int], np.ndarray] | None:
     """Return boofun's profile, if it is installed."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # without Numba it warns
+        warnings.simplefilter("ignore")  # it warns without Numba
         try:
             import boofun
             from boofun.analysis import sensitivity as theirs

@@ -3,7 +3,7 @@
 import os
 from dataclasses import dataclass
 
-from experiments.harness import option
+from experiments.harness import Settings, option
 
 CASES = (
     "recognizers", "vit", "screened", "convmixer", "resnet", "cnn", "embeddings", "shifts", "sharpness", "eigenvalues",
@@ -15,63 +15,55 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-@dataclass(frozen=True)
-class Config:
-    """Settings of the benchmark; the defaults are those of the preset ``laptop``."""
+@dataclass(frozen=True, kw_only=True)
+class Config(Settings):
+    """Settings of the benchmark; nothing is published, so that the defaults are those of the preset ``laptop``."""
 
-    seed: int = option(0, "of everything")
+    seed: int = option(0, "random seed for weights and inputs")
     cases: tuple[str, ...] = option(
-        tuple(name for name in CASES if name != "screened"), "what to measure; low precision is fast on accelerators"
-    )
-    seconds: float = option(2.0, "for each repeat of each program, about; at least a few items are computed")
-    repeats: int = option(5, "of each program, in turns")
-    threads: int = option(_cores(), "for PyTorch; ours uses every core that this process may use", identity=False)
-    rows: tuple[int, ...] = option((2, 4, 16), "blocks of substitutions to choose from, ours")
-    batches: tuple[int, ...] = option((2, 4, 8, 16, 32, 128), "to choose from, PyTorch's")
+        tuple(name for name in CASES if name != "screened"),
+        "what to measure; screened is low precision, which is fast on accelerators only",
+        choices=CASES, fewest=1, distinct=True,
+    )  # fmt: skip
+    seconds: float = option(2.0, "approximate time of each repeat of each program", above=0)
+    repeats: int = option(5, "repeats of each program; programs take turns", at_least=1)
+    threads: int = option(_cores(), "threads of PyTorch; jaxsens uses every core", at_least=1, identity=False)
+    rows: tuple[int, ...] = option((2, 4, 16), "blocks of substitutions to choose from, jaxsens", at_least=1, fewest=1)
+    batches: tuple[int, ...] = option((2, 4, 8, 16, 32, 128), "batches to choose from, PyTorch", at_least=1, fewest=1)
     compile: bool = option(True, "whether torch.compile is tried, on the best batch")
     published: bool = option(True, "whether the published procedures are timed too")
     length: int = option(100, "bits of a string, for recognizers")
-    recognizers: int = option(10, "architectures drawn from F.1's mix")
-    operations: float = option(4e11, "operations that a string may cost plainly; larger draws are left out")
+    recognizers: int = option(10, "architectures drawn from F.1's mix", at_least=1)
+    operations: float = option(4e11, "largest number of operations of a string, plain; larger draws are left out")
     variant: str = option("paper", "size of the image models")
-    side: int = option(32, "of the images, in pixels")
-    tokens: int = option(128, "of a text")
-    text_width: int = option(384, "of the text encoder, whose sizes are MiniLM's in proportion")
-    text_depth: int = option(6, "its layers")
-    hidden: tuple[int, ...] = option((512, 640), "of the perceptron whose loss surface is measured")
-    deviation: float = option(0.01, "of the noise on its weights")
-    eigenvalues: int = option(10, "of its Hessian")
-    steps: int = option(60, "of Lanczos")
+    side: int = option(32, "width and height of the images, in pixels")
+    tokens: int = option(128, "tokens of a text")
+    text_width: int = option(384, "width of the text encoder, whose sizes are MiniLM's in proportion")
+    text_depth: int = option(6, "layers of the text encoder")
+    hidden: tuple[int, ...] = option((512, 640), "hidden layers of the perceptron whose loss surface is measured")
+    deviation: float = option(0.01, "standard deviation of the noise on its weights")
+    eigenvalues: int = option(10, "eigenvalues of its Hessian")
+    steps: int = option(60, "steps of Lanczos")
     cubes: tuple[int, ...] = option((16, 20, 26), "variables of the Boolean functions")
-    boofun: int = option(16, "most variables for boofun, whose time grows faster than the table")
-    models: int = option(50, "recognizers to train at once")
+    boofun: int = option(16, "largest number of variables for boofun, whose time grows faster than the table")
+    models: int = option(50, "recognizers that are trained together", at_least=1)
     train_size: tuple[int, ...] = option((2, 2, 16, 4), "their layers, heads, head size and multiplier")
     train_length: int = option(40, "bits of their strings")
-    train_strings: int = option(256, "in a full batch")
+    train_strings: int = option(256, "strings in a full batch")
     grow: bool = option(True, "whether to measure how time grows with bits, tokens, draws and examples")
     growth: tuple[int, ...] = option(
-        (1, 2, 4, 8), "their sizes: in eighths of bits and tokens, in draws, and in eights of examples"
-    )
-    train_rows: tuple[int, ...] = option((32, 128), "blocks of their strings to choose from, ours")
+        (1, 2, 4, 8), "their sizes: eighths of bits and tokens, draws, and multiples of eight examples", at_least=1,
+        fewest=2,
+    )  # fmt: skip
+    train_rows: tuple[int, ...] = option((32, 128), "blocks of their strings to choose from, jaxsens")
     sums: int = option(3830, "examples of the full batch that is as large as that of a grokking run")
 
     def __post_init__(self) -> None:
-        if unknown := sorted(set(self.cases) - set(CASES)):
-            raise ValueError(f"cases must be some of {', '.join(CASES)}, got {unknown}")
-        if not self.cases or len(set(self.cases)) < len(self.cases):
-            raise ValueError(f"cases must be some, each once, got {self.cases}")
-        if not self.seconds > 0:
-            raise ValueError(f"seconds must be positive, got {self.seconds}")
-        for name in ("repeats", "threads", "recognizers", "models"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("rows", "batches"):
-            if not getattr(self, name) or min(getattr(self, name)) < 1:
-                raise ValueError(f"{name} must be some numbers of at least 1, got {getattr(self, name)}")
-        if len(self.growth) < 2 or min(self.growth) < 1 or min(self.length, self.tokens) * min(self.growth) < 8:
+        super().__post_init__()
+        if min(self.length, self.tokens) * min(self.growth) < 8:
             raise ValueError(
-                f"growth must be two sizes at least, each leaving an eighth of length = {self.length} and of tokens = "
-                f"{self.tokens} whole, got {self.growth}"
+                f"growth must leave an eighth of length = {self.length} and of tokens = {self.tokens} whole, got "
+                f"{self.growth}"
             )
         if self.text_width % 12:
             raise ValueError(f"text_width must be a multiple of its 12 heads, got {self.text_width}")

@@ -1,4 +1,4 @@
-"""The problem whose loss surface is measured: a tanh perceptron with random weights, and the UCI digits."""
+"""A tanh perceptron with random weights on the UCI digits: the problem of the cases on the loss surface."""
 
 import itertools
 

@@ -1,17 +1,16 @@
-"""How fast jaxsens is on this machine, beside PyTorch and beside the procedures as they were published.
+"""How fast is jaxsens on this machine, beside PyTorch and beside the published procedures?
 
     python -m experiments.benchmark --preset quick|laptop|accelerator [--cases vit,cube] [--out DIR] [--seed 0]
 
-or ``scripts/benchmark [--quick]``, which makes an environment first; on two cores ``quick`` takes four minutes and
-``laptop`` 35 to 40. Every case is computed by several programs, in the same process and on as many cores: *jaxsens*,
-with whatever is shared among substitutions; *plain*, ours without that; *pytorch*, batched, without gradients, with
-fused attention, compiled where that helps; *published*, the procedure of the paper's code (a forward for each string;
-five masks for a batch of images; copies of a text made one by one). Each is given its best block or batch, all have to
-give the same results, and repeats take turns. Without PyTorch its rows are absent.
+or scripts/benchmark [--quick], which first makes an environment. On two cores quick takes four minutes and laptop 35 to
+40. Every case is computed by several programs in one process, on the same cores: jaxsens, with the work that
+substitutions share; plain, JAX without sharing; pytorch, batched, without gradients, with fused attention, compiled
+where that helps; published, the procedure of the papers' code (a forward for each string, five masks for a batch of
+images, copies of a text made one by one). Each runs at its best block or batch, all must give the same results, and
+repeats take turns. Without PyTorch its rows are missing.
 
-The run's folder holds ``benchmark.json`` (evaluations per second, operations done and as a share of a large matrix
-product's rate in the same run, bytes of matrix products and the rate of a large copy, memory, first calls with
-compilation apart, medians and ranges of the repeats, versions, device), the same rows as CSV, and a figure.
+Leaves benchmark.json (rates, operations, memory, first calls, versions, device), benchmark.csv, a figure and
+manifest.json in the folder --out. Results: experiments/benchmark/README.md.
 """
 
 from collections.abc import Callable
@@ -46,8 +45,8 @@ def execute(config: Config, out: Path) -> Path:
                 def measure(make: Callable[[], timing.Case] = make) -> dict[str, object]:
                     return timing.compare(make(), seconds=config.seconds, repeats=config.repeats)
 
-                found = run.unit(name, measure, allow_nonfinite=["bytes", "peak_bytes"])
-                table += report.rows(name, found, ceiling)
+                times = run.unit(name, measure, allow_nonfinite=["bytes", "peak_bytes"])
+                table += report.rows(name, times, ceiling)
                 bar.update()
         growth = [
             benchmark_growth.row(
@@ -73,7 +72,7 @@ def execute(config: Config, out: Path) -> Path:
     return out
 
 
-# Compiling is measured, too: nothing may come from an earlier run.
+# Compilation is measured too: no compiled program may come from an earlier run.
 EXPERIMENT = harness.Experiment(
     "benchmark", PRESETS, execute, __doc__, every_core=True, default="quick", compilation_cache=False
 )

@@ -22,7 +22,7 @@ from jaxsens.sensitivity import token
 from jaxsens.typing import Perturbation, PyTree, Substitute
 
 EXAMPLES = 8
-"""How many examples are measured where it is not their number that grows."""
+"""Number of examples where something else grows."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def laws(config: Config) -> Iterator[Law]:
 
 
 def measure(law: Law, repeats: int) -> dict[str, Any]:
-    """Return sizes ``[s]``, seconds ``[s repeats]`` of repeats in turns, after one that compiles, and operations."""
+    """Return sizes ``[s]``, seconds ``[s repeats]`` of interleaved repeats, after one that compiles, and operations."""
     made = [law.make(int(size)) for size in law.sizes]
     for run, _ in made:
         run()
@@ -64,17 +64,17 @@ def measure(law: Law, repeats: int) -> dict[str, Any]:
     return {"sizes": np.asarray(law.sizes), "seconds": seconds, "operations": operations}
 
 
-def row(name: str, found: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """Return the exponent of time with its standard error, and the one that operations have.
+def row(name: str, times: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """Return the exponent of time with its standard error, and that of operations.
 
-    Slopes of straight lines through the logarithms, for time through all repeats.
+    They are slopes of least-squares lines through logarithms, for time through all repeats.
     """
-    sizes, seconds = np.log(found["sizes"]), np.log(found["seconds"])
+    sizes, seconds = np.log(times["sizes"]), np.log(times["seconds"])
     fit = stats.linregress(np.repeat(sizes, seconds.shape[1]), seconds.ravel())
-    expected = stats.linregress(sizes, np.log(found["operations"]))
+    expected = stats.linregress(sizes, np.log(times["operations"]))
     return {
-        "grows": name, "from": int(found["sizes"][0]), "to": int(found["sizes"][-1]),
-        "seconds_from": float(np.median(found["seconds"][0])), "seconds_to": float(np.median(found["seconds"][-1])),
+        "grows": name, "from": int(times["sizes"][0]), "to": int(times["sizes"][-1]),
+        "seconds_from": float(np.median(times["seconds"][0])), "seconds_to": float(np.median(times["seconds"][-1])),
         "exponent": float(fit.slope), "exponent_sem": float(fit.stderr), "expected": float(expected.slope),
     }  # fmt: skip
 
@@ -82,7 +82,7 @@ def row(name: str, found: Mapping[str, np.ndarray]) -> dict[str, Any]:
 def lines(table: list[dict[str, Any]]) -> list[str]:
     """Return the rows as lines of text."""
     return [
-        f"time grows as {row['grows']}^{row['exponent']:.2f} (s.e. {row['exponent_sem']:.2f}; operations "
+        f"time grows as {row['grows']}^{row['exponent']:.2f} (standard error {row['exponent_sem']:.2f}; operations "
         f"^{row['expected']:.2f}) from {row['from']} to {row['to']}: {row['seconds_from']:.3g} s to "
         f"{row['seconds_to']:.3g} s"
         for row in table
@@ -114,7 +114,7 @@ def _of_images(config: Config, examples: int, draws: int) -> tuple[Callable[[], 
     shape = (examples, *module.config.token_shape)
     tokens = np.random.default_rng(config.seed).normal(size=shape).astype(np.float32)
     substitute = substitution.one_at_a_time(models.evaluation(module), config.rows[0])
-    # Noise, since draws that are all alike would be computed once.
+    # Noise, since equal draws would be computed once.
     return _changes(substitute, perturb.gaussian(1.0), variables, tokens, draws)
 
 

@@ -1,4 +1,4 @@
-"""Cases of the benchmark that move weights: average sharpness, eigenvalues of a Hessian."""
+"""Cases of the benchmark on the loss surface: average sharpness, eigenvalues of a Hessian."""
 
 from collections.abc import Callable, Sequence
 
@@ -15,7 +15,7 @@ from jaxsens.execution import Execution, flops
 from jaxsens.sharpness.average import average_sharpness
 
 DRAWS = 10_000
-"""Perturbed models that there are; each program takes as many as its time allows."""
+"""Number of perturbed models; each program takes as many as its time allows."""
 
 
 def sharpness(config: Config) -> Case:
@@ -28,14 +28,14 @@ def sharpness(config: Config) -> Case:
         return measure(jax.random.key(config.seed), weights, tuple(batch)).values
 
     plainly = flops.count(loss, weights, tuple(batch)).operations
-    programs = [Program("jaxsens", "one model at once", run, plainly, 1)]
+    programs = [Program("jaxsens", "one model at a time", run, plainly, 1)]
     if pytorch:
         surface = pytorch.loss_surface.LossSurface(weights, *batch)
 
         def theirs(count: int) -> np.ndarray:
             return surface.rises(config.deviation, count).cpu().numpy()
 
-        programs.append(Program("pytorch", "one model at once", theirs, plainly, 1))
+        programs.append(Program("pytorch", "one model at a time", theirs, plainly, 1))
     return Case("sharpness", "perturbed models", DRAWS, 5, tuple(programs), statistical=True)
 
 
@@ -50,9 +50,9 @@ def eigenvalues(config: Config) -> Case:
         return lambda count: np.asarray(top(key, weights, tuple(batch)).values)[None][:count]
 
     products = config.steps + config.eigenvalues  # with those for the residuals
-    # The gradient's graph is built once; its derivative takes twice what that takes, which is three forwards.
+    # The graph of the gradient is built once; its derivative takes twice the time of a gradient, three forwards.
     plainly = products * 6 * flops.count(loss, weights, tuple(batch)).operations
-    # One device keeps the gradient from product to product; several compute it again for each.
+    # One device keeps the gradient between products; several compute it again for each.
     every = jax.local_devices()
     programs = [
         Program("jaxsens", f"{number} device{'s' * (number > 1)}", ours(every[:number]), plainly, products)

@@ -1,4 +1,4 @@
-"""What the benchmark compares with, where it is installed: an extra that the library itself does not need.
+"""Packages that the benchmark compares with, where they are installed; the library does not need them.
 
 PyTorch is not used where the environment variable ``JAXSENS_WITHOUT_PYTORCH`` is set.
 """
@@ -13,11 +13,11 @@ else:
 
 
 def versions() -> dict[str, str | None]:
-    """Return the versions of what is compared with; None for what is not installed."""
-    found = {}
+    """Return the versions of these packages; None for one that is not installed."""
+    installed = {}
     for name in ("torch", "boofun"):
         try:
-            found[name] = metadata.version(name)
+            installed[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
-            found[name] = None
-    return found
+            installed[name] = None
+    return installed

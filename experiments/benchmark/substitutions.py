@@ -27,11 +27,11 @@ from jaxsens.typing import Array, Key, Perturbation, PyTree, Substitute
 
 PATCH = 4
 IMAGES = 4096
-"""Examples that there are; each program takes as many as its time allows."""
+"""Number of examples; each program takes as many as its time allows."""
 
 
 def reverse(key: Key, draw: Array, x: Array) -> Array:
-    """Replace every token by its mirror image in the example: as random as the example, and the same for all sides."""
+    """Replace every token by the one at the mirrored position: as random as the example, and the same for all sides."""
     del key, draw
     return x[::-1]
 
@@ -43,7 +43,7 @@ def flip(key: Key, draw: Array, x: Array) -> Array:
 
 
 def drawn(config: Config) -> list[recognizer_sizes.Sizes]:
-    """Return architectures of F.1's mix that are within the limit of operations; in the order drawn, each once."""
+    """Return different architectures drawn from F.1's mix that are within the limit of operations, in their order."""
     mix = recognizer_sizes.drawn(
         np.random.default_rng(config.seed), layers=(2, 3, 4, 5, 6), heads=(1, 2, 4, 8), head_sizes=(16, 32, 64, 128),
         multipliers=(2, 4, 8),
@@ -83,15 +83,15 @@ def images(config: Config, name: str) -> Case:
 
 
 def screened(config: Config) -> Case:
-    """Replace every patch of images in low precision first, with the answer of float32."""
+    """Replace every patch of images, in low precision first, with the results of float32."""
     module, variables, tokens = _image_model(config, "vit")
     halved = [dataclasses.replace(module.config, dtype="bfloat16", fused_attention=fused) for fused in (False, True)]
     programs = []
     for rows in config.rows:
         substitute = encoder_substitution.substitute(module, rows)
         done = flops.count(substitute, variables, tokens[0], tokens[0])
-        options = {"chunk": tokens.shape[1] + 1}
-        screens = {"the device's default precision": None} | {
+        options = {"execution": Execution(chunk=tokens.shape[1] + 1)}
+        screens = {"default precision of the device": None} | {
             f"bfloat16{', fused attention' * low.fused_attention}": encoder_substitution.substitute(vit.ViT(low), rows)
             for low in halved
         }
@@ -105,8 +105,8 @@ def screened(config: Config) -> Case:
 
 
 def _predictions(measure: Callable, variables: PyTree, tokens: np.ndarray, count: int) -> np.ndarray:
-    found = measure(jax.random.key(0), variables, tokens[:count])
-    return getattr(found, "measured", found).changes[:, 0].astype(np.float32)
+    result = measure(jax.random.key(0), variables, tokens[:count])
+    return getattr(result, "measured", result).changes[:, 0].astype(np.float32)
 
 
 def embeddings(config: Config) -> Case:
@@ -152,7 +152,7 @@ def substitutions(
 def _in_batches(
     forward: Any, inputs: tuple[np.ndarray, np.ndarray], rows: int, operations: float, *, compile: bool
 ) -> Program:
-    """Return PyTorch's program in batches of ``rows``, which if asked is to be compiled, too."""
+    """Return PyTorch's program in batches of ``rows``; with ``compile``, a compiled version is tried too."""
     length = inputs[0].shape[1]
 
     def compiled() -> Program:
@@ -196,8 +196,8 @@ def shifts(config: Config) -> Case:
 
 def _shifts(measure: Callable, variables: PyTree, ids: np.ndarray, others: np.ndarray) -> Callable[[int], np.ndarray]:
     def run(count: int) -> np.ndarray:
-        found = measure(variables, ids[:count], others[:count])
-        return np.stack([found.values(norm) for norm in found.norms], -1)
+        result = measure(variables, ids[:count], others[:count])
+        return np.stack([result.values(norm) for norm in result.norms], -1)
 
     return run
 

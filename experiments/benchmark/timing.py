@@ -1,4 +1,4 @@
-"""Programs that compute the same, each at its best, timed in turns; and what the device can do at most."""
+"""Programs with the same results, each at its best setting, in interleaved repeats; and the limits of the device."""
 
 import contextlib
 import operator
@@ -17,23 +17,24 @@ import numpy as np
 
 from jaxsens.typing import Array
 
-_SAMPLES = 0.002  # seconds between two looks at the memory of this process
-_ENOUGH_TRIALS = 8  # as many as repeats are made of; where more are needed, a call takes more items instead
+_SAMPLES = 0.002  # seconds between two samples of the memory of this process
+_MOST_CALLS = 8  # calls of a repeat; where more are needed, one call takes more items instead
 
 
 @dataclass(frozen=True)
 class Program:
-    """One way of computing what a case asks for.
+    """One way to compute the results of a case.
 
     Attributes:
-        by: Whose it is: ``"jaxsens"``, ``"plain"`` (ours, without sharing), ``"pytorch"`` or ``"published"``.
-        how: Its block, batch or chunk; of those given, each side's best is compared.
-        run: ``run(count)`` gives the results of the first ``count`` items, on the host, ``[count ...]``.
+        by: Its side: ``"jaxsens"``, ``"plain"`` (JAX, without sharing), ``"pytorch"`` or ``"published"``.
+        how: Its block, batch or chunk; the best program of each side is compared.
+        run: ``run(count)`` returns the results of the first ``count`` items, on the host, ``[count ...]``.
         operations: Floating-point operations of an item.
-        evaluations: What an item stands for, in the case's unit: model forwards for perturbed inputs, say. It is the
-            same for a program that shares work among them.
-        bytes: What its matrix products read and write for an item; None if unknown.
-        refine: Makes a version of it that may be faster but takes long to make; tried if this one is its side's best.
+        evaluations: Evaluations of an item, in the case's unit, such as model forwards for perturbed inputs. A program
+            that shares work among them counts the same number.
+        bytes: Bytes that its matrix products read and write for an item; None if unknown.
+        refine: Makes a version of it that may be faster but takes long to make; tried if this one is the best of its
+            side.
     """
 
     by: str
@@ -47,16 +48,16 @@ class Program:
 
 @dataclass(frozen=True)
 class Case:
-    """What programs are compared on.
+    """A computation on which programs are compared.
 
     Attributes:
-        name: What is computed.
-        unit: What evaluations are counted in.
-        items: How many there are at most.
-        tolerance: How far results may lie from those of the first program: relative to the largest of them; or if
-            ``statistical``, how far their means over items may, in standard errors of the difference.
+        name: Its name.
+        unit: The unit of evaluations.
+        items: The largest number of items.
+        tolerance: The largest difference from the results of the first program, relative to the largest of them; or if
+            ``statistical``, the largest difference of the means over items, in its standard errors.
         programs: In the order of the table.
-        statistical: Whether every program draws at random by itself.
+        statistical: Whether every program draws its own random numbers.
     """
 
     name: str
@@ -68,13 +69,13 @@ class Case:
 
 
 def compare(case: Case, *, seconds: float, repeats: int) -> dict[str, Any]:
-    """Return for the best program of each side what it is, its times, and how far its results are from the first's.
+    """Return the best program of each side, its times, and the difference of its results from those of the first.
 
-    Sides take turns, so that a drift of the machine hits all alike. Each repeat is of as many items as take about
-    ``seconds``. The first call at that size, with compilation, is timed apart.
+    Repeats of the sides are interleaved, so that a drift of the machine affects all of them. Each repeat takes about
+    ``seconds``. The first call at that size, with compilation, is timed separately.
 
     Raises:
-        ValueError: If results differ by more than the tolerance: a speed with another answer does not count.
+        ValueError: If results differ by more than the tolerance: the speed of a wrong answer does not count.
     """
     sides: dict[str, list[Program]] = {}
     for program in case.programs:
@@ -88,7 +89,7 @@ def compare(case: Case, *, seconds: float, repeats: int) -> dict[str, Any]:
             raise ValueError(
                 f"case {case.name!r}: results of {program.by!r} ({program.how}) are off those of {programs[0].by!r} by "
                 f"{apart:.1e} {'standard errors' if case.statistical else 'of the largest'}, more than "
-                f"{case.tolerance:.0e}; a speed with another answer does not count"
+                f"{case.tolerance:.0e}; the speed of a wrong answer does not count"
             )
     times = np.empty((len(programs), repeats))
     for repeat in range(repeats):
@@ -110,7 +111,7 @@ def compare(case: Case, *, seconds: float, repeats: int) -> dict[str, Any]:
 
 
 class _Plan(NamedTuple):
-    """The best program of a side, and what a repeat is: ``calls`` of ``count`` items; and its first call of those."""
+    """The best program of a side; a repeat is ``calls`` of ``count`` items; results and time of the first such call."""
 
     program: Program
     count: int
@@ -130,17 +131,17 @@ def _best(case: Case, programs: list[Program], seconds: float) -> _Plan:
     def tried(program: Program) -> tuple[float, _Plan]:
         plan = _first(program, trial, 1)
         again = _timed(program, trial)[0]
-        if again < seconds:  # a short one is told less well
+        if again < seconds:  # a short time is less precise
             again = min(again, _timed(program, trial)[0])
         return again, plan
 
     again, plan = min(map(tried, programs), key=operator.itemgetter(0))
     if plan.program.refine:
         again, plan = min((again, plan), tried(plan.program.refine()), key=operator.itemgetter(0))
-    wanted = seconds / again  # trials
-    if wanted <= _ENOUGH_TRIALS:
-        return plan._replace(calls=max(1, round(wanted)))
-    return _first(plan.program, min(case.items, int(wanted * trial)), 1)
+    trials = seconds / again
+    if trials <= _MOST_CALLS:
+        return plan._replace(calls=max(1, round(trials)))
+    return _first(plan.program, min(case.items, int(trials * trial)), 1)
 
 
 def _first(program: Program, count: int, calls: int) -> _Plan:
@@ -155,37 +156,37 @@ def _timed(program: Program, count: int) -> tuple[float, np.ndarray]:
     return time.perf_counter() - start, answer
 
 
-def _relative(expected: np.ndarray, found: np.ndarray) -> float:
-    """Return the largest difference over the largest result; NaN among those found is what was not computed."""
-    shared = min(len(expected), len(found))
+def _relative(expected: np.ndarray, results: np.ndarray) -> float:
+    """Return the largest difference over the largest result; NaN marks results that a program does not compute."""
+    shared = min(len(expected), len(results))
     scale = max(float(np.abs(expected[:shared]).max()), np.finfo(np.float32).tiny)
-    return float(np.nanmax(np.abs(expected[:shared].astype(np.float64) - found[:shared])) / scale)
+    return float(np.nanmax(np.abs(expected[:shared].astype(np.float64) - results[:shared])) / scale)
 
 
-def _standard_errors(expected: np.ndarray, found: np.ndarray) -> float:
+def _standard_errors(expected: np.ndarray, results: np.ndarray) -> float:
     """Return the difference of the means in standard errors; 0 for the reference itself."""
-    if found is expected:
+    if results is expected:
         return 0.0
-    spread = np.sqrt(sum(np.var(a, ddof=1) / len(a) for a in (expected, found)))
-    return float(np.abs(np.mean(expected) - np.mean(found)) / spread)
+    spread = np.sqrt(sum(np.var(a, ddof=1) / len(a) for a in (expected, results)))
+    return float(np.abs(np.mean(expected) - np.mean(results)) / spread)
 
 
 @contextlib.contextmanager
 def _watched() -> Iterator[list[float]]:
-    """Yield a list that will hold the most memory that was used at once beyond what was before, in bytes.
+    """Yield a list that will hold the peak memory beyond what was in use before, in bytes.
 
-    Of an accelerator, the most that any program so far has held there; of a CPU, what the process grows by, looked at
-    every few milliseconds; NaN where the system does not say.
+    On an accelerator, the peak of the device so far; on a CPU, the growth of the process, sampled every few
+    milliseconds; NaN where the system does not report it.
     """
-    found = [float("nan")]
+    peak = [float("nan")]
     device = jax.local_devices()[0]
     if stats := device.memory_stats():
-        yield found
-        found[0] = float((device.memory_stats() or stats)["peak_bytes_in_use"])
+        yield peak
+        peak[0] = float((device.memory_stats() or stats)["peak_bytes_in_use"])
         return
     table = Path("/proc/self/statm")
     if not table.exists():
-        yield found
+        yield peak
         return
 
     def resident() -> int:
@@ -200,18 +201,17 @@ def _watched() -> Iterator[list[float]]:
     thread = threading.Thread(target=watch, daemon=True)
     thread.start()
     try:
-        yield found
+        yield peak
     finally:
         done.set()
         thread.join()
-        found[0] = float(max(0, most[0] - before))
+        peak[0] = float(max(0, most[0] - before))
 
 
 def ceilings(seconds: float, precision: str = "highest") -> dict[str, float]:
-    """Return what all devices of this process reach: FLOP/s of a large matrix product, bytes/s of a large copy.
+    """Return the rates of all devices of this process: FLOP/s of a large matrix product, bytes/s of a large copy.
 
-    Medians over ``seconds`` each; a copy reads and writes every byte. A product on one CPU device already uses all
-    cores.
+    Medians over ``seconds`` each; a copy reads and writes every byte. A product on one CPU device uses all cores.
     """
     on_cpu = jax.default_backend() == "cpu"
     size, length = (2048, 2**26) if on_cpu else (8192, 2**29)

@@ -1,4 +1,4 @@
-"""Cases of the benchmark that train recognizers: many at once, and one on a batch as large as all data."""
+"""Cases of the benchmark that train recognizers: many together, and one on a full batch."""
 
 from collections.abc import Callable
 
@@ -62,7 +62,7 @@ def _training(
     blocks = sorted({min(strings, rows) for rows in config.train_rows})
     programs = [Program("jaxsens", f"blocks of {rows}", ours(rows), plainly, count) for rows in blocks]
     if pytorch:
-        for how, together in (("one by one", False), ("vectorised", True)) if count > 1 else (("alone", False),):
+        for how, together in (("one by one", False), ("vectorized", True)) if count > 1 else (("alone", False),):
             run = pytorch.recognizers.train(module, start, x, y, rate, together=together)
             programs.append(Program("pytorch", how, run, plainly, count))
     return Case(name, "steps of a model", 1000, 1e-2, tuple(programs))

@@ -2,86 +2,75 @@
 
 from dataclasses import dataclass
 
-import jax
 import numpy as np
 
-from experiments.harness import option
+from experiments.harness import Keys, Settings, option
 from jaxsens.boolean import languages, strings
 from jaxsens.models import recognizers
 from jaxsens.models.recognizers import initialization
 from jaxsens.typing import Array, Key
 
 FUNCTIONS = ("parity", "majority", "first", "mean")
-"""What is learned at every length. Outputs are -1 and 1, but for mean: the mean of the bits as signs."""
+"""Functions that are learned at every length. Outputs are -1 and 1, except for mean: the mean of the bits as signs."""
+
+KEYS = Keys("length", "tradeoff", "random")
+"""Random keys of the three sections; within a section, folded first by the place of the purpose in ``PURPOSES``."""
 
 PURPOSES = ("weights", "strings", "evaluation", "order", "noise", "hyper", "function", "subset")
-"""What random numbers are for: each has its own key."""
-
-SECTIONS = ("length", "tradeoff", "random")
-"""The three parts of the experiment."""
+"""Purposes of the random numbers within a section."""
 
 STREAMS = 16
-"""Sequences of fresh strings that the members of the trade-off share, at most: they bound its memory."""
+"""Largest number of sequences of fresh strings that the models of the trade-off share; it bounds their memory."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
-    """Settings of the experiment; the defaults are those of the preset ``paper``."""
+class Config(Settings):
+    """Settings of the experiment; the defaults are the published ones."""
 
-    seed: int = option(0, "of everything")
-    lengths: tuple[int, ...] = option(tuple(range(4, 31)), "bits of a string")
-    seeds: int = option(10, "models for each length and function")
+    seed: int = option(0, "random seed for weights, strings, order and noise")
+    lengths: tuple[int, ...] = option(tuple(range(4, 31)), "bits of a string", at_least=1, rising=True, fewest=1)
+    seeds: int = option(10, "models for each length and function", at_least=1)
     depth: int = option(2, "layers")
-    heads: int = option(2, "of attention")
-    head_size: int = option(64, "numbers of a query; the width is heads times that")
+    heads: int = option(2, "attention heads")
+    head_size: int = option(64, "size of a query; the width is heads times head size")
     multiplier: int = option(1, "hidden units of the MLP over the width")
-    epsilon: float = option(1e-5, "of layer normalisation")
-    scheme: str = option("xavier_uniform", f"initialisation, one of {', '.join(initialization.SCHEMES)}")
-    learning_rate: float = option(3e-4, "of AdamW")
-    weight_decay: float = option(0.1, "of AdamW, relative to the learning rate")
-    batch: int = option(1024, "strings of a step")
-    steps: int = option(10_000, "of training")
-    epoch_steps: int = option(20, "steps on the strings that are drawn at a time")
-    noise: float = option(0.02, "standard deviation of what is added to every weight for sharpness")
-    draws: int = option(100, "perturbed models for a sharpness")
-    strings: int = option(4096, "strings for evaluation, at most: all of a length if they are no more")
-    exact_length: int = option(16, "bits up to which sensitivities are exact")
-    sensitivity_strings: int = option(512, "strings on which they are sampled beyond")
-    tradeoff_length: int = option(20, "bits of the parity whose models show the trade-off")
-    tradeoff_models: int = option(3000, "of them")
-    tradeoff_group: int = option(250, "of them that are trained together")
-    tradeoff_rates: tuple[float, float] = option((1e-4, 5e-4), "least and largest learning rate of these")
-    tradeoff_decays: tuple[float, float] = option((0.0, 0.4), "least and largest weight decay of these")
-    function_length: int = option(10, "bits of random functions")
-    function_sizes: tuple[int, ...] = option((128, 256, 512, 1024), "training strings for random functions")
-    functions: int = option(10, "random functions")
-    function_seeds: int = option(10, "models for each of them and each size")
-    function_steps: int = option(10_000, "of their training")
-    function_rate: float = option(3e-4, "their learning rate")
-    rows: int = option(1024, "strings in a block of a gradient", identity=False)
-    at_once: int = option(40, "models that a device trains at once; 1 on a CPU", identity=False)
-    chunk: int | None = option(None, "model forwards at once; fitted to a memory budget if none", identity=False)
-    checkpoint_every: int = option(25, "epochs between checkpoints", identity=False)
+    epsilon: float = option(1e-5, "epsilon of layer normalization")
+    scheme: str = option("xavier_uniform", "initialization of the weights", choices=tuple(initialization.SCHEMES))
+    learning_rate: float = option(3e-4, "learning rate of AdamW", above=0)
+    weight_decay: float = option(0.1, "weight decay of AdamW, relative to the learning rate", at_least=0)
+    batch: int = option(1024, "strings in a training step", at_least=1)
+    steps: int = option(10_000, "training steps", at_least=1)
+    epoch_steps: int = option(20, "training steps on the strings that are drawn at a time", at_least=1)
+    noise: float = option(0.02, "standard deviation of the noise on every weight, for sharpness", above=0)
+    draws: int = option(100, "perturbed models for a sharpness", at_least=1)
+    strings: int = option(4096, "largest number of evaluation strings; all strings if there are fewer", at_least=1)
+    exact_length: int = option(16, "largest length with exact sensitivities", at_least=1)
+    sensitivity_strings: int = option(512, "strings for sampled sensitivities of longer strings", at_least=1)
+    tradeoff_length: int = option(20, "bits of the parity that the models of the trade-off learn", at_least=1)
+    tradeoff_models: int = option(3000, "models of the trade-off", at_least=1)
+    tradeoff_group: int = option(250, "models of the trade-off that are trained together", at_least=1)
+    tradeoff_rates: tuple[float, float] = option((1e-4, 5e-4), "range of their learning rates", at_least=1e-12)
+    tradeoff_decays: tuple[float, float] = option((0.0, 0.4), "range of their weight decays", at_least=0)
+    function_length: int = option(10, "bits of random functions", at_least=1, below=17)
+    function_sizes: tuple[int, ...] = option(
+        (128, 256, 512, 1024), "training strings for random functions", at_least=1, rising=True, fewest=1
+    )
+    functions: int = option(10, "random functions", at_least=1)
+    function_seeds: int = option(10, "models for each random function and training size", at_least=1)
+    function_steps: int = option(10_000, "training steps on random functions", at_least=1)
+    function_rate: float = option(3e-4, "learning rate on random functions", above=0)
+    own_functions: str | None = option(None, "fingerprint of the functions passed to execute", flag=False)
+    rows: int = option(1024, "strings in a block of a gradient", at_least=1, identity=False)
+    models_per_device: int = option(40, "models that a device trains together; 1 on a CPU", at_least=1, identity=False)
+    chunk: int | None = option(None, "model forwards computed together; none: from the memory budget", identity=False)
+    checkpoint_every: int = option(25, "epochs between checkpoints", at_least=1, identity=False)
 
     def __post_init__(self) -> None:
-        for name in (
-            "seeds", "batch", "steps", "epoch_steps", "draws", "strings", "exact_length", "sensitivity_strings",
-            "tradeoff_length", "tradeoff_models", "tradeoff_group", "function_length", "functions", "function_seeds",
-            "function_steps", "rows", "at_once", "checkpoint_every",
-        ):  # fmt: skip
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("learning_rate", "noise", "function_rate"):
-            if not 0 < getattr(self, name) < np.inf:
-                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
-        for name, least in (("tradeoff_rates", 1e-12), ("tradeoff_decays", 0.0)):
+        super().__post_init__()
+        for name in ("tradeoff_rates", "tradeoff_decays"):
             low, high = getattr(self, name)
-            if not least <= low <= high < np.inf:
-                raise ValueError(f"{name} must be the least and the largest, of at least {least:g}, got {(low, high)}")
-        for name in ("lengths", "function_sizes"):
-            found = getattr(self, name)
-            if not found or list(found) != sorted(set(found)) or found[0] < 1:
-                raise ValueError(f"{name} must be one or more rising positive numbers, got {found}")
+            if not low <= high:
+                raise ValueError(f"{name} must be the smallest and the largest, got {(low, high)}")
         for name in ("steps", "function_steps"):
             if getattr(self, name) % self.epoch_steps:
                 raise ValueError(
@@ -92,25 +81,21 @@ class Config:
                 f"tradeoff_group must divide the {self.tradeoff_models} tradeoff_models, got {self.tradeoff_group}"
             )
         largest = 2**self.function_length
-        if self.function_length > 16 or self.function_sizes[-1] > largest:
+        if self.function_sizes[-1] > largest:
             raise ValueError(
-                f"function_sizes must be at most the {largest} strings there are, and function_length at most 16, got "
-                f"{self.function_sizes} and {self.function_length}"
+                f"function_sizes must be at most the {largest} strings of function_length {self.function_length}, got "
+                f"{self.function_sizes}"
             )
         if wrong := [size for size in self.function_sizes if self.epoch_strings % size]:
             raise ValueError(
-                f"function_sizes must divide the {self.epoch_strings} strings of an epoch, as all are to take as many "
-                f"steps, got {wrong}"
+                f"function_sizes must divide the {self.epoch_strings} strings of an epoch, so that every size gets the "
+                f"same number of steps, got {wrong}"
             )
-        if not self.weight_decay >= 0:
-            raise ValueError(f"weight_decay must be at least 0, got {self.weight_decay}")
-        if self.scheme not in initialization.SCHEMES:
-            raise ValueError(f"scheme must be one of {sorted(initialization.SCHEMES)}, got {self.scheme!r}")
         _ = self.architecture
 
     @property
     def architecture(self) -> recognizers.Config:
-        """The recognizer that is trained everywhere: post-normalised, with sinusoidal positions."""
+        """The recognizer that is trained in every section: post-normalization, sinusoidal positions."""
         return recognizers.Config(
             depth=self.depth, heads=self.heads, head_size=self.head_size, multiplier=self.multiplier,
             epsilon=self.epsilon,
@@ -123,11 +108,7 @@ class Config:
 
     def key(self, section: str, purpose: str, *numbers: int) -> Key:
         """Return the key of a purpose in a section, folded by numbers."""
-        key = jax.random.fold_in(jax.random.key(self.seed), SECTIONS.index(section))
-        key = jax.random.fold_in(key, PURPOSES.index(purpose))
-        for number in numbers:
-            key = jax.random.fold_in(key, number)
-        return key
+        return KEYS(self.seed, section, PURPOSES.index(purpose), *numbers)
 
 
 PRESETS = {
@@ -135,21 +116,21 @@ PRESETS = {
         lengths=(4, 6, 8, 10, 20, 30), seeds=4, head_size=16, learning_rate=2e-3, batch=64, steps=2048,
         epoch_steps=128, draws=16, strings=512, exact_length=12, sensitivity_strings=64, tradeoff_length=6,
         tradeoff_models=32, tradeoff_group=32, tradeoff_rates=(1e-3, 3e-3), tradeoff_decays=(0.0, 0.2),
-        functions=4, function_seeds=1, function_steps=4096, function_rate=2e-3, rows=64, at_once=1, chunk=512,
-        checkpoint_every=20,
+        functions=4, function_seeds=1, function_steps=4096, function_rate=2e-3, rows=64, models_per_device=1,
+        chunk=512, checkpoint_every=20,
     ),
     "smoke": Config(
         lengths=(4,), seeds=1, head_size=4, learning_rate=0.02, batch=16, steps=64, epoch_steps=8, draws=4,
         exact_length=3, sensitivity_strings=8, tradeoff_length=4, tradeoff_models=4, tradeoff_group=4,
         tradeoff_rates=(5e-3, 2e-2), function_length=4, function_sizes=(8, 16), functions=2, function_seeds=1,
-        function_steps=64, function_rate=0.02, rows=16, at_once=1, chunk=40, checkpoint_every=8,
+        function_steps=64, function_rate=0.02, rows=16, models_per_device=1, chunk=40, checkpoint_every=8,
     ),
     "paper": Config(),
 }  # fmt: skip
 
 
 def targets(function: str, bits: Array) -> np.ndarray:
-    """Return what a function's outputs should be on strings ``[*b n]``: float32 ``[*b]``, -1 for 0 and 1 for 1.
+    """Return the target outputs of a function on strings ``[*b n]``: float32 ``[*b]``, -1 for 0 and 1 for 1.
 
     Raises:
         ValueError: If the function is none of ``FUNCTIONS``.
@@ -159,6 +140,12 @@ def targets(function: str, bits: Array) -> np.ndarray:
     if function == "mean":
         return (2 * np.asarray(bits, np.float32) - 1).mean(-1)
     return signs(getattr(languages, function)(np.shape(bits)[-1]).accept(bits))
+
+
+def exact_sensitivity(function: str, n: int) -> float:
+    """Return the average sensitivity of a function's decisions, in bits; the sign of the mean is the majority."""
+    name = "majority" if function == "mean" else function
+    return float(getattr(languages, name)(n).average_sensitivity)
 
 
 def signs(accepted: Array) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Figures of many models: two quantities of each, with a third as its colour."""
+"""Figures of many models: two quantities of each, with a third as its color."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -15,53 +15,53 @@ if TYPE_CHECKING:
 def cloud(
     x: Array,
     y: Sequence[Array],
-    colour: Array,
+    color: Array,
     *,
     solid: Array,
     x_quantity: str,
     y_quantity: str,
-    colour_quantity: str,
+    color_quantity: str,
     heading: str,
     dataset: str,
     sample: str,
     whiskers: str,
     meanings: tuple[str, str] = ("converged", "not converged"),
 ) -> "Figure":
-    """Draw a dot for every model, coloured by a third quantity, on logarithmic scales but for x.
+    """Draw a dot for every model, colored by a third quantity; y and color have logarithmic scales.
 
-    Colours end at a thousandth of the largest; what is less, or not positive, has the last colour.
+    Colors end at a thousandth of the largest; smaller values, and those that are not positive, get the last color.
 
     Args:
         x: ``[m]``.
         y: ``(value [m], low [m], high [m])``, positive; whiskers go from low to high.
-        colour: ``[m]``; at least one is positive.
+        color: ``[m]``; at least one is positive.
         solid: Which models are dots; the others are crosses ``[m]``.
-        x_quantity: What lies along x, with its unit; so for the other two.
-        y_quantity: Along y.
-        colour_quantity: What the colour is.
-        heading: What the figure is about.
-        dataset: What was measured, for the title.
-        sample: How many models, for the title.
-        whiskers: What the whiskers are, for the legend.
-        meanings: What dots are, and what crosses.
+        x_quantity: Quantity and unit of the x axis.
+        y_quantity: Quantity and unit of the y axis.
+        color_quantity: Quantity and unit of the color.
+        heading: The first line of the title.
+        dataset: The data, for the title.
+        sample: The number of models, for the title.
+        whiskers: The meaning of the whiskers, for the legend.
+        meanings: The meanings of dots and of crosses.
 
     Raises:
         ValueError: If there is nothing to draw; if arrays are of several lengths or not finite, a value is outside its
-            whiskers, y is not positive, or no colour is.
+            whiskers, y is not positive, or no color is.
     """
-    x, value, low, high, colour = finite_vectors("x, y and colour", (x, *y, colour), 5)
+    x, value, low, high, color = finite_vectors("x, y and color", (x, *y, color), 5)
     require_ordered("y", value, low, high)
     if (low <= 0).any():
         raise ValueError(f"y holds {low.min():g}: a logarithmic axis has positive numbers only")
-    if not (colour > 0).any():
-        raise ValueError(f"colour holds nothing above 0, the largest is {colour.max():g}: its scale is logarithmic")
+    if not (color > 0).any():
+        raise ValueError(f"color holds nothing above 0, the largest is {color.max():g}: its scale is logarithmic")
     from matplotlib.colors import LogNorm
     from matplotlib.ticker import LogLocator, NullLocator
 
     figure = new_figure(6.8, 5.2)
     ax = figure.subplots()
-    top = colour.max()
-    floor = max(top / 1000, colour[colour > 0].min())
+    top = color.max()
+    floor = max(top / 1000, color[color > 0].min())
     norm = LogNorm(floor if floor < top else top / 10, top)
     ax.errorbar(x, value, yerr=[value - low, high - value], fmt="none", ecolor="0.75", elinewidth=0.8, zorder=1)
     solid, shown, handles, labels = np.asarray(solid, bool), None, [], []
@@ -69,12 +69,12 @@ def cloud(
         if chosen.any():
             look = {"marker": marker, "s": 34, "linewidths": 0.4, "edgecolors": "0.2", "zorder": 2}
             shown = ax.scatter(
-                x[chosen], value[chosen], c=np.maximum(colour[chosen], floor), norm=norm, cmap="viridis", **look
+                x[chosen], value[chosen], c=np.maximum(color[chosen], floor), norm=norm, cmap="viridis", **look
             )
             handles.append(ax.scatter([], [], color="0.6", **look))
             labels.append(meaning)
-    bar = figure.colorbar(shown, ax=ax, extend="min" if colour.min() < floor else "neither")
-    bar.set_label(colour_quantity)
+    bar = figure.colorbar(shown, ax=ax, extend="min" if color.min() < floor else "neither")
+    bar.set_label(color_quantity)
     ax.set(yscale="log", xlabel=x_quantity, ylabel=y_quantity)
     for axis in (ax.yaxis, bar.ax.yaxis):
         axis.set_major_locator(LogLocator(subs=(1, 2, 5)))

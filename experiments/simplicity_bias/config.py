@@ -4,76 +4,75 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from experiments.harness import option
+from experiments.harness import Keys, Settings, option
 from jaxsens.models import recognizers
 from jaxsens.models.recognizers import initialization
 
 KINDS = ("transformer", "lstm")
 
 CURVES = ("training_accuracy", "validation_accuracy", "test_accuracy", "sensitivity", "sensitivity_sem")
-"""What is measured of a model on a sparse parity, again and again."""
+"""What is measured of a model on a sparse parity during training."""
+
+KEYS = Keys(
+    "strings", "validation", "test", "probes", "weights", "order", "label_strings", "labels", "label_probes",
+    "label_weights", "label_order",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
-    """What to train; every field is also a flag."""
+class Config(Settings):
+    """Settings of the experiment; the defaults are the published ones, or `README.md`'s where nothing is published."""
 
-    seed: int = option(0, "of everything")
-    length: int = option(40, "bits of a string of the sparse parities")
-    relevant: int = option(4, "bits that a sparse parity reads")
-    counts: tuple[int, ...] = option((30_000, 2_500, 1_000), "training strings of the sparse parities")
-    noises: tuple[float, ...] = option((0.0, 0.05, 0.1, 0.2), "probabilities that a training label is flipped")
-    seeds: int = option(5, "parities, each with strings and weights of its own")
-    rates: tuple[float, ...] = option((3e-4, 1e-3, 3e-3), "learning rates to choose from, for each kind and noise")
-    batch: int = option(500, "strings of a step")
-    steps: int = option(30_000, "of training on a sparse parity")
-    held_out: int = option(10_000, "clean strings to choose the learning rate on, and as many to test on")
-    points: int = option(24, "epochs after which curves are measured, beside the start")
-    label_length: int = option(40, "bits of a string with a random label")
-    label_strings: int = option(1_000, "strings with random labels in a set")
-    label_sets: int = option(20, "sets of strings with random labels")
-    label_models: int = option(100, "models of each kind for a set; they go through the learning rates by turns")
-    label_rates: tuple[float, ...] = option((1e-3,), "their learning rates")
-    label_batch: int = option(500, "strings of a step on random labels")
-    label_epochs: int = option(2_000, "passes over them, at most")
-    probes: int = option(1_000, "fresh strings that sensitivity is averaged over")
-    heads: int = option(4, "of a transformer")
-    head_size: int = option(16, "of a transformer")
+    seed: int = option(0, "random seed for strings, labels, weights and order")
+    length: int = option(40, "bits of a string of the sparse parities", at_least=1)
+    relevant: int = option(4, "bits that a sparse parity reads", at_least=1)
+    counts: tuple[int, ...] = option(
+        (30_000, 2_500, 1_000), "training strings of the sparse parities", fewest=1, distinct=True
+    )
+    noises: tuple[float, ...] = option(
+        (0.0, 0.05, 0.1, 0.2), "probabilities that a training label is flipped", at_least=0, below=0.5, fewest=1,
+        distinct=True,
+    )  # fmt: skip
+    seeds: int = option(5, "sparse parities, each with its own strings and weights", at_least=1)
+    rates: tuple[float, ...] = option(
+        (3e-4, 1e-3, 3e-3), "learning rates to choose from, for each kind and noise", above=0, fewest=1, distinct=True
+    )
+    batch: int = option(500, "strings in a training step", at_least=1)
+    steps: int = option(30_000, "training steps on a sparse parity", at_least=1)
+    held_out: int = option(10_000, "clean strings to choose the learning rate on, and as many to test on", at_least=1)
+    points: int = option(24, "epochs after which curves are measured, besides the start", at_least=1)
+    label_length: int = option(40, "bits of a string with a random label", at_least=1)
+    label_strings: int = option(1_000, "strings with random labels in a set", at_least=1)
+    label_sets: int = option(20, "sets of strings with random labels", at_least=1)
+    label_models: int = option(100, "models of each kind for a set; they take the learning rates in turn", at_least=1)
+    label_rates: tuple[float, ...] = option(
+        (1e-3,), "learning rates on random labels", above=0, fewest=1, distinct=True
+    )
+    label_batch: int = option(500, "strings in a training step on random labels", at_least=1)
+    label_epochs: int = option(2_000, "largest number of passes over random labels", at_least=1)
+    own_labels: str | None = option(None, "fingerprint of the labels passed to execute", flag=False)
+    probes: int = option(1_000, "fresh strings that sensitivity is averaged over", at_least=1)
+    heads: int = option(4, "attention heads of a transformer")
+    head_size: int = option(16, "size of a query of a transformer; the width is heads times head size")
     multiplier: int = option(2, "hidden units of a transformer's MLP over its width")
-    depth: int = option(2, "layers of either kind")
-    norm_first: bool = option(False, "whether transformers normalise before attention and MLP")
-    scheme: str = option("xavier_uniform", f"initialisation, of {', '.join(initialization.SCHEMES)}")
-    checkpoint_every: int = option(50, "epochs between checkpoints, with random labels", identity=False)
-    rows: int = option(32, "strings in a block of a step; many on an accelerator", identity=False)
-    at_once: int = option(1, "models that a device trains at once; many on an accelerator", identity=False)
+    depth: int = option(2, "layers of both kinds")
+    norm_first: bool = option(False, "whether transformers normalize before attention and MLP")
+    scheme: str = option("xavier_uniform", "initialization of the weights", choices=tuple(initialization.SCHEMES))
+    checkpoint_every: int = option(50, "epochs between checkpoints, with random labels", at_least=1, identity=False)
+    rows: int = option(32, "strings in a block of a step; more on an accelerator", at_least=1, identity=False)
+    models_per_device: int = option(
+        1, "models that a device trains together; more on an accelerator", at_least=1, identity=False
+    )
 
     def __post_init__(self) -> None:
-        positive = (
-            "length", "relevant", "seeds", "batch", "steps", "held_out", "points", "label_length", "label_strings",
-            "label_sets", "label_models", "label_batch", "label_epochs", "probes", "checkpoint_every", "rows",
-            "at_once",
-        )  # fmt: skip
-        for name in positive:
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        super().__post_init__()
         if self.relevant > self.length:
             raise ValueError(f"relevant must be at most the {self.length} bits of a string, got {self.relevant}")
-        for name in ("counts", "noises", "rates", "label_rates"):
-            values = getattr(self, name)
-            if not values or len(set(values)) < len(values):
-                raise ValueError(f"{name} must be one or more different numbers, got {values}")
-        for name in ("rates", "label_rates"):
-            if min(getattr(self, name)) <= 0:
-                raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
-        if not 0 <= min(self.noises) <= max(self.noises) < 0.5:
-            raise ValueError(f"noises must be at least 0 and below 0.5, where labels say nothing, got {self.noises}")
         if self.batch > min(self.counts):
             raise ValueError(f"batch must be at most the smallest of counts, {min(self.counts)}, got {self.batch}")
         if self.label_batch > self.label_strings:
             raise ValueError(f"label_batch must be at most the {self.label_strings} strings, got {self.label_batch}")
-        if self.scheme not in initialization.SCHEMES:
-            raise ValueError(f"scheme must be one of {sorted(initialization.SCHEMES)}, got {self.scheme!r}")
-        self.transformer  # noqa: B018  its own checks
+        _ = self.transformer
 
     @property
     def transformer(self) -> recognizers.Config:
@@ -94,7 +93,7 @@ class Config:
 
     @property
     def label_rates_by_model(self) -> list[float]:
-        """Learning rates of the models on a set of random labels: the grid by turns."""
+        """Learning rates of the models on a set of random labels."""
         return [self.label_rates[number % len(self.label_rates)] for number in range(self.label_models)]
 
     def measured(self, count: int) -> np.ndarray:

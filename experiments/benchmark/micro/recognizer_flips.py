@@ -1,13 +1,14 @@
-"""Check the shared-layer substitution of recognizers on this machine, then measure it beside the plain evaluation.
+"""Check the shared-layer substitution of recognizers on this machine, then compare its speed with plain evaluation.
 
-    python -m experiments.benchmark.micro.recognizer_flips [--out FILE.json] [--seconds 20] [--sizes 2x4x32x4,4x4x32x4] [--rows 4,8] [--chunks 101]
+    python -m experiments.benchmark.micro.recognizer_flips [--out FILE.json] [--seconds 20]
+        [--sizes 2x4x32x4,4x4x32x4] [--rows 4,8] [--chunks 101]
 
-Correctness first: in float64 both must agree to 1e-9 of the logits, and the float32 error of the shared one must be at
-most twice the plain one's (in the geometric mean over eight models); it stops if not. Then, for each size (layers x
-heads x head size x multiplier, strings of 100 bits, Xavier normal weights), strings per second through
-``sensitivity_profile``: the plain and the shared evaluation in interleaved repeats, each at its best of the blocks
-(``--rows``, none for all 101 substitutions at once) and chunks given; their ratio, beside that of their operations.
-JSON in full, a short table on the screen.
+The check comes first: in float64 both must agree to 1e-9 of the logits, and the float32 error of the shared evaluation
+must be at most twice that of the plain one (geometric mean over eight models); otherwise it stops. Then, for each size
+(layers x heads x head size x multiplier, strings of 100 bits, Xavier normal weights), it measures strings per second
+through ``sensitivity_profile``: the plain and the shared evaluation in interleaved repeats, each at its best of the
+given blocks (``--rows``; none for all 101 substitutions together) and chunks, and their ratio beside that of their
+operations. Writes all fields as JSON and prints a short table.
 """
 
 import argparse
@@ -42,7 +43,7 @@ def strings(count: int) -> np.ndarray:
 
 
 def logits(substitute: Substitute, variables: PyTree, string: np.ndarray) -> np.ndarray:
-    """Return all logits of a string, its own last, in float64; ``substitute`` is compiled."""
+    """Return all logits of a string, the unchanged one last, in float64; ``substitute`` is compiled."""
     with jax.default_matmul_precision("highest"):
         clean, changed = substitute(variables, string, 1 - string)
     return np.append(np.asarray(changed, np.float64), np.float64(clean))
@@ -65,8 +66,8 @@ def check() -> None:
             if not np.abs(exact["plain"] - exact["shared"]).max() < 1e-9 * scale:
                 sys.exit(f"WRONG: {block}, {scheme}: the two differ in float64")
             for name, fn in compiled[block].items():
-                found = logits(fn, variables, string) - exact["plain"]
-                errors[name].append(np.sqrt(np.mean(found**2)) / scale)
+                error = logits(fn, variables, string) - exact["plain"]
+                errors[name].append(np.sqrt(np.mean(error**2)) / scale)
         plain, shared = (float(np.exp(np.mean(np.log(np.add(errors[name], 1e-9))))) for name in ("plain", "shared"))
         if not shared < 2 * plain:
             sys.exit(f"WRONG: {block}, {scheme}: float32 errors {shared:.1e} shared, {plain:.1e} plain")
@@ -82,7 +83,7 @@ def speed(measure: Callable, variables: PyTree, count: int) -> float:
 
 
 def best(measures: dict[tuple, Callable], variables: PyTree, seconds: float) -> tuple[tuple, int]:
-    """Return which block and chunk is fastest, and the strings that take ``seconds`` with it."""
+    """Return the fastest block and chunk, and the number of strings that take ``seconds`` with it."""
     speeds = {}
     for how, measure in measures.items():
         trial = max(2, 2 * (how[1] or 1) // (LENGTH + 1)) * jax.local_device_count()
@@ -96,11 +97,11 @@ def best(measures: dict[tuple, Callable], variables: PyTree, seconds: float) -> 
 def main() -> None:
     """Check, measure, print and store."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("recognizers.json"))
-    parser.add_argument("--seconds", type=float, default=20.0, help="for each evaluation and size")
+    parser.add_argument("--out", type=Path, default=Path("recognizer_flips.json"))
+    parser.add_argument("--seconds", type=float, default=20.0, help="seconds for each evaluation and size")
     parser.add_argument("--sizes", default="2x4x32x4,4x4x32x4,6x4x32x4,2x8x64x4,4x1x16x2")
     parser.add_argument("--rows", default="4,8,16", help="substitutions in a block; none for all")
-    parser.add_argument("--chunks", default="101", help="model forwards at once; none fits the budget")
+    parser.add_argument("--chunks", default="101", help="model forwards computed together; none: fit the memory")
     parser.add_argument("--repeats", type=int, default=5)
     options = parser.parse_args()
     blocks, chunks = (
@@ -120,19 +121,19 @@ def main() -> None:
             }
             how, count = best(measures, variables, options.seconds / options.repeats)
             chosen[name] = (how, measures[how], count)
-        found = {name: [] for name in chosen}
-        for _ in range(options.repeats):  # interleaved, so that a drift of the machine hits both alike
+        speeds = {name: [] for name in chosen}
+        for _ in range(options.repeats):  # interleaved, so that a drift of the machine affects both
             for name, (_, measure, count) in chosen.items():
-                found[name].append(speed(measure, variables, count))
+                speeds[name].append(speed(measure, variables, count))
         plain, shared = recognizer_substitution.operations(config, depth, LENGTH)
-        ratios = [b / a for a, b in zip(found["plain"], found["shared"], strict=True)]
+        ratios = [b / a for a, b in zip(speeds["plain"], speeds["shared"], strict=True)]
         row = {
             "size": size, "operations_plain": plain, "operations_shared": shared, "operations_ratio": plain / shared,
             "ratio": statistics.median(ratios), "lowest": min(ratios), "highest": max(ratios),
         }  # fmt: skip
         for name, (how, _, count) in chosen.items():
             row |= {f"{name}_rows": how[0], f"{name}_chunk": how[1], f"{name}_strings": count}
-            row |= {f"{name}_strings_per_second": statistics.median(found[name])}
+            row |= {f"{name}_strings_per_second": statistics.median(speeds[name])}
         table.append(row)
         print(
             f"{size:10} plain {row['plain_strings_per_second']:8.2f} strings/s (blocks of {row['plain_rows']}), shared "

@@ -1,20 +1,23 @@
-"""Check the training of many recognizers at once on this machine, then measure it beside a plain loop over models.
+r"""Check the joint training of many recognizers on this machine, then compare its speed with a plain loop over models.
 
-    python -m experiments.benchmark.micro.recognizer_training [--out FILE.json] [--models 1,10,50] [--sizes 4x4x32x4x100,2x2x16x4x40] [--strings 32,512]
-                             [--rows 32] [--at-once 1,4] [--plain-rows none,32,8] [--repeats 3]
-    python -m experiments.benchmark.micro.recognizer_training --strings 10000 --rows 128 --at-once 1,50 --plain-rows none,128    # on a GPU
+    python -m experiments.benchmark.micro.recognizer_training [--out FILE.json] [--models 1,10,50]
+        [--sizes 4x4x32x4x100,2x2x16x4x40] [--strings 32,512] [--rows 32] [--at-once 1,4] [--plain-rows none,32,8]
+        [--repeats 3]
+    python -m experiments.benchmark.micro.recognizer_training --strings 10000 --rows 128 --at-once 1,50 \
+        --plain-rows none,128    # on a GPU
 
-Correctness first: for a small architecture, losses and logits after three epochs must be those of a plain loop, which
-takes one jitted step of Adam for each batch of one model after another, to 1e-4; it stops if not, as a speed with
-another answer does not count. Then, for each size (layers x heads x head size x multiplier x bits of a string; first
-the median of F.1 of Kövér et al.), models x epochs per second: ``fit_many`` with members mapped over (at once 1) and
-vectorised (at once k), and the plain loop with its best block, in interleaved repeats; first calls, which compile, are
-timed apart, and must give the plain loop's losses and logits too. Batches are drawn as in F.2, uniform on [128, 4096],
-and capped at the strings given. An epoch has 10,000 strings to learn and 1,000 to validate on; with fewer ``--strings``
-(and a tenth as many beside) speeds are extrapolated from them string by string, which leaves out no work, but counts a
-step of Adam and a launch for too few strings. The plain loop trains at most four models, since one takes as long as the
-next. On a CPU every core is a device, of which the plain loop uses one, with the threads of all.
-JSON in full, a short table on the screen.
+The check comes first: for a small architecture, losses and logits after three epochs must equal those of a plain loop,
+which takes one jitted step of Adam for each batch of one model after another, to 1e-4; otherwise it stops. Then, for
+each size (layers x heads x head size x multiplier x bits of a string; the first is the median of F.1 of Kövér et al.),
+it measures models x epochs per second: ``fit_many`` with models mapped over (at once 1) and vectorized (at once k), and
+the plain loop with its best block, in interleaved repeats. First calls, which compile, are timed separately, and must
+give the plain loop's losses and logits too.
+
+Batches are drawn as in F.2, uniform on [128, 4096], and capped at the given strings. An epoch has 10,000 strings to
+learn and 1,000 to validate on; with fewer ``--strings`` (and a tenth as many to validate on) speeds are extrapolated
+string by string, which counts a step of Adam and a launch for too few strings. The plain loop trains at most four
+models, since the time is the same for each. On a CPU every core is a device; the plain loop uses one of them, with the
+threads of all. Writes all fields as JSON and prints a short table.
 """
 
 import argparse
@@ -41,7 +44,7 @@ from jaxsens.typing import Array, PyTree
 EPOCH = 10_000
 PLAIN_MODELS = 4
 BATCHES = 3
-"""Different batch sizes that are drawn, since the plain loop compiles for each."""
+"""Number of different batch sizes: the plain loop compiles for each."""
 
 ADAM = optax.scale_by_adam()
 LEARNING_RATE = 1e-3
@@ -63,7 +66,7 @@ class Job:
 
     @property
     def batches(self) -> list[int]:
-        """Strings in a step, for every model."""
+        """Strings in a training step, for every model."""
         drawn = np.random.default_rng(0).integers(self.smallest, self.largest + 1, BATCHES)
         drawn = np.minimum(drawn, self.strings)
         return [int(drawn[number % BATCHES]) for number in range(self.models)]
@@ -75,21 +78,21 @@ class Job:
         return [recognizers.init(self.config, key, "xavier_normal") for key in keys]
 
     def examples(self, seed: int, count: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return strings ``[1 count n]`` and fair labels ``[1 count]``."""
+        """Return strings ``[1 count n]`` and random labels ``[1 count]``."""
         strings = np.asarray(boolean.strings.uniform(jax.random.key(seed), count, self.length), np.uint8)
         return strings[None], np.random.default_rng(seed).integers(0, 2, (1, count)).astype(np.float32)
 
     @property
     def data(self) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
-        """What is learned, and what is validated on."""
+        """Training and validation strings with their labels."""
         return self.examples(2, self.strings), self.examples(3, max(1, self.strings // 10))
 
 
-Found = tuple[PyTree, np.ndarray]
+Trained = tuple[PyTree, np.ndarray]
 """Variables of the models, and their losses while training by epoch ``[m epochs]``."""
 
 
-def train_together(job: Job, start: PyTree) -> Found:
+def train_together(job: Job, start: PyTree) -> Trained:
     """Train the models with ``fit_many``."""
     data, watched = job.data
     count = job.models
@@ -105,7 +108,7 @@ def train_together(job: Job, start: PyTree) -> Found:
     return trained.variables, trained.history["training_loss"]
 
 
-def train_plainly(job: Job, start: PyTree) -> Found:
+def train_plainly(job: Job, start: PyTree) -> Trained:
     """Train the models one after another, a jitted step for every batch."""
     (strings, labels), watched = job.data
     watched = jax.device_put((watched[0][0], watched[1][0]))
@@ -149,8 +152,8 @@ def step(
     """Take one step of Adam on a batch, whose gradient is summed over blocks."""
 
     def add(total: tuple[Array, PyTree], block: tuple[Array, Array, Array]) -> tuple[tuple[Array, PyTree], None]:
-        found = jax.value_and_grad(partial(summed, config))(params, *block)
-        return jax.tree.map(jnp.add, total, found), None
+        terms = jax.value_and_grad(partial(summed, config))(params, *block)
+        return jax.tree.map(jnp.add, total, terms), None
 
     zeros = (jnp.zeros((), jnp.float32), jax.tree.map(jnp.zeros_like, params))
     (loss, gradient), _ = jax.lax.scan(add, zeros, blocks(rows, strings, labels))
@@ -164,38 +167,38 @@ def score(config: recognizers.Config, rows: int | None, params: PyTree, strings:
     return jax.lax.map(lambda block: summed(config, params, *block), blocks(rows, strings, labels)).sum()
 
 
-def agree(job: Job, plain: Found, found: Found, what: str) -> float:
-    """Return how far losses and logits are from the plain loop's, or stop."""
+def agree(job: Job, plain: Trained, trained: Trained, what: str) -> float:
+    """Return the largest difference of losses and logits from the plain loop's, or stop."""
     count = len(plain[1])
     probes = job.examples(4, 16)[0][0]
     logits = [
         np.stack(
             [recognizers.evaluation(job.config)(jax.tree.map(lambda a, i=i: a[i], v), probes) for i in range(count)]
         )
-        for v in (plain[0], found[0])
+        for v in (plain[0], trained[0])
     ]
-    off = max(float(np.abs(a - b).max()) for a, b in ((plain[1], found[1][:count]), logits))
+    off = max(float(np.abs(a - b).max()) for a, b in ((plain[1], trained[1][:count]), logits))
     if not off < 1e-4:
         sys.exit(f"WRONG: {what}: losses or logits are off the plain loop's by {off:.1e}")
     return off
 
 
 def check() -> None:
-    """Stop unless many at once learn what one alone does."""
+    """Stop unless models that are trained together equal those that are trained alone."""
     config = recognizers.Config(depth=2, heads=2, head_size=8, multiplier=2)
     job = Job(config, length=16, models=2, strings=100, rows=32, epochs=3, smallest=20, largest=70)
     start = training.stack(job.variables)
     plain = train_plainly(job, start)
     for at_once in (1, 2):
         off = agree(job, plain, train_together(replace(job, at_once=at_once), start), f"at once {at_once}")
-        print(f"at once {at_once}: losses and logits after 3 epochs are the plain loop's to {off:.1e}", flush=True)
+        print(f"at once {at_once}: losses and logits after 3 epochs equal the plain loop's to {off:.1e}", flush=True)
 
 
-def seconds(train: Any, job: Job, start: PyTree) -> tuple[float, Found]:
-    """Return how long a training takes, and what it gives."""
+def seconds(train: Any, job: Job, start: PyTree) -> tuple[float, Trained]:
+    """Return the seconds of a training, and its result."""
     before = time.perf_counter()
-    found = train(job, start)
-    return time.perf_counter() - before, found
+    trained = train(job, start)
+    return time.perf_counter() - before, trained
 
 
 def measure(size: str, strings: int, options: argparse.Namespace) -> list[dict[str, Any]]:
@@ -221,14 +224,14 @@ def measure(size: str, strings: int, options: argparse.Namespace) -> list[dict[s
     results = []
     for name, train, own in ways:
         members = jax.tree.map(lambda a, own=own: a[: own.models], start)
-        first, found = seconds(train, own, members)
+        first, trained = seconds(train, own, members)
         if train is train_together:
             few = min(own.models, plain.models)
             shown = (jax.tree.map(lambda a, few=few: a[:few], expected[0]), expected[1][:few])
-            agree(own, shown, found, f"{size}, {own.models} models, at once {own.at_once}")
+            agree(own, shown, trained, f"{size}, {own.models} models, at once {own.at_once}")
         first = trials[best][1] if train is train_plainly else first
         results.append({"way": name, "train": train, "job": own, "members": members, "first": first, "times": []})
-    for _ in range(options.repeats):  # interleaved, so that a drift of the machine hits all alike
+    for _ in range(options.repeats):  # interleaved, so that a drift of the machine affects all
         for row in results:
             row["times"].append(seconds(row["train"], row["job"], row["members"])[0])
     base = [t / plain.models for t in results[0]["times"]]
@@ -262,9 +265,9 @@ def line(row: dict[str, Any]) -> str:
 
 
 def peak_bytes() -> int:
-    """Return the most memory so far: of the device where it says so, else of this process."""
-    known = jax.local_devices()[0].memory_stats() or {}
-    return int(known.get("peak_bytes_in_use", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024))
+    """Return the peak memory so far: of the device where it is reported, else of this process."""
+    stats = jax.local_devices()[0].memory_stats() or {}
+    return int(stats.get("peak_bytes_in_use", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024))
 
 
 def main() -> None:
@@ -274,7 +277,7 @@ def main() -> None:
         return [int(word) for word in text.split(",")]
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("training.json"))
+    parser.add_argument("--out", type=Path, default=Path("recognizer_training.json"))
     parser.add_argument("--models", type=numbers, default=[1, 10, 50], help="how many to train together")
     parser.add_argument("--sizes", default="4x4x32x4x100,2x2x16x4x40")
     parser.add_argument(
@@ -296,7 +299,7 @@ def main() -> None:
     table = []
     for number, size in enumerate(sizes):
         strings = options.strings[number % len(options.strings)]
-        print(f"{size}: epochs of {strings} strings, told in epochs of {EPOCH:,}, string by string", flush=True)
+        print(f"{size}: epochs of {strings} strings, extrapolated to epochs of {EPOCH:,}", flush=True)
         table += measure(size, strings, options)
     device = parallel.describe_devices() | {"jax": jax.__version__, "optax": optax.__version__}
     options.out.write_text(json.dumps({"device": device, "rows": table}, indent=1) + "\n")

@@ -1,11 +1,13 @@
-"""Measure how many model forwards sampling saves: an average to the full protocol's standard error, on CIFAR-10.
+"""Measure how many model forwards sampling saves, at the standard error of the full protocol, on CIFAR-10.
 
-    python -m experiments.benchmark.micro.sampling --data-dir DIR [--out FILE.json] [--models vit,cnn] [--epochs 3] [--full 1500] [--seed 0]
+    python -m experiments.benchmark.micro.sampling --data-dir DIR [--out FILE.json] [--models vit,cnn] [--epochs 3]
+        [--full 1500] [--seed 0]
 
-The full protocol perturbs each of 64 patches 5 times, on 15,000 images. Trains each model, briefly; measures the full
-grid of patches and draws on some training images, which gives the standard error that 15,000 would reach; and asks
-``sampled_token_sensitivity`` for that one on the others. No image is in both, so the two averages are independent, and
-must agree within the standard error of their difference. JSON in full, a short table on the screen.
+The full protocol perturbs each of 64 patches 5 times, on 15,000 images. Each model is trained briefly. Then the full
+grid of patches and draws is measured on some training images, which predicts the standard error that 15,000 would
+reach, and ``sampled_token_sensitivity`` measures to that standard error on the other images. No image is in both, so
+that the two averages are independent, and must agree within the standard error of their difference. Writes all fields
+as JSON and prints a short table.
 """
 
 import argparse
@@ -17,6 +19,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from experiments.harness import Keys
 from jaxsens import models, perturb, substitution, training
 from jaxsens.data import images
 from jaxsens.execution import Execution, parallel
@@ -25,17 +28,17 @@ from jaxsens.sensitivity import token
 from jaxsens.statistics import variance_components as variance
 
 IMAGES, DRAWS, PATCH, NOISE = 15_000, 5, 4, 1.0
-PURPOSES = ("initialisation", "training", "noise", "split")
+KEYS = Keys("initialization", "training", "noise", "split")
 
 
 def measure(name: str, data: images.ImageData, tokens: np.ndarray, options: argparse.Namespace) -> dict[str, Any]:
-    """Train a model, and measure its sensitivity in both ways."""
-    keys = {purpose: jax.random.fold_in(jax.random.key(options.seed), i) for i, purpose in enumerate(PURPOSES)}
+    """Train a model, and measure its sensitivity on the full grid and by sampling."""
+    keys = {purpose: KEYS(options.seed, purpose) for purpose in KEYS.purposes}
     module = models.build(name, "small", image_shape=data.image_shape, classes=data.classes, patch=PATCH)
     apply = models.evaluation(module)
     config = training.Config(epochs=options.epochs, batch=100, learning_rate=options.learning_rate)
     variables, _ = training.fit(
-        keys["training"], models.train_apply(module), models.init(module, keys["initialisation"]), tokens,
+        keys["training"], models.train_apply(module), models.init(module, keys["initialization"]), tokens,
         data.train_labels, config, progress=f"{name}: training",
     )  # fmt: skip
     accuracy = training.accuracy(
@@ -55,7 +58,7 @@ def measure(name: str, data: images.ImageData, tokens: np.ndarray, options: argp
     full_seconds = time.perf_counter() - start
     sites = full.sites.shape[1]
     protocol_sem = full.sem * np.sqrt(len(first) / IMAGES)
-    protocol_forwards = IMAGES * (sites * DRAWS + 1)  # were the clean output evaluated once, not with every draw
+    protocol_forwards = IMAGES * (sites * DRAWS + 1)  # with the clean output evaluated once, not for every draw
 
     start = time.perf_counter()
     sampled = sampled_sensitivity.sampled_token_sensitivity(
@@ -98,8 +101,8 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--learning-rate", type=float, default=0.001)
     parser.add_argument("--full", type=int, default=1500, help="images of the full grid")
-    parser.add_argument("--images", type=int, default=None, help="images in all, to train and to measure on")
-    parser.add_argument("--chunk", type=int, default=256, help="model forwards at once")
+    parser.add_argument("--images", type=int, default=None, help="number of images to train and to measure on")
+    parser.add_argument("--chunk", type=int, default=256, help="model forwards computed together")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     data = images.load(options.dataset, data_dir=options.data_dir, limit=options.images)
@@ -113,18 +116,18 @@ def main() -> None:
         print(
             f"{name}, test accuracy {row['test_accuracy']:.3f}\n"
             f"  full protocol   {protocol['images']:6} images x {protocol['sites']} x {protocol['draws']}, "
-            f"{protocol['forwards']:,} forwards, standard error {protocol['sem']:.5f}, foreseen from\n"
-            f"  full grid       {full['images']:6} images, {full['forwards']:,} forwards: {full['mean']:.5f} +- "
+            f"{protocol['forwards']:,} forwards, standard error {protocol['sem']:.5f}, predicted from\n"
+            f"  full grid       {full['images']:6} images, {full['forwards']:,} forwards: {full['mean']:.5f} ± "
             f"{full['sem']:.5f}\n"
             f"  sampled         {sampled['images']:6} images x {sampled['sites']} x {sampled['draws']}, "
-            f"{sampled['forwards']:,} forwards: {sampled['mean']:.5f} +- {sampled['sem']:.5f} after "
+            f"{sampled['forwards']:,} forwards: {sampled['mean']:.5f} ± {sampled['sem']:.5f} after "
             f"{len(sampled['looks'])} looks\n"
-            f"  {row['times_fewer_forwards']:.1f} times fewer forwards; difference {row['difference']['mean']:+.5f} +- "
+            f"  {row['times_fewer_forwards']:.1f} times fewer forwards; difference {row['difference']['mean']:+.5f} ± "
             f"{row['difference']['sem']:.5f}",
             flush=True,
         )
-        found = {"source": data.source, "seed": options.seed, "device": device, "rows": rows}
-        options.out.write_text(json.dumps(found, indent=1) + "\n")
+        content = {"source": data.source, "seed": options.seed, "device": device, "rows": rows}
+        options.out.write_text(json.dumps(content, indent=1) + "\n")
     print(f"{device} -> {options.out}")
 
 

@@ -1,12 +1,13 @@
-"""Check the exact cube on this machine, time it, and compare it with boofun where that is installed.
+"""Check exact analysis of truth tables on this machine, time it, and compare it with boofun where that is installed.
 
-    python -m experiments.benchmark.micro.truth_tables [--out FILE.json] [--n 20] [--large 26] [--boofun 20] [--repeats 15] [--seed 0]
+    python -m experiments.benchmark.micro.truth_tables [--out FILE.json] [--n 20] [--large 26] [--boofun 20]
+        [--repeats 15] [--seed 0]
 
 Times of the sensitivity profile and of the Walsh spectrum of a random function of n variables: the first call, which
-compiles, apart; median and range of the others, result ready on the device. Then each function at the large n in a
-process of its own, with the peak memory of all that process has on the host. boofun's profile and spectrum are timed
-once, at its own n (0: not at all; at 20 they take minutes), with the numbers compared. JSON in full, a short table on
-the screen.
+compiles, separately; median and range of the others, with the result ready on the device. Then each function at the
+large n in a new process, with the peak memory of that process on the host. boofun's profile and spectrum are timed
+once, at its n (0: not at all; at 20 they take minutes), and the numbers are compared. Writes all fields as JSON and
+prints a short table.
 """
 
 import argparse
@@ -28,6 +29,8 @@ import numpy as np
 from jaxsens.boolean import truth_tables
 from jaxsens.execution import parallel
 
+ROOT = Path(__file__).resolve().parents[3]
+MODULE = "experiments.benchmark.micro.truth_tables"
 FUNCTIONS = {"profile": truth_tables.profile, "walsh": truth_tables.walsh}
 
 
@@ -44,7 +47,7 @@ def seconds(fn: Callable[..., Any], *args: Any) -> tuple[float, Any]:
 
 
 def measure(name: str, n: int, seed: int, repeats: int) -> dict[str, Any]:
-    """Time one function at one n, and check what it returns."""
+    """Time one function at one n, and check its result."""
     table = jax.device_put(random_table(n, seed))
     first, result = seconds(FUNCTIONS[name], table)
     check(name, np.asarray(result), n)
@@ -66,15 +69,15 @@ def check(name: str, result: np.ndarray, n: int) -> None:
 
 def in_own_process(name: str, options: argparse.Namespace) -> dict[str, Any]:
     """Measure one function at the large n with nothing else in memory."""
-    command = [sys.executable, __file__, "--only", name, "--large", str(options.large), "--seed", str(options.seed)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    command = [sys.executable, "-m", MODULE, "--only", name, "--large", str(options.large), "--seed", str(options.seed)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     if done.returncode:
         sys.exit(f"{name} at n = {options.large} failed:\n{done.stderr}")
     return json.loads(done.stdout.splitlines()[-1])
 
 
 def boofun_seconds(n: int, seed: int) -> dict[str, float] | None:
-    """Time boofun's profile and spectrum once, if it is here, and compare the numbers with ours."""
+    """Time boofun's profile and spectrum once, if it is installed, and compare the numbers with ours."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # without Numba it warns
         try:
@@ -84,19 +87,19 @@ def boofun_seconds(n: int, seed: int) -> dict[str, float] | None:
             return None
         table = random_table(n, seed)
         f = boofun.create(table)
-        found = {"profile": seconds(sensitivity.sensitivity_profile, f), "walsh": seconds(f.fourier)}
-    counts = np.bincount(found["profile"][1], minlength=n + 1)
+        theirs = {"profile": seconds(sensitivity.sensitivity_profile, f), "walsh": seconds(f.fourier)}
+    counts = np.bincount(theirs["profile"][1], minlength=n + 1)
     if not np.array_equal(counts, truth_tables.profile(table)) or not np.allclose(
-        found["walsh"][1], truth_tables.walsh(table)
+        theirs["walsh"][1], truth_tables.walsh(table)
     ):
         sys.exit(f"WRONG: boofun has another profile or spectrum at n = {n}")
-    return {name: time for name, (time, _) in found.items()}
+    return {name: time for name, (time, _) in theirs.items()}
 
 
 def main() -> None:
     """Measure, print and store."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("cube.json"))
+    parser.add_argument("--out", type=Path, default=Path("truth_tables.json"))
     parser.add_argument("--n", type=int, default=20)
     parser.add_argument("--large", type=int, default=26)
     parser.add_argument("--boofun", type=int, default=20, help="variables for boofun, 0 to leave it out")
@@ -122,7 +125,7 @@ def main() -> None:
     for name, time_taken in (theirs or {}).items():
         ours = next(row["seconds"] for row in rows if (row["function"], row["n"]) == (name, options.boofun))
         ratios[name] = time_taken / ours
-        print(f"{name:8} n = {options.boofun:2} boofun {time_taken:.2f} s: {ratios[name]:,.0f} times as long")
+        print(f"{name:8} n = {options.boofun:2} boofun {time_taken:.2f} s: speedup {ratios[name]:,.0f}")
     device = parallel.describe_devices() | {"jax": jax.__version__, "host": platform.machine()}
     report = {"device": device, "seed": options.seed, "rows": rows, "boofun_seconds": theirs, "ratios": ratios}
     options.out.write_text(json.dumps(report, indent=1) + "\n")

@@ -1,11 +1,13 @@
-"""Check token sensitivity on this machine's devices, then measure its throughput at several chunks.
+"""Check token sensitivity on the devices of this machine, then measure its throughput at several chunks.
 
-    python -m experiments.benchmark.micro.vision_throughput [--out FILE.json] [--seconds 5] [--models vit,cnn] [--chunks 64,512,4096]
+    python -m experiments.benchmark.micro.vision_throughput [--out FILE.json] [--seconds 5] [--models vit,cnn]
+        [--chunks 64,512,4096]
 
-Correctness first: every backend and number of devices must give the same bits, and float32 must agree with float64 (on
-the CPU) to rounding; it stops if not. Then, for CIFAR-sized images and each model, precision and chunk: model forwards
-per second (median and range of interleaved repeats), the floating-point operations that they stand for, compile time,
-and their rate over what a large matrix product reaches in the same run. JSON in full, a short table on the screen.
+The check comes first: every backend and number of devices must give the same bits, and float32 must agree with float64
+(on the CPU) to rounding; otherwise it stops. Then, for images of CIFAR's size and each model, precision and chunk, it
+measures model forwards per second (median and range of interleaved repeats), their floating-point operations, compile
+time, and their rate over that of a large matrix product in the same run. Writes all fields as JSON and prints a short
+table.
 """
 
 import argparse
@@ -21,6 +23,7 @@ import numpy as np
 
 from jaxsens import changes, models, perturb, substitution
 from jaxsens.execution import Execution, memory, parallel
+from jaxsens.execution.execution import BACKENDS
 from jaxsens.sensitivity import token
 from jaxsens.typing import Apply, PyTree
 
@@ -35,25 +38,28 @@ def build(name: str, dtype: str) -> tuple[Apply, PyTree]:
 
 
 def images(count: int) -> np.ndarray:
-    """Return random tokens: zeros would run faster than data."""
+    """Return random tokens; zeros would run faster than data."""
     return np.random.default_rng(0).normal(size=(count, TOKENS, PATCH**2 * 3)).astype(np.float32)
 
 
 def changes_of(apply: Apply, params: PyTree, tokens: np.ndarray, **options: Any) -> np.ndarray:
-    """Return how much the logits change under noise on each token ``[b 1 t]``."""
+    """Return the change of the logits under noise on each token ``[b 1 t]``; ``options`` are those of `Execution`."""
     measure = token.token_sensitivity(
-        substitution.one_at_a_time(apply), perturb.gaussian(1.0), change=changes.absolute_change, **options
+        substitution.one_at_a_time(apply),
+        perturb.gaussian(1.0),
+        change=changes.absolute_change,
+        execution=Execution(**options),
     )
     return measure(jax.random.key(1), params, tokens).changes
 
 
 def check(names: list[str]) -> None:
-    """Stop unless results are the same on all devices and backends, and right to rounding."""
+    """Stop unless results are equal on all devices and backends, and correct to rounding."""
     tokens = images(5)
     for name in names:
         apply, params = build(name, "float32")
         reference = changes_of(apply, params, tokens, chunk=65)
-        for backend in parallel.BACKENDS:
+        for backend in BACKENDS:
             for count in {1, jax.local_device_count()}:
                 where = {"backend": backend, "devices": jax.local_devices()[:count]}
                 if not np.array_equal(changes_of(apply, params, tokens, chunk=65, **where), reference):
@@ -92,11 +98,13 @@ def ceiling(dtype: str, precision: str, seconds: float) -> float:
 def main() -> None:
     """Check, measure, print and store."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("throughput.json"))
-    parser.add_argument("--seconds", type=float, default=5.0, help="for each measurement")
+    parser.add_argument("--out", type=Path, default=Path("vision_throughput.json"))
+    parser.add_argument("--seconds", type=float, default=5.0, help="seconds for each measurement")
     parser.add_argument("--models", default="vit,convmixer,cnn,mlp")
     parser.add_argument(
-        "--chunks", default="65,650,4160,16640,none", help="model forwards at once; none fits the budget"
+        "--chunks",
+        default="65,650,4160,16640,none",
+        help="model forwards computed together; none: from the memory budget",
     )
     parser.add_argument("--repeats", type=int, default=3)
     options = parser.parse_args()
@@ -128,29 +136,29 @@ def main() -> None:
                 count = max(len(trial), int(rate * options.seconds / options.repeats))
                 cases[chunk] = (measure, used, images(count), warm)
             speeds = {chunk: [] for chunk in cases}
-            for _ in range(options.repeats):  # interleaved, so that a drift of the machine hits all alike
+            for _ in range(options.repeats):  # interleaved, so that a drift of the machine affects all
                 for chunk, (measure, _, tokens, _) in cases.items():
                     start = time.perf_counter()
                     measure(jax.random.key(0), params, tokens)
                     speeds[chunk].append(len(tokens) * (TOKENS + 1) / (time.perf_counter() - start))
-            for chunk, found in speeds.items():
-                median = statistics.median(found)
+            for chunk, rates in speeds.items():
+                median = statistics.median(rates)
                 rows.append(
                     {
                         "model": name, "dtype": dtype, "precision": precision, "chunk": cases[chunk][1],
-                        "fitted": chunk is None, "forwards_per_second": median, "lowest": min(found),
-                        "highest": max(found), "flop_per_forward": flop, "flop_per_second": flop * median,
+                        "fitted": chunk is None, "forwards_per_second": median, "lowest": min(rates),
+                        "highest": max(rates), "flop_per_forward": flop, "flop_per_second": flop * median,
                         "fraction_of_product": flop * median / top, "first_calls_seconds": cases[chunk][3],
                     }
                 )  # fmt: skip
                 print(
                     f"{name:10} {dtype:9} chunk {cases[chunk][1]:6}{'*' if chunk is None else ' '} {median:12,.0f} "
-                    f"forwards/s [{min(found):,.0f}, {max(found):,.0f}]  {flop * median / top:6.1%} of a product",
+                    f"forwards/s [{min(rates):,.0f}, {max(rates):,.0f}]  {flop * median / top:6.1%} of a product",
                     flush=True,
                 )
     device = parallel.describe_devices() | {"jax": jax.__version__, "budget_bytes": memory.BYTES}
     options.out.write_text(json.dumps({"device": device, "rows": rows}, indent=1) + "\n")
-    print(f"* fitted to the budget. {device} -> {options.out}")
+    print(f"* from the memory budget. {device} -> {options.out}")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """The same computations in PyTorch, as strong as we can write them plainly, and as they were published.
 
-The only files that import PyTorch, but for one script. Models read the parameters of ours, so that answers can be
-compared; they are evaluated in batches, without gradients, with fused attention, weights laid out for ``linear``,
-images with channels last, and where asked compiled. Nothing is shared among substitutions: that is what our side adds.
+Models read the parameters of the JAX models, so that results can be compared. They are evaluated in batches, without
+gradients, with fused attention, weights in the layout of ``linear``, images with channels last, and compiled where that
+is an option. Nothing is shared among substitutions: that is the contribution of jaxsens.
 """
 
 from experiments.benchmark.pytorch import (

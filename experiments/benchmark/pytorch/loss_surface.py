@@ -110,14 +110,14 @@ class LossSurface:
     @torch.no_grad()
     def rises(self, deviation: float, count: int) -> Tensor:
         """Return by how much Gaussian noise on all weights raises the loss, ``[count]``."""
-        before, found = self.loss(), []
+        before, results = self.loss(), []
         for _ in range(count):
             for weight, clean in zip(self.weights, self._kept, strict=True):
                 weight.copy_(torch.randn_like(clean).mul_(deviation).add_(clean))
-            found.append(self.loss() - before)
+            results.append(self.loss() - before)
         for weight, clean in zip(self.weights, self._kept, strict=True):
             weight.copy_(clean)
-        return torch.stack(found)
+        return torch.stack(results)
 
 
 def with_residuals(product: Callable[[Tensor], Tensor], vectors: Tensor) -> tuple[Tensor, Tensor]:

@@ -110,10 +110,10 @@ def states_of(module: bert.Bert, variables: PyTree) -> Callable[[Tensor], list[T
     embed, blocks = _embedding(module.config, variables["params"]), _blocks(module.config, variables["params"])
 
     def states(ids: Tensor) -> list[Tensor]:
-        found = [embed(ids)]
+        results = [embed(ids)]
         for block in blocks:
-            found.append(block(found[-1]))
-        return found
+            results.append(block(results[-1]))
+        return results
 
     return states
 
@@ -208,6 +208,6 @@ def _resnet(config: resnet.Config, variables: PyTree) -> Forward:
 
 
 def _folded(convolution: PyTree, norm: PyTree, stats: PyTree) -> tuple[Tensor, Tensor]:
-    """Return kernel and bias of a convolution without a bias and the normalisation after it."""
+    """Return kernel and bias of a convolution without a bias and the normalization after it."""
     factor = np.asarray(norm["scale"]) / np.sqrt(np.asarray(stats["var"]) + 1e-5)
     return _kernel(np.asarray(convolution["kernel"]) * factor), tensor(norm["bias"] - stats["mean"] * factor)

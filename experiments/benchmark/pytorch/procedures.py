@@ -18,14 +18,14 @@ def substitutions(forward: Forward, tokens: Array, alternatives: Array, rows: in
 
     @inference
     def run(count: int) -> np.ndarray:
-        found = []
+        results = []
         for clean, changed in zip(x[:count], y[:count], strict=True):
             copies = clean.repeat(length + 1, *[1] * (clean.ndim))
             copies[places, places] = changed
             outputs = torch.cat([forward(part) for part in copies.split(rows)]).float()
             outputs = outputs.reshape(length + 1, -1)
-            found.append((outputs[:-1] - outputs[-1:]).abs().sum(1))
-        return torch.stack(found).cpu().numpy()
+            results.append((outputs[:-1] - outputs[-1:]).abs().sum(1))
+        return torch.stack(results).cpu().numpy()
 
     return run
 
@@ -65,14 +65,14 @@ def batch_of_one(forward: Forward, tokens: Array, alternatives: Array) -> Callab
 
     @inference
     def run(count: int) -> np.ndarray:
-        found = []
+        results = []
         for clean, changed in zip(tokens[:count], alternatives[:count], strict=True):
             before = forward(tensor(clean[None])).cpu().numpy()
             for place in range(len(clean)):
                 copy = list(clean)
                 copy[place] = changed[place]
-                found.append(np.abs(forward(tensor(np.asarray(copy)[None])).cpu().numpy() - before).sum())
-        return np.reshape(found, (count, -1))
+                results.append(np.abs(forward(tensor(np.asarray(copy)[None])).cpu().numpy() - before).sum())
+        return np.reshape(results, (count, -1))
 
     return run
 
@@ -108,14 +108,14 @@ def all_rows_at_once(forward: Forward, tokens: Array, alternatives: Array) -> Ca
 
     @inference
     def run(count: int) -> np.ndarray:
-        found = []
+        results = []
         for clean, changed in zip(x[:count], y[:count], strict=True):
             before = forward(clean[None])
             copies = clean.repeat(len(clean), *[1] * clean.ndim)
             for place in range(len(clean)):
                 copies[place, place] = changed[place].to(copies.device)
-            found.append((forward(copies) - before).abs().sum(1).cpu().numpy())
-        return np.stack(found)
+            results.append((forward(copies) - before).abs().sum(1).cpu().numpy())
+        return np.stack(results)
 
     return run
 
@@ -127,7 +127,7 @@ def shifts(states: Callable[[Tensor], list[Tensor]], tokens: Array, alternatives
 
     @inference
     def run(count: int) -> np.ndarray:
-        found = []
+        results = []
         for clean, changed in zip(x[:count], y[:count], strict=True):
             copies = clean.repeat(len(clean), 1)
             copies[places, places] = changed
@@ -140,7 +140,7 @@ def shifts(states: Callable[[Tensor], list[Tensor]], tokens: Array, alternatives
                     norms = [off.abs().sum(1), off.square().sum(1).sqrt(), off.abs().amax(1)]
                     layers.append(torch.stack(norms, 1))
                 parts.append(torch.stack(layers, 1))
-            found.append(torch.cat(parts))
-        return torch.stack(found).cpu().numpy()
+            results.append(torch.cat(parts))
+        return torch.stack(results).cpu().numpy()
 
     return run

@@ -26,7 +26,7 @@ class Recognizer:
         lead = layers["query"].shape[: layers["query"].ndim - 3]
         qkv = [np.swapaxes(layers[name].reshape(*lead, d, d), -1, -2) for name in ("query", "key", "value")]
         biases = [layers[f"{name}_bias"].reshape(*lead, d) for name in ("query", "key", "value")]
-        found = {
+        results = {
             "embedding": params["embedding"],
             "qkv": np.concatenate(qkv, -2),
             "qkv_bias": np.concatenate(biases, -1),
@@ -38,8 +38,8 @@ class Recognizer:
         }
         kept = ("out_bias", "expand_bias", "contract_bias")
         kept += tuple(f"{part}_{kind}" for part in ("attention", "mlp") for kind in ("gain", "offset"))
-        found |= {name: layers[name] for name in kept}
-        return {name: tensor(np.ascontiguousarray(value)) for name, value in found.items()}
+        results |= {name: layers[name] for name in kept}
+        return {name: tensor(np.ascontiguousarray(value)) for name, value in results.items()}
 
     def __call__(self, params: dict[str, Tensor], strings: Tensor, *, fused: bool = True) -> Tensor:
         """Map strings ``[b n]`` to logits ``[b]``; fused attention has no rule for ``vmap``, which then takes turns."""
@@ -72,7 +72,7 @@ _NO_LAYERS = ("embedding", "weight", "bias")
 def train(
     config: recognizer.Config, stacked: PyTree, strings: Array, labels: Array, rate: float, *, together: bool
 ) -> Callable[[int], np.ndarray]:
-    """Return ``run(epochs)``: full-batch training with Adam, losses ``[epochs m]``, models in turn or vectorised."""
+    """Return ``run(epochs)``: full-batch training with Adam, losses ``[epochs m]``, models in turn or vectorized."""
     model, x, y = Recognizer(config, strings.shape[1]), tensor(strings).long(), tensor(labels)
     start = model.parameters(stacked)
 
@@ -80,12 +80,12 @@ def train(
         return functional.binary_cross_entropy_with_logits(model(params, x, fused=not together), y)
 
     def steps(weights: dict[str, Tensor], gradients: Callable, epochs: int) -> Iterator[Tensor]:
-        optimiser = torch.optim.Adam(weights.values(), lr=rate, fused=True)
+        optimizer = torch.optim.Adam(weights.values(), lr=rate, fused=True)
         for _ in range(epochs):
             grads, value = gradients(weights)
             for name, weight in weights.items():
                 weight.grad = grads[name]
-            optimiser.step()
+            optimizer.step()
             yield value
 
     def alone(weights: dict[str, Tensor]) -> tuple[dict[str, Tensor], Tensor]:
@@ -100,11 +100,11 @@ def train(
             gradients = torch.func.vmap(torch.func.grad_and_value(loss))
             weights = {name: value.clone() for name, value in start.items()}
             return torch.stack(list(steps(weights, gradients, epochs))).cpu().numpy()
-        found = []
+        results = []
         for member in range(len(start["embedding"])):
             weights = {name: value[member].clone() for name, value in start.items()}
-            found.append(torch.stack(list(steps(weights, alone, epochs))))
-        return torch.stack(found, 1).cpu().numpy()
+            results.append(torch.stack(list(steps(weights, alone, epochs))))
+        return torch.stack(results, 1).cpu().numpy()
 
     return run
 

@@ -30,9 +30,9 @@ def device() -> torch.device:
 
 def tensor(array: Array) -> Tensor:
     """Return an array on the device, floats in the dtype of ``floats_in`` where that is used."""
-    found = torch.as_tensor(np.array(array), device=device())
+    moved = torch.as_tensor(np.array(array), device=device())
     dtype = _floats.get()
-    return found.to(dtype) if dtype is not None and found.is_floating_point() else found
+    return moved.to(dtype) if dtype is not None and moved.is_floating_point() else moved
 
 
 @contextlib.contextmanager

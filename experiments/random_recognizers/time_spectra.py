@@ -1,14 +1,14 @@
-"""Extrapolate how long the spectra of Fig. 3 (left) of Kövér et al. take here, in float32 and screened.
+"""Extrapolate the time of the spectra of Fig. 3 (left) of Kövér et al. on this machine, in float32 and screened.
 
-    python -m experiments.benchmark.micro.screened_spectra [--out FILE.json] [--share .02] [--strings 10000] [--rows none] [--chunk 4040]
-                            [--schemes xavier_uniform,xavier_normal] [--seed 0]
+    python -m experiments.random_recognizers.time_spectra [--out FILE.json] [--share 0.02] [--strings 10000]
+        [--rows none] [--chunk 4040] [--schemes xavier_uniform,xavier_normal] [--seed 0]
 
-The figure takes 500 transformers of F.1's mix for each initialisation, on 10,000 strings of length 100 with their 100
-neighbours. A random sample of those models (``--share``) is measured as ``random_recognizers --preset paper`` measures
-them, without its audits, first with and then without screening. Time is then extrapolated by operations: what all
-models take over what the sample takes, times the seconds that the sample took, with a standard error over the sampled
-models; compiling is told apart, and ``--strings`` takes fewer strings of each. It stops if screening gives another
-spectrum anywhere. JSON, written after every initialisation, in full, a short table on the screen.
+The figure takes 500 transformers of F.1's mix for each initialization, on 10,000 strings of length 100 with their 100
+neighbors. A random sample of those models (``--share``) is measured as ``random_recognizers --preset paper`` measures
+them, without its audits, first with and then without screening. The time of all models is extrapolated by operations:
+the seconds of the sample times the operations of all models over those of the sample, with a standard error over the
+sampled models. Compilation is reported separately; ``--strings`` takes fewer strings of each model. It stops if
+screening gives a different spectrum for any model. Writes JSON after every initialization and prints a short table.
 """
 
 import argparse
@@ -29,17 +29,20 @@ from jaxsens.execution import parallel
 from jaxsens.models.substitution import recognizers as recognizer_substitution
 
 WHOLE = experiment.PRESETS["paper"]
-"""What the figure takes: 10,000 strings of 500 models for each initialisation."""
+"""The setting of the figure: 10,000 strings of 500 models for each initialization."""
+
+SCREENING = ("total", "redone", "audited", "disagreed")
+"""Entries of a model's ``screening``."""
 
 
-def operations(config: experiment.Config, model: experiment.Model) -> tuple[int, int]:
-    """Return the operations of a string: evaluated plainly, and shared."""
+def operations(config: experiment.Config, model: Any) -> tuple[int, int]:
+    """Return the operations of a string: of plain and of shared evaluation."""
     sizes = model.architecture
     return recognizer_substitution.operations(sizes.config(config.epsilon), sizes.layers, config.length)
 
 
 def extrapolated(seconds: np.ndarray, costs: np.ndarray, total: float) -> tuple[float, float]:
-    """Return the seconds of all models, of which a sample ``[m]`` took these, and their standard error.
+    """Return the seconds of all models and their standard error, from those of a sample ``[m]``.
 
     The ratio estimator ``total sum s / sum c``, whose error is that of the residuals ``s - c sum s / sum c``.
     """
@@ -49,41 +52,44 @@ def extrapolated(seconds: np.ndarray, costs: np.ndarray, total: float) -> tuple[
     return total * ratio, total * error
 
 
-def measured(
-    config: experiment.Config, model: experiment.Model, compiling: Compiling
-) -> tuple[dict[str, Any], float, float]:
-    """Return what is measured of a model, the seconds that it takes without compiling, and those of compiling."""
+def measured(config: experiment.Config, model: Any, compiling: Compiling) -> tuple[dict[str, Any], float, float]:
+    """Return the results of a model, its seconds without compilation, and the seconds of compilation."""
     before, start = compiling.seconds, time.perf_counter()
-    found = experiment.measure(config, model)
+    results = experiment.measure(config, model)
     spent = compiling.seconds - before
-    return found, time.perf_counter() - start - spent, spent
+    return results, time.perf_counter() - start - spent, spent
 
 
 def arguments() -> argparse.Namespace:
-    """Return what the command line says, if it can be done."""
+    """Return the options of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, help="where the JSON goes")
-    parser.add_argument("--share", type=float, default=0.02, help="of the models")
-    parser.add_argument("--strings", type=int, default=WHOLE.strings, help="of each model; fewer bias screening upward")
+    parser.add_argument("--out", type=Path, help="path of the JSON")
+    parser.add_argument("--share", type=float, default=0.02, help="share of the models")
+    parser.add_argument(
+        "--strings",
+        type=int,
+        default=WHOLE.strings,
+        help="strings of each model; fewer bias the time of screening upward",
+    )
     parser.add_argument("--rows", default="none", help="substitutions in a block")
-    parser.add_argument("--chunk", type=int, default=4040, help="model forwards at once")
-    parser.add_argument("--schemes", default=",".join(WHOLE.schemes), help="initialisations")
+    parser.add_argument("--chunk", type=int, default=4040, help="model forwards computed together")
+    parser.add_argument("--schemes", default=",".join(WHOLE.schemes), help="initializations")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     options.schemes = options.schemes.split(",")
     if not 0 < options.share <= 1:
-        parser.error(f"--share must lie above 0 and be at most 1, got {options.share}")
+        parser.error(f"--share must be above 0 and at most 1, got {options.share}")
     if not 1 <= options.strings <= WHOLE.strings:
-        parser.error(f"--strings must lie between 1 and {WHOLE.strings}, got {options.strings}")
+        parser.error(f"--strings must be between 1 and {WHOLE.strings}, got {options.strings}")
     if unknown := sorted(set(options.schemes) - set(WHOLE.schemes)):
         parser.error(f"--schemes must be some of {', '.join(WHOLE.schemes)}, got {', '.join(unknown)}")
     if options.out and not options.out.resolve().parent.is_dir():
-        parser.error(f"--out must be in a folder that is there, got {options.out}")
+        parser.error(f"--out must be in an existing folder, got {options.out}")
     return options
 
 
 def main() -> None:
-    """Measure a sample of the models of every initialisation."""
+    """Measure a sample of the models of every initialization."""
     options, compiling = arguments(), Compiling()
     compiling.start()
     config = dataclasses.replace(
@@ -91,7 +97,7 @@ def main() -> None:
         chunk=options.chunk, audit=0, baselines=0, choices=0, seed=options.seed,
     )  # fmt: skip
     if options.strings < WHOLE.strings:
-        print("fewer strings: preparing a model, calibration and audit do not shrink with them, which biases upward")
+        print("fewer strings: preparation, calibration and audit take the same time, which biases the hours upward")
     print(
         f"{'weights':15} {'precision':9} {'models':>6} {'hours of all':>18} {'compiling':>10}  redone, audited, wrong"
     )
@@ -101,10 +107,10 @@ def main() -> None:
         chosen = draws.choice(len(models), math.ceil(options.share * len(models)), replace=False)
         spectra = []
         for screened in (True, False):
-            own = dataclasses.replace(config, screened=screened)
-            found, *times = zip(*(measured(own, models[i], compiling) for i in chosen), strict=True)
-            spectra.append([each["sensitivities"] for each in found])
-            results.append(row(own, models, chosen, found, *times))
+            setting = dataclasses.replace(config, screened=screened)
+            sample, *times = zip(*(measured(setting, models[i], compiling) for i in chosen), strict=True)
+            spectra.append([each["sensitivities"] for each in sample])
+            results.append(row(setting, models, chosen, sample, *times))
         wrong = [models[i].name for i, *both in zip(chosen, *spectra, strict=True) if (both[0] != both[1]).any()]
         results[-2]["wrong_spectra"] = wrong
         if options.out:  # after every scheme, so that nothing is lost
@@ -119,13 +125,13 @@ def main() -> None:
 
 def row(
     config: experiment.Config,
-    models: list[experiment.Model],
+    models: list[Any],
     chosen: np.ndarray,
-    found: Sequence[dict[str, Any]],
+    sample: Sequence[dict[str, Any]],
     seconds: Sequence[float],
     compiling: Sequence[float],
 ) -> dict[str, Any]:
-    """Return, and print, the time of all models by those that were ``chosen``."""
+    """Return, and print, the time of all models from that of those that were ``chosen``."""
     costs = np.asarray([operations(config, model) for model in models], float)
     shared, scale = costs[:, 1], WHOLE.strings / config.strings
     hours, error = (scale * t / 3600 for t in extrapolated(np.asarray(seconds), shared[chosen], shared.sum()))
@@ -136,15 +142,13 @@ def row(
         "hours_of_all_error": None if math.isnan(error) else error,
         "plain_operations_of_all": costs[:, 0].sum() * WHOLE.strings,
     }  # fmt: skip
-    told = ""
+    shares = ""
     if config.screened:
-        result |= dict(
-            zip(experiment.SCREENING, np.sum([each["screening"] for each in found], 0).tolist(), strict=True)
-        )
-        told = f"{result['redone'] / result['total']:.1%}, {result['audited']:,}, {result['disagreed']}"
+        result |= dict(zip(SCREENING, np.sum([each["screening"] for each in sample], 0).tolist(), strict=True))
+        shares = f"{result['redone'] / result['total']:.1%}, {result['audited']:,}, {result['disagreed']}"
     print(
         f"{models[0].scheme:15} {'screened' if config.screened else 'float32':9} {len(chosen):6} "
-        f"{hours:9.3g} +- {error:<6.2g}{sum(compiling):8.0f} s  {told}",
+        f"{hours:9.3g} ± {error:<6.2g}{sum(compiling):9.0f} s  {shares}",
         flush=True,
     )
     return result

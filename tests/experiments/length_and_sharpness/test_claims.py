@@ -1,0 +1,118 @@
+"""Planted growth, pairs, correlations and differences are detected, and their absence too."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from experiments.length_and_sharpness import claims as judging
+from experiments.length_and_sharpness import estimates
+from experiments.length_and_sharpness.config import FUNCTIONS, PRESETS
+from experiments.length_and_sharpness.measure import MEASURED
+from jaxsens.training import many_models
+
+SMOKE = PRESETS["smoke"]
+GROWING = {"parity": 2.0, "majority": 0.0, "first": -0.5, "mean": 0.0}
+
+
+def planted(power=GROWING, seeds=4, lengths=(4, 8, 16, 32), learned=True):
+    """Return results with sharpness that grows as a power of the length, by function, up to a little noise."""
+    generator = np.random.default_rng(0)
+    config = dataclasses.replace(SMOKE, lengths=lengths, seeds=seeds)
+    units = {}
+    for n in lengths:
+        function = np.array(FUNCTIONS * seeds)
+        sharpness = np.array([0.01 * (1 + i) * n ** power[f] for i, f in enumerate(FUNCTIONS)] * seeds)
+        sharpness *= np.exp(0.01 * generator.normal(size=len(function)))
+        unit = {name: np.ones(len(function)) for name in MEASURED}
+        unit |= {"function": function, "seed": np.repeat(np.arange(seeds), 4), "sharpness": sharpness}
+        unit |= {"loss": np.where(function == "mean", 1e-4, sharpness / 10), "status": np.zeros(len(function), int)}
+        unit |= {"accuracy": np.where((function == "parity") & (not learned), 0.5, 1.0), "epochs": unit["seed"]}
+        units[n,] = unit
+    return config, {"length": units}
+
+
+def verdicts(claims):
+    return {(c.claim, c.subject, c.reference, c.dataset): c.verdict for c in claims}
+
+
+def test_planted_growth_is_supported_and_its_absence_contradicted():
+    rows = estimates.slope_rows(*planted())
+    table = {(r["quantity"], r["function"], r["models"]): r for r in rows}
+    for name, slope in GROWING.items():
+        assert table["sharpness", name, "converged"]["mean"] == pytest.approx(slope, abs=0.03)
+    assert table["sharpness", "parity - first", "all"]["mean"] == pytest.approx(2.5, abs=0.03)
+    claims = judging.slope_claims(rows)
+    assert {c.verdict for c in claims} == {"supported"}
+    assert len(claims) == 14
+    flat = judging.slope_claims(estimates.slope_rows(*planted(GROWING | {"parity": -0.5, "majority": 2.0})))
+    wrong = {(c.subject, c.reference) for c in flat if c.verdict == "contradicted" and c.claim == "H2"}
+    assert {("parity", ""), ("majority", ""), ("parity", "majority"), ("parity", "mean")} <= wrong
+
+
+def test_models_that_did_not_converge_judge_no_sharpness():
+    config, results = planted(learned=False)
+    here = verdicts(judging.slope_claims(estimates.slope_rows(config, results)))
+    span = "strings of 4 to 32 bits"
+    assert here["H2", "parity", "", "no length"] == "inconclusive"
+    assert here["H2", "majority", "", span] == here["H1", "parity", "", span] == "supported"
+    pairs = judging.pair_claims(estimates.pair_rows(config, results))
+    assert {c.verdict for c in pairs if c.subject == "parity"} == {"inconclusive"}
+    shorter = estimates.slope_rows(*planted(lengths=(4, 8)))
+    assert all(row["low"] is None and row["seeds"] == 0 for row in shorter), "two lengths would fit any law"
+
+
+def test_pairs_are_compared_within_a_seed():
+    config, results = planted()
+    rows = estimates.pair_rows(config, results)
+    for row, unit in zip(rows[::2], results["length"].values(), strict=True):
+        by = {f: unit["sharpness"][unit["function"] == f] for f in FUNCTIONS}
+        assert (row["sharper"], row["flatter"], row["pairs"]) == ("parity", "majority", 4)
+        assert row["mean"] == pytest.approx((by["parity"] - by["majority"]).mean())
+    here = verdicts(judging.pair_claims(rows))
+    assert here["H3", "parity", "majority", "strings of 32 bits"] == "supported"
+    assert here["H3", "majority", "first", "strings of 4 bits"] == "supported"
+
+
+def test_diverged_models_are_counted_and_not_averaged():
+    config, results = planted()
+    unit = results["length"][8,]
+    unit["status"][0] = many_models.DIVERGED
+    for name in MEASURED:
+        unit[name][0] = np.nan
+    rows = {(r["length"], r["function"], r["quantity"]): r for r in estimates.length_rows(config, results)}
+    row = rows[8, "parity", "loss"]
+    assert (row["models"], row["converged"], row["diverged"], row["used"]) == (4, 3, 1, 3)
+    assert row["mean"] == pytest.approx(np.nanmean(unit["loss"][unit["function"] == "parity"]))
+    share = rows[8, "parity", "converged_share"]
+    assert share["low"] < share["mean"] == 0.75 < share["high"]
+    lost = {"accuracy": np.ones(2), "loss": np.zeros(2)}
+    lost |= {"status": np.array([many_models.TRAINING, many_models.DIVERGED])}
+    for function in ("parity", "mean"):
+        assert estimates.converged(lost, function).tolist() == [True, False]
+    slope = next(r for r in estimates.slope_rows(config, results) if r["function"] == "parity")
+    assert slope["seeds"] == 4, "the other lengths of the seed are still there"
+
+
+def test_the_tradeoff_is_judged_by_converged_models():
+    norm = np.linspace(10, 20, 40)
+    models = {"weight_norm": norm, "blow_up_median": 1e4 / norm**2, "accuracy": np.ones(40), "loss": norm}
+    models |= {"status": np.zeros(40, int)}
+    assert [c.verdict for c in judging.tradeoff_claims(SMOKE, models)] == ["supported", ""]
+    models["blow_up_median"] = norm
+    assert judging.tradeoff_claims(SMOKE, models)[0].verdict == "contradicted"
+    models["accuracy"] = np.full(40, 0.99)
+    assert judging.tradeoff_claims(SMOKE, models)[0].verdict == "inconclusive"
+
+
+def test_training_sizes_are_judged_by_models_that_fit():
+    functions, size = (a.ravel() for a in np.meshgrid(np.arange(4), SMOKE.function_sizes, indexing="ij"))
+    few = size == 8
+    learned = {"function": functions, "size": size, "train_accuracy": np.ones(8), "status": np.zeros(8, int)}
+    learned |= {"target_sensitivity": 2 + functions / 4, "sensitivity": 2 + functions / 4 - few}
+    learned |= {"unseen_accuracy": np.where(few, 0.5, np.nan)}
+    table = estimates.size_rows(SMOKE, learned)
+    assert [c.verdict for c in judging.size_claims(SMOKE, table)] == ["supported", ""]
+    assert table[0]["difference_mean"] == -1
+    learned["train_accuracy"][few] = 0.9
+    assert judging.size_claims(SMOKE, estimates.size_rows(SMOKE, learned))[0].verdict == "inconclusive"
