@@ -16,7 +16,7 @@ SETTINGS = {
     "svhn_cropped": (4, 1.0),
     "imagenet2012": (16, 15.0),
 }
-"""Side of a patch in pixels and noise variance by data set: the paper's (App. D), ours for digits and MNIST's variance."""
+"""Side of a patch (pixels) and noise variance by data set: the paper's (App. D); ours for digits and MNIST's noise."""
 
 
 @dataclass(frozen=True)
