@@ -21,7 +21,10 @@ from jaxsens.plots.style import (
 from jaxsens.typing import Array
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+__all__ = ["Point", "treated_pairs"]
 
 Point = tuple[float, float, float, float, float, float]
 """``(x, x_low, x_high, y, y_low, y_high)``."""
@@ -63,39 +66,17 @@ def treated_pairs(
     styles = style(list(dict.fromkeys(model for pairs in panels.values() for model in pairs)))
     for unused in axes[len(panels) :]:
         unused.set_axis_off()
-    points, dots = {}, {}
-    for quantity, pairs in panels.items():
-        require_some(f"panels[{quantity!r}]", pairs)
-        for model, pair in pairs.items():
-            where = f"[{quantity!r}][{model!r}]"
-            own = [finite_vectors(f"panels{where}", np.reshape(point, (-1, 1)), 6) for point in pair]
-            for point in own:
-                require_ordered(f"panels{where}, x", *point[:3])
-                require_ordered(f"panels{where}, y", *point[3:])
-            points[quantity, model] = own
-            faint = (seeds or {}).get(quantity, {}).get(model, ())
-            dots[quantity, model] = [finite_vectors(f"seeds{where}", pair, 2) for pair in faint]
-    y_floor = log_floor([p[3] for own in points.values() for p in own] + [d[1] for own in dots.values() for d in own])
-    y_lows = [p[4] for own in points.values() for p in own] + [d[1] for own in dots.values() for d in own]
+    points, dots = _checked(panels, seeds or {})
+    y_values = [p[3] for pair in points.values() for p in pair] + [d[1] for pair in dots.values() for d in pair]
+    y_lows = [p[4] for pair in points.values() for p in pair] + [d[1] for pair in dots.values() for d in pair]
+    y_floor = log_floor(y_values)
     for number, (ax, (quantity, pairs)) in enumerate(zip(axes, panels.items(), strict=False)):
         across = [p for model in pairs for p in points[quantity, model]]
         faint = [d for model in pairs for d in dots[quantity, model]]
-        x_floor = log_floor([p[0] for p in across] + [d[0] for d in faint])
+        floors = (log_floor([p[0] for p in across] + [d[0] for d in faint]), y_floor)
         for model in pairs:
-            look, ends = styles[model], []
-            for treated, point in enumerate(points[quantity, model]):
-                x, low, high = clip(point[:3], x_floor)
-                at, under, over = clip(point[3:], y_floor)
-                ends.append((x[0], at[0]))
-                ax.errorbar(
-                    x, at, xerr=[x - low, high - x], yerr=[at - under, over - at], linestyle="none", capsize=2,
-                    markersize=7, markerfacecolor="white" if treated else look["color"], elinewidth=1, zorder=3,
-                    label=f"{model}, {treatment}" if treated else model, **look,
-                )  # fmt: skip
-            ax.plot(*zip(*ends, strict=True), color=look["color"], linewidth=1, alpha=0.6, zorder=2)
-            for pair in dots[quantity, model]:
-                ax.scatter(*map(clip, pair, (x_floor, y_floor)), s=12, alpha=0.35, linewidths=0, zorder=1, **look)
-        dress(ax, "x", quantity, x_floor, [p[1] for p in across] + [d[0] for d in faint])
+            _draw_model(ax, model, treatment, styles[model], points[quantity, model], dots[quantity, model], floors)
+        dress(ax, "x", quantity, floors[0], [p[1] for p in across] + [d[0] for d in faint])
         dress(ax, "y", y, y_floor, y_lows)
         if number % columns:
             ax.set_ylabel("")
@@ -103,3 +84,48 @@ def treated_pairs(
         "; faint dots: single seeds" if seeds else ""
     )
     return finish(figure, heading, dataset, sample, note, *legend_entries(axes[: len(panels)]))
+
+
+def _checked(
+    panels: Mapping[str, Mapping[str, tuple[Point, Point]]],
+    seeds: Mapping[str, Mapping[str, tuple[tuple[Array, Array], tuple[Array, Array]]]],
+) -> tuple[dict, dict]:
+    """Return points and dots by quantity and model, as finite vectors."""
+    points, dots = {}, {}
+    for quantity, pairs in panels.items():
+        require_some(f"panels[{quantity!r}]", pairs)
+        for model, pair in pairs.items():
+            where = f"[{quantity!r}][{model!r}]"
+            checked = [finite_vectors(f"panels{where}", np.reshape(point, (-1, 1)), 6) for point in pair]
+            for point in checked:
+                require_ordered(f"panels{where}, x", *point[:3])
+                require_ordered(f"panels{where}, y", *point[3:])
+            points[quantity, model] = checked
+            faint = seeds.get(quantity, {}).get(model, ())
+            dots[quantity, model] = [finite_vectors(f"seeds{where}", one, 2) for one in faint]
+    return points, dots
+
+
+def _draw_model(
+    ax: "Axes",
+    model: str,
+    treatment: str,
+    look: dict[str, str],
+    points: list[list[np.ndarray]],
+    dots: list[list[np.ndarray]],
+    floors: tuple[float | None, float | None],
+) -> None:
+    """Draw a model as it is and treated, the line between them, and the dots of its seeds."""
+    ends = []
+    for treated, point in enumerate(points):
+        x, low, high = clip(point[:3], floors[0])
+        at, under, over = clip(point[3:], floors[1])
+        ends.append((x[0], at[0]))
+        ax.errorbar(
+            x, at, xerr=[x - low, high - x], yerr=[at - under, over - at], linestyle="none", capsize=2,
+            markersize=7, markerfacecolor="white" if treated else look["color"], elinewidth=1, zorder=3,
+            label=f"{model}, {treatment}" if treated else model, **look,
+        )  # fmt: skip
+    ax.plot(*zip(*ends, strict=True), color=look["color"], linewidth=1, alpha=0.6, zorder=2)
+    for pair in dots:
+        ax.scatter(*map(clip, pair, floors), s=12, alpha=0.35, linewidths=0, zorder=1, **look)

@@ -177,13 +177,13 @@ class Bench:
                 for seed in range(self.config.seeds):
                     results[name].append(run.unit(f"{name}-seed{seed}", partial(train_and_measure, name, best, seed)))
                     bar.update()
-        run.record(chunk={name: int(found[0]["chunk"]) for name, found in results.items()})
+        run.record(chunk={name: int(measured[0]["chunk"]) for name, measured in results.items()})
         return results
 
     def _models(self) -> dict[str, str]:
         """Return the fingerprint of the user's models: modules as text, variables as arrays."""
-        known = [(name, *(one if isinstance(one, tuple) else (one, repr(one)))[1:]) for name, one in self.given.items()]
-        return {"models": fingerprint(known)}
+        content = {name: one[1] if isinstance(one, tuple) else repr(one) for name, one in sorted(self.given.items())}
+        return {"models": fingerprint(*(item for pair in content.items() for item in pair))}
 
 
 def parameter_count(variables: PyTree) -> int:

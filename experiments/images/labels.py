@@ -24,7 +24,7 @@ _DATASETS = {
 
 
 def model_label(name: str) -> str:
-    """Return the label of a model by its name in the tables; a name that is not known is its own label.
+    """Return the label of a model by its name in the tables; an unknown name is returned as it is.
 
     Example:
         >>> model_label("vit_regularized")
@@ -35,5 +35,5 @@ def model_label(name: str) -> str:
 
 
 def dataset_label(name: str) -> str:
-    """Return the label of a data set by its name; a name that is not known is its own label."""
+    """Return the label of a data set by its name; an unknown name is returned as it is."""
     return _DATASETS.get(name, name)

@@ -72,7 +72,7 @@ class Config(Settings):
                 raise ValueError(f"{name} must be a multiple of parts={self.parts}, got {getattr(self, name)}")
         if "minilm" not in self.kinds:
             raise ValueError(f"kinds must have minilm among them, got {self.kinds}")
-        self.small_bert(1), self.small_gpt2(1)  # their own checks
+        self.small_bert(1), self.small_gpt2(1)  # which check their sizes
 
     @property
     def sizes(self) -> dict[str, float]:
@@ -83,12 +83,12 @@ class Config(Settings):
         }  # fmt: skip
 
     def small_bert(self, vocabulary: int) -> bert.Config:
-        """Return the configuration of the small BERT, whose blocks normalize after each sum."""
+        """Return the configuration of the small BERT: its blocks normalize after each sum."""
         text = {"vocabulary": vocabulary, "positions": self.small_longest, "classes": 2}
         return bert.Config(**self.sizes, **text, read_out="mean")
 
     def small_gpt2(self, vocabulary: int) -> gpt2.Config:
-        """Return the configuration of the small GPT-2, whose blocks normalize before attention and MLP."""
+        """Return the configuration of the small GPT-2: its blocks normalize before attention and MLP."""
         text = {"vocabulary": vocabulary, "positions": self.small_longest, "classes": 2}
         return gpt2.Config(**self.sizes, **text, read_out="last")
 

@@ -153,7 +153,7 @@ def colored_text(
     sample: str,
     line: float = 120.0,
 ) -> "Figure":
-    """Draw texts whose tokens are colored by a quantity, each text on its own scale from pale (least) to dark (most).
+    """Draw texts with their tokens colored by a quantity, each text on its own scale from pale (least) to dark (most).
 
     Args:
         rows: Title -> ``(tokens, values [n])``; NaN for a token without a value, which stays white.

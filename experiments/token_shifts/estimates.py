@@ -42,7 +42,7 @@ Results = Mapping[tuple[str, str], Models]
 """Kind and state to what was measured of its models."""
 
 NORMALIZED_AT_THE_END = ("gpt2", "vit")
-"""Kinds whose last state is normalised once more before it is read."""
+"""Kinds whose last state is normalized once more before it is read."""
 
 _AGREEMENT = ("pearson", "spearman", "share")
 

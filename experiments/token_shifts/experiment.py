@@ -1,4 +1,4 @@
-"""Which tokens can be replaced by their nearest neighbour with the least effect, and how does the effect spread?
+"""Which tokens can be replaced by their nearest neighbor with the least effect, and how does the effect spread?
 
 After Conti et al., Probing the Embedding Space of Transformers via Minimal Token Perturbations (arXiv 2506.18011), with
 MiniLM fine-tuned on IMDb in place of BERT: counts of the least-shifting tokens under three norms (claim C18), the shift

@@ -65,21 +65,21 @@ def _every(results: Results) -> Iterator[tuple[dict[str, str], str, Any]]:
 
 
 def _model_rows(results: Results) -> Iterator[dict[str, Any]]:
-    for own, _, models in _every(results):
+    for labels, _, models in _every(results):
         for seed, model in enumerate(models):
-            row = own | {"seed": seed, "parameters": int(model["parameters"])}
+            row = labels | {"seed": seed, "parameters": int(model["parameters"])}
             empty = dict.fromkeys(("accuracy_mean", "accuracy_sem", "accuracy_low", "accuracy_high"))
             right = cells(estimate.from_values(model["correct"]), "accuracy_") if "correct" in model else empty
             yield row | right | {"training_loss": float(model["losses"][-1]) if "losses" in model else None}
 
 
 def _count_rows(config: Config, corpus: Corpus, readings: Readings, results: Results) -> Iterator[dict[str, Any]]:
-    for own, kind, models in _every(results):
+    for labels, kind, models in _every(results):
         if kind != "vit":
             counts = estimates.counts(models, readings[kind].measured.tokens, len(corpus.strings)) / len(models)
             for number in np.argsort(-counts.sum(0), kind="stable")[: config.top]:
                 yield (
-                    own
+                    labels
                     | {"token": corpus.strings[number]}
                     | dict(zip(NORMS, map(float, counts[:, number]), strict=True))
                 )
@@ -112,43 +112,43 @@ def _point_rows(corpus: Corpus, reading: Reading, results: Results) -> Iterator[
 
 
 def _layer_rows(results: Results) -> Iterator[dict[str, Any]]:
-    for own, kind, models in _every(results):
+    for labels, kind, models in _every(results):
         for chosen in CHOSEN:
             for at in AT:
                 for scale in SCALES:
                     values = estimates.shifts(models, chosen, at, scale)
                     last = estimates.depth_of(kind, values.shape[-1])
                     for state, one in enumerate(estimates.by_state(values, over_models)):
-                        row = own | {"tokens": chosen, "at": at, "scale": scale, "layer": min(state, last)}
+                        row = labels | {"tokens": chosen, "at": at, "scale": scale, "layer": min(state, last)}
                         yield row | {"normalized_at_the_end": state > last} | cells(one)
 
 
 def _rank_rows(config: Config, results: Results) -> Iterator[dict[str, Any]]:
-    for own, kind, models in _every(results):
+    for labels, kind, models in _every(results):
         for scale in SCALES:
             values = estimates.stacked(models, f"least_whole_{scale}")
             for rank in range(config.least):
                 for state in range(estimates.depth_of(kind, values.shape[-1]) + 1):
-                    row = own | {"rank": rank + 1, "scale": scale, "layer": state}
+                    row = labels | {"rank": rank + 1, "scale": scale, "layer": state}
                     yield row | cells(over_models(values[:, :, rank, state]))
 
 
 def _step_rows(results: Results) -> Iterator[dict[str, Any]]:
-    for own, kind, models in _every(results):
+    for labels, kind, models in _every(results):
         for chosen in CHOSEN:
             for at in ("whole", "own"):
                 for scale in SCALES:
                     values = estimates.shifts(models, chosen, at, scale)
                     for layer in range(1, estimates.depth_of(kind, values.shape[-1]) + 1):
-                        row = own | {"tokens": chosen, "at": at, "scale": scale, "layer": layer}
+                        row = labels | {"tokens": chosen, "at": at, "scale": scale, "layer": layer}
                         yield row | cells(over_models(step(values, layer - 1, layer)))
 
 
 def _identified_rows(results: Results) -> Iterator[dict[str, Any]]:
-    for own, kind, models in _every(results):
+    for labels, kind, models in _every(results):
         if kind != "vit":
             for state, one in enumerate(estimates.identified(models)):
-                yield own | {"state_number": state} | cells(one)
+                yield labels | {"state_number": state} | cells(one)
 
 
 def _printed(results: Results, findings: Findings) -> str:
