@@ -13,7 +13,7 @@ from experiments.images.bench import Bench, function_scale, logits
 from experiments.images.config import TREATMENTS
 from experiments.images.labels import dataset_label, model_label
 from experiments.vision.config import PRESETS
-from jaxsens import models
+from jaxsens import models, training
 from jaxsens.data.images import ImageData
 
 pytestmark = pytest.mark.usefixtures("quick_compiling")
@@ -91,6 +91,24 @@ def test_a_learning_rate_that_diverges_has_accuracy_zero(monkeypatch):
 
     monkeypatch.setattr(Bench, "train", diverge)
     assert Bench(SMOKE, None).validation_accuracy("mlp", 1e9) == {"validation_accuracy": 0.0, "diverged": True}
+
+
+def test_only_regularized_models_have_the_regularizer_and_all_start_alike(monkeypatch):
+    seen = []
+
+    def fit(key, apply, variables, *data, objective, **_):
+        seen.append((jax.random.key_data(key), variables, objective))
+        return variables, np.zeros(1)
+
+    monkeypatch.setattr(training, "fit", fit)
+    bench = Bench(SMOKE, image_data.load(SMOKE))
+    for name in ("mlp", "mlp_regularized"):
+        bench.train(name, 0.1, 1, name)
+    (key, variables, plain), (same_key, same_variables, regularized) = seen
+    assert plain is None
+    assert regularized == training.NoiseConsistency(variance=SMOKE.noise)
+    np.testing.assert_array_equal(key, same_key)
+    jax.tree.map(np.testing.assert_array_equal, variables, same_variables)
 
 
 class Linear(nn.Module):
