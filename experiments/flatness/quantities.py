@@ -23,10 +23,10 @@ class Quantity(NamedTuple):
 
 
 _UNITS = {
-    "loss": ("rise of the loss (nats)", "rise of the loss"),
-    "error": ("rise of the error (fraction)", "rise of the error"),
-    "output": ("sum over logits of |change|", "output sharpness"),
-    "prediction": ("fraction of predictions changed", "prediction sharpness"),
+    "loss": ("rise of the loss (nats)", "loss"),
+    "error": ("rise of the error (fraction)", "error"),
+    "output": ("sum over logits of |change|", "output"),
+    "prediction": ("fraction of predictions changed", "prediction"),
 }
 
 
@@ -35,10 +35,10 @@ def sharpness_measures(config: Config) -> dict[str, Quantity]:
     measures = _noise(config) | _normalized(config)
     ascent = f"{config.iterations} gradients, {config.group} images"
     for name, ball, text in (
-        ("l2", "l2 ball", f"l2 ball of {config.radius:g}"),
-        ("linf", "l-infinity ball", f"l-infinity ball of {config.box:g}"),
-        ("adaptive_l2", "adaptive l2 ball", f"l2 ball of {config.relative_radius:g} in |weights|"),
-        ("adaptive_linf", "adaptive l-infinity ball", f"l-infinity ball of {config.relative_box:g} in |weights|"),
+        ("l2", "l2", f"l2 ball of {config.radius:g}"),
+        ("linf", "l-infinity", f"l-infinity ball of {config.box:g}"),
+        ("adaptive_l2", "adaptive l2", f"l2 ball of {config.relative_radius:g} in |weights|"),
+        ("adaptive_linf", "adaptive l-infinity", f"l-infinity ball of {config.relative_box:g} in |weights|"),
     ):
         measures[f"worst_{name}"] = Quantity(
             f"largest rise of the loss (nats), {text}, {ascent}", f"worst case, {ball}"
@@ -47,7 +47,7 @@ def sharpness_measures(config: Config) -> dict[str, Quantity]:
             measures[f"one_step_{name}"] = Quantity(
                 f"rise of the loss after SAM's step (nats), {text}", f"SAM's step, {ball}"
             )
-    measures["trace"] = Quantity("trace of the Hessian (nats / weight^2)", "trace of the Hessian")
+    measures["trace"] = Quantity("trace of the Hessian (nats / weight^2)", "trace")
     measures["top_eigenvalue"] = Quantity("top eigenvalue of the Hessian (nats / weight^2)", "top eigenvalue")
     return measures
 
@@ -57,7 +57,7 @@ def _noise(config: Config) -> dict[str, Quantity]:
     for name in RELATIVE:
         part = name.removeprefix("by_").replace("element", "weight")
         size = f"noise of {config.relative_deviation:g} of the {part}'s size"
-        noise[name] = (size, f"noise {config.relative_deviation:g} of a {part}")
+        noise[name] = (size, f"{config.relative_deviation:g} of a {part}")
     return {
         f"{what}_{name}": Quantity(f"{_UNITS[what][0]}, {text}", f"{_UNITS[what][1]}, {label}", what == "prediction")
         for name, (text, label) in noise.items()
@@ -70,10 +70,10 @@ def _normalized(config: Config) -> dict[str, Quantity]:
     for d in config.deviations:
         noise = f"weight noise of deviation {d:g}"
         measures[f"normalized_loss_gaussian_{d:g}"] = Quantity(
-            f"rise of the loss of normalized logits (nats), {noise}", f"rise of the normalized loss, noise {d:g}"
+            f"rise of the loss of normalized logits (nats), {noise}", f"normalized loss, noise {d:g}"
         )
         measures[f"relative_output_gaussian_{d:g}"] = Quantity(
-            f"|change| of outputs over their size, {noise}", f"relative output sharpness, noise {d:g}"
+            f"|change| of outputs over their size, {noise}", f"output / size, noise {d:g}"
         )
     return measures
 
