@@ -1,67 +1,57 @@
 """Settings of ``experiments.flatness``."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from experiments.harness import option
-from experiments.images.config import REGULARISED, TREATMENTS, ImageSetting, require_count
+from experiments.images.config import LAPTOP, REGULARIZED, SETTINGS, SMOKE, TREATMENTS, ImageSettings
 from jaxsens import perturb
 
-COMPARED = ("vit_dropout", "mlp", "cnn", "convmixer")
+__all__ = ["PRESETS", "Config"]
 
 
-@dataclass(frozen=True)
-class Config(ImageSetting):
-    """Settings of the experiment; the defaults are those of the preset ``laptop``."""
+@dataclass(frozen=True, kw_only=True)
+class Config(ImageSettings):
+    """Settings of the experiment; the defaults are the paper's where it states them."""
 
-    architectures: tuple[str, ...] = option(COMPARED, "what to train, plain and with the sensitivity regulariser")
-    seeds: int = option(4, "trained models of each architecture and treatment")
-    deviations: tuple[float, ...] = option((0.005, 0.05), "of the noise on the weights, in their units")
-    relative_deviation: float = option(0.1, "of the noise on the weights, relative to their size")
-    radius: float = option(0.2, "of the ball of worst cases in l2")
-    relative_radius: float = option(0.5, "of that in l2 relative to every weight")
-    box: float = option(0.001, "of the ball of worst cases in l-infinity")
-    relative_box: float = option(0.01, "of that in l-infinity relative to every weight")
-    group: int = option(100, "images that share a worst case")
-    iterations: int = option(20, "gradients to find it")
-    probes: int = option(30, "random vectors for the trace of the Hessian")
-    lanczos_steps: int = option(
-        50, "products for its top eigenvalue, and for each random vector of its spectral density"
+    dataset: str = option("cifar10", f"one of {', '.join(SETTINGS)}", choices=tuple(SETTINGS))
+    architectures: tuple[str, ...] = option(
+        ("vit_dropout", "mlp", "cnn", "convmixer"), "models to train, plain and with the sensitivity regularizer",
+        choices=tuple(name for name in TREATMENTS if not name.endswith(REGULARIZED)), distinct=True, fewest=1,
+    )  # fmt: skip
+    seeds: int = option(4, "trained models of each architecture, plain and regularized", at_least=1)
+    measured: int = option(10_000, "training images that everything is measured on", at_least=1)
+    deviations: tuple[float, ...] = option(
+        (0.005, 0.05), "standard deviations of the noise on the weights", at_least=0, distinct=True, fewest=1
     )
-    density_probes: int = option(2, "random vectors for the spectral density")
-    tolerance: float = option(0.01, "of the top eigenvalue, relative")
+    relative_deviation: float = option(0.1, "standard deviation of the noise relative to the weights", at_least=0)
+    radius: float = option(0.2, "radius of the l2 ball of the worst case", at_least=0)
+    relative_radius: float = option(0.5, "radius of the l2 ball relative to each weight", at_least=0)
+    box: float = option(0.001, "radius of the l-infinity ball of the worst case", at_least=0)
+    relative_box: float = option(0.01, "radius of the l-infinity ball relative to each weight", at_least=0)
+    group: int = option(100, "images that share a worst case", at_least=1)
+    iterations: int = option(20, "gradients to find the worst case", at_least=1)
+    probes: int = option(100, "random vectors for the trace of the Hessian", at_least=1)
+    lanczos_steps: int = option(
+        100, "Hessian products for the top eigenvalue, and for each random vector of the spectral density", at_least=1
+    )
+    density_probes: int = option(2, "random vectors for the spectral density", at_least=1)
+    tolerance: float = option(0.01, "relative tolerance of the top eigenvalue", at_least=0)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("group", "iterations", "probes", "lanczos_steps", "density_probes"):
-            require_count(self, name)
-        if again := [name for name in self.architectures if TREATMENTS[name].regularised]:
-            raise ValueError(f"architectures are trained plain and regularised: give {again} without {REGULARISED!r}")
         if self.measured % self.group:
             raise ValueError(f"group must divide measured, {self.measured}, got {self.group}")
-        if not self.deviations or len({f"{d:g}" for d in self.deviations}) < len(self.deviations):
-            raise ValueError(f"deviations must be some that differ within six digits, got {self.deviations}")
         for deviation in (*self.deviations, self.relative_deviation):
             perturb.gaussian(deviation**2)
-        for name in ("radius", "relative_radius", "box", "relative_box", "tolerance"):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
 
-    @property
-    def treatments(self) -> tuple[str, ...]:
-        """Every architecture as it is, and regularised."""
-        return tuple(name + suffix for name in self.architectures for suffix in ("", REGULARISED))
 
+_LAPTOP = replace(Config(), **LAPTOP, probes=30, lanczos_steps=50)
 
 PRESETS = {
-    "laptop": Config(),
-    "smoke": Config(
-        architectures=("vit_dropout", "mlp"), seeds=3, train_examples=60, test_examples=20, learning_rates=(0.003,),
-        epochs=2, batch=20, measured=8, draws=2, sharpness_draws=3, group=4, iterations=3, probes=3, lanczos_steps=4,
-        density_probes=1,
+    "laptop": _LAPTOP,
+    "smoke": replace(
+        _LAPTOP, **SMOKE, architectures=("vit_dropout", "mlp"), seeds=3, measured=8, sharpness_draws=3, group=4,
+        iterations=3, probes=3, lanczos_steps=4, density_probes=1,
     ),
-    "paper": Config(
-        variant="paper", train_examples=60_000, test_examples=10_000, optimiser="sgd", schedule="constant",
-        learning_rates=(0.005, 0.02, 0.1, 0.2, 0.5), epochs=50, measured=10_000, chunk=None, checkpoints=True,
-        probes=100, lanczos_steps=100,
-    ),
+    "paper": Config(),
 }  # fmt: skip

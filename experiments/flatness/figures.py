@@ -1,105 +1,79 @@
-"""Figures of what a treatment does to models: each as it is and treated, in two quantities with their intervals."""
+"""Figures of ``experiments.flatness``: sensitivity against sharpness, spectral densities, and rank correlations."""
 
-import math
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from jaxsens.plots.style import (
-    clip,
-    dress,
-    finish,
-    finite_vectors,
-    legend_entries,
-    log_floor,
-    new_figure,
-    require_ordered,
-    require_some,
-    style,
-)
-from jaxsens.typing import Array
+from experiments.flatness.config import Config
+from experiments.flatness.estimates import Findings
+from experiments.flatness.quantities import all_quantities
+from experiments.flatness.treated_pairs import treated_pairs
+from experiments.harness import mean_and_interval
+from experiments.images.labels import model_label
+from jaxsens import plots
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-Point = tuple[float, float, float, float, float, float]
-"""``(x, x_low, x_high, y, y_low, y_high)``."""
+__all__ = ["correlations", "densities", "sensitivity"]
+
+_SQUARED = "weight$^2$"
+_SCOPES = {"all": "over all models, treatments as units", "treatment": "between seeds of a treatment"}
 
 
-def treated_pairs(
-    panels: Mapping[str, Mapping[str, tuple[Point, Point]]],
-    *,
-    y: str,
-    treatment: str,
-    heading: str,
-    dataset: str,
-    sample: str,
-    seeds: Mapping[str, Mapping[str, tuple[tuple[Array, Array], tuple[Array, Array]]]] | None = None,
-    level: float = 0.95,
-) -> "Figure":
-    """Draw models in several quantities against one: a filled mark as they are, a hollow one treated, and a line.
-
-    Axes are logarithmic where what is drawn spans more than a factor of ten.
-
-    Args:
-        panels: Quantity along x, with its unit -> model -> ``(plain, treated)``.
-        y: The quantity along y of all panels, with its unit.
-        treatment: What was done to the treated, for the legend.
-        heading: What the figure is about.
-        dataset: What was measured, for the title.
-        sample: How many models and examples, for the title.
-        seeds: Quantity -> model -> ``(plain, treated)``, each ``(x [n], y [n])``: faint dots, one a seed.
-        level: Of the intervals.
-
-    Raises:
-        ValueError: If there is nothing to draw, numbers are not finite, or one lies outside its interval.
-    """
-    require_some("panels", panels)
-    columns = min(3, len(panels))
-    rows = math.ceil(len(panels) / columns)
-    figure = new_figure(4.0 * columns + 0.4, 3.4 * rows + 1.0)
-    axes = list(figure.subplots(rows, columns, squeeze=False, sharey=True).flat)
-    styles = style(list(dict.fromkeys(model for pairs in panels.values() for model in pairs)))
-    for unused in axes[len(panels) :]:
-        unused.set_axis_off()
+def sensitivity(config: Config, findings: Findings, dataset: str, sample: str) -> "Figure":
+    """Draw token sensitivity against six measures of sharpness, plain and regularized models."""
+    first, last = (f"{config.deviations[i]:g}" for i in (0, -1))
+    panels = {
+        f"output_gaussian_{first}": f"output sharpness\n(sum over logits, noise {first})",
+        f"prediction_gaussian_{last}": f"prediction sharpness\n(fraction changed, noise {last})",
+        "loss_by_element": f"average adaptive sharpness\n(nats, noise {config.relative_deviation:g} of each weight)",
+        "worst_l2": f"worst-case sharpness\n(nats, l2 ball of {config.radius:g})",
+        "trace": f"trace of the Hessian\n(nats / {_SQUARED})",
+        "top_eigenvalue": f"top eigenvalue of the Hessian\n(nats / {_SQUARED})",
+    }
     points, dots = {}, {}
-    for quantity, pairs in panels.items():
-        require_some(f"panels[{quantity!r}]", pairs)
-        for model, pair in pairs.items():
-            where = f"[{quantity!r}][{model!r}]"
-            own = [finite_vectors(f"panels{where}", np.reshape(point, (-1, 1)), 6) for point in pair]
-            for point in own:
-                require_ordered(f"panels{where}, x", *point[:3])
-                require_ordered(f"panels{where}, y", *point[3:])
-            points[quantity, model] = own
-            faint = (seeds or {}).get(quantity, {}).get(model, ())
-            dots[quantity, model] = [finite_vectors(f"seeds{where}", pair, 2) for pair in faint]
-    y_floor = log_floor([p[3] for own in points.values() for p in own] + [d[1] for own in dots.values() for d in own])
-    y_lows = [p[4] for own in points.values() for p in own] + [d[1] for own in dots.values() for d in own]
-    for number, (ax, (quantity, pairs)) in enumerate(zip(axes, panels.items(), strict=False)):
-        across = [p for model in pairs for p in points[quantity, model]]
-        faint = [d for model in pairs for d in dots[quantity, model]]
-        x_floor = log_floor([p[0] for p in across] + [d[0] for d in faint])
-        for model in pairs:
-            look, ends = styles[model], []
-            for treated, point in enumerate(points[quantity, model]):
-                x, low, high = clip(point[:3], x_floor)
-                at, under, over = clip(point[3:], y_floor)
-                ends.append((x[0], at[0]))
-                ax.errorbar(
-                    x, at, xerr=[x - low, high - x], yerr=[at - under, over - at], linestyle="none", capsize=2,
-                    markersize=7, markerfacecolor="white" if treated else look["color"], elinewidth=1, zorder=3,
-                    label=f"{model}, {treatment}" if treated else model, **look,
-                )  # fmt: skip
-            ax.plot(*zip(*ends, strict=True), color=look["color"], linewidth=1, alpha=0.6, zorder=2)
-            for pair in dots[quantity, model]:
-                ax.scatter(*map(clip, pair, (x_floor, y_floor)), s=12, alpha=0.35, linewidths=0, zorder=1, **look)
-        dress(ax, "x", quantity, x_floor, [p[1] for p in across] + [d[0] for d in faint])
-        dress(ax, "y", y, y_floor, y_lows)
-        if number % columns:
-            ax.set_ylabel("")
-    note = f"whiskers: {level:.0%} intervals; a line from each model to the same {treatment}" + (
-        "; faint dots: single seeds" if seeds else ""
-    )
-    return finish(figure, heading, dataset, sample, note, *legend_entries(axes[: len(panels)]))
+    for name, text in panels.items():
+        points[text] = {
+            model_label(architecture): tuple(
+                sum((mean_and_interval(findings.levels[one][key]) for key in (name, "sensitivity")), ()) for one in pair
+            )
+            for architecture, pair in findings.pairs.items()
+        }
+        dots[text] = {
+            model_label(architecture): tuple(
+                tuple(findings.means[one][key] for key in (name, "sensitivity")) for one in pair
+            )
+            for architecture, pair in findings.pairs.items()
+        }
+    return treated_pairs(
+        points, seeds=dots, y="token sensitivity\n(fraction of predictions changed)", treatment="regularized",
+        heading="Token sensitivity against sharpness", dataset=dataset, sample=sample,
+    )  # fmt: skip
+
+
+def densities(findings: Findings, dataset: str, sample: str) -> "Figure":
+    """Draw the spectral density of the Hessian, plain and regularized."""
+    return plots.spectral_densities(
+        {model_label(architecture): curves for architecture, curves in findings.densities.items()},
+        quantity=f"eigenvalue of the Hessian (nats / {_SQUARED})", heading="Spectral density of the Hessian",
+        smallest=1e-6, dataset=dataset, sample=sample,
+    )  # fmt: skip
+
+
+def correlations(config: Config, findings: Findings, dataset: str, sample: str) -> "Figure | None":
+    """Draw rank correlations of token sensitivity; None where no correlation has an interval."""
+    quantities = all_quantities(config)
+    panels = {
+        text: {
+            quantities[row["correlated_with"]].label: (row["r"], row["low"], row["high"])
+            for row in findings.correlations
+            if row["scope"] == scope and row["quantity"] == "sensitivity" and row["low"] is not None
+        }
+        for scope, text in _SCOPES.items()
+    }
+    panels = {text: group for text, group in panels.items() if group}
+    if not panels:
+        return None
+    return plots.dots(
+        panels, quantity="Spearman's rank correlation",
+        heading="Token sensitivity with sharpness and test error, over models", dataset=dataset, sample=sample,
+    )  # fmt: skip

@@ -1,6 +1,6 @@
 """What every experiment is made with: settings, runs that survive being killed, manifests, verdicts on claims."""
 
-from experiments.harness.claims import Claim, verdict
+from experiments.harness.claims import Claim, judge, verdict
 from experiments.harness.cli import Command, parse
 from experiments.harness.evaluation import outputs_on
 from experiments.harness.keys import Keys
@@ -20,6 +20,7 @@ __all__ = [
     "cells",
     "enable_compilation_cache",
     "format_table",
+    "judge",
     "mean_and_interval",
     "option",
     "outputs_on",

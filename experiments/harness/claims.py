@@ -107,3 +107,11 @@ def verdict(
     else:
         agrees, disagrees = above < low, high < above
     return "supported" if agrees else "contradicted" if disagrees else "inconclusive"
+
+
+def judge(estimate: Estimate, *, seeds: int | None, below: float | None = None, above: float | None = None) -> str:
+    """Judge a claim from the 95 % interval of an estimate, as `verdict` does; an open interval is inconclusive."""
+    low, high = (float(end) for end in estimate.interval())
+    if not (math.isfinite(low) and math.isfinite(high)):
+        return "inconclusive"
+    return verdict((low, high), seeds=seeds, below=below, above=above)

@@ -1,1 +1,1 @@
-"""What the image experiments share: settings and training."""
+"""What the experiments on images share: settings, data, training, labels."""

@@ -1,1 +1,1 @@
-"""Which tokens can be replaced by their nearest neighbour with the least effect, and how does the effect spread?"""
+"""Which tokens can be replaced by their nearest neighbor with the least effect, and how does the effect spread?"""

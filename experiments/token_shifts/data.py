@@ -1,6 +1,5 @@
 """What the models of ``experiments.token_shifts`` read: texts as ids, how common tokens are, and images as patches."""
 
-import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,16 +14,30 @@ from jaxsens import embedding_space
 from jaxsens.data import images, text, word_frequency
 from jaxsens.models import pretrained
 from jaxsens.models.text import tokenizer
-from jaxsens.typing import PyTree
+
+__all__ = [
+    "FREQUENCIES",
+    "PADDING",
+    "Corpus",
+    "Pictures",
+    "Points",
+    "Reading",
+    "choose_points",
+    "first_sentence",
+    "load",
+    "load_model",
+    "load_pictures",
+    "read",
+]
 
 PADDING = -1
-"""Stands for padding in what models learn from."""
+"""Marks padding in what models learn from."""
 
 BLOCK = 1000
-"""Texts that are turned into ids at once, where the whole corpus is counted."""
+"""Texts turned into ids at once when the whole corpus is counted."""
 
 FREQUENCIES = ("corpus", "wordfreq")
-"""Where it is looked up how common a token is."""
+"""Sources of how common a token is: the corpus itself, and the package wordfreq."""
 
 
 class Points(NamedTuple):
@@ -48,15 +61,17 @@ class Corpus:
     """Texts, those to learn from and those held out; and how common tokens are in all of them and in the language.
 
     Attributes:
+        name: For tables and figures.
         source: Where texts come from.
         kept: To learn from.
         held: Held out.
         words: Makes ids of texts.
         strings: The tokens by id.
-        special: Which are no text ``[v]``.
-        commonness: By where it is from: in 0 .. 1, NaN where unknown ``[v]``.
+        special: Which tokens are not text, such as padding ``[v]``.
+        commonness: By its source: in 0 .. 1, NaN where unknown ``[v]``.
     """
 
+    name: str
     source: str
     kept: text.TextData
     held: text.TextData
@@ -73,9 +88,9 @@ class Reading:
     Attributes:
         train: Ids ``[n t]`` with ``PADDING``, and labels ``[n]``.
         tested: The same of held-out texts.
-        measured: Of held-out texts with enough tokens to replace.
-        pool: Of held-out texts that ``points`` are in.
-        points: By where commonness is from.
+        measured: Held-out texts with enough tokens to replace.
+        pool: The held-out texts of ``points``.
+        points: By the source of commonness.
         example: One sentence of a held-out text, ``[1 t]``, and its sites.
         cut: Share of the measured texts that were cut.
     """
@@ -91,7 +106,7 @@ class Reading:
 
 @dataclass(frozen=True, eq=False)
 class Pictures:
-    """Images as patches: those to learn from, those held out, and the patches that there are.
+    """Images as patches: those to learn from, those held out, and all different patches.
 
     Attributes:
         source: Where they come from.
@@ -100,7 +115,7 @@ class Pictures:
         train: Patches ``[n t p]`` and labels ``[n]``.
         tested: The same of test images.
         patches: The different patches of the training images and of those measured ``[v p]``: the vocabulary.
-        ids: Of the first measured test images' patches in it ``[b t]``.
+        ids: Numbers, in that vocabulary, of the patches of the measured test images ``[b t]``.
     """
 
     source: str
@@ -127,28 +142,37 @@ def load_model(config: Config) -> pretrained.Pretrained:
     return pretrained.load(config.model, read_out=config.read_out)
 
 
-def load(config: Config, vocabulary: int) -> Corpus:
-    """Load the texts with two classes, and count tokens in all of them, whole ones."""
+def load(config: Config, vocabulary: int, data: text.TextData | None = None) -> Corpus:
+    """Load the texts with two classes, and count tokens in all of them, whole ones.
+
+    Args:
+        config: Which texts, and how many are held out.
+        vocabulary: Number of tokens of the model.
+        data: The user's texts in place of those that ``config`` names.
+
+    Raises:
+        ValueError: If the texts are not there, or have other labels than 0 and 1.
+    """
     words = tokenizer.load(Path(str(config.model)), vocabulary=vocabulary)
-    data = (
-        text.load("imdb_reviews", data_dir=config.data_dir)
-        if config.texts is None
-        else text.read_file(config.texts, text="text", label="label")
-    )
+    name = "imdb_reviews" if data is None and config.texts is None else "own texts"
+    if data is None and config.texts is None:
+        data = text.load("imdb_reviews", data_dir=config.data_dir)
+    elif data is None:
+        data = text.read_file(config.texts, text="text", label="label")
     if data.classes != 2:
         raise ValueError(f"texts must have labels 0 and 1, got {data.classes} classes in {data.source}")
     kept, held = text.held_out(data, config.held_out, seed=config.seed)
     strings = embedding_space.token_strings(words.rules.get_vocab(), vocabulary)
     frequencies = np.zeros(vocabulary, np.int64)
-    whole = max(len(one) for one in data.texts) + 2  # a text has no more tokens than letters, and two are added
+    whole = max(len(one) for one in data.texts) + 2  # a text has at most as many tokens as letters; two are added
     for start in range(0, len(data), BLOCK):
         read = words(data.texts[start : start + BLOCK], longest=whole)
         frequencies += word_frequency.corpus_frequencies(read.tokens, read.sites, vocabulary)
     special = embedding_space.special_tokens(strings)
-    known = {"corpus": frequencies.astype(np.float64), "wordfreq": word_frequency.word_frequencies(strings)}
-    known["corpus"][special] = np.nan
-    common = {name: word_frequency.commonness(values) for name, values in known.items()}
-    return Corpus(data.source, kept, held, words, strings, special, common)
+    counted = {"corpus": frequencies.astype(np.float64), "wordfreq": word_frequency.word_frequencies(strings)}
+    counted["corpus"][special] = np.nan
+    common = {name: word_frequency.commonness(values) for name, values in counted.items()}
+    return Corpus(name, data.source, kept, held, words, strings, special, common)
 
 
 def read(config: Config, corpus: Corpus, longest: int, count: int) -> Reading:
@@ -216,19 +240,19 @@ def choose_points(
     texts, places = np.nonzero(sites & ~np.isnan(common)[tokens])
     order = rng.permutation(len(texts))
     texts, places = texts[order], places[order]
-    found = tokens[texts, places]
-    which = np.minimum((common[found] * bins).astype(int), bins - 1)
+    drawn = tokens[texts, places]
+    which = np.minimum((common[drawn] * bins).astype(int), bins - 1)
     chosen = []
     for number in range(bins):
         seen_texts, seen_tokens = set(), set()
         for index in np.flatnonzero(which == number):
-            if texts[index] not in seen_texts and found[index] not in seen_tokens:
+            if texts[index] not in seen_texts and drawn[index] not in seen_tokens:
                 chosen.append(index)
                 seen_texts.add(texts[index])
-                seen_tokens.add(found[index])
+                seen_tokens.add(drawn[index])
             if len(seen_tokens) == per_bin:
                 break
-    return Points(texts[chosen], places[chosen], found[chosen], common[found[chosen]])
+    return Points(texts[chosen], places[chosen], drawn[chosen], common[drawn[chosen]])
 
 
 def load_pictures(config: Config) -> Pictures:
@@ -244,14 +268,6 @@ def load_pictures(config: Config) -> Pictures:
         data.source, data.image_shape, data.classes, (train, data.train_labels),
         (test[: config.tested], data.test_labels[: config.tested]), patches, ids,
     )  # fmt: skip
-
-
-def fingerprint(*arrays: PyTree) -> str:
-    """Return a SHA-256 of arrays, to tell whether a run goes on with the same ones."""
-    digest = hashlib.sha256()
-    for array in arrays:
-        digest.update(np.ascontiguousarray(array).tobytes())
-    return digest.hexdigest()
 
 
 def _chosen(read: tokenizer.Tokens, index: np.ndarray) -> tokenizer.Tokens:

@@ -1,24 +1,87 @@
-"""Estimates of ``experiments.token_shifts``: agreement of norms, fits against commonness, and steps between layers.
+"""Estimates of ``experiments.token_shifts``: agreement of norms, fits against commonness, steps between layers.
 
 Units are texts (or images), or tokens where each point is another one, and models where several were trained.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
-from experiments import harness
-from experiments.token_shifts.measure import NORMS
+from experiments.token_shifts.config import Config
+from experiments.token_shifts.data import FREQUENCIES, Reading
+from experiments.token_shifts.measure import NORMS, SCALES
 from jaxsens import embedding_space
 from jaxsens.statistics import estimate
 from jaxsens.statistics.estimate import Estimate
 from jaxsens.typing import Array
 
+__all__ = [
+    "NORMALIZED_AT_THE_END",
+    "Findings",
+    "Models",
+    "Results",
+    "agreements",
+    "by_state",
+    "counts",
+    "depth_of",
+    "identified",
+    "line",
+    "over_models",
+    "shifts",
+    "smallest_step",
+    "stacked",
+    "step",
+    "summarize",
+]
+
 Models = Sequence[Mapping[str, Array]]
 """What was measured of the models of one kind and state, one for each seed."""
 
+Results = Mapping[tuple[str, str], Models]
+"""Kind and state to what was measured of its models."""
+
 NORMALIZED_AT_THE_END = ("gpt2", "vit")
-"""Kinds whose last state is normalised once more before it is read."""
+"""Kinds whose last state is normalized once more before it is read."""
+
+_AGREEMENT = ("pearson", "spearman", "share")
+
+
+@dataclass(frozen=True, eq=False)
+class Findings:
+    """Estimates that need a bootstrap, by kind and state; of the models of text.
+
+    Attributes:
+        agreements: Pair of norms to correlations of counts, see `agreements`.
+        lines: Source of commonness, scale, and whether with controls, to ``slope``, ``r`` and ``offset``.
+    """
+
+    agreements: dict[tuple[str, str], dict[tuple[str, str], dict[str, Estimate | None]]]
+    lines: dict[tuple[str, str], dict[tuple[str, str, bool], dict[str, Estimate]]]
+
+
+def summarize(config: Config, vocabulary: int, readings: Mapping[str, Reading], results: Results) -> Findings:
+    """Estimate once what needs a bootstrap; ``vocabulary`` is the number of tokens."""
+    every_agreement, lines = {}, {}
+    for (kind, state), models in results.items():
+        if kind == "vit":
+            continue
+        rng = np.random.default_rng([config.seed, 3])
+        reading = readings[kind]
+        every_agreement[kind, state] = agreements(
+            models, reading.measured.tokens, vocabulary, config.top, config.resamples, rng
+        )
+        lines[kind, state] = {}
+        for name in FREQUENCIES:
+            common = reading.points[name].commonness
+            controls = np.stack([stacked(models, f"{what}_{name}") for what in ("size", "distance")], -1)
+            for scale, key in zip(SCALES, ("shift", "relative"), strict=True):
+                values = stacked(models, f"{key}_{name}")
+                for controlled in (False, True):
+                    lines[kind, state][name, scale, controlled] = line(
+                        common, values, config.resamples, rng, controls if controlled else None
+                    )
+    return Findings(every_agreement, lines)
 
 
 def depth_of(kind: str, states: int) -> int:
@@ -29,23 +92,10 @@ def depth_of(kind: str, states: int) -> int:
 def over_models(values: Array, *, rate: bool = False) -> Estimate:
     """Estimate a mean over models and units ``[m b]``; over units alone where there is one model.
 
-    One trained model has no error of training then: its verdict is "inconclusive", as ``judged`` says.
+    One trained model has no error of training then: its verdict is "inconclusive".
     """
     values = np.asarray(values)
     return estimate.from_values(values[0], rate=rate) if len(values) == 1 else estimate.over_models(values, rate=rate)
-
-
-def seeds_of(kind: str, state: str, models: Models) -> int | None:
-    """Return how many models were drawn or trained here; None for MiniLM as published, which is given."""
-    return None if (kind, state) == ("minilm", "before") else len(models)
-
-
-def judged(found: Estimate, seeds: int | None, *, below: float | None = None, above: float | None = None) -> str:
-    """Return the verdict on a claim about a quantity; an interval that is open, as that of one unit, tells nothing."""
-    low, high = (float(end) for end in found.interval())
-    if not np.isfinite([low, high]).all():
-        return "inconclusive"
-    return harness.verdict((low, high), seeds=seeds, below=below, above=above)
 
 
 def shifts(models: Models, chosen: str, at: str, scale: str) -> np.ndarray:
@@ -68,7 +118,7 @@ def smallest_step(values: np.ndarray, last: int) -> tuple[int, Estimate, float]:
     lies above 0, shifts grow in every layer but the last.
     """
     every = [over_models(step(values, layer - 1, layer)) for layer in range(1, last)]
-    layer = int(np.argmin([float(found.mean) for found in every]))
+    layer = int(np.argmin([float(one.mean) for one in every]))
     return layer + 1, every[layer], 1 - 0.05 / len(every)
 
 
@@ -81,13 +131,13 @@ def counts(models: Models, tokens: np.ndarray, vocabulary: int, weights: np.ndar
         vocabulary: How many ids there are.
         weights: How often each sequence counts ``[b]``, once by default.
     """
-    found = np.zeros((len(NORMS), vocabulary))
+    totals = np.zeros((len(NORMS), vocabulary))
     for model in models:
         for number, positions in enumerate(model["least"]):
             ids = np.take_along_axis(tokens, positions, 1)
             each = np.ones(len(ids)) if weights is None else weights
-            found[number] += np.bincount(ids.ravel(), np.repeat(each, ids.shape[1]), vocabulary)
-    return found
+            totals[number] += np.bincount(ids.ravel(), np.repeat(each, ids.shape[1]), vocabulary)
+    return totals
 
 
 def agreements(
@@ -102,20 +152,24 @@ def agreements(
     length = len(tokens)
 
     def every(weights: np.ndarray | None) -> dict[tuple[str, str], embedding_space.Agreement | None]:
-        found = counts(models, tokens, vocabulary, weights)
+        counted = counts(models, tokens, vocabulary, weights)
         pairs = [(i, j) for i in range(len(NORMS)) for j in range(i + 1, len(NORMS))]
-        return {(NORMS[i], NORMS[j]): _agreement(found[i], found[j], top) for i, j in pairs}
+        return {(NORMS[i], NORMS[j]): _agreement(counted[i], counted[j], top) for i, j in pairs}
 
-    known = every(None)
+    observed = every(None)
     drawn = [every(rng.multinomial(length, np.full(length, 1 / length))) for _ in range(resamples)]
     result = {}
-    for pair, value in known.items():
-        again = [found[pair] for found in drawn if found[pair] is not None]
+    for pair, value in observed.items():
+        resampled = [one[pair] for one in drawn if one[pair] is not None]
+        if value is None or len(resampled) < 2:
+            result[pair] = dict.fromkeys(_AGREEMENT)
+            continue
         result[pair] = {
-            name: None if value is None or len(again) < 2
-            else _estimate(np.asarray([getattr(value, name)]), np.asarray([getattr(a, name) for a in again]), length)
-            for name in ("pearson", "spearman", "share")
-        }  # fmt: skip
+            name: _estimate(
+                np.asarray([getattr(value, name)]), np.asarray([getattr(one, name) for one in resampled]), length
+            )
+            for name in _AGREEMENT
+        }
     return result
 
 
@@ -147,10 +201,10 @@ def line(
             [_line(x[index], y[i][index], None if controls is None else controls[i][index]) for i in range(len(y))]
         )
 
-    known = fits(np.arange(len(x)))
+    observed = fits(np.arange(len(x)))
     drawn = [fits(rng.integers(0, len(x), len(x))).mean(0) for _ in range(resamples)]
     drawn = np.stack([one for one in drawn if np.isfinite(one).all()])
-    return {name: _estimate(known[:, i], drawn[:, i], len(x) - 1) for i, name in enumerate(("slope", "r", "offset"))}
+    return {name: _estimate(observed[:, i], drawn[:, i], len(x) - 1) for i, name in enumerate(("slope", "r", "offset"))}
 
 
 def _line(x: np.ndarray, y: np.ndarray, controls: np.ndarray | None) -> np.ndarray:
@@ -168,7 +222,7 @@ def _estimate(values: np.ndarray, drawn: np.ndarray, freedom: int) -> Estimate:
     if len(values) > 1:
         levels.append((values.var(ddof=1) / len(values), len(values) - 1))
     variance = sum(level for level, _ in levels)
-    weight = sum(level**2 / own for level, own in levels)
+    weight = sum(level**2 / freedom for level, freedom in levels)
     return Estimate(
         values.mean(), np.sqrt(variance), len(values), values, float(variance**2 / weight) if weight > 0 else freedom
     )
@@ -181,7 +235,7 @@ def _agreement(first: np.ndarray, second: np.ndarray, top: int) -> embedding_spa
         return None
 
 
-def mean_of(models: Models, name: str) -> np.ndarray:
+def stacked(models: Models, name: str) -> np.ndarray:
     """Return what was measured of each model, stacked ``[m ...]``, float64."""
     return np.stack([np.asarray(model[name], np.float64) for model in models])
 
@@ -189,3 +243,8 @@ def mean_of(models: Models, name: str) -> np.ndarray:
 def by_state(values: np.ndarray, estimator: Callable[[Array], Estimate]) -> list[Estimate]:
     """Return an estimate for every state of ``[m b l]``."""
     return [estimator(values[..., state]) for state in range(values.shape[-1])]
+
+
+def identified(models: Models) -> list[Estimate]:
+    """Return the share of tokens that are the nearest row of their own state, one estimate for each state."""
+    return by_state(stacked(models, "identified"), lambda values: over_models(values, rate=True))

@@ -1,213 +1,159 @@
-"""Figures of the tokens of texts: how often each, a quantity against how common it is, and a text in colours."""
+"""Figures of ``experiments.token_shifts``: counts, commonness, layers, kinds of model, identifiability, a sentence."""
 
-import math
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from jaxsens.plots.style import (
-    Interval,
-    finish,
-    finite_vectors,
-    legend_entries,
-    new_figure,
-    require_ordered,
-    require_some,
-    style,
-)
-from jaxsens.typing import Array
+from experiments.harness import mean_and_interval
+from experiments.token_shifts import estimates
+from experiments.token_shifts.config import STATES, Config
+from experiments.token_shifts.data import FREQUENCIES, Corpus, Reading
+from experiments.token_shifts.drawing import Scatter, colored_text, scatters_with_lines, token_counts
+from experiments.token_shifts.estimates import Findings, Models, Results, over_models
+from experiments.token_shifts.labels import NAMES, model_label
+from experiments.token_shifts.measure import NORMS, SCALES
+from jaxsens import plots
+from jaxsens.statistics.estimate import Estimate
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+__all__ = ["every"]
 
-def token_counts(
-    panels: Mapping[str, tuple[Sequence[str], Mapping[str, Array]]],
-    *,
-    unit: str,
-    heading: str,
-    dataset: str,
-    sample: str,
+SHOWN = 12
+"""Tokens in the figure of counts."""
+
+STATE_NUMBER = "state (0 enters the first layer)"
+NORM_LABELS = {"l1": "l1", "l2": "l2", "linf": "l-infinity"}
+RANKS = ("least", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth")
+
+
+def every(
+    config: Config, corpus: Corpus, reading: Reading, results: Results, findings: Findings
+) -> Iterator[tuple[str, "Figure"]]:
+    """Yield name and figure of all; ``reading`` is that of MiniLM."""
+    texts = "IMDb" if corpus.name == "imdb_reviews" else corpus.name
+    dataset = f"MiniLM, {texts}"
+    each = {state: results["minilm", state] for state in STATES}
+    yield "counts", _counts(config, corpus, reading, each, dataset)
+    yield "commonness", _commonness(config, reading, each, findings, dataset)
+    yield "layers", _layers(config, each, dataset)
+    yield "kinds", _kinds(config, results)
+    yield "identifiability", _identifiability(config, results, texts)
+    yield "sentence", _sentence(corpus, reading, each, texts)
+
+
+def _counts(config: Config, corpus: Corpus, reading: Reading, each: Mapping[str, Models], dataset: str) -> "Figure":
+    panels = {}
+    for state, models in each.items():
+        number = estimates.counts(models, reading.measured.tokens, len(corpus.strings)) / len(models)
+        top = np.argsort(-number.sum(0), kind="stable")[: min(SHOWN, np.count_nonzero(number.sum(0)))]
+        bars = {NORM_LABELS[norm]: number[i, top] for i, norm in enumerate(NORMS)}
+        panels[model_label("minilm", state)] = ([corpus.strings[i] for i in top], bars)
+    sample = f"{len(reading.measured.tokens)} held-out texts, the {config.least} least-shifting tokens of each"
+    heading = "Which tokens shift the embedding least when replaced by their nearest?"
+    return token_counts(panels, unit="times among the least", heading=heading, sample=sample, dataset=dataset)
+
+
+def _layers(config: Config, each: Mapping[str, Models], dataset: str) -> "Figure":
+    panels = {}
+    for scale in SCALES:
+        for state, models in each.items():
+            values = estimates.stacked(models, f"least_whole_{scale}")
+            lines = {_rank(k): _curve(values[:, :, k]) for k in range(config.least)}
+            unit = "l2 shift of the sequence" + (", relative" if scale == "relative" else "")
+            panels[f"{model_label('minilm', state)}, {scale}"] = plots.Quantity(unit, lines, log=False)
+    return plots.side_by_side(
+        panels, x=STATE_NUMBER, heading="Shift by layer", log_x=False,
+        sample=f"{config.followed} held-out texts, their {config.least} least-shifting tokens", dataset=dataset,
+    )  # fmt: skip
+
+
+def _rank(number: int) -> str:
+    return RANKS[number] if number < len(RANKS) else str(number + 1)
+
+
+def _identifiability(config: Config, results: Results, source: str) -> "Figure":
+    curves = {}
+    for kind in (kind for kind in config.kinds if kind != "vit"):
+        lines = {}
+        for state in STATES:
+            every = estimates.identified(results[kind, state])
+            lines[f"{state} training"] = _triples(every[: estimates.depth_of(kind, len(every)) + 1])
+        curves[NAMES[kind]] = plots.Quantity("share nearest to their own token", lines, log=False)
+    return plots.side_by_side(
+        curves, x=STATE_NUMBER, heading="How often is a state nearest to its own token?", dataset=source,
+        sample=f"{config.identified} held-out texts", log_x=False,
+    )  # fmt: skip
+
+
+def _commonness(
+    config: Config, reading: Reading, each: Mapping[str, Models], findings: Findings, dataset: str
 ) -> "Figure":
-    """Draw how often each of some tokens was counted, a bar for every way of counting, one panel below the other.
-
-    Args:
-        panels: Title -> ``(tokens, counts)``, ``counts`` from labels to ``[n]``.
-        unit: What is counted.
-        heading: What the figure is about.
-        dataset: What was measured, for the title.
-        sample: On how much of it, for the title.
-
-    Raises:
-        ValueError: If there is nothing to draw, or counts are not as many as tokens, finite and at least 0.
-    """
-    require_some("panels", panels)
-    styles = style(list(dict.fromkeys(label for _, counts in panels.values() for label in counts)))
-    figure = new_figure(9.0, 1.2 + 2.6 * len(panels))
-    axes = figure.subplots(len(panels), 1, squeeze=False)[:, 0]
-    for ax, (title, (tokens, counts)) in zip(axes, panels.items(), strict=True):
-        require_some(f"panels[{title!r}]", counts)
-        width = 0.8 / len(counts)
-        for number, (label, values) in enumerate(counts.items()):
-            name = f"panels[{title!r}][{label!r}]"
-            places, values = finite_vectors(f"{name} beside its tokens", (np.arange(len(tokens)), values), 2)
-            if (values < 0).any():
-                raise ValueError(f"{name} holds {values.min():g}: counts are at least 0")
-            aside = (number - (len(counts) - 1) / 2) * width
-            ax.bar(places + aside, values, width, color=styles[label]["color"], label=label)
-        # A dollar sign would begin a formula.
-        ax.set_xticks(range(len(tokens)), labels=[_plain(token) for token in tokens])
-        ax.set_title(title, fontsize="medium")
-        ax.set_ylabel(unit)
-    return finish(figure, heading, dataset, sample, "", *legend_entries(list(axes)))
-
-
-class Scatter(NamedTuple):
-    """Points with a line through them.
-
-    Attributes:
-        x: ``[p]``.
-        y: ``[p]``.
-        slope: Of the line, with its interval.
-        offset: The line at x = 0.
-        correlation: Of x and y, with its interval.
-    """
-
-    x: Array
-    y: Array
-    slope: Interval
-    offset: float
-    correlation: Interval
-
-
-def scatters_with_lines(
-    panels: Mapping[str, Scatter],
-    *,
-    x: str,
-    y: str,
-    heading: str,
-    dataset: str,
-    sample: str,
-    bins: int = 10,
-    reference: tuple[str, float, float] | None = None,
-    level: float = 0.95,
-) -> "Figure":
-    """Draw points, their line with slope and correlation, and their means in equal bins from x = 0 to 1.
-
-    Args:
-        panels: Title -> ``Scatter``.
-        x: What lies along x, from 0 to 1.
-        y: What lies along y, with its unit.
-        heading: What the figure is about.
-        dataset: What was measured, for the title.
-        sample: On how much of it, for the title.
-        bins: How many.
-        reference: Name, slope and offset of a line to compare with, dashed.
-        level: Of the intervals.
-
-    Raises:
-        ValueError: If there is nothing to draw, numbers are not finite, or one lies outside its interval.
-    """
-    require_some("panels", panels)
-    across = min(2, len(panels))
-    figure = new_figure(1.0 + 4.6 * across, 1.2 + 3.6 * math.ceil(len(panels) / across))
-    axes = figure.subplots(math.ceil(len(panels) / across), across, squeeze=False, sharey=True).ravel()
-    for unused in axes[len(panels) :]:
-        unused.set_axis_off()
-    axes = list(axes[: len(panels)])
-    for ax, (title, panel) in zip(axes, panels.items(), strict=True):
-        at, values = finite_vectors(f"panels[{title!r}]", (panel.x, panel.y), 2)
-        said = []
-        for what, interval in (("slope", panel.slope), ("r", panel.correlation)):
-            numbers = finite_vectors(f"panels[{title!r}].{what}", np.reshape(interval, (-1, 1)), 3)
-            require_ordered(f"panels[{title!r}].{what}", *numbers)
-            said.append("{} {:.2f} [{:.2f}, {:.2f}]".format(what, *interval))
-        ax.scatter(at, values, s=9, alpha=0.35, linewidths=0, color="#3f90da", label="a token")
-        ends = np.array([0.0, 1.0])
-        ax.plot(ends, panel.offset + panel.slope[0] * ends, color="#bd1f01", linewidth=1.6, label="least squares")
-        which = np.clip((at * bins).astype(int), 0, bins - 1)
-        there = np.unique(which)
-        means = [values[which == number].mean() for number in there]
-        ax.plot((there + 0.5) / bins, means, "s", markersize=5, color="0.15", label="mean of a bin")
-        if reference is not None:
-            name, slope, offset = reference
-            ax.plot(ends, offset + slope * ends, color="0.35", linestyle="--", linewidth=1.2, label=name)
-        ax.set_title(f"{title}\n{', '.join(said)}", fontsize="small")
-        ax.set(xlabel=x)
-    for ax in axes[::across]:
-        ax.set_ylabel(y)
-    note = f"in brackets: {level:.0%} intervals"
-    return finish(figure, heading, dataset, sample, note, *legend_entries(axes))
-
-
-def coloured_text(
-    rows: Mapping[str, tuple[Sequence[str], Array]],
-    *,
-    quantity: str,
-    heading: str,
-    dataset: str,
-    sample: str,
-    line: float = 120.0,
-) -> "Figure":
-    """Draw texts whose tokens are coloured by a quantity, each text with colours of its own from its least to its most.
-
-    Args:
-        rows: Title -> ``(tokens, values [n])``; NaN for a token without a value, which stays white.
-        quantity: What the colours are, with its unit.
-        heading: What the figure is about.
-        dataset: What was measured, for the title.
-        sample: Which text, for the title.
-        line: How many letters fit in a line; fewer are spread out.
-
-    Raises:
-        ValueError: If there is nothing to draw, a text has not as many values as tokens, or only infinite ones.
-    """
-    require_some("rows", rows)
-    from matplotlib import colormaps
-
-    colours, lines, height = colormaps["YlOrRd"], {}, 0.0
-    for title, (tokens, values) in rows.items():
-        values = np.asarray(values, float)
-        if values.shape != (len(tokens),) or not np.isfinite(values).any():
-            raise ValueError(f"rows[{title!r}] must have a value for each of {len(tokens)} tokens, got {values}")
-        lines[title] = _broken([_plain(token) for token in tokens], line)
-        height += 0.4 + 0.26 * (1 + max(number for number, _ in lines[title]))
-    figure = new_figure(10.0, 1.0 + height)
-    axes = figure.subplots(
-        len(rows), 1, squeeze=False, height_ratios=[2 + max(n for n, _ in found) for found in lines.values()]
-    )[:, 0]
-    for ax, (title, (tokens, values)) in zip(axes, rows.items(), strict=True):
-        values = np.asarray(values, float)
-        low, high = np.nanmin(values), np.nanmax(values)
-        for token, value, (number, start) in zip(tokens, values, lines[title], strict=True):
-            share = 0.0 if high == low else (value - low) / (high - low)
-            back = "white" if np.isnan(value) else colours(0.05 + 0.7 * share)
-            ax.text(
-                start / line, -number, _plain(token), family="monospace", fontsize=9, va="center",
-                bbox={"facecolor": back, "edgecolor": "0.85", "linewidth": 0.4, "pad": 1.6},
+    panels = {}
+    for name in FREQUENCIES:
+        for state, models in each.items():
+            fit = findings.lines["minilm", state][name, "absolute", False]
+            values = estimates.stacked(models, f"shift_{name}").mean(0)
+            title = f"{model_label('minilm', state)}; commonness in {'the corpus' if name == 'corpus' else 'wordfreq'}"
+            panels[title] = Scatter(
+                reading.points[name].commonness, values, mean_and_interval(fit["slope"]), float(fit["offset"].mean),
+                mean_and_interval(fit["r"]),
             )  # fmt: skip
-        ax.set(xlim=(0, 1), ylim=(-max(number for number, _ in lines[title]) - 0.6, 0.6), xticks=[], yticks=[])
-        ax.set_title(f"{title}: {quantity} from {low:.3g} (pale) to {high:.3g} (dark)", fontsize="small", loc="left")
-        _without_frame(ax)
-    return finish(figure, heading, dataset, sample, "", [], [])
+    return scatters_with_lines(
+        panels, x="commonness", y="l2 shift of the embedding", heading="Do rare tokens shift the embedding more?",
+        sample=f"up to {config.per_bin} tokens in each of {config.bins} bins", bins=config.bins,
+        reference=("published, BERT-base (slope -5.21, r -0.42)", -5.21, 18.72), dataset=dataset,
+    )  # fmt: skip
 
 
-def _broken(tokens: Sequence[str], line: float) -> list[tuple[int, float]]:
-    """Return line number and first letter of every token."""
-    found, number, start = [], 0, 0.0
-    for token in tokens:
-        if start > 0 and start + len(token) > line:
-            number, start = number + 1, 0.0
-        found.append((number, start))
-        start += len(token) + 1.4
-    return found
+def _kinds(config: Config, results: Results) -> "Figure":
+    """Draw shifts by layer of all kinds over that of the embedding, so that all begin at 1."""
+    panels = {}
+    for kind in config.kinds:
+        for scale in SCALES:
+            lines = {}
+            for state in STATES:
+                values = estimates.shifts(results[kind, state], "least", "whole", scale)
+                values = values / values[..., :1].mean(1, keepdims=True)
+                last = estimates.depth_of(kind, values.shape[-1])
+                label = f"{state} training"
+                lines[label] = _curve(values[..., : last + 1])
+                if kind in estimates.NORMALIZED_AT_THE_END:
+                    at = np.array([last - 1, last])
+                    read = _triples(estimates.by_state(values[..., [last - 1, last + 1]], over_models))
+                    lines[f"{label}, as the read-out sees it"] = (at, *read[1:])
+            means = np.concatenate([mean for _, mean, _, _ in lines.values()])
+            log = bool(means.max() > 5 * means.min())
+            panels[f"{NAMES[kind]}, {scale} shift"] = plots.Quantity("times that of the embedding", lines, log=log)
+    return plots.side_by_side(
+        panels, x=STATE_NUMBER, heading="What causes the drop in the last layer?",
+        dataset=f"up to {config.followed} texts, or images for the ViT",
+        sample=f"{config.seeds} models of each kind, small ones from random weights", log_x=False,
+    )  # fmt: skip
 
 
-def _plain(token: str) -> str:
-    return token.replace("$", r"\$")
+def _sentence(corpus: Corpus, reading: Reading, each: Mapping[str, Models], source: str) -> "Figure":
+    read, _ = reading.example
+    real = read.mask[0]
+    tokens = [corpus.strings[i] for i in read.tokens[0][real]]
+    rows = {}
+    for state, models in each.items():
+        values = estimates.stacked(models, "example").mean(0)[real]
+        for layer in (0, values.shape[1] - 2, values.shape[1] - 1):
+            shown = np.where(values[:, 0] > 0, values[:, layer], np.nan)
+            rows[f"{model_label('minilm', state)}, state {layer}"] = (tokens, shown)
+    return colored_text(
+        rows, quantity="l2 shift of the sequence", heading="One sentence, each token replaced by its nearest",
+        dataset=source, sample="the first sentence of a held-out text",
+    )  # fmt: skip
 
 
-def _without_frame(ax: "Axes") -> None:
-    ax.spines[["left", "bottom"]].set_visible(False)
+def _curve(values: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Return states, means and ends of their intervals, from ``[m b l]``."""
+    return _triples(estimates.by_state(values, over_models))
+
+
+def _triples(every: list[Estimate]) -> tuple[np.ndarray, ...]:
+    return (np.arange(len(every), dtype=float), *np.transpose([mean_and_interval(one) for one in every]))

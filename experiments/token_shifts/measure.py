@@ -1,5 +1,6 @@
 """What ``experiments.token_shifts`` measures of one model: shifts of embeddings and of states, and identifiability."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,9 +11,23 @@ import numpy as np
 from experiments.token_shifts.config import Config
 from experiments.token_shifts.data import Corpus, Pictures, Reading
 from jaxsens import embedding_space
-from jaxsens.execution import Execution
+from jaxsens.execution import Execution, parallel
 from jaxsens.models.text import encoder, tokenizer
 from jaxsens.typing import Array, PyTree
+
+__all__ = [
+    "AT",
+    "CHOSEN",
+    "NORMS",
+    "PAIRS",
+    "SCALES",
+    "Subject",
+    "hidden_states",
+    "measure_text_model",
+    "measure_vit",
+]
+
+Encode = Callable[..., jax.Array]
 
 NORMS = ("l1", "l2", "linf")
 PAIRS = (("l1", "l2"), ("l2", "linf"), ("l1", "linf"))
@@ -22,31 +37,30 @@ CHOSEN = ("least", "random")
 """Which tokens are followed through the layers: the least-shifting ones of a text, or any."""
 
 
-@dataclass(frozen=True)
-class States:
-    """States ``[l+1 b t d]`` of a model, and after them the last one as the read-out sees it where that is another.
+def hidden_states(module: Any) -> Encode:
+    """Return ``encode(variables, tokens, mask=None)``: all states, and the last one normalized where it is read so.
 
-    ``transformers`` gives GPT-2's last state normalised and a ViT's not; here both are there.
+    ``encode`` gives ``[l+1 b t d]`` for BERT, ``[l+2 b t d]`` for models with a final normalization: the library has
+    GPT-2's last state normalized and a ViT's not; here both versions are there. Equal modules share compiled code.
     """
+    return parallel.bind(_hidden_states, module)
 
-    module: Any
 
-    def __call__(self, variables: PyTree, tokens: Array, mask: Array | None = None, /) -> jax.Array:
-        """Return ``[l+1 b t d]`` for BERT, ``[l+2 b t d]`` for models with a final normalisation."""
-        encoder.require_variables(self.module, variables)
+def _hidden_states(module: Any, variables: PyTree, tokens: Array, mask: Array | None = None, /) -> jax.Array:
+    encoder.require_variables(module, variables)
 
-        def states(module: Any, tokens: Array, mask: Array | None) -> jax.Array:
-            found = module.hidden_states(tokens, mask)
-            return jnp.concatenate([found, module.finish(found[-1])[None]]) if module.config.final_norm else found
+    def states(module: Any, tokens: Array, mask: Array | None) -> jax.Array:
+        every = module.hidden_states(tokens, mask)
+        return jnp.concatenate([every, module.finish(every[-1])[None]]) if module.config.final_norm else every
 
-        return self.module.apply(variables, tokens, mask, method=states)
+    return module.apply(variables, tokens, mask, method=states)
 
 
 @dataclass(frozen=True, eq=False)
 class Subject:
     """A model, and texts or images with what each of their tokens is replaced by."""
 
-    encode: States
+    encode: Encode
     variables: PyTree
     tokens: np.ndarray
     alternatives: np.ndarray
@@ -60,58 +74,59 @@ def measure_text_model(
     """Measure everything of a model of text; every token is replaced by the nearest row of the model's own table.
 
     Returns:
-        What ``embedding_level``, ``followed`` and ``identified`` give; and for tokens of every commonness, by where
-        that is from: ``shift_<name>`` and ``relative_<name>`` of the embedding in l2 ``[p]``, ``size_<name>`` of their
-        rows, and ``distance_<name>`` to the nearest row, ``1 - cos``. For the tokens of the example ``example``,
+        What `embedding_level`, `followed` and `identified` give; and for tokens of every commonness, by its source:
+        ``shift_<name>`` and ``relative_<name>`` of the embedding in l2 ``[p]``, ``size_<name>`` of their rows, and
+        ``distance_<name>`` to the nearest row, ``1 - cos``. For the tokens of the example ``example``,
         l2 shifts of the whole sequence by state ``[t l]``, 0 where a token is not replaced.
     """
     table = np.asarray(variables["params"]["tokens"])
     nearest = embedding_space.nearest_tokens(
         table, exclude=corpus.special, execution=Execution(progress=f"{label}: nearest tokens")
     )
-    encode = States(module)
+    encode = hidden_states(module)
 
     def subject(read: tokenizer.Tokens, sites: np.ndarray) -> Subject:
         sites = sites & nearest.replaceable[read.tokens]
         return Subject(encode, variables, read.tokens, nearest.replace(read.tokens), read.mask, sites)
 
-    own, pool, count = reading.measured, reading.pool, len(reading.measured.tokens)
+    held_out, pool, count = reading.measured, reading.pool, len(reading.measured.tokens)
     chosen = np.zeros(pool.sites.shape, bool)
     for points in reading.points.values():
         chosen[points.text, points.place] = True
-    # Together, so that one program does for both.
+    # Both together, so that one compiled program serves them.
     both = subject(
-        tokenizer.Tokens(*map(np.concatenate, zip(own, pool, strict=True))), np.concatenate([own.sites, chosen])
+        tokenizer.Tokens(*map(np.concatenate, zip(held_out, pool, strict=True))),
+        np.concatenate([held_out.sites, chosen]),
     )
     shifts = embedding_shifts(config, both, label)
-    found = embedding_level(config, shifts, count)
+    results = embedding_level(config, shifts, count)
     for name, points in reading.points.items():
         where = (count + points.text, points.place, 0)
-        found |= {
+        results |= {
             f"shift_{name}": shifts.values(at="own")[where],
             f"relative_{name}": shifts.values(at="own", relative=True)[where],
             f"size_{name}": np.linalg.norm(table[points.token], axis=1),
             f"distance_{name}": nearest.distances[points.token, 0],
         }
-    measured = subject(own, own.sites)
-    found |= followed(config, measured, found["least"][NORMS.index("l2")], label, subject(*reading.example))
-    return found | identified(config, measured, table, corpus.special, label)
+    measured = subject(held_out, held_out.sites)
+    results |= followed(config, measured, results["least"][NORMS.index("l2")], label, subject(*reading.example))
+    return results | identified(config, measured, table, corpus.special, label)
 
 
 def measure_vit(config: Config, pictures: Pictures, module: Any, variables: PyTree, label: str) -> dict[str, Array]:
     """Measure shifts of a ViT, where a patch is replaced by the nearest other one of all images, by its embedding.
 
     As for tokens of text, the nearest in cosine among the rows of a table: the embeddings of all different patches,
-    without positions. No image repeats a patch as a text repeats a word, so that commonness is not asked for.
+    without positions. Images do not repeat patches as texts repeat words, so commonness is not measured.
     """
     linear = variables["params"]["patches"]
     table = pictures.patches @ np.asarray(linear["kernel"]) + np.asarray(linear["bias"])
     nearest = embedding_space.nearest_tokens(table)
     alternatives = pictures.patches[nearest.replace(pictures.ids)]
     tokens = pictures.patches[pictures.ids]
-    subject = Subject(States(module), variables, tokens, alternatives, None, np.ones(tokens.shape[:2], bool))
-    found = embedding_level(config, embedding_shifts(config, subject, label), len(tokens))
-    return found | followed(config, subject, found["least"][NORMS.index("l2")], label)
+    subject = Subject(hidden_states(module), variables, tokens, alternatives, None, np.ones(tokens.shape[:2], bool))
+    results = embedding_level(config, embedding_shifts(config, subject, label), len(tokens))
+    return results | followed(config, subject, results["least"][NORMS.index("l2")], label)
 
 
 def embedding_shifts(config: Config, subject: Subject, label: str) -> embedding_space.EmbeddingShifts:
@@ -163,25 +178,25 @@ def followed(
     sites = np.zeros(subject.sites[:count].shape, bool)
     for chosen in places.values():
         np.put_along_axis(sites, chosen, True, 1)
-    given = (subject.tokens[:count], subject.alternatives[:count], _first(subject.mask, count), sites)
+    sequences = (subject.tokens[:count], subject.alternatives[:count], _first(subject.mask, count), sites)
     if example is not None:
         last = (example.tokens, example.alternatives, example.mask, example.sites)
-        given = tuple(
-            None if part is None else np.concatenate([part, one]) for part, one in zip(given, last, strict=True)
+        sequences = tuple(
+            None if part is None else np.concatenate([part, one]) for part, one in zip(sequences, last, strict=True)
         )
     measure = embedding_space.embedding_shifts(
         subject.encode,
         norms=("l2",),
         execution=Execution(chunk=config.chunk, progress=f"{label}: layers"),
     )
-    shifts = measure(subject.variables, *given)
-    found = {}
+    shifts = measure(subject.variables, *sequences)
+    results = {}
     for at in AT:
         for scale in SCALES:
             values = shifts.values(at=at, relative=scale == "relative").astype(np.float32)[:count]
             for name, chosen in places.items():
-                found[f"{name}_{at}_{scale}"] = np.take_along_axis(values, chosen[..., None], 1)
-    return found if example is None else found | {"example": np.nan_to_num(shifts.values()[count])}
+                results[f"{name}_{at}_{scale}"] = np.take_along_axis(values, chosen[..., None], 1)
+    return results if example is None else results | {"example": np.nan_to_num(shifts.values()[count])}
 
 
 def identified(

@@ -1,20 +1,24 @@
 """The models of ``experiments.token_shifts``: as they are before training, trained, and how accurate."""
 
 import dataclasses
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
+from experiments import harness
 from experiments.token_shifts.config import KINDS, Config
 from experiments.token_shifts.data import PADDING, Pictures, Reading
 from jaxsens import models, training
-from jaxsens.execution import Execution
+from jaxsens.execution import Execution, parallel
 from jaxsens.models import pretrained
 from jaxsens.models.pretrained import vit as vit_pretrained
 from jaxsens.models.text import bert, encoder, gpt2
-from jaxsens.typing import Array, Key, PyTree
+from jaxsens.typing import Array, PyTree
+
+__all__ = ["Start", "before", "correct", "train"]
+
+_KEYS = harness.Keys(*KINDS)
 
 
 class Start(NamedTuple):
@@ -25,24 +29,24 @@ class Start(NamedTuple):
 
 
 def before(config: Config, kind: str, seed: int, minilm: pretrained.Pretrained, pictures: Pictures) -> Start:
-    """Return MiniLM with a classifier that knows nothing yet, or a small model with random weights.
+    """Return MiniLM with an untrained classifier, or a small model with random weights.
 
     Raises:
         ValueError: If the folder holds no BERT, or one that reads fewer tokens than ``longest``.
     """
-    key = jax.random.fold_in(_key(config, kind, seed), 0)
-    own = minilm.module.config
-    if not isinstance(own, bert.Config) or own.positions < config.longest:
+    key = jax.random.fold_in(_KEYS(config.seed, kind, seed), 0)
+    published = minilm.module.config
+    if not isinstance(published, bert.Config) or published.positions < config.longest:
         raise ValueError(
-            f"model={config.model!r} must be a BERT with positions for longest={config.longest} tokens, got {own}"
+            f"model={config.model!r} must be a BERT with positions for longest={config.longest} tokens, got {published}"
         )
     if kind == "minilm":
-        module = bert.Bert(dataclasses.replace(own, classes=2, dropout=config.dropout))
+        module = bert.Bert(dataclasses.replace(published, classes=2, dropout=config.dropout))
         variables = encoder.init(module, key)
         return Start(module, {"params": variables["params"] | minilm.variables["params"]})
     module = {
-        "bert": lambda: bert.Bert(config.small_bert(own.vocabulary)),
-        "gpt2": lambda: gpt2.GPT2(config.small_gpt2(own.vocabulary)),
+        "bert": lambda: bert.Bert(config.small_bert(published.vocabulary)),
+        "gpt2": lambda: gpt2.GPT2(config.small_gpt2(published.vocabulary)),
         "vit": lambda: vit_pretrained.PretrainedViT(config.small_vit(pictures.image_shape, pictures.classes)),
     }[kind]()
     return Start(module, encoder.init(module, key))
@@ -56,7 +60,7 @@ def train(
     epochs = {"minilm": config.epochs, "vit": config.image_epochs}.get(kind, config.small_epochs)
     tokens, labels = pictures.train if kind == "vit" else reading.train
     return training.fit(
-        jax.random.fold_in(_key(config, kind, seed), 1),
+        jax.random.fold_in(_KEYS(config.seed, kind, seed), 1),
         models.train_apply(start.module) if kind == "vit" else encoder.train_apply(start.module, padding=PADDING),
         start.variables,
         tokens,
@@ -76,20 +80,11 @@ def correct(
     config: Config, kind: str, module: Any, variables: PyTree, reading: Reading, pictures: Pictures
 ) -> np.ndarray:
     """Return for every held-out text, or test image, whether the model is right ``[n]``."""
-    apply = models.evaluation(module) if kind == "vit" else _Padded(module)
-    given = pictures.tested if kind == "vit" else reading.tested
-    return training.accuracy(apply, variables, *given, execution=Execution(chunk=config.chunk))
+    apply = models.evaluation(module) if kind == "vit" else parallel.bind(_padded, module)
+    tested = pictures.tested if kind == "vit" else reading.tested
+    return training.accuracy(apply, variables, *tested, execution=Execution(chunk=config.chunk))
 
 
-@dataclass(frozen=True)
-class _Padded:
-    """A model of padded ids, in evaluation mode."""
-
-    module: Any
-
-    def __call__(self, variables: PyTree, tokens: Array) -> jax.Array:
-        return models.evaluation(self.module)(variables, tokens, tokens != PADDING)
-
-
-def _key(config: Config, kind: str, seed: int) -> Key:
-    return jax.random.fold_in(jax.random.fold_in(jax.random.key(config.seed), KINDS.index(kind)), seed)
+def _padded(module: Any, variables: PyTree, tokens: Array) -> jax.Array:
+    """Evaluate a model of padded ids."""
+    return models.evaluation(module)(variables, tokens, tokens != PADDING)

@@ -1,40 +1,38 @@
 """Settings of ``experiments.vision``."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from experiments.harness import option
-from experiments.images.config import ImageSetting, require_count
+from experiments.images.config import LAPTOP, SMOKE, TREATMENTS, ImageSettings
 from jaxsens import perturb
 
-COMPARED = ("vit", "vit_patch_norm", "vit_regularised", "mlp", "mlp_sigmoid", "cnn", "convmixer")
+__all__ = ["PRESETS", "Config"]
 
 
-@dataclass(frozen=True)
-class Config(ImageSetting):
-    """Settings of the experiment; the defaults are those of the preset ``laptop``."""
+@dataclass(frozen=True, kw_only=True)
+class Config(ImageSettings):
+    """Settings of the experiment; the defaults are the paper's."""
 
-    architectures: tuple[str, ...] = option(COMPARED, "what to compare")
-    curve_points: int = option(6, "measurements during training")
-    curve_examples: int = option(100, "images of each")
-    deviation: float = option(0.02, "of the noise on the weights; the paper's is 0.005, for larger models")
+    architectures: tuple[str, ...] = option(
+        ("vit", "vit_patch_norm", "vit_regularized", "mlp", "mlp_sigmoid", "cnn", "convmixer"), "models to compare",
+        choices=tuple(TREATMENTS), distinct=True, fewest=1,
+    )  # fmt: skip
+    curve_points: int = option(10, "measurements during training", at_least=1)
+    curve_examples: int = option(1500, "images of each measurement during training", at_least=1)
+    deviation: float = option(0.005, "standard deviation of the noise on the weights; 0.02 suits the small models")
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("curve_points", "curve_examples"):
-            require_count(self, name)
         perturb.gaussian(self.deviation**2)
 
 
+_LAPTOP = replace(Config(), **LAPTOP, curve_points=6, curve_examples=100, deviation=0.02)
+
 PRESETS = {
-    "laptop": Config(),
-    "smoke": Config(
-        architectures=("vit", "vit_regularised", "mlp"), seeds=2, train_examples=60, test_examples=20,
-        learning_rates=(0.003,), epochs=2, batch=20, measured=4, draws=2, curve_points=2, curve_examples=2,
-        sharpness_draws=2,
+    "laptop": _LAPTOP,
+    "smoke": replace(
+        _LAPTOP, **SMOKE, architectures=("vit", "vit_regularized", "mlp"), seeds=2, measured=4, curve_points=2,
+        curve_examples=2, sharpness_draws=2,
     ),
-    "paper": Config(
-        variant="paper", train_examples=60_000, test_examples=10_000, optimiser="sgd", schedule="constant",
-        learning_rates=(0.005, 0.02, 0.1, 0.2, 0.5), epochs=50, measured=15_000, curve_points=10, curve_examples=1500,
-        deviation=0.005, chunk=None, checkpoints=True,
-    ),
+    "paper": Config(),
 }  # fmt: skip

@@ -59,3 +59,12 @@ def test_a_claim_is_filled_from_an_estimate():
     low, high = (float(end) for end in found.interval())
     assert (claim.measured, claim.standard_error, claim.low, claim.high) == (7 / 3, float(found.sem), low, high)
     assert (claim.subject, claim.reference, claim.dataset, claim.published) == ("vit", "mlp", "digits", None)
+
+
+def test_an_open_interval_is_judged_inconclusive():
+    values = estimate.from_values([-1.0, -1.1, -0.9])
+    assert [claims.judge(values, seeds=seeds, below=0.0) for seeds in (None, 3, 2)] == [
+        "supported", "supported", "inconclusive",
+    ]  # fmt: skip
+    assert claims.judge(values, seeds=3, above=0.0) == "contradicted"
+    assert claims.judge(estimate.from_values([-1.0]), seeds=None, below=0.0) == "inconclusive"

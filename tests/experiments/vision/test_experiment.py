@@ -1,81 +1,58 @@
+"""Laws of the vision experiment: its tables agree, verdicts follow from differences, training resumes."""
+
 import csv
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
+from flax import linen as nn
 
-from experiments import harness
-from experiments.images import config as image_setting
-from experiments.images import training
-from experiments.vision import experiment, report
+from experiments.vision import experiment, measure
+from experiments.vision.claims import claims
+from experiments.vision.estimates import QUANTITIES, summarize
+from jaxsens.data.images import ImageData
 
 pytestmark = pytest.mark.usefixtures("quick_compiling")
-
 SMOKE = experiment.PRESETS["smoke"]
-TABLES = ("models", "architectures", "training", "differences", "comparison")
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return experiment.execute(SMOKE, tmp_path_factory.mktemp("vision") / "run")
 
 
 def read(path):
-    with path.open() as file:
+    with path.open(newline="") as file:
         return list(csv.DictReader(file))
 
 
-def test_a_run_leaves_what_it_promises(folder, capsys):
-    for name in TABLES:
-        assert read(folder / f"{name}.csv")
-    for name in ("training", "sensitivity", "sharpness", "map"):
-        assert (folder / f"{name}.png").stat().st_size > 10_000
-    manifest = json.loads((folder / "manifest.json").read_text())
-    assert manifest["status"] == "finished"
-    recorded = manifest["sessions"][0]["recorded"]
-    assert recorded["budget_bytes"] > 0
-    assert set(recorded["chunk"]) == set(SMOKE.architectures)
-    experiment.execute(SMOKE, folder)
-    printed = capsys.readouterr().out
-    assert all(name in printed for name in (*SMOKE.architectures, "token sensitivity", "prediction sharpness"))
-
-
-def test_tables_hang_together(folder):
+def test_means_of_architectures_are_those_of_their_models(smoke_run):
+    folder = smoke_run("vision")
     models, architectures = read(folder / "models.csv"), read(folder / "architectures.csv")
     assert len(models) == len(SMOKE.architectures) * SMOKE.seeds
     for row in architectures:
-        own = [model for model in models if model["architecture"] == row["architecture"]]
-        for quantity in report.QUANTITIES:
-            mean = np.mean([float(model[f"{quantity}_mean"]) for model in own])
+        seeds = [model for model in models if model["architecture"] == row["architecture"]]
+        for quantity in QUANTITIES:
+            mean = np.mean([float(model[f"{quantity}_mean"]) for model in seeds])
             np.testing.assert_allclose(float(row[f"{quantity}_mean"]), mean, rtol=1e-12)
-            assert float(row[f"{quantity}_low"]) <= mean <= float(row[f"{quantity}_high"])
     means = {row["architecture"]: float(row["sensitivity_mean"]) for row in architectures}
-    pair = next(
-        row
-        for row in read(folder / "differences.csv")
-        if (row["first"], row["second"], row["quantity"]) == ("vit", "mlp", "sensitivity")
-    )
-    np.testing.assert_allclose(float(pair["difference_mean"]), means["vit"] - means["mlp"], atol=1e-12)
-    columns = {column for name in TABLES for row in read(folder / f"{name}.csv") for column in row}
-    assert not [name for name in columns if "seconds" in name or "time" in name], "timings belong into the manifest"
+    differences = {(row["subject"], row["reference"], row["quantity"]): row for row in read(folder / "differences.csv")}
+    difference = float(differences["vit", "mlp", "sensitivity"]["difference_mean"])
+    np.testing.assert_allclose(difference, means["vit"] - means["mlp"], atol=1e-12)
+    assert ("vit", "vit_regularized", "output_sharpness") in differences
+    assert ("vit", "mlp", "output_sharpness") not in differences, "models of two sizes share no draws of weights"
 
 
-def test_claims_are_judged_with_seeds_only(folder):
+def test_two_seeds_are_inconclusive_and_the_setting_stands_in_the_manifest(smoke_run):
+    folder = smoke_run("vision")
     rows = read(folder / "comparison.csv")
-    assert {row["claim"] for row in rows} == {"", "C13"}, "the paper says nothing of the digits"
-    assert {row["verdict"] for row in rows if row["claim"]} == {"inconclusive"}, "two seeds cannot tell"
-    assert all("digits" in row["quantity"] and "accuracies are not matched" in row["note"] for row in rows)
+    assert {row["claim"] for row in rows} == {"", "C13"}, "the paper has no claim about the digits"
+    assert {row["verdict"] for row in rows if row["claim"]} == {"inconclusive"}
+    assert {(row["subject"], row["reference"]) for row in rows} >= {("vit", ""), ("vit_regularized", "vit")}
+    assert {row["dataset"] for row in rows} == {"digits"}
+    recorded = json.loads((folder / "manifest.json").read_text())["sessions"][0]["recorded"]
+    assert "accuracies are not matched" in recorded["setting"]
+    assert set(recorded["chunk"]) == set(SMOKE.architectures)
 
 
-def fake(sensitivities, sharpness=1.0, seeds=3):
-    """Results of models whose sensitivities are known."""
+def invented(sensitivity, sharpness=1.0, seeds=3):
+    """Results of models with known sensitivities."""
     rng = np.random.default_rng(0)
     return [
         {
@@ -86,7 +63,7 @@ def fake(sensitivities, sharpness=1.0, seeds=3):
             "curve_epochs": np.arange(2),
             "curve_sensitivity": rng.random((2, 5)),
             "curve_accuracy": rng.random((2, 5)) < 0.5,
-            "sensitivity": (rng.random((200, 4)) < sensitivities).astype(float),
+            "sensitivity": (rng.random((200, 4)) < sensitivity).astype(float),
             "output_sharpness": sharpness * (1 + 0.01 * rng.normal(size=6)),
             "prediction_sharpness": 0.1 * sharpness * rng.random(6),
             "scale": np.float64(sharpness),
@@ -99,149 +76,77 @@ def fake(sensitivities, sharpness=1.0, seeds=3):
     ("vit", "mlp", "verdict"), [(0.1, 0.3, "supported"), (0.3, 0.1, "contradicted"), (0.2, 0.2, "inconclusive")]
 )
 def test_verdicts_follow_the_paired_difference(vit, mlp, verdict):
-    config = replace(SMOKE, seeds=3)
-    results = {"vit": fake(vit), "mlp": fake(mlp), "convmixer": fake(mlp)}
-    table = {name: {q: report.overall(found, q) for q in report.QUANTITIES} for name, found in results.items()}
+    findings = summarize({"vit": invented(vit), "mlp": invented(mlp), "convmixer": invented(mlp)})
     for dataset, expected in (("fashion_mnist", verdict), ("digits", "")):
-        claims = report._claims(replace(config, dataset=dataset), DATA, results, table)
-        row = next(claim for claim in claims if "vit minus mlp" in claim.quantity)
-        assert row.verdict == expected
-        row = next(claim for claim in claims if "vit minus convmixer" in claim.quantity)
+        rows = claims(replace(SMOKE, seeds=3), dataset, findings)
+        compared = {(row.subject, row.reference): row for row in rows}
+        assert compared["vit", "mlp"].verdict == expected
+        row = compared["vit", "convmixer"]
         assert (row.claim, row.verdict) == ("", ""), "the paper has no ConvMixer on these"
     np.testing.assert_allclose(row.measured, vit - mlp, atol=0.03)
 
 
 def test_flatness_is_judged_with_the_size_of_the_function_divided_out():
     """Half the sharpness at half the logits is a smaller function, not a flatter one."""
-    results = {"vit": fake(0.1, sharpness=2.0), "vit_regularised": fake(0.1, sharpness=1.0)}
-    rows = report._flatness(replace(SMOKE, seeds=3), results, "")
-    assert rows[0]["verdict"] == "supported"
-    assert rows[-1]["verdict"] == "inconclusive"
-    assert "control" in rows[-1]["place"]
+    findings = summarize({"vit": invented(0.1, sharpness=2.0), "vit_regularized": invented(0.1, sharpness=1.0)})
+    rows = [row for row in claims(replace(SMOKE, seeds=3), "digits", findings) if row.claim == "C13"]
+    assert (rows[0].verdict, rows[-1].verdict) == ("supported", "inconclusive")
+    assert "control" in rows[-1].place
 
 
-DATA = image_setting.Data("", (28, 28, 1), 10, *[(np.zeros(0), np.zeros(0))] * 3)
+def test_a_training_that_was_stopped_resumes_from_its_checkpoint_to_the_same_tables(tmp_path, monkeypatch):
+    config = replace(SMOKE, architectures=("mlp",), seeds=1, curve_points=3)  # measures at epochs 0, 1 and 2
+    whole, out, point = tmp_path / "whole", tmp_path / "stopped", measure._point
+    experiment.execute(config, whole)
 
-BAD = {
-    "dataset must be one of": {"dataset": "cifar100"},
-    "architectures must be some of": {"architectures": ("vit", "resnet")},
-    "architectures must differ": {"architectures": ("vit", "vit")},
-    "draws must be at least 1": {"draws": 0},
-    "validation must lie": {"validation": 1.0},
-    "variance must be": {"variance": -1.0},
-    "learning_rates must be positive": {"learning_rates": ()},
-    "learning_rates must differ": {"learning_rates": (0.1, 0.1)},
-}
+    def stop_after_the_first_epoch(bench, apply, variables):
+        if (out / "units" / "mlp-seed0-epoch1.npz").exists():
+            raise KeyboardInterrupt
+        return point(bench, apply, variables)
 
-
-@pytest.mark.parametrize("match", BAD)
-def test_bad_settings_are_named(match):
-    with pytest.raises(ValueError, match=match):
-        replace(SMOKE, **BAD[match])
-
-
-def test_what_cannot_run_says_so_at_once(folder, tmp_path):
-    with pytest.raises(ValueError, match="patch=3 does not divide"):
-        experiment.execute(replace(SMOKE, patch=3), tmp_path / "a")
-    with pytest.raises(ValueError, match="train_examples must leave a batch"):
-        experiment.execute(replace(SMOKE, train_examples=20), tmp_path / "b")
-    with pytest.raises(ValueError, match="looked in"):
-        experiment.execute(replace(SMOKE, dataset="svhn_cropped", data_dir=str(tmp_path)), tmp_path / "c")
-    with pytest.raises(ValueError, match="variant must be 'small' for vit on digits"):
-        experiment.execute(replace(SMOKE, variant="paper"), tmp_path / "d")
-    with pytest.raises(ValueError, match=r"another configuration.*draws: 2, now 3"):
-        experiment.execute(replace(SMOKE, draws=3), folder)
+    monkeypatch.setattr(measure, "_point", stop_after_the_first_epoch)
+    with pytest.raises(KeyboardInterrupt):
+        experiment.execute(replace(config, checkpoints=True), out)
+    assert list((out / "checkpoints" / "mlp-seed0").iterdir())
+    monkeypatch.undo()
+    experiment.execute(replace(config, checkpoints=True), out)
+    for table in whole.glob("*.csv"):
+        assert (out / table.name).read_bytes() == table.read_bytes(), table.name
 
 
-def test_the_papers_sizes_are_built_for_the_papers_data():
-    config = replace(experiment.PRESETS["paper"], dataset="fashion_mnist")
-    module = training.build(config, DATA, "vit")
-    assert (module.config.depth, module.config.heads, module.config.hidden) == (2, 8, 256)
-    for variant in ("paper", "small"):
-        sized = replace(config, variant=variant)
-        assert training.build(sized, DATA, "vit_patch_norm").config.normalize_patches
-        assert not training.build(sized, DATA, "vit").config.normalize_patches
-    for dataset in ("mnist", "fashion_mnist", "cifar10", "svhn_cropped"):
-        for architecture in image_setting.TREATMENTS:
-            training.build(replace(config, dataset=dataset), DATA, architecture)
+def test_a_measurement_lost_behind_a_checkpoint_says_what_to_do():
+    with pytest.raises(RuntimeError, match=r"mlp-seed0 at epoch 1 is missing.*delete the folder checkpoints/mlp-seed0"):
+        measure._lost("mlp-seed0", 1)
 
 
-def test_a_rate_that_diverges_is_not_chosen(monkeypatch):
-    def explode(*args, **kwargs):
-        raise training.training.Diverged("nan")
-
-    monkeypatch.setattr(training, "train", explode)
-    assert training.try_rate(SMOKE, None, "mlp", 1e9) == {"validation_accuracy": 0.0, "diverged": True}
+class Linear(nn.Module):
+    @nn.compact
+    def __call__(self, tokens, mask=None, train=False):
+        return nn.Dense(2)(tokens.reshape(len(tokens), -1))
 
 
-def test_the_rate_with_the_best_validation_accuracy_is_chosen(tmp_path, monkeypatch):
-    accuracies = {0.1: 0.2, 0.2: 0.9, 0.3: 0.0}
-    monkeypatch.setattr(
-        training,
-        "try_rate",
-        lambda config, data, name, rate: {"validation_accuracy": accuracies[rate], "diverged": False},
-    )
-    config = replace(SMOKE, architectures=("mlp",), learning_rates=tuple(accuracies), seeds=1)
-    experiment.execute(config, tmp_path / "run")
-    assert {row["learning_rate"] for row in read(tmp_path / "run" / "models.csv")} == {"0.2"}
+def first_pixels(variables, tokens):
+    return tokens[:, 0, :2] * variables["scale"]
 
 
-def test_other_images_of_the_same_name_are_refused(tmp_path, monkeypatch):
-    config = replace(SMOKE, architectures=("mlp",), seeds=1)
-    experiment.execute(config, tmp_path / "run")
-    data = image_setting.load(config)
-    monkeypatch.setattr(experiment, "load", lambda config: replace(data, test=(data.test[0] + 1e-3, data.test[1])))
-    with pytest.raises(ValueError, match="data_dir holds other images of digits"):
-        experiment.execute(config, tmp_path / "run")
-
-
-def command(out, cache, *flags):
-    words = [sys.executable, "-m", "experiments.vision", "--preset", "smoke", "--out", str(out), *flags]
-    environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": str(cache), "XLA_FLAGS": ""}
-    root = Path(__file__).parents[3]
-    return subprocess.Popen(words, cwd=root, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-
-
-def killed_when(process, happened):
-    while process.poll() is None:
-        if happened():
-            os.kill(process.pid, signal.SIGKILL)
-            process.wait()
-            return
-        time.sleep(0.002)
-    pytest.fail("the run ended before it could be killed")
-
-
-def check_killed_runs_end_the_same(tmp_path, flags, moments):
-    """Kill when the named file appears, start again, and so on; then compare with a run that was left alone."""
-    cache = tmp_path / "cache"
-    assert command(tmp_path / "whole", cache, *flags).wait() == 0
-    out = tmp_path / "killed"
-    for moment in moments:
-        killed_when(command(out, cache, *flags), lambda moment=moment: any(out.glob(moment)))
-    assert command(out, cache, *flags).wait() == 0
-    for name in TABLES:
-        if (tmp_path / "whole" / f"{name}.csv").exists():
-            assert (out / f"{name}.csv").read_bytes() == (tmp_path / "whole" / f"{name}.csv").read_bytes()
-    sessions = json.loads((out / "manifest.json").read_text())["sessions"]
-    assert [session["status"] for session in sessions] == ["killed"] * len(moments) + ["finished"]
-
-
-def test_killed_and_started_again_a_run_ends_with_the_same_bytes(tmp_path):
-    flags = ["--architectures", "mlp", "--checkpoints"]
-    moments = ["checkpoints/mlp-seed0/1", "units/mlp-seed1-epoch1.npz", "models.csv"]
-    check_killed_runs_end_the_same(tmp_path, flags, moments)
-
-
-@pytest.mark.slow
-def test_killed_and_started_again_transformers_too(tmp_path):
-    flags = ["--architectures", "vit,cnn,convmixer", "--checkpoints"]
-    moments = ["units/vit-rate*", "checkpoints/vit-seed0/1", "units/cnn-seed0*", "checkpoints/convmixer-seed1/2"]
-    check_killed_runs_end_the_same(tmp_path, flags, moments)
-
-
-def test_flags_reach_the_configuration():
-    words = ["--preset", "smoke", "--architectures", "vit,mlp", "--learning-rates", "0.1,0.2", "--seed", "7"]
-    found = harness.parse("vision", experiment.PRESETS, words, out_fields=("dataset",))
-    assert found.config == replace(SMOKE, architectures=("vit", "mlp"), learning_rates=(0.1, 0.2), seed=7)
-    assert found.out == Path("runs/vision-smoke-digits")
+def test_the_users_images_and_models_are_measured_and_others_refused(tmp_path):
+    draws = np.random.default_rng(0)
+    split = [(draws.integers(0, 256, (n, 4, 4, 1), dtype=np.uint8), np.arange(n) % 2) for n in (40, 10)]
+    data = ImageData("mine", *split[0], *split[1], classes=2, source="made here")
+    config = replace(SMOKE, architectures=("mlp",), seeds=1, patch=2, variance=0.5, train_examples=40)
+    models = {"linear": Linear(), "pixels": (first_pixels, {"scale": np.float32(2)})}
+    folder = experiment.execute(config, tmp_path / "run", data, models)
+    rows = {row["architecture"]: row for row in read(folder / "models.csv")}
+    assert list(rows) == ["mlp", "linear", "pixels"]
+    assert (rows["pixels"]["parameters"], rows["pixels"]["learning_rate"]) == ("1", "")
+    assert rows["linear"]["parameters"] == "34"
+    assert {row["dataset"] for row in read(folder / "comparison.csv")} == {"mine"}
+    assert {row["architecture"] for row in read(folder / "training.csv")} == {"mlp", "linear"}
+    # The first two pixels decide: no noise on another patch changes the prediction.
+    apply_map = np.load(folder / "units" / "pixels-given.npz")["sensitivity"]
+    assert apply_map[:, 0].any()
+    assert not apply_map[:, 1:].any()
+    with pytest.raises(ValueError, match="begun with other images"):
+        experiment.execute(config, folder, replace(data, train_images=data.train_images[::-1]), models)
+    with pytest.raises(ValueError, match="begun with other models"):
+        experiment.execute(config, folder, data, models | {"pixels": (first_pixels, {"scale": np.float32(3)})})

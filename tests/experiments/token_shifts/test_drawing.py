@@ -1,9 +1,9 @@
-"""Laws of the figures of tokens: bars, points, lines and colours are what was given."""
+"""Laws of the figures of tokens: bars, points, lines and colors are what was given."""
 
 import numpy as np
 import pytest
 
-from experiments.token_shifts import figures as module
+from experiments.token_shifts import drawing as module
 
 pytest.importorskip("matplotlib")
 SAID = {"heading": "Tokens", "dataset": "texts", "sample": "3 of them"}
@@ -37,9 +37,9 @@ def test_points_line_and_means_of_bins():
         module.scatters_with_lines({"one": panel._replace(slope=(1.0, 2.0, 3.0))}, x="x", y="y", **SAID)
 
 
-def test_colours_follow_the_values_and_long_texts_break():
+def test_colors_follow_the_values_and_long_texts_break():
     tokens = ["[CLS]", "a", "film", "."]
-    figure = module.coloured_text({"one": (tokens, [np.nan, 1, 2, 3])}, quantity="shift", line=12, **SAID)
+    figure = module.colored_text({"one": (tokens, [np.nan, 1, 2, 3])}, quantity="shift", line=12, **SAID)
     (ax,) = figure.axes
     assert [text.get_text() for text in ax.texts] == tokens
     red, green, blue = np.transpose([text.get_bbox_patch().get_facecolor()[:3] for text in ax.texts])
@@ -49,4 +49,4 @@ def test_colours_follow_the_values_and_long_texts_break():
     assert "1 (pale) to 3 (dark)" in ax.get_title(loc="left")
     for bad in ([1, 2], [np.nan] * 4):
         with pytest.raises(ValueError, match="a value for each of 4 tokens"):
-            module.coloured_text({"one": (tokens, bad)}, quantity="shift", **SAID)
+            module.colored_text({"one": (tokens, bad)}, quantity="shift", **SAID)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from experiments.flatness.figures import treated_pairs
+from experiments.flatness.treated_pairs import treated_pairs
 
 TITLES = {"y": "y (units)", "treatment": "treated", "heading": "Heading", "dataset": "data", "sample": "3 models"}
 PAIR = ((2.0, 1.0, 3.0, 0.5, 0.4, 0.6), (20.0, 10.0, 30.0, 0.04, 0.0, 0.1))

@@ -1,0 +1,201 @@
+"""What all models of a run on images share: building a model, training it, and choosing its learning rate."""
+
+import dataclasses
+import re
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from tqdm.auto import tqdm
+
+from experiments import harness
+from experiments.harness.inputs import fingerprint, require_same
+from experiments.images.config import REGULARIZED, TREATMENTS, ImageSettings
+from experiments.images.data import Data
+from jaxsens import models, parameters, training
+from jaxsens.execution import Execution, memory
+from jaxsens.typing import Apply, Array, Key, PyTree
+
+__all__ = ["Bench", "Results", "function_scale", "logits", "parameter_count"]
+
+Results = dict[str, list[Mapping[str, Array]]]
+"""Name of a model to what was measured of it, one entry for each seed."""
+
+_KEYS = harness.Keys("train", "noise", "weights", "probes", "starts", "dropout")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Bench:
+    """Settings, images and the user's models of one run.
+
+    Attributes:
+        config: The settings.
+        data: The images.
+        given: The user's models by name. A Linen module is trained as the models of ``TREATMENTS`` are; it is called as
+            ``module(tokens [b t d], mask=None, train=False)`` and returns logits ``[b classes]``. A pair ``(apply,
+            variables)`` is measured as it is: ``apply(variables, tokens [b t d])``.
+
+    Raises:
+        ValueError: If a name of ``given`` is taken, or no name of a unit.
+    """
+
+    config: ImageSettings
+    data: Data
+    given: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in self.given:
+            if not re.fullmatch("[a-z][a-z0-9_]*", name) or name in TREATMENTS or name.endswith(REGULARIZED):
+                raise ValueError(
+                    f"models has the name {name!r}: allowed are lower-case letters, digits and _, not ending with "
+                    f"{REGULARIZED!r}, and none of {sorted(TREATMENTS)}"
+                )
+
+    def key(self, purpose: str, *numbers: int) -> Key:
+        """Return the key of a purpose: all models see the same noise, so that their differences are paired."""
+        return _KEYS(self.config.seed, purpose, *numbers)
+
+    def fixed(self, name: str) -> tuple[Apply, PyTree] | None:
+        """Return ``(apply, variables)`` of a model that is given trained; None for all others."""
+        pair = self.given.get(name)
+        return pair if isinstance(pair, tuple) else None
+
+    def module(self, name: str) -> Any:
+        """Return the Linen module of a model by its name."""
+        if (plain := name.removesuffix(REGULARIZED)) in self.given:
+            return self.given[plain]
+        treatment, config = TREATMENTS[name], self.config
+        variants = models.MODELS[treatment.model].variants
+        for_data = f"paper_{self.data.name}"
+        variant = for_data if config.variant == "paper" and for_data in variants else config.variant
+        if variant not in variants:
+            raise ValueError(
+                f"variant must be 'small' for {name} on {self.data.name}: there are {sorted(variants)} only"
+            )
+        module = models.build(
+            treatment.model, variant, image_shape=self.data.image_shape, classes=self.data.classes,
+            patch=config.token, dtype=config.dtype,
+        )  # fmt: skip
+        return type(module)(dataclasses.replace(module.config, **dict(treatment.fields)))
+
+    def require_built(self, names: Sequence[str]) -> None:
+        """Raise ValueError if a model does not fit: now, not in an hour."""
+        for name in names:
+            if self.fixed(name) is None:
+                self.module(name)
+
+    def initial_variables(self, name: str, key: Key) -> PyTree:
+        """Return the variables of a model before training."""
+        module = self.module(name)
+        if name.removesuffix(REGULARIZED) in self.given:
+            return module.init(key, jax.numpy.zeros_like(self.data.train[0][:1]))
+        return models.init(module, key)
+
+    def train(
+        self,
+        name: str,
+        learning_rate: float,
+        seed: int,
+        label: str,
+        after_epoch: Callable[[int, Any], None] | None = None,
+        checkpoint: Path | None = None,
+    ) -> tuple[Any, np.ndarray]:
+        """Train a model, and return its variables and the loss of each epoch in nats; see ``training.fit``."""
+        key = self.key("train", seed)
+        variables = self.initial_variables(name, jax.random.fold_in(key, 0))
+        if after_epoch is not None:
+            after_epoch(0, variables)
+        regularized = name.endswith(REGULARIZED)
+        return training.fit(
+            jax.random.fold_in(key, 1), models.train_apply(self.module(name)), variables, *self.data.train,
+            self.config.training(learning_rate), after_epoch=after_epoch, checkpoint=checkpoint, progress=label,
+            objective=training.NoiseConsistency(variance=self.config.noise) if regularized else None,
+        )  # fmt: skip
+
+    def checkpoint(self, run: harness.Run, name: str) -> Path | None:
+        """Return where the training of a model is saved after every epoch, if it is to be."""
+        return run.folder / "checkpoints" / name if self.config.checkpoints else None
+
+    def validation_accuracy(self, name: str, learning_rate: float) -> dict[str, Any]:
+        """Train the first model at a learning rate, and return its accuracy on validation images, 0 if it diverged."""
+        try:
+            variables, _ = self.train(name, learning_rate, 0, f"{name}, rate {learning_rate:g}")
+            correct = training.accuracy(models.evaluation(self.module(name)), variables, *self.data.validation)
+        except FloatingPointError:
+            return {"validation_accuracy": 0.0, "diverged": True}
+        return {"validation_accuracy": correct.mean(), "diverged": False}
+
+    def best_rate(self, run: harness.Run, name: str, bar: tqdm) -> float:
+        """Return the learning rate of the grid with the highest accuracy on validation images.
+
+        Raises:
+            FloatingPointError: If the model diverged at every one.
+        """
+        accuracies = []
+        for rate in self.config.learning_rates:
+            tried = run.unit(f"{name}-rate{rate:g}", partial(self.validation_accuracy, name, rate))
+            accuracies.append(float(tried["validation_accuracy"]))
+            bar.update()
+        if max(accuracies) == 0:
+            raise FloatingPointError(f"{name} diverged at every learning rate {self.config.learning_rates}")
+        return self.config.learning_rates[int(np.argmax(accuracies))]
+
+    def results(
+        self,
+        run: harness.Run,
+        names: Sequence[str],
+        train_and_measure: Callable[[str, float, int], dict[str, Any]],
+        measure_fixed: Callable[[str], dict[str, Any]] | None = None,
+    ) -> Results:
+        """Return what was measured of all models: ``seeds`` of each, at the learning rate that does best.
+
+        Args:
+            run: Keeps what is done.
+            names: Of the models.
+            train_and_measure: Maps name, learning rate and seed to the results of a model.
+            measure_fixed: Maps the name of a model that is given trained to its results.
+        """
+        require_same(run, images=fingerprint(self.data.train, self.data.validation, self.data.test), **self._models())
+        run.record(
+            data=self.data.source, dataset=self.data.name, models=sorted(self.given), budget_bytes=memory.BYTES,
+            estimators_precision="highest",
+        )  # fmt: skip
+        results: Results = {}
+        trained = sum(self.fixed(name) is None for name in names)
+        total = trained * (self.config.seeds + len(self.config.learning_rates)) + len(names) - trained
+        with tqdm(desc="all models", total=total, unit="model", dynamic_ncols=True) as bar:
+            for name in names:
+                if self.fixed(name) is not None:
+                    results[name] = [run.unit(f"{name}-given", partial(measure_fixed, name))]
+                    bar.update()
+                    continue
+                best = self.best_rate(run, name, bar)
+                results[name] = []
+                for seed in range(self.config.seeds):
+                    results[name].append(run.unit(f"{name}-seed{seed}", partial(train_and_measure, name, best, seed)))
+                    bar.update()
+        run.record(chunk={name: int(measured[0]["chunk"]) for name, measured in results.items()})
+        return results
+
+    def _models(self) -> dict[str, str]:
+        """Return the fingerprint of the user's models: modules as text, variables as arrays."""
+        content = {name: one[1] if isinstance(one, tuple) else repr(one) for name, one in sorted(self.given.items())}
+        return {"models": fingerprint(*(item for pair in content.items() for item in pair))}
+
+
+def parameter_count(variables: PyTree) -> int:
+    """Return how many numbers of a model are perturbed: all floating ones, never batch statistics."""
+    return sum(np.size(leaf) for leaf in parameters.weights(variables)[0])
+
+
+def logits(apply: Apply, variables: PyTree, tokens: Array) -> np.ndarray:
+    """Return the logits ``[b k]`` of tokens ``[b t d]``."""
+    return harness.outputs_on(apply, variables, tokens, execution=Execution(chunk=min(500, len(tokens))))
+
+
+def function_scale(logits: Array) -> float:
+    """Return the size of a function, ``mean_x sum_k |f_k - mean_k f|``: output sharpness grows with it."""
+    return float(np.abs(logits - logits.mean(-1, keepdims=True)).sum(-1).mean())

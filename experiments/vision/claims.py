@@ -1,0 +1,113 @@
+"""Verdicts of ``experiments.vision``: claims C1 to C4 on token sensitivity, and C13 on the regularizer."""
+
+from collections.abc import Iterator
+
+from experiments.harness import Claim, judge
+from experiments.vision.config import Config
+from experiments.vision.estimates import RELATIVE, Findings
+from jaxsens.statistics.estimate import Estimate
+
+__all__ = ["PUBLISHED", "claims"]
+
+PUBLISHED = {
+    "fashion_mnist": ("C1", {"vit": 0.0098, "mlp": 0.0559, "mlp_sigmoid": 0.0505, "cnn": 0.0453}),
+    "cifar10": ("C2", {"vit": 0.0050, "convmixer": 0.0829}),
+    "svhn_cropped": ("C3", {"vit": 0.0147}),
+    "imagenet2012": ("C4", {"vit": 0.0191}),
+}
+"""Claim and final token sensitivities by data set (Vasudeva et al., s.5 and App. D; one run each, no error bars)."""
+
+PUBLISHED_SHARPNESS = {"output_sharpness": "39.166 -> 9.025", "prediction_sharpness": "0.5346 -> 0.3982"}
+"""Vasudeva et al., Table 2: ViT-small on CIFAR-10, plain and regularized; one run."""
+
+_REGULARIZED = ("vit_regularized", "vit")
+
+
+def claims(config: Config, dataset: str, findings: Findings) -> list[Claim]:
+    """Return the rows of comparison.csv: a verdict where the paper has both sides of a comparison.
+
+    Args:
+        config: Settings of the run.
+        dataset: Name of the data set.
+        findings: Estimates of the run.
+    """
+    rows = [*_levels(config, dataset, findings), *_comparisons(config, dataset, findings)]
+    if _REGULARIZED in findings.differences:
+        rows += _flatness(config, dataset, findings)
+    return rows
+
+
+def _levels(config: Config, dataset: str, findings: Findings) -> Iterator[Claim]:
+    claim, published = PUBLISHED.get(dataset, ("", {}))
+    for name, summary in findings.summaries.items():
+        yield Claim.of(
+            claim, "token sensitivity", summary.estimates["sensitivity"], subject=name, dataset=dataset,
+            published=published.get(_counterpart(name)), place="Vasudeva et al., s.5",
+            note=_model(config, findings, name),
+        )  # fmt: skip
+
+
+def _comparisons(config: Config, dataset: str, findings: Findings) -> Iterator[Claim]:
+    """Compare transformers with all others: a verdict where the paper has both."""
+    claim, published = PUBLISHED.get(dataset, ("", {}))
+    for subject in (name for name in findings.summaries if name in ("vit", "vit_patch_norm")):
+        for reference in (name for name in findings.summaries if not name.startswith("vit")):
+            claimed = {_counterpart(subject), reference} <= set(published)
+            yield _difference(
+                config, findings, claim if claimed else "", "sensitivity", subject, reference, dataset,
+                "transformer lower" if claimed else "no such comparison", "Vasudeva et al., s.5",
+            )  # fmt: skip
+
+
+def _flatness(config: Config, dataset: str, findings: Findings) -> Iterator[Claim]:
+    """Judge C13: regularized minus plain, as it is, and with the size of the function divided out."""
+    for quantity, published in PUBLISHED_SHARPNESS.items():
+        yield _difference(
+            config, findings, "C13", quantity, *_REGULARIZED, dataset, published, "Vasudeva et al., s.7.2, Table 2"
+        )
+    place = "Vasudeva et al., control, not in the paper"
+    yield _difference(config, findings, "C13", RELATIVE, *_REGULARIZED, dataset, None, place)
+
+
+_WORDS = {
+    "sensitivity": "token sensitivity",
+    "output_sharpness": "output sharpness",
+    "prediction_sharpness": "prediction sharpness",
+    RELATIVE: "output sharpness / sum of |centered logits|",
+}
+
+
+def _difference(
+    config: Config,
+    findings: Findings,
+    claim: str,
+    quantity: str,
+    subject: str,
+    reference: str,
+    dataset: str,
+    published: str | None,
+    place: str,
+) -> Claim:
+    """Return the row of a difference, which is claimed to be below 0 where there is a claim."""
+    paired: Estimate = findings.differences[subject, reference][quantity]
+    notes = (f"{name}: {_model(config, findings, name)}" for name in (subject, reference))
+    return Claim.of(
+        claim, f"{_WORDS[quantity]}, difference", paired, subject=subject, reference=reference, dataset=dataset,
+        published=published, place=place, note="; ".join(notes),
+        verdict=judge(paired, seeds=config.seeds, below=0.0) if claim else "",
+    )  # fmt: skip
+
+
+def _model(config: Config, findings: Findings, name: str) -> str:
+    """Describe a model: its size, learning rate and accuracy."""
+    summary = findings.summaries[name]
+    rate, rates = summary.learning_rate, config.learning_rates
+    edge = len(rates) > 1 and rate in (min(rates), max(rates))
+    chosen = "given trained" if rate is None else f"learning rate {rate:g}" + (" (edge of the grid)" if edge else "")
+    accuracy = summary.estimates["test_accuracy"].mean
+    return f"{summary.parameters} parameters, {chosen}, test accuracy {accuracy:.3f}"
+
+
+def _counterpart(name: str) -> str:
+    """Return the name under which the paper has an architecture."""
+    return "vit" if name == "vit_patch_norm" else name

@@ -1,0 +1,90 @@
+"""Figures of ``experiments.vision``: sensitivity during and after training, against sharpness, and over an image."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from experiments.harness import mean_and_interval
+from experiments.images.data import Data
+from experiments.images.labels import dataset_label, model_label
+from experiments.vision.claims import PUBLISHED
+from experiments.vision.config import Config
+from experiments.vision.estimates import CURVES, Findings
+from jaxsens import plots
+from jaxsens.data import patches
+from jaxsens.statistics.estimate import Estimate
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["sensitivity", "sharpness", "token_map", "training"]
+
+
+def training(config: Config, data: Data, findings: Findings) -> "Figure | None":
+    """Draw sensitivity and test accuracy by epoch; None if no model was trained here."""
+    curves = {
+        what: {
+            model_label(name): (np.asarray(summary.epochs), *_columns(summary.curves[what]))
+            for name, summary in findings.summaries.items()
+            if summary.epochs
+        }
+        for what in CURVES
+    }
+    if not curves["sensitivity"]:
+        return None
+    images = max(summary.curve_images for summary in findings.summaries.values())
+    return plots.training_curves(
+        curves["sensitivity"], accuracy=curves["accuracy"], dataset=dataset_label(data.name),
+        sample=_sample(config, images),
+    )  # fmt: skip
+
+
+def sensitivity(config: Config, data: Data, findings: Findings) -> "Figure":
+    """Draw the sensitivity of every architecture, beside the published ones."""
+    published = PUBLISHED.get(data.name, ("", {}))[1]
+    marks = {_broken(name): [value] for name, value in published.items() if name in findings.summaries}
+    bars = {
+        _broken(name): mean_and_interval(summary.estimates["sensitivity"])
+        for name, summary in findings.summaries.items()
+    }
+    return plots.bars_with_intervals(
+        bars, published=marks or None, dataset=dataset_label(data.name), sample=_sample(config, findings.images)
+    )
+
+
+def sharpness(config: Config, data: Data, findings: Findings) -> "Figure":
+    """Draw sensitivity against output sharpness."""
+    quantities = ("output_sharpness", "sensitivity")
+    points, dots = {}, {}
+    for name, summary in findings.summaries.items():
+        points[model_label(name)] = sum((mean_and_interval(summary.estimates[q]) for q in quantities), ())
+        dots[model_label(name)] = tuple(summary.means[q] for q in quantities)
+    sample = f"{_sample(config, findings.images)}, weight noise {config.deviation:g}"
+    return plots.scatter_with_intervals(
+        points, seeds=dots, sample=sample, x_unit="sum over logits of |change|", dataset=dataset_label(data.name)
+    )
+
+
+def token_map(config: Config, data: Data, findings: Findings) -> "Figure":
+    """Draw the sensitivity of every patch of the most sensitive image."""
+    maps = {model_label(name): summary.per_token for name, summary in findings.summaries.items()}
+    most = int(np.argmax(np.mean([one.mean(1) for one in maps.values()], 0)))
+    image = patches.from_patches(data.train[0][most : most + 1], config.token, data.image_shape)[0] / 2 + 0.5
+    sample = f"the most sensitive of {_sample(config, findings.images)}, {config.draws} draws a model"
+    return plots.token_map(
+        np.clip(image, 0, 1), {label: one[most] for label, one in maps.items()}, config.token, sample=sample,
+        dataset=dataset_label(data.name),
+    )  # fmt: skip
+
+
+def _sample(config: Config, images: int) -> str:
+    return f"{images} training images, {config.seeds} models each, noise variance {config.noise:g}"
+
+
+def _broken(name: str) -> str:
+    """Return the label of a model in two lines, to stand under a bar."""
+    return model_label(name).replace(", ", ",\n")
+
+
+def _columns(estimates: tuple[Estimate, ...]) -> np.ndarray:
+    return np.array([mean_and_interval(one) for one in estimates]).T

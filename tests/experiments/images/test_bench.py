@@ -1,0 +1,149 @@
+"""Laws of what the image experiments share: settings, models, the choice of a learning rate, the user's own inputs."""
+
+from dataclasses import replace
+
+import jax
+import numpy as np
+import pytest
+from flax import linen as nn
+from tqdm import tqdm
+
+from experiments.images import data as image_data
+from experiments.images.bench import Bench, function_scale, logits
+from experiments.images.config import TREATMENTS
+from experiments.images.labels import dataset_label, model_label
+from experiments.vision.config import PRESETS
+from jaxsens import models, training
+from jaxsens.data.images import ImageData
+
+pytestmark = pytest.mark.usefixtures("quick_compiling")
+SMOKE, PAPER = PRESETS["smoke"], PRESETS["paper"]
+
+
+def no_images(name, shape=(28, 28, 1)):
+    return image_data.Data(name, "", shape, 10, *[(np.zeros((1, 4, 4)), np.zeros(1, int))] * 3)
+
+
+def test_bad_settings_are_named():
+    for match, change in {
+        "dataset must be of digits": {"dataset": "cifar100"},
+        "architectures must be of vit": {"architectures": ("vit", "resnet")},
+        "architectures must hold different": {"architectures": ("vit", "vit")},
+        "draws must be at least 1": {"draws": 0},
+        "validation must be below 1": {"validation": 1.0},
+        "variance must be at least 0": {"variance": -1.0},
+        "learning_rates must have at least 1": {"learning_rates": ()},
+        "learning_rates must hold different": {"learning_rates": (0.1, 0.1)},
+    }.items():
+        with pytest.raises(ValueError, match=match):
+            replace(SMOKE, **change)
+
+
+def test_models_of_the_papers_sizes_are_built_for_its_data_sets():
+    vit = Bench(PAPER, no_images("fashion_mnist")).module("vit")
+    assert (vit.config.depth, vit.config.heads, vit.config.hidden) == (2, 8, 256)
+    for variant in ("paper", "small"):
+        bench = Bench(replace(PAPER, variant=variant), no_images("fashion_mnist"))
+        assert bench.module("vit_patch_norm").config.normalize_patches
+        assert not bench.module("vit").config.normalize_patches
+    for name in ("mnist", "fashion_mnist", "cifar10", "svhn_cropped"):
+        Bench(replace(PAPER, dataset=name), no_images(name)).require_built(list(TREATMENTS))
+    with pytest.raises(ValueError, match="variant must be 'small' for vit on digits"):
+        Bench(replace(PAPER, dataset="digits"), no_images("digits", (8, 8, 1))).require_built(["vit"])
+
+
+def test_images_that_do_not_fit_the_settings_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="patch=3 does not divide"):
+        image_data.load(replace(SMOKE, patch=3))
+    with pytest.raises(ValueError, match="train_examples must leave a batch"):
+        image_data.load(replace(SMOKE, train_examples=20))
+    with pytest.raises(ValueError, match="looked in"):
+        image_data.load(replace(SMOKE, dataset="svhn_cropped", data_dir=str(tmp_path)))
+    mine = ImageData("mine", *[np.zeros((30, 4, 4, 1), np.uint8), np.zeros(30, int)] * 2, classes=2, source="here")
+    with pytest.raises(ValueError, match="patch=None, variance=None: set both"):
+        image_data.load(SMOKE, mine)
+    loaded = image_data.load(replace(SMOKE, patch=2, variance=0.5), mine)
+    assert (loaded.name, loaded.image_shape, loaded.train[0].shape[1:]) == ("mine", (4, 4, 1), (4, 4))
+
+
+class Unrecorded:
+    """A run that keeps nothing."""
+
+    def unit(self, name, compute):
+        return compute()
+
+
+def test_the_learning_rate_with_the_highest_validation_accuracy_is_chosen(monkeypatch):
+    accuracies = {0.1: 0.2, 0.2: 0.9, 0.3: 0.0}
+    bench = Bench(replace(SMOKE, learning_rates=tuple(accuracies)), None)
+    monkeypatch.setattr(
+        Bench, "validation_accuracy", lambda self, name, rate: {"validation_accuracy": accuracies[rate]}
+    )
+    assert bench.best_rate(Unrecorded(), "mlp", tqdm(disable=True)) == 0.2
+    accuracies.update(dict.fromkeys(accuracies, 0.0))
+    with pytest.raises(FloatingPointError, match="mlp diverged at every learning rate"):
+        bench.best_rate(Unrecorded(), "mlp", tqdm(disable=True))
+
+
+def test_a_learning_rate_that_diverges_has_accuracy_zero(monkeypatch):
+    def diverge(*_, **__):
+        raise FloatingPointError("nan")
+
+    monkeypatch.setattr(Bench, "train", diverge)
+    assert Bench(SMOKE, None).validation_accuracy("mlp", 1e9) == {"validation_accuracy": 0.0, "diverged": True}
+
+
+def test_only_regularized_models_have_the_regularizer_and_all_start_alike(monkeypatch):
+    seen = []
+
+    def fit(key, apply, variables, *data, objective, **_):
+        seen.append((jax.random.key_data(key), variables, objective))
+        return variables, np.zeros(1)
+
+    monkeypatch.setattr(training, "fit", fit)
+    bench = Bench(SMOKE, image_data.load(SMOKE))
+    for name in ("mlp", "mlp_regularized"):
+        bench.train(name, 0.1, 1, name)
+    (key, variables, plain), (same_key, same_variables, regularized) = seen
+    assert plain is None
+    assert regularized == training.NoiseConsistency(variance=SMOKE.noise)
+    np.testing.assert_array_equal(key, same_key)
+    jax.tree.map(np.testing.assert_array_equal, variables, same_variables)
+
+
+class Linear(nn.Module):
+    @nn.compact
+    def __call__(self, tokens, mask=None, train=False):
+        return nn.Dense(3)(tokens.reshape(len(tokens), -1))
+
+
+def test_the_users_models_are_used_and_other_names_refused():
+    module, pair = Linear(), (lambda variables, tokens: tokens[:, 0] * variables, 2.0)
+    bench = Bench(SMOKE, no_images("mine"), {"linear": module, "scaled": pair})
+    assert bench.module("linear") is bench.module("linear_regularized") is module
+    assert bench.fixed("scaled") is pair
+    assert bench.fixed("linear") is bench.fixed("mlp") is None
+    variables = bench.initial_variables("linear_regularized", jax.random.key(0))
+    assert variables["params"]["Dense_0"]["kernel"].shape == (16, 3)
+    for name in ("vit", "Mine", "mine_regularized", ""):
+        with pytest.raises(ValueError, match="models has the name"):
+            Bench(SMOKE, None, {name: module})
+
+
+def test_function_scale_ignores_a_shift_of_all_logits():
+    values = np.random.default_rng(0).normal(size=(5, 3))
+    expected = np.abs(values - values.mean(1, keepdims=True)).sum(1).mean()
+    assert function_scale(values + 7) == pytest.approx(expected)
+
+
+def test_logits_are_those_of_the_model():
+    apply, tokens = models.evaluation(Linear()), np.arange(12, dtype=np.float32).reshape(3, 2, 2)
+    variables = Linear().init(jax.random.key(0), tokens)
+    np.testing.assert_allclose(logits(apply, variables, tokens), apply(variables, tokens), rtol=1e-6)
+
+
+def test_labels_are_for_readers():
+    assert model_label("vit_patch_norm") == "ViT, patches normalized"
+    assert model_label("convmixer_regularized") == "ConvMixer, regularized"
+    assert model_label("mine") == "mine"
+    assert dataset_label("fashion_mnist") == "Fashion-MNIST"
