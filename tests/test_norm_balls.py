@@ -12,12 +12,12 @@ POINT = (jnp.float32([3, 0]), jnp.float32(-4))
 @pytest.mark.parametrize("factor", [1e-30, 1.0, 1e30])
 def test_norms_and_directions_are_guarded(factor):
     point = tuple(np.float32(factor) * leaf for leaf in POINT)
-    np.testing.assert_allclose(norm_balls.size(point, "l2"), 5 * factor, rtol=1e-6)
-    np.testing.assert_allclose(norm_balls.size(point, "linf"), 4 * factor, rtol=1e-6)
+    np.testing.assert_allclose(norm_balls.norm(point, "l2"), 5 * factor, rtol=1e-6)
+    np.testing.assert_allclose(norm_balls.norm(point, "linf"), 4 * factor, rtol=1e-6)
     for norm, expected in (("l2", ([0.6, 0], -0.8)), ("linf", ([1, 0], -1))):
-        for found, right in zip(norm_balls.steepest(point, norm), expected, strict=True):
+        for found, right in zip(norm_balls.steepest_direction(point, norm), expected, strict=True):
             np.testing.assert_allclose(found, right, rtol=1e-6)
-        for found in norm_balls.steepest(tuple(0 * leaf for leaf in point), norm):
+        for found in norm_balls.steepest_direction(tuple(0 * leaf for leaf in point), norm):
             np.testing.assert_array_equal(found, 0)
 
 

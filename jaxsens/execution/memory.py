@@ -12,7 +12,7 @@ from jax.extend import core
 from jaxsens.execution.flops import programs_in
 from jaxsens.typing import PyTree
 
-__all__ = ["BYTES", "chunk_of", "require_draws"]
+__all__ = ["BYTES", "chunk_of"]
 
 BYTES = 2**26
 """Bytes that the largest intermediate result of a chunk may take, 64 MiB.
@@ -29,12 +29,6 @@ def chunk_of(fn: Callable[..., PyTree], *args: PyTree) -> int:
     jaxpr = jax.make_jaxpr(fn)(*args)
     largest = max((_size(equation) for equation in _equations(jaxpr.jaxpr)), default=1)
     return max(1, BYTES // max(largest, 1))
-
-
-def require_draws(draws: int) -> None:
-    """Raise ValueError unless there is at least one draw."""
-    if draws != int(draws) or draws < 1:
-        raise ValueError(f"draws must be an integer of at least 1, got {draws}")
 
 
 def _equations(jaxpr: core.Jaxpr) -> Iterator[core.JaxprEqn]:

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxsens.execution.checks import host_arrays
 from jaxsens.typing import Array, Key
 
 __all__ = ["checked", "drawn"]
@@ -15,13 +16,17 @@ _SITES = 2**32 - 1
 
 
 def checked(tokens: Array, mask: Array | None, sites: Array | None) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
-    """Return tokens ``[b t *s]``, ``mask [b t]`` as given, and sites ``[b t]``: by default, and at most, the real ones.
+    """Return tokens ``[b t *s]``, ``mask [b t]`` as passed, and sites ``[b t]``: by default, and at most, the real ones.
+
+    Tokens in float16 or bfloat16 become float32, so that noise below their rounding is not lost.
 
     Raises:
         ValueError: If there is no example or no token, shapes do not fit, mask or sites are no booleans, or an example
             has no site.
     """
-    tokens = np.asarray(tokens)
+    tokens = host_arrays(tokens, "tokens")
+    if jnp.issubdtype(tokens.dtype, jnp.floating):
+        tokens = tokens.astype(np.promote_types(tokens.dtype, np.float32))
     if tokens.ndim < 2 or 0 in tokens.shape:
         raise ValueError(f"tokens must be [b t *s] with at least one example and one token, got shape {tokens.shape}")
     shape = tokens.shape[:2]
@@ -63,7 +68,7 @@ def drawn(key: Key, sites: Array, count: int) -> jax.Array:
 
 
 def _booleans(values: Array, name: str) -> np.ndarray:
-    values = np.asarray(values)
+    values = host_arrays(values, name)
     if values.dtype != bool:  # an additive mask of 0 and -inf, cast to booleans, would be upside down
         raise ValueError(f"{name} must be booleans, True for the tokens that count, got {values.dtype}")
     return values

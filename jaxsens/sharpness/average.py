@@ -13,7 +13,9 @@ import numpy as np
 
 from jaxsens import changes, parameters, perturb
 from jaxsens.execution import batches, memory, parallel
+from jaxsens.execution.checks import device_arrays, host_arrays, require_count
 from jaxsens.execution.execution import DEFAULT, Execution
+from jaxsens.execution.keys import require_key
 from jaxsens.sharpness import classification
 from jaxsens.statistics import estimate
 from jaxsens.statistics.estimate import Estimate
@@ -180,7 +182,7 @@ def weight_changes(
             batch is empty or does not fit the model, or if no leaf is chosen.
         FloatingPointError: When called, if an output is not finite; the message says where the first one is.
     """
-    memory.require_draws(draws)
+    draws = require_count("draws", draws)
     together = perturb.dependent_draws(perturbation)
     if draws % together:
         raise ValueError(f"draws must be a multiple of {together}, for so many depend on each other, got {draws}")
@@ -216,16 +218,17 @@ class WeightNoiseEstimator:
         return self._estimates(key, stacked, batches.count_of_models(stacked), batch)
 
     def _estimates(self, key: Key, params: PyTree, models: int | None, batch: PyTree) -> list[PyTree]:
-        batch = jax.tree.map(np.asarray, batch)
-        count, one = batches.count_of(batch), batches.one_of(batch)
-        shapes = jax.eval_shape(lambda tree: tree if models is None else batches.member(tree, 0), params)
+        require_key(key)
+        batch, params = host_arrays(batch, "batch"), device_arrays(params, "params")
+        count, one = batches.count_of(batch), batches.example_spec(batch)
+        shapes = jax.eval_shape(lambda tree: tree if models is None else batches.select_model(tree, 0), params)
         batches.require_fit(self.apply, shapes, one)
         forwards = self.execution.chunk or memory.chunk_of(self.apply, shapes, one)
         # Every draw has weights of its own, and they take memory too.
         room = memory.BYTES // batches.bytes_of(shapes)
-        rows, at_once = batches.shared_out((models or 1) * self.draws, count, forwards, room)
+        rows, at_once = batches.split_blocks((models or 1) * self.draws, count, forwards, room)
         blocked = batches.in_blocks(batch, -(-count // rows), rows)
-        clean = self._map(parallel.bind(_outputs, self.apply), blocked, params, models=models, chunk=1)
+        clean = self._map(parallel.bind(_outputs, self.apply, self.where), blocked, params, models=models, chunk=1)
         for leaf in jax.tree.leaves(clean):
             bad = ~np.isfinite(leaf).reshape(models or 1, -1, *leaf.shape[3:])[:, :count]
             _require_finite(bad.reshape(models or 1, count, -1).any(2), models, "the unperturbed model")
@@ -262,12 +265,15 @@ def _of_model(
 ) -> PyTree:
     """Return ``fn`` of an item and of what belongs to one model, for one of many models."""
     model, item = index
-    return fn(batches.member(items, item), batches.member(own, model), *shared)
+    return fn(batches.select_model(items, item), batches.select_model(own, model), *shared)
 
 
-def _outputs(apply: Callable[[PyTree, PyTree], PyTree], block: PyTree, params: PyTree) -> PyTree:
+def _outputs(
+    apply: Callable[[PyTree, PyTree], PyTree], where: Where | None, block: PyTree, params: PyTree
+) -> PyTree:
     """Return the outputs of a block of examples."""
-    return apply(params, block)
+    weights, put_back = parameters.weights(params, where)
+    return apply(put_back(parameters.widened(weights)), block)
 
 
 def _draw_changes(
@@ -283,6 +289,7 @@ def _draw_changes(
     """Return the changes ``[blocks rows]`` of all examples under one draw, and where outputs are not finite."""
     params, clean = own
     weights, put_back = parameters.weights(params, where)
+    weights = parameters.widened(weights)
     moved = perturbation(key, draw, weights)
     still = jnp.stack([jnp.all(new == old) for old, new in zip(weights, moved, strict=True)]).all()
 
@@ -310,7 +317,7 @@ def _require_finite(nonfinite: np.ndarray, models: int | None, whose: str, advic
 def _increase(before: Array, after: Array) -> Array:
     if before.ndim:
         raise ValueError(f"loss must give one number for an example, [b] for a batch, got [b, *{before.shape}]")
-    return after - before
+    return changes.at_least_float32(after) - changes.at_least_float32(before)
 
 
 def _over_draws(recorded: np.ndarray, together: int) -> Estimate:

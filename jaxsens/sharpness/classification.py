@@ -37,11 +37,13 @@ class Classified:
                 f"apply must give logits [b k], and labels must be integers [b], got shapes {logits.shape} and "
                 f"{labels.shape} of {labels.dtype}"
             )
-        own = labels[:, None] == jnp.arange(logits.shape[1])[None]
-        loss = jax.nn.logsumexp(logits, 1) - jnp.sum(jnp.where(own, logits, 0), 1)
+        # In float16 the loss would be rounded by more than noise changes it, and integers would wrap.
+        logits = changes.at_least_float32(logits)
+        at_label = labels[:, None] == jnp.arange(logits.shape[1])[None]
+        loss = jax.nn.logsumexp(logits, 1) - jnp.sum(jnp.where(at_label, logits, 0), 1)
         return {
             "logits": logits,
-            "loss": jnp.where(own.any(1), loss, jnp.nan),
+            "loss": jnp.where(at_label.any(1), loss, jnp.nan),
             "wrong": (logits.argmax(1) != labels).astype(logits.dtype),
         }
 

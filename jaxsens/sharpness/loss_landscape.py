@@ -13,7 +13,9 @@ import numpy as np
 
 from jaxsens import parameters, perturb, scales
 from jaxsens.execution import batches, memory, parallel
+from jaxsens.execution.checks import device_arrays, host_arrays, require_count
 from jaxsens.execution.execution import DEFAULT, Execution
+from jaxsens.execution.keys import require_key
 from jaxsens.statistics import estimate
 from jaxsens.statistics.estimate import Estimate
 from jaxsens.typing import Array, Key, Loss, PyTree, Scale, Where
@@ -58,16 +60,17 @@ def random_directions(
     Raises:
         ValueError: If ``count`` is smaller than 1, or no leaf is chosen.
     """
-    if count < 1:
-        raise ValueError(f"count must be at least 1 direction, got {count}")
-    return _directions(key, params, count, scale, where)
+    require_key(key, traced=True)
+    return _directions(key, params, require_count("count", count, hint=" direction"), scale, where)
 
 
 @partial(jax.jit, static_argnames=("count", "scale", "where"))
 def _directions(key: Key, params: PyTree, count: int, scale: Scale, where: Where | None) -> list[PyTree]:
     weights, _ = parameters.weights(params, where)
-    centre, put_into_zeros = parameters.weights(jax.tree.map(jnp.zeros_like, params), where)
-    drawn = [perturb.gaussian(1.0)(key, jnp.uint32(i), centre) for i in range(count)]
+    weights = parameters.widened(weights)
+    _, put_into_zeros = parameters.weights(parameters.zeros_like(params), where)
+    center = tuple(jnp.zeros_like(w) for w in weights)
+    drawn = [perturb.gaussian(1.0)(key, jnp.uint32(i), center) for i in range(count)]
     return [put_into_zeros(scales.rescale(direction, weights, scale)) for direction in drawn]
 
 
@@ -95,18 +98,17 @@ def loss_plane(
             model, if the loss is not one number for each example, or if no leaf is chosen.
         FloatingPointError: When called, if a loss is not finite; the message says at which coordinates.
     """
-    axes = tuple(np.asarray(values, np.float64) for values in coordinates)
-    if not axes or any(a.ndim != 1 or not a.size or not np.isfinite(a).all() for a in axes):
-        raise ValueError(f"coordinates must be finite vectors, one for each direction, got {coordinates}")
+    axes = _coordinates(coordinates)
     points = np.stack([a.ravel() for a in np.meshgrid(*axes, indexing="ij")], 1)
 
     def measure(params: PyTree, directions: Sequence[PyTree], batch: PyTree) -> LossPlane:
-        batch = jax.tree.map(np.asarray, batch)
-        count, one = batches.count_of(batch), batches.one_of(batch)
+        batch, params = host_arrays(batch, "batch"), device_arrays(params, "params")
+        directions = device_arrays(directions, "directions")
+        count, one = batches.count_of(batch), batches.example_spec(batch)
         batches.require_fit(loss, params, one, scalar=True)
         _require_directions(params, directions, len(axes))
         forwards = execution.chunk or memory.chunk_of(loss, params, one)
-        rows, at_once = batches.shared_out(len(points), count, forwards, memory.BYTES // batches.bytes_of(params))
+        rows, at_once = batches.split_blocks(len(points), count, forwards, memory.BYTES // batches.bytes_of(params))
         losses = parallel.map_items(
             parallel.bind(_losses, loss, where),
             points.astype(jax.dtypes.canonicalize_dtype(points.dtype)),
@@ -132,14 +134,33 @@ def _losses(
 ) -> Array:
     """Return the losses ``[blocks rows]`` of all examples at one point."""
     weights, put_back = parameters.weights(params, where)
-    moved = list(weights)
+    moved = list(parameters.widened(weights))
     for i, direction in enumerate(directions):
         steps, _ = parameters.weights(direction, where)
         moved = [(w + point[i] * d).astype(w.dtype) for w, d in zip(moved, steps, strict=True)]
     return jax.lax.map(lambda examples: loss(put_back(moved), examples), batch)
 
 
+def _coordinates(coordinates: tuple[Array, ...]) -> tuple[np.ndarray, ...]:
+    """Return the coordinates in float64, if they are finite vectors of numbers."""
+
+    def vector(values: Array) -> np.ndarray | None:
+        try:
+            array = np.asarray(values)
+        except (TypeError, ValueError):  # traced, or ragged
+            return None
+        valid = array.dtype.kind in "iuf" and array.ndim == 1 and array.size and not isinstance(values, np.ma.MaskedArray)
+        return array.astype(np.float64) if valid and np.isfinite(array).all() else None
+
+    axes = tuple(map(vector, coordinates))
+    if not axes or any(axis is None for axis in axes):
+        raise ValueError(f"coordinates must be finite vectors, one for each direction, got {coordinates}")
+    return axes
+
+
 def _require_directions(params: PyTree, directions: Sequence[PyTree], count: int) -> None:
+    if not isinstance(directions, list | tuple):
+        raise ValueError(f"directions must be a list of pytrees like params, got a {type(directions).__name__}")
     if len(directions) != count:
         raise ValueError(
             f"directions must be as many as there are vectors of coordinates, {count}, got {len(directions)}"

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxsens import norm_balls, parameters, perturb, scales
+from jaxsens.changes import at_least_float32
 from jaxsens.execution import batches, memory, parallel
 from jaxsens.execution.execution import DEFAULT, Execution
 from jaxsens.sharpness import apgd
@@ -146,7 +147,7 @@ class WorstCaseSharpness:
             batch: The examples, the same for every model.
         """
         models, count = batches.count_of_models(stacked), batches.count_of(batch)
-        params = jax.eval_shape(lambda tree: batches.member(tree, 0), stacked)
+        params = jax.eval_shape(lambda tree: batches.select_model(tree, 0), stacked)
         each = self.group or count
         if count % each:
             raise ValueError(
@@ -154,7 +155,7 @@ class WorstCaseSharpness:
             )
         groups, forwards = count // each, self._forwards(params, batch)
         room = memory.BYTES // (_COPIES * self.fn.restarts * batches.bytes_of(params))
-        rows, at_once = batches.shared_out(models * groups, each, max(1, forwards // self.fn.restarts), room)
+        rows, at_once = batches.split_blocks(models * groups, each, max(1, forwards // self.fn.restarts), room)
         blocks = -(-each // rows)
         within = np.minimum(np.arange(blocks * rows), each - 1).reshape(blocks, rows)
         cut = jax.tree.map(lambda a: np.asarray(a)[each * np.arange(groups)[:, None, None] + within], batch)
@@ -171,7 +172,7 @@ class WorstCaseSharpness:
             execution=self.execution.replace(chunk=at_once),
         )
         found = jax.tree.map(lambda leaf: leaf.reshape(models, groups, *leaf.shape[1:]), found)
-        return [self._result(batches.member(found, i), forwards, f"params {i}: ") for i in range(models)]
+        return [self._result(batches.select_model(found, i), forwards, f"params {i}: ") for i in range(models)]
 
     def _over_all(self, key: Key, params: PyTree, batch: PyTree) -> WorstCase:
         """Let all examples share one perturbation, and the devices share the examples."""
@@ -186,7 +187,7 @@ class WorstCaseSharpness:
         return self._result(found, forwards)
 
     def _forwards(self, params: PyTree, batch: PyTree) -> int:
-        one = batches.one_of(jax.tree.map(np.asarray, batch))
+        one = batches.example_spec(jax.tree.map(np.asarray, batch))
         batches.require_fit(self.fn.loss, params, one, scalar=True)
         return self.execution.chunk or memory.chunk_of(self.fn.loss, params, one)
 
@@ -219,7 +220,7 @@ class _Ascent:
         self, item: tuple[Array, Array], key: Key, stacked: PyTree, radius: Array, groups: PyTree, counted: Array
     ) -> tuple[Array, Array, PyTree]:
         model, group = item
-        params, examples = batches.member(stacked, model), batches.member(groups, group)
+        params, examples = batches.select_model(stacked, model), batches.select_model(groups, group)
         evaluate = partial(self.sums, (examples, counted), params)
         return self.maximise(jax.random.fold_in(key, group), params, radius, evaluate, counted.sum())
 
@@ -228,6 +229,7 @@ class _Ascent:
     ) -> tuple[Array, Array, PyTree]:
         """Return the losses on the way ``[r iterations+1]``, whether there was a gradient, the best perturbation."""
         weights, _ = parameters.weights(params, self.where)
+        weights = parameters.widened(weights)
         radius = radius.astype(jnp.result_type(*weights))
         sampler = perturb.Sphere(radius) if self.norm == "l2" else perturb.Uniform(radius)
         centre = tuple(jnp.zeros_like(w) for w in weights)
@@ -240,19 +242,20 @@ class _Ascent:
         if not self.keep:
             return found.values, found.uphill[0], None
         best = found.values.max(1) - found.values[:, 0]
-        point = batches.member(found.points, best.argmax())
+        point = batches.select_model(found.points, best.argmax())
         perturbation = [s * p for s, p in zip(self.scale(weights), point, strict=True)]
-        _, put_into_zeros = parameters.weights(jax.tree.map(jnp.zeros_like, params), self.where)
+        _, put_into_zeros = parameters.weights(parameters.zeros_like(params), self.where)
         return found.values, found.uphill[0], put_into_zeros(perturbation)
 
     def sums(self, part: tuple[PyTree, Array], params: PyTree, points: PyTree) -> tuple[Array, PyTree]:
         """Return the sums over examples ``[blocks rows]`` of losses and of gradients, for points ``[r ...]``."""
         weights, put_back = parameters.weights(params, self.where)
+        weights = parameters.widened(weights)
         scale = self.scale(weights)
 
         def total(point: PyTree, examples: PyTree, counted: Array) -> Array:
             moved = put_back([w + s * p for w, s, p in zip(weights, scale, point, strict=True)])
-            return jnp.sum(jnp.where(counted, self.loss(moved, examples), 0))
+            return jnp.sum(jnp.where(counted, at_least_float32(self.loss(moved, examples)), 0))
 
         def block(points: PyTree, piece: tuple[PyTree, Array]) -> tuple[Array, PyTree]:
             return jax.vmap(jax.value_and_grad(total), (0, None, None))(points, *piece)
