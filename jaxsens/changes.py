@@ -1,8 +1,8 @@
 """What is recorded of an output and of the output after a perturbation, for one example.
 
-Each function maps ``(clean [*k], changed [*k])`` to a scalar. Booleans are events: their mean is a rate. Differences are
-taken in float32 at least: integers never wrap, outputs in float16 and bfloat16 are not rounded again, and of complex
-outputs the absolute value counts.
+Each function maps ``(clean [*k], changed [*k])`` to a scalar. Booleans are events: their mean is a rate. Differences
+are taken in float32 at least: integers never wrap, and those of outputs in float16 and bfloat16 are not rounded. Of
+complex differences the absolute value is taken.
 """
 
 import jax
@@ -166,4 +166,6 @@ def _distance(clean: Array, changed: Array) -> Array:
 
 def _require_real(outputs: Array) -> None:
     if jnp.issubdtype(outputs.dtype, jnp.complexfloating):
-        raise ValueError(f"predictions need real outputs, got {outputs.dtype}: take the real part or the absolute value")
+        raise ValueError(
+            f"predictions need real outputs, got {outputs.dtype}: take the real part or the absolute value"
+        )

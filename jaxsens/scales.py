@@ -45,9 +45,7 @@ def rescale(direction: PyTree, weights: PyTree, scale: Scale) -> PyTree:
 
     With ``by_filter`` this is filter normalisation: every filter of the direction gets the norm of the weights'.
     """
-    return jax.tree.map(
-        _rescaled, direction, scale(weights), scale(direction)
-    )
+    return jax.tree.map(_rescaled, direction, scale(weights), scale(direction))
 
 
 def _root_mean_square(w: Array, axes: tuple[int, ...]) -> Array:

@@ -39,9 +39,9 @@ def require_independent(
 
     Example:
         >>> require_independent(lambda w, x: x @ w, np.ones((3, 2)), np.eye(3))
-        >>> require_independent(lambda w, x: x - x.mean(0), None, np.eye(3))
+        >>> require_independent(lambda w, x: x - x.mean(0, keepdims=True), None, np.eye(3))
         Traceback (most recent call last):
-        ValueError: the model gives other outputs for an example when another example is beside it ...
+        ValueError: the model gives other outputs for an example when another example is beside it, ...
     """
     if not execution.check:
         return
@@ -61,8 +61,8 @@ def require_independent(
     for one, both, repeated in zip(alone, beside, again, strict=True):
         if _differ(both[0], one[0], *_SAME_ROW):
             raise ValueError(
-                "the model gives other outputs for an example when another example is beside it, as batch normalization "
-                f"in training mode does{remedy}"
+                "the model gives other outputs for an example when another example is beside it, as batch "
+                f"normalization in training mode does{remedy}"
             )
         if _differ(one[0], one[1], *_OTHER_ROW):
             raise ValueError(

@@ -24,12 +24,12 @@ _PROGRESS = 0.75  # the fraction of steps between two checkpoints that must go u
 
 
 class AscentResult(NamedTuple):
-    """What an ascent found.
+    """The result of an ascent from ``r`` starts.
 
     Attributes:
         values: The function at the center, at the start and at every later iterate ``[r iterations+1]``.
-        points: The best points of the starts ``[r ...]``.
-        uphill: Whether the gradient at the center was not 0 ``[r]``, so that it can show the way to a start.
+        points: The best point of each ascent ``[r ...]``; the center, 0, where no other point is better.
+        uphill: Whether the gradient at the center is not 0 ``[r]``.
     """
 
     values: Array
@@ -59,17 +59,26 @@ def ascend(
     norm: str,
     iterations: int,
 ) -> AscentResult:
-    """Maximise a function over ``||point|| <= radius``, from several starts at once.
+    """Maximize a function over ``||point|| <= radius``, from several starts at once.
 
-    The first start is the best point of the linearised function, ``radius * ball.steepest(gradient at 0)``, unless the
-    gradient is 0 there; it is also what one step of the ascent from 0 reaches.
+    Unless the gradient at the center is 0, the first start is replaced by the maximum of the linearized function,
+    ``radius * steepest_direction(gradient at 0)``.
 
     Args:
         evaluate: ``evaluate(points [r ...])`` -> ``(values [r], gradients [r ...])``.
-        starts: Where to begin ``[r ...]``.
-        radius: Of the ball, a scalar.
+        starts: Where the ascents begin ``[r ...]``, in float32 at least.
+        radius: The radius of the ball, a scalar.
         norm: One of ``norm_balls.NORMS``.
         iterations: Evaluations after the one at the center; the first is that of the start.
+
+    Returns:
+        Values at all points of the ascents, and the best points.
+
+    Example:
+        >>> evaluate = lambda points: (jnp.sum(points**2 / 2, 1), points)
+        >>> result = ascend(evaluate, jnp.array([[0.1, 0.1]]), 2.0, norm="l2", iterations=5)
+        >>> float(result.values.max().round(3))
+        2.0
     """
     count = len(jax.tree.leaves(starts)[0])
     center = jax.tree.map(jnp.zeros_like, starts)
@@ -108,7 +117,7 @@ def _advance(
     radius: Array,
     norm: str,
 ) -> _State:
-    """Take in what was found at the point, and choose the next; for one start."""
+    """Update the state by the value and the gradient at its point, and choose the next point; for one start."""
     first = number == 0
     better = (value > state.best) & ~first
     best = jnp.where(better, value, state.best)
@@ -131,7 +140,9 @@ def _advance(
     )
     follow = greedy & uphill
     begin = _select(
-        follow, norm_balls.project(_combine(point, radius, norm_balls.steepest_direction(gradient, norm)), radius, norm), start
+        follow,
+        norm_balls.project(_combine(point, radius, norm_balls.steepest_direction(gradient, norm)), radius, norm),
+        start,
     )
     return _State(
         point=_select(first, begin, norm_balls.project(moved, radius, norm)),
@@ -151,8 +162,8 @@ def _advance(
 def _windows(iterations: int) -> np.ndarray:
     """Return for every turn 0 unless it is a checkpoint, else the number of turns since the last ``[iterations + 1]``.
 
-    The checkpoints are ``ceil(p_j iterations)`` with ``p_0 = 0``, ``p_1 = .22`` and ``p_{j+1} = p_j + max(p_j -
-    p_{j-1} - .03, .06)``; in hundredths, so that rounding moves none of them.
+    The checkpoints are ``ceil(p_j iterations)`` with ``p_0 = 0``, ``p_1 = 0.22`` and ``p_{j+1} = p_j + max(p_j -
+    p_{j-1} - 0.03, 0.06)``; in hundredths, so that rounding moves none of them.
     """
     windows = np.zeros(iterations + 1, np.int32)
     before, share, last = 0, 22, 0
