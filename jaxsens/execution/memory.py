@@ -21,14 +21,14 @@ On a CPU more would leave the cache and be slower; an accelerator is full long b
 """
 
 
-def chunk_of(fn: Callable[..., PyTree], *args: PyTree) -> int:
-    """Return how many evaluations of ``fn(*args)`` fit the budget, at least one.
+def chunk_of(fn: Callable[..., PyTree], *args: PyTree, budgets: int = 1) -> int:
+    """Return how many evaluations of ``fn(*args)`` fit the budget, or a multiple of it, at least one.
 
-    ``chunk = BYTES // largest intermediate result in bytes``, for arguments or their shapes.
+    ``chunk = budgets * BYTES // largest intermediate result in bytes``, for arguments or their shapes.
     """
     jaxpr = jax.make_jaxpr(fn)(*args)
     largest = max((_size(equation) for equation in _equations(jaxpr.jaxpr)), default=1)
-    return max(1, BYTES // max(largest, 1))
+    return max(1, budgets * BYTES // max(largest, 1))
 
 
 def _equations(jaxpr: core.Jaxpr) -> Iterator[core.JaxprEqn]:

@@ -23,7 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from jaxsens.execution import checks, memory
 from jaxsens.execution.execution import DEFAULT, Execution

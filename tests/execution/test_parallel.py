@@ -263,7 +263,8 @@ def test_every_core_is_a_device_unless_it_is_too_late_or_said_otherwise():
     parallel.use_every_core()
     assert jax.devices() == before
     script = (
-        "import os, jax; from jaxsens import parallel; parallel.use_every_core(); found = len(jax.devices('cpu'));"
+        "import os, jax; from jaxsens.execution import parallel; parallel.use_every_core();"
+        "found = len(jax.devices('cpu'));"
         "assert found == (3 if os.environ['XLA_FLAGS'] else len(os.sched_getaffinity(0))), found;"
         "parallel.use_every_core()"
     )
