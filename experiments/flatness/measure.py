@@ -76,7 +76,7 @@ def average_cases(
         estimates = sharpness(apply)(key, variables, batch)
         results |= {f"{what}_{name}": estimates[what].values for what in AVERAGED}
         if name.startswith("gaussian"):
-            normalized = sharpness(classification.NormalisedLogits(apply))(key, variables, batch)
+            normalized = sharpness(classification.NormalizedLogits(apply))(key, variables, batch)
             results[f"normalized_loss_{name}"] = normalized["loss"].values
     return results
 

@@ -15,6 +15,7 @@ import numpy as np
 from jaxsens import parameters, perturb
 from jaxsens.boolean.strings import require_bits
 from jaxsens.execution import memory, parallel
+from jaxsens.execution.checks import require_count
 from jaxsens.execution.execution import DEFAULT, Execution
 from jaxsens.statistics import estimate
 from jaxsens.statistics.estimate import Estimate
@@ -78,7 +79,7 @@ def lipschitz_quotients(
             the model, if no leaf is chosen, or if a draw leaves the weights where they are.
         FloatingPointError: When called, if a logit is not finite; the message says where the first one is.
     """
-    memory.require_draws(draws)
+    draws = require_count("draws", draws)
     sampler = perturb.as_pytree(perturbation)
 
     def measure(key: Key, params: PyTree, strings: Array) -> LipschitzQuotients:

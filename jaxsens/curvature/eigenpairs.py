@@ -108,7 +108,7 @@ def _refine(
     def check(vector: Array) -> tuple[Array, Array]:
         image = multiply(vector)
         value = jnp.vdot(vector, image, precision="highest")
-        return value, norm_balls.size(image - value * vector, "l2")
+        return value, norm_balls.norm(image - value * vector, "l2")
 
     values, residuals = jax.lax.map(check, vectors)
     return values, operator.split(vectors, parameters.weights(params, product.where)[0]), residuals

@@ -85,7 +85,7 @@ def krylov_basis(
 
 def _length(vector: Array) -> Array:
     """Return the norm; that of vectors of 1e-25 or 1e25, whose squares are nothing in float32, as well."""
-    return norm_balls.size(vector, "l2")
+    return norm_balls.norm(vector, "l2").astype(vector.dtype)
 
 
 def eigh(projected: Array) -> tuple[np.ndarray, np.ndarray]:

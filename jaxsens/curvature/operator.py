@@ -93,7 +93,7 @@ class Product:
         """
         leaves, _ = parameters.weights(params, self.where)
         batch = jax.tree.map(lambda a: np.asarray(a, jax.dtypes.canonicalize_dtype(np.asarray(a).dtype)), batch)
-        count, one = batches.count_of(batch), batches.one_of(batch)
+        count, one = batches.count_of(batch), batches.example_spec(batch)
         batches.require_fit(self.matrix.forward, params, one)
         chunk = self.execution.chunk or memory.chunk_of(self.matrix.forward, params, one)
         devices = parallel.local_devices(self.execution.devices)[: batches.PARTS]
