@@ -93,7 +93,7 @@ def test_a_basis_of_the_whole_space_is_orthonormal():
     np.testing.assert_allclose(np.triu(projected), 2 * np.eye(60), atol=2e-6)
 
 
-def test_too_few_steps_are_told():
+def test_too_few_steps_are_reported():
     batch = planted(np.geomspace(1, 1e-2, SIZE))
     found = curvature.top_eigenpairs(PRODUCT, 4, steps=5)(KEY, WEIGHTS, batch)
     require_eigenpairs(found, batch.mean(0, dtype=np.float64), found.values, np.abs(found.values).max())
@@ -152,7 +152,7 @@ def test_the_density_integrates_to_one_and_has_the_moments_of_the_spectrum(name)
         assert low - 1e-4 <= (eigenvalues == value).mean() <= high + 1e-4
 
 
-def test_the_curve_can_be_drawn_on_a_grid_of_ones_own():
+def test_the_curve_can_be_evaluated_on_another_grid():
     density = curvature.spectral_density(PRODUCT, probes=3)(KEY, WEIGHTS, planted(SPECTRA["distinct"]))
     grid = np.linspace(-5, 10, 4000)
     np.testing.assert_allclose(np.trapezoid(density.smoothed(grid, 0.1).mean, grid), 1, rtol=1e-6)
@@ -169,10 +169,10 @@ def test_the_curve_can_be_drawn_on_a_grid_of_ones_own():
 
 def test_bad_arguments_are_named():
     for k, options, match in (
-        (0, {}, "k from 1 to steps"),
-        (5, {"steps": 4}, "k from 1 to steps, got 5 and 4"),
+        (0, {}, "k must be an integer of at least 1"),
+        (5, {"steps": 4}, "k must be at most steps, got k=5 and steps=4"),
         (2, {"order": "smallest"}, "order must be one of"),
-        (2, {"tolerance": -1.0}, "tolerance must be at least 0"),
+        (2, {"tolerance": -1.0}, "tolerance must be a finite number of at least 0"),
     ):
         with pytest.raises(ValueError, match=match):
             curvature.top_eigenpairs(PRODUCT, k, **options)
@@ -181,7 +181,7 @@ def test_bad_arguments_are_named():
     for options, match in (
         ({"probes": 0}, "probes must be an integer of at least 1"),
         ({"probes": 2, "steps": 0}, "steps must be an integer of at least 1"),
-        ({"probes": 2, "points": 10}, "points must be at least 200"),
+        ({"probes": 2, "points": 10}, "points must be an integer of at least 200"),
         ({"probes": 2, "width": -1.0}, "width must be a finite number above 0"),
     ):
         with pytest.raises(ValueError, match=match):

@@ -1,0 +1,74 @@
+"""Checks of single arguments where they enter the library: counts, and arrays whose values are needed on the host."""
+
+import operator
+from typing import Any
+
+import jax
+import numpy as np
+
+__all__ = ["host_array", "require_count"]
+
+
+def require_count(name: str, value: Any, least: int = 1) -> int:
+    """Return ``value`` as an ``int`` of at least ``least``.
+
+    Args:
+        name: Name of the argument, for the error.
+        value: A Python or NumPy integer. Booleans and floats are no counts.
+        least: Smallest count that is allowed.
+
+    Raises:
+        ValueError: If the value is not such an integer.
+
+    Example:
+        >>> require_count("draws", np.int64(3))
+        3
+    """
+    try:
+        count = operator.index(value)
+    except TypeError:
+        count = None
+    if count is None or isinstance(value, bool | np.bool_) or count < least:
+        raise ValueError(f"{name} must be an integer of at least {least}, got {value!r}")
+    return count
+
+
+def host_array(name: str, value: Any) -> np.ndarray:
+    """Return ``value`` as a NumPy array, of the dtype that JAX would give it where that keeps all values.
+
+    Integers of 64 bits become int32 (or uint32) unless JAX is set to 64 bits, as on their way to a device; there they
+    would wrap around without an error.
+
+    Args:
+        name: Name of the argument, for the error.
+        value: An array, or nested lists of numbers.
+
+    Raises:
+        ValueError: If the value is traced (under ``jit``, ``vmap`` or ``grad``), an array with masked entries, or holds
+            an integer that the narrower dtype does not hold.
+
+    Example:
+        >>> host_array("tokens", [[1, 2]])
+        array([[1, 2]], dtype=int32)
+    """
+    if isinstance(value, jax.core.Tracer):
+        raise ValueError(
+            f"{name} must be an array with values, got a tracer: this function checks its data on the host, so call it "
+            "outside jit, vmap and grad"
+        )
+    if np.ma.is_masked(value):
+        raise ValueError(f"{name} has masked entries, which would be used as if they were data: leave them out first")
+    if isinstance(value, jax.Array):
+        return np.asarray(value)
+    array = np.asarray(value)
+    dtype = jax.dtypes.canonicalize_dtype(array.dtype)
+    if array.dtype.kind in "iu" and array.dtype != dtype and array.size:
+        range_ = np.iinfo(dtype)
+        outside = (array < range_.min) | (array > range_.max)
+        if outside.any():
+            place = tuple(np.argwhere(outside)[0].tolist())
+            raise ValueError(
+                f"{name} must hold integers from {range_.min} to {range_.max}, those of {dtype} on a device, got "
+                f"{array[place]} at {list(place)}"
+            )
+    return array.astype(dtype, copy=False)
