@@ -238,6 +238,25 @@ def test_identifiability_is_the_nearest_row_of_every_state(metric):
         result.rate(3)
 
 
+@pytest.mark.parametrize("metric", ["cosine", "l2"])
+def test_states_with_one_large_dimension_are_identified(metric):
+    """The states are the rows themselves; float32 scores alone identify a hundredth of them."""
+    table = np.float32(0.05) * RNG.normal(size=(60, 16)).astype(np.float32)
+    table[:, 0] = 3000
+    tokens = RNG.integers(0, 60, (4, 5))
+    found = identifiability(lambda params, ids: params[ids][None], metric=metric, execution=Execution(chunk=2))(
+        table, table, tokens
+    )
+    assert found.identified.all()
+
+
+def test_sites_must_be_rows_of_the_table():
+    measure = identifiability(lambda params, ids: params[jnp.maximum(ids, 0)][None])
+    for wrong in (-1, VOCABULARY):
+        with pytest.raises(ValueError, match=rf"0 to 10, got {wrong} in sequence 1 at position 2"):
+            measure(PARAMS["table"], PARAMS["table"], np.where(TOKENS == 8, wrong, TOKENS), MASK)
+
+
 def test_a_class_token_is_not_identified():
     states = identifiability(lambda params, ids, mask: with_class(params, params["table"][ids], mask), layers=[0])
     assert states(PARAMS, PARAMS["table"], TOKENS, MASK).rate(0).mean == 1
