@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 
-__all__ = ["host_array", "require_count"]
+__all__ = ["device_array", "host_array", "require_count"]
 
 
 def require_count(name: str, value: Any, least: int = 1) -> int:
@@ -34,22 +34,18 @@ def require_count(name: str, value: Any, least: int = 1) -> int:
 
 
 def host_array(name: str, value: Any) -> np.ndarray:
-    """Return ``value`` as a NumPy array, of the dtype that JAX would give it where that keeps all values.
-
-    Integers of 64 bits become int32 (or uint32) unless JAX is set to 64 bits, as on their way to a device; there they
-    would wrap around without an error.
+    """Return ``value`` as a NumPy array.
 
     Args:
         name: Name of the argument, for the error.
         value: An array, or nested lists of numbers.
 
     Raises:
-        ValueError: If the value is traced (under ``jit``, ``vmap`` or ``grad``), an array with masked entries, or holds
-            an integer that the narrower dtype does not hold.
+        ValueError: If the value is traced (under ``jit``, ``vmap`` or ``grad``), or an array with masked entries.
 
     Example:
-        >>> host_array("tokens", [[1, 2]])
-        array([[1, 2]], dtype=int32)
+        >>> host_array("shifts", [0.5, 2.0])
+        array([0.5, 2. ])
     """
     if isinstance(value, jax.core.Tracer):
         raise ValueError(
@@ -58,17 +54,36 @@ def host_array(name: str, value: Any) -> np.ndarray:
         )
     if np.ma.is_masked(value):
         raise ValueError(f"{name} has masked entries, which would be used as if they were data: leave them out first")
-    if isinstance(value, jax.Array):
-        return np.asarray(value)
-    array = np.asarray(value)
+    return np.asarray(value)
+
+
+def device_array(name: str, value: Any) -> np.ndarray:
+    """Return ``value`` as a NumPy array of the dtype that it has on a device, where that holds all values.
+
+    Integers of 64 bits become int32 (or uint32), and float64 becomes float32, unless JAX is set to 64 bits. On their
+    way to a device such integers would wrap around without an error.
+
+    Args:
+        name: Name of the argument, for the error.
+        value: An array, or nested lists of numbers.
+
+    Raises:
+        ValueError: If the value is traced or masked (see ``host_array``), or holds an integer that the narrower dtype
+            does not hold.
+
+    Example:
+        >>> device_array("tokens", [[1, 2]])
+        array([[1, 2]], dtype=int32)
+    """
+    array = host_array(name, value)
     dtype = jax.dtypes.canonicalize_dtype(array.dtype)
     if array.dtype.kind in "iu" and array.dtype != dtype and array.size:
-        range_ = np.iinfo(dtype)
-        outside = (array < range_.min) | (array > range_.max)
+        allowed = np.iinfo(dtype)
+        outside = (array < allowed.min) | (array > allowed.max)
         if outside.any():
             place = tuple(np.argwhere(outside)[0].tolist())
             raise ValueError(
-                f"{name} must hold integers from {range_.min} to {range_.max}, those of {dtype} on a device, got "
+                f"{name} must hold integers from {allowed.min} to {allowed.max}, those of {dtype} on a device, got "
                 f"{array[place]} at {list(place)}"
             )
     return array.astype(dtype, copy=False)

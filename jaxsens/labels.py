@@ -40,7 +40,7 @@ def require_labels(
         >>> require_labels(np.array([2, 0, 1]), classes=3)
         array([2, 0, 1], dtype=int32)
     """
-    labels = checks.host_array(name, labels)
+    labels = checks.device_array(name, labels)
     one_hot = labels.ndim == (1 if shape is None else len(shape)) + 1 and labels.shape[-1] == classes
     if labels.dtype.kind not in "iu" or one_hot:
         remedy = (

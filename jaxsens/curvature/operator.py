@@ -104,7 +104,7 @@ class Product:
             FloatingPointError: If the loss or an output is not finite for an example, which the message names.
         """
         leaves, _ = parameters.weights(params, self.where)
-        batch = jax.tree.map(functools.partial(checks.host_array, "batch"), batch)
+        batch = jax.tree.map(functools.partial(checks.device_array, "batch"), batch)
         batches.count_of(batch)
         batch = labels.check_batch(self.matrix, params, batch)
         count, one = batches.count_of(batch), batches.one_of(batch)

@@ -108,7 +108,7 @@ def identifiability(
         sites: Array | None = None,
         exclude: Array | Sequence[int] | None = None,
     ) -> Identifiability:
-        tokens, mask, sites = token_sites.checked(checks.host_array("tokens", tokens), mask, sites)
+        tokens, mask, sites = token_sites.checked(checks.device_array("tokens", tokens), mask, sites)
         if tokens.dtype.kind not in "iu" or not (tokens.ndim == 2 or (tokens.ndim == 3 and tokens.shape[2] == 2)):
             raise ValueError(f"tokens must be integers [b t] or [b t 2], got {tokens.dtype} {tokens.shape}")
         rows, allowed = searchable(table, exclude, None, metric)

@@ -50,7 +50,7 @@ class Nearest:
         Raises:
             ValueError: If a token is no row of the table, or ``rank`` is not below k.
         """
-        tokens = checks.host_array("tokens", tokens)
+        tokens = checks.device_array("tokens", tokens)
         rows, k = np.shape(self.ids)
         if checks.require_count("rank", rank, 0) >= k:
             raise ValueError(f"rank must be from 0 to {k - 1}, got {rank}: call nearest_tokens with a larger k")
