@@ -1,4 +1,4 @@
-"""Checks of single arguments where they enter the library: counts, and arrays whose values are needed on the host."""
+"""Checks of single arguments where they enter the library: numbers, and arrays with values that the host needs."""
 
 import operator
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 
-__all__ = ["device_array", "host_array", "require_count"]
+__all__ = ["device_array", "host_array", "require_count", "require_finite"]
 
 
 def require_count(name: str, value: Any, least: int = 1) -> int:
@@ -87,3 +87,27 @@ def device_array(name: str, value: Any) -> np.ndarray:
                 f"{array[place]} at {list(place)}"
             )
     return array.astype(dtype, copy=False)
+
+
+def require_finite(name: str, value: Any, least: float = 0, *, above: bool = False) -> float:
+    """Return ``value`` as a ``float`` that is finite and at least (or above) ``least``.
+
+    Args:
+        name: Name of the argument, for the error.
+        value: A Python or NumPy number; booleans are no numbers here.
+        least: Smallest value that is allowed.
+        above: Whether ``least`` itself is refused.
+
+    Raises:
+        ValueError: If the value is no such number.
+
+    Example:
+        >>> require_finite("margin", 1)
+        1.0
+    """
+    number = None
+    if np.ndim(value) == 0 and np.asarray(value).dtype.kind in "iuf":
+        number = float(value)
+    if number is None or not np.isfinite(number) or number < least or (above and number == least):
+        raise ValueError(f"{name} must be a finite number {'above' if above else 'of at least'} {least}, got {value}")
+    return number

@@ -242,7 +242,7 @@ def sensitivity(config: Config, apply: Apply, variables: PyTree, probes: np.ndar
     measure = boolean.sensitivity_profile(
         substitution.one_at_a_time(apply), execution=Execution(chunk=max(config.rows, probes.shape[1] + 1))
     )
-    found = measure(jax.random.key(0), variables, probes).normalised_average  # the key is for an audit; there is none
+    found = measure(jax.random.key(0), variables, probes).normalized_average  # the key is for an audit; there is none
     return float(found.mean), float(found.sem) if len(probes) > 1 else 0.0
 
 
