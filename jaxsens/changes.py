@@ -1,6 +1,8 @@
-"""What is recorded of an output and the output after a perturbation, for one example.
+"""What is recorded of an output and of the output after a perturbation, for one example.
 
-Each function maps ``(clean [*k], changed [*k])`` to a scalar. Booleans are events, and their mean is a rate.
+Each function maps ``(clean [*k], changed [*k])`` to a scalar. Booleans are events: their mean is a rate. Differences
+are taken in float32 at least: integers never wrap, and those of outputs in float16 and bfloat16 are not rounded. Of
+complex differences the absolute value is taken.
 """
 
 import jax
@@ -10,6 +12,7 @@ from jaxsens.typing import Array, PyTree
 
 __all__ = [
     "absolute_change",
+    "at_least_float32",
     "euclidean_change",
     "largest_change",
     "nonfinite",
@@ -22,44 +25,147 @@ __all__ = [
 def prediction_change(clean: Array, changed: Array) -> Array:
     """Return whether the predicted class changed: ``argmax clean != argmax changed``.
 
-    An output ``[]`` or ``[1]`` is the score of a binary classifier and predicts by its sign, as in Def. 4.1 of Vasudeva
-    et al., Transformers Learn Low Sensitivity Functions.
+    An output ``[]`` or ``[1]`` is the score of a binary classifier and predicts by its sign. (The change of Def. 4.1 in
+    Vasudeva et al., Transformers Learn Low Sensitivity Functions.)
+
+    Args:
+        clean: The logits ``[k]``, or one score ``[]`` or ``[1]``.
+        changed: The same, after the perturbation.
+
+    Returns:
+        A boolean scalar.
+
+    Raises:
+        ValueError: If outputs have more than one axis, or are complex.
+
+    Example:
+        >>> bool(prediction_change(jnp.array([1.0, 3.0, -2.0]), jnp.array([4.0, 3.0, 2.0])))
+        True
     """
     if clean.size == 1:
         return sign_change(clean, changed)
+    _require_real(clean)
     if clean.ndim != 1:
         raise ValueError(f"prediction_change needs logits [k] for an example, got shape {clean.shape}")
     return clean.argmax() != changed.argmax()
 
 
 def sign_change(clean: Array, changed: Array) -> Array:
-    """Return whether the sign of a score changed; a score of exactly 0 counts as negative (rejected)."""
+    """Return whether the sign of a score changed: ``(clean > 0) != (changed > 0)``; a score of 0 counts as negative.
+
+    Args:
+        clean: The score, ``[]`` or ``[1]``: a logit, not a probability.
+        changed: The same, after the perturbation.
+
+    Returns:
+        A boolean scalar.
+
+    Raises:
+        ValueError: If there is more than one score, or it is complex.
+
+    Example:
+        >>> bool(sign_change(jnp.array(0.0), jnp.array(-1.0)))
+        False
+    """
+    _require_real(clean)
     if clean.size != 1:
         raise ValueError(f"sign_change needs one score for an example, got shape {clean.shape}")
     return ((clean > 0) != (changed > 0)).reshape(())
 
 
 def squared_change(clean: Array, changed: Array) -> Array:
-    """Return ``sum_k (changed_k - clean_k)^2``, in squared units of the output."""
-    return jnp.sum((changed - clean) ** 2)
+    """Return ``sum_k |changed_k - clean_k|^2``, in squared units of the output.
+
+    Args:
+        clean: Outputs ``[*k]`` of any dtype.
+        changed: The same, after the perturbation.
+
+    Example:
+        >>> float(squared_change(jnp.uint8([5, 0]), jnp.uint8([3, 20])))
+        404.0
+    """
+    return jnp.sum(_distance(clean, changed) ** 2)
 
 
 def absolute_change(clean: Array, changed: Array) -> Array:
-    """Return ``sum_k |changed_k - clean_k|``: the l1 norm of the change of all outputs, not their mean."""
-    return jnp.sum(jnp.abs(changed - clean))
+    """Return ``sum_k |changed_k - clean_k|``: the l1 norm of the change of all outputs, not their mean.
+
+    Args:
+        clean: Outputs ``[*k]`` of any dtype.
+        changed: The same, after the perturbation.
+
+    Example:
+        >>> float(absolute_change(jnp.array([1.0, 3.0]), jnp.array([4.0, -1.0])))
+        7.0
+    """
+    return jnp.sum(_distance(clean, changed))
 
 
 def euclidean_change(clean: Array, changed: Array) -> Array:
-    """Return ``sqrt(sum_k (changed_k - clean_k)^2)``: the l2 norm of the change."""
+    """Return ``sqrt(sum_k |changed_k - clean_k|^2)``: the l2 norm of the change.
+
+    Args:
+        clean: Outputs ``[*k]`` of any dtype.
+        changed: The same, after the perturbation.
+
+    Example:
+        >>> float(euclidean_change(jnp.array([1.0, 3.0]), jnp.array([4.0, -1.0])))
+        5.0
+    """
     return jnp.sqrt(squared_change(clean, changed))
 
 
 def largest_change(clean: Array, changed: Array) -> Array:
-    """Return ``max_k |changed_k - clean_k|``: the l-infinity norm of the change."""
-    return jnp.max(jnp.abs(changed - clean))
+    """Return ``max_k |changed_k - clean_k|``: the l-infinity norm of the change.
+
+    Args:
+        clean: Outputs ``[*k]`` of any dtype.
+        changed: The same, after the perturbation.
+
+    Example:
+        >>> float(largest_change(jnp.array([1.0, 3.0]), jnp.array([4.0, -1.0])))
+        4.0
+    """
+    return jnp.max(_distance(clean, changed))
 
 
 def nonfinite(outputs: PyTree) -> Array:
-    """Return for every example of a batch ``[b *k]`` whether any of its outputs is NaN or infinite, ``[b]``."""
+    """Return for every example of a batch ``[b *k]`` whether any of its outputs is NaN or infinite, ``[b]``.
+
+    Example:
+        >>> nonfinite(jnp.array([[1.0, 2.0], [jnp.nan, 0.0]])).tolist()
+        [False, True]
+    """
     rows = [~jnp.isfinite(a).reshape(len(a), -1).all(1) for a in jax.tree.leaves(outputs)]
     return jnp.stack(rows).any(0)
+
+
+def at_least_float32(values: Array) -> Array:
+    """Return numbers or booleans in a floating-point dtype of at least 32 bits; float32 and float64 stay.
+
+    Example:
+        >>> at_least_float32(jnp.bfloat16(1)).dtype, at_least_float32(jnp.int8(1)).dtype
+        (dtype('float32'), dtype('float32'))
+    """
+    values = jnp.asarray(values)
+    if not jnp.issubdtype(values.dtype, jnp.inexact):
+        return values.astype(jnp.result_type(float))
+    return values.astype(jnp.promote_types(values.dtype, jnp.float32))
+
+
+def _distance(clean: Array, changed: Array) -> Array:
+    """Return ``|changed - clean|`` element by element, as floating-point numbers."""
+    clean, changed = jnp.asarray(clean), jnp.asarray(changed)
+    if jnp.issubdtype(clean.dtype, jnp.integer):
+        # The larger less the smaller one, as unsigned numbers: exact for the whole range of every integer dtype.
+        unsigned = jnp.dtype(f"uint{8 * clean.dtype.itemsize}")
+        larger, smaller = jnp.maximum(clean, changed), jnp.minimum(clean, changed)
+        return at_least_float32(larger.astype(unsigned) - smaller.astype(unsigned))
+    return jnp.abs(at_least_float32(changed) - at_least_float32(clean))
+
+
+def _require_real(outputs: Array) -> None:
+    if jnp.issubdtype(outputs.dtype, jnp.complexfloating):
+        raise ValueError(
+            f"predictions need real outputs, got {outputs.dtype}: take the real part or the absolute value"
+        )

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxsens import checks
+from jaxsens.execution import checks
 from jaxsens.typing import Array, PyTree
 
 __all__ = ["check_batch", "leave_out", "require_labels"]
@@ -40,7 +40,7 @@ def require_labels(
         >>> require_labels(np.array([2, 0, 1]), classes=3)
         array([2, 0, 1], dtype=int32)
     """
-    labels = checks.device_array(name, labels)
+    labels = checks.host_values(labels, name, narrow=True)
     one_hot = labels.ndim == (1 if shape is None else len(shape)) + 1 and labels.shape[-1] == classes
     if labels.dtype.kind not in "iu" or one_hot:
         remedy = (

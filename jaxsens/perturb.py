@@ -16,6 +16,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxsens.execution.checks import require_count
+from jaxsens.execution.keys import require_key
 from jaxsens.typing import Array, Key, Perturbation, PyTree, Scale
 
 __all__ = [
@@ -69,7 +71,7 @@ class Gaussian:
             deviation = jnp.sqrt(jnp.asarray(self.variance, row.dtype))
             return row + deviation * jax.random.normal(key, row.shape, row.dtype)
 
-        return _sample(noisy, jax.random.fold_in(key, draw), _floating("gaussian noise", x))
+        return _sample(noisy, key, draw, _floating("gaussian noise", x))
 
 
 gaussian = Gaussian
@@ -102,7 +104,7 @@ class Uniform:
             noise = jax.random.uniform(key, row.shape, row.dtype, -1, 1)
             return row + jnp.asarray(self.half_width, row.dtype) * noise
 
-        return _sample(noisy, jax.random.fold_in(key, draw), _floating("uniform noise", x))
+        return _sample(noisy, key, draw, _floating("uniform noise", x))
 
 
 uniform = Uniform
@@ -135,7 +137,7 @@ class Sphere:
             length = jnp.maximum(jnp.sqrt(jnp.sum(direction**2)), jnp.finfo(row.dtype).tiny)
             return row + jnp.asarray(self.radius, row.dtype) * (direction / length)
 
-        return _sample(moved, jax.random.fold_in(key, draw), _floating("noise on a sphere", x))
+        return _sample(moved, key, draw, _floating("noise on a sphere", x))
 
 
 sphere = Sphere
@@ -237,10 +239,7 @@ class ReplaceUniform:
     vocabulary: int
 
     def __post_init__(self) -> None:
-        vocabulary = self.vocabulary
-        if vocabulary != int(vocabulary) or vocabulary < 2:
-            raise ValueError(f"vocabulary must be an integer of at least 2, got {vocabulary}")
-        object.__setattr__(self, "vocabulary", int(vocabulary))
+        object.__setattr__(self, "vocabulary", require_count("vocabulary", self.vocabulary, 2))
 
     def __call__(self, key: Key, draw: Array, x: PyTree) -> PyTree:
         """Return replacement number ``draw`` of every token in ``x``."""
@@ -248,9 +247,14 @@ class ReplaceUniform:
         def replaced(key: Key, row: Array) -> Array:
             if not jnp.issubdtype(row.dtype, jnp.integer):
                 raise ValueError(f"replace_uniform needs integer ids, got {row.dtype}; use gaussian for vectors")
+            if self.vocabulary - 1 > jnp.iinfo(row.dtype).max:
+                raise ValueError(
+                    f"replace_uniform needs ids of a dtype that holds {self.vocabulary - 1}, the last of the "
+                    f"vocabulary, got {row.dtype}: cast the ids to int32"
+                )
             return jax.random.randint(key, row.shape, 0, self.vocabulary, row.dtype)
 
-        return _sample(replaced, jax.random.fold_in(key, draw), x)
+        return _sample(replaced, key, draw, x)
 
 
 replace_uniform = ReplaceUniform
@@ -268,8 +272,9 @@ def as_pytree(perturbation: Perturbation) -> Perturbation:
     return jax.tree_util.Partial(perturbation)
 
 
-def _sample(sample: Callable[[Key, Array], Array], key: Key, x: PyTree) -> PyTree:
+def _sample(sample: Callable[[Key, Array], Array], key: Key, draw: Array, x: PyTree) -> PyTree:
     """Apply ``sample(key, values)`` to the rows of an array, or to all values of a pytree at once."""
+    key = jax.random.fold_in(require_key(key, traced=True), draw)
     leaves, structure = jax.tree.flatten(x)
     if jax.tree_util.treedef_is_leaf(structure):
         rows = jnp.atleast_1d(x)
@@ -286,8 +291,14 @@ def _sample(sample: Callable[[Key, Array], Array], key: Key, x: PyTree) -> PyTre
 
 def _floating(what: str, x: PyTree) -> PyTree:
     for leaf in jax.tree.leaves(x):
-        if not jnp.issubdtype(jnp.result_type(leaf), jnp.floating):
-            raise ValueError(f"{what} needs floating-point x, got {jnp.result_type(leaf)}; use replace_uniform for ids")
+        dtype = jnp.result_type(leaf)
+        if not jnp.issubdtype(dtype, jnp.floating):
+            raise ValueError(f"{what} needs floating-point x, got {dtype}; use replace_uniform for ids")
+        if jnp.finfo(dtype).bits < 32:
+            raise ValueError(
+                f"{what} needs x in float32 or float64, got {dtype}, whose rounding, {float(jnp.finfo(dtype).eps):.1g} "
+                "of a value, would lose smaller noise: cast x to float32"
+            )
     return x
 
 

@@ -8,6 +8,7 @@ leaf, a filter or an element, that the function of the network does not feel. Wh
 import jax
 import jax.numpy as jnp
 
+from jaxsens.changes import at_least_float32
 from jaxsens.typing import Array, PyTree, Scale
 
 __all__ = ["absolute", "by_element", "by_filter", "by_leaf", "rescale"]
@@ -44,12 +45,16 @@ def rescale(direction: PyTree, weights: PyTree, scale: Scale) -> PyTree:
 
     With ``by_filter`` this is filter normalisation: every filter of the direction gets the norm of the weights'.
     """
-    return jax.tree.map(
-        lambda d, large, own: jnp.where(own > 0, d * large / jnp.where(own > 0, own, 1), 0),
-        direction, scale(weights), scale(direction),
-    )  # fmt: skip
+    return jax.tree.map(_rescaled, direction, scale(weights), scale(direction))
 
 
 def _root_mean_square(w: Array, axes: tuple[int, ...]) -> Array:
     w = jnp.asarray(w)
-    return jnp.broadcast_to(jnp.sqrt(jnp.mean(w**2, axes, keepdims=True)), w.shape)
+    # In float32 at least: the square of 1e-4 is nothing in float16.
+    size = jnp.sqrt(jnp.mean(at_least_float32(w) ** 2, axes, keepdims=True))
+    return jnp.broadcast_to(size, w.shape).astype(w.dtype)
+
+
+def _rescaled(direction: Array, size: Array, current: Array) -> Array:
+    moved = at_least_float32(direction) * at_least_float32(size) / jnp.where(current > 0, at_least_float32(current), 1)
+    return jnp.where(current > 0, moved, 0).astype(jnp.result_type(direction))

@@ -1,5 +1,6 @@
 """Norms, steepest directions and projections, also where squares would overflow or vanish."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -12,12 +13,12 @@ POINT = (jnp.float32([3, 0]), jnp.float32(-4))
 @pytest.mark.parametrize("factor", [1e-30, 1.0, 1e30])
 def test_norms_and_directions_are_guarded(factor):
     point = tuple(np.float32(factor) * leaf for leaf in POINT)
-    np.testing.assert_allclose(norm_balls.size(point, "l2"), 5 * factor, rtol=1e-6)
-    np.testing.assert_allclose(norm_balls.size(point, "linf"), 4 * factor, rtol=1e-6)
+    np.testing.assert_allclose(norm_balls.norm(point, "l2"), 5 * factor, rtol=1e-6)
+    np.testing.assert_allclose(norm_balls.norm(point, "linf"), 4 * factor, rtol=1e-6)
     for norm, expected in (("l2", ([0.6, 0], -0.8)), ("linf", ([1, 0], -1))):
-        for found, right in zip(norm_balls.steepest(point, norm), expected, strict=True):
+        for found, right in zip(norm_balls.steepest_direction(point, norm), expected, strict=True):
             np.testing.assert_allclose(found, right, rtol=1e-6)
-        for found in norm_balls.steepest(tuple(0 * leaf for leaf in point), norm):
+        for found in norm_balls.steepest_direction(tuple(0 * leaf for leaf in point), norm):
             np.testing.assert_array_equal(found, 0)
 
 
@@ -34,3 +35,16 @@ def test_projection_is_onto_the_ball_and_leaves_its_points_alone():
 def test_an_unknown_norm_is_named():
     with pytest.raises(ValueError, match=r"norm must be one of \('l2', 'linf'\), got 'l1'"):
         norm_balls.require_norm("l1")
+
+
+@pytest.mark.parametrize("largest", [1e-3, 1e-5, 6e-8, 6e4])
+def test_norms_of_float16_are_those_of_float32(largest):
+    """The reciprocal of 1e-5, and the square of 6e4, are beyond float16."""
+    point = (jnp.float16([0.5 * largest, largest]),)
+    exact = np.asarray(point[0], np.float64)
+    np.testing.assert_allclose(norm_balls.norm(point, "l2"), np.linalg.norm(exact), rtol=1e-6)
+    (direction,) = jax.jit(norm_balls.steepest_direction, static_argnums=1)(point, "l2")
+    assert direction.dtype == jnp.float16
+    np.testing.assert_allclose(direction, exact / np.linalg.norm(exact), rtol=1e-3)
+    (projected,) = norm_balls.project(point, np.float32(largest / 2), "l2")
+    np.testing.assert_allclose(projected, exact / np.linalg.norm(exact) * largest / 2, rtol=2e-3, atol=6e-8)

@@ -45,3 +45,13 @@ def test_a_rescaled_direction_is_as_large_as_the_weights(scale):
 def test_what_is_nought_gives_no_nan():
     assert not np.any(scales.rescale((jnp.zeros((2, 3)),), (jnp.ones((2, 3)),), scales.by_filter)[0])
     assert not np.any(scales.rescale((jnp.ones((2, 3)),), (jnp.zeros((2, 3)),), scales.by_leaf)[0])
+
+
+def test_scales_of_small_float16_weights_do_not_vanish():
+    weights = (jnp.full((4, 3), 1e-4, jnp.float16),)
+    for scale in EXPECTED:
+        assert scale(weights)[0].dtype == jnp.float16
+    for scale in (scales.by_leaf, scales.by_filter):
+        np.testing.assert_allclose(scale(weights)[0], 1e-4, rtol=1e-2)
+        (rescaled,) = scales.rescale((jnp.ones((4, 3), jnp.float16),), weights, scale)
+        np.testing.assert_allclose(rescaled, 1e-4, rtol=1e-2)

@@ -10,7 +10,22 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-TOOLS = ["bash", "cat", "chmod", "cksum", "cp", "dirname", "env", "find", "flock", "ls", "mkdir", "rm", "sleep"]
+TOOLS = [
+    "bash",
+    "cat",
+    "chmod",
+    "cksum",
+    "cp",
+    "dirname",
+    "env",
+    "find",
+    "flock",
+    "ls",
+    "mkdir",
+    "readlink",
+    "rm",
+    "sleep",
+]
 
 # Answers the probe as a Python of $VERSION would, copies itself as a virtual environment's Python, and writes down
 # every installation; what an installation then does is in the file `pip`.
@@ -85,9 +100,18 @@ def test_environment_is_made_once(checkout):
     status, python, errors = checkout.run()
     assert status == 0, errors
     assert python == str(checkout.root / ".venv/bin/python")
-    assert "-c scripts/constraints.txt -e .[plot,test]" in (checkout.folder / "installations").read_text()
+    assert "-c scripts/constraints.txt -e .[demo,test]" in (checkout.folder / "installations").read_text()
     assert checkout.run() == (0, python, "")
     assert checkout.installations() == 1
+
+
+def test_a_link_to_a_script_is_the_script(checkout):
+    checkout.add_python("python3")
+    (checkout.folder / "link").symlink_to(checkout.root / "scripts" / "environment")
+    run = subprocess.run(
+        [checkout.folder / "link"], env={"PATH": str(checkout.path)}, capture_output=True, text=True, check=False
+    )
+    assert (run.returncode, run.stdout.strip()) == (0, str(checkout.root / ".venv/bin/python")), run.stderr
 
 
 def test_no_suitable_python_is_told_with_the_remedy(checkout):

@@ -19,7 +19,7 @@ from functools import partial
 from pathlib import Path
 
 import jax
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from experiments import harness
 from experiments.benchmark import cases as benchmark_cases

@@ -1,8 +1,12 @@
-"""What the benchmark compares with, where it is installed: an extra that the library itself does not need."""
+"""What the benchmark compares with, where it is installed: an extra that the library itself does not need.
 
+PyTorch is not used where the environment variable ``JAXSENS_WITHOUT_PYTORCH`` is set.
+"""
+
+import os
 from importlib import metadata, util
 
-if util.find_spec("torch"):
+if util.find_spec("torch") and not os.environ.get("JAXSENS_WITHOUT_PYTORCH"):
     from experiments.benchmark import pytorch
 else:
     pytorch = None

@@ -59,7 +59,7 @@ def average_cases(
         estimates = four(apply)(key_of(config, "weights"), variables, batch)
         found |= {f"{what}_{name}": estimates[what].values for what in AVERAGED}
         if name.startswith("gaussian"):
-            blind = four(classification.NormalisedLogits(apply))(key_of(config, "weights"), variables, batch)
+            blind = four(classification.NormalizedLogits(apply))(key_of(config, "weights"), variables, batch)
             found[f"normalised_loss_{name}"] = blind["loss"].values
     return found
 

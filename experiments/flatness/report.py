@@ -19,7 +19,7 @@ from experiments.flatness.claims import (
 )
 from experiments.flatness.config import Config
 from experiments.flatness.figures import treated_pairs
-from experiments.harness.reporting import triple
+from experiments.harness import mean_and_interval
 from experiments.images.config import REGULARISED, Data
 from jaxsens import curvature, plots
 from jaxsens.statistics import estimate
@@ -124,7 +124,7 @@ def _figures(
             {
                 text: {
                     _named(name): tuple(
-                        (*triple(table[one][quantity]), *triple(table[one]["sensitivity"])) for one in pair
+                        (*mean_and_interval(table[one][quantity]), *mean_and_interval(table[one]["sensitivity"])) for one in pair
                     )
                     for name, pair in pairs.items()
                 }
@@ -194,7 +194,8 @@ def _printed(
         f"{what}_gaussian_{d:g}": f"{what} {d:g}" for d in config.deviations for what in ("output", "prediction")
     }
     treatments = [
-        {"treatment": name, "parameters": int(results[name][0]["parameters"])} | {q: triple(own[q]) for q in shown}
+        {"treatment": name, "parameters": int(results[name][0]["parameters"])}
+        | {q: mean_and_interval(own[q]) for q in shown}
         for name, own in table.items()
     ]
     correlated = [

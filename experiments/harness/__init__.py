@@ -1,12 +1,14 @@
 """What every experiment is made with: settings, runs that survive being killed, manifests, verdicts on claims."""
 
-from experiments.harness.claims import Claim, cells, format_table, verdict
-from experiments.harness.cli import Command, option, parse
+from experiments.harness.claims import Claim, verdict
+from experiments.harness.cli import Command, parse
 from experiments.harness.evaluation import outputs_on
 from experiments.harness.keys import Keys
 from experiments.harness.main import Experiment
 from experiments.harness.run import Run
+from experiments.harness.settings import Settings, option
 from experiments.harness.start import enable_compilation_cache, start
+from experiments.harness.tables import cells, format_table, mean_and_interval, row_interval
 
 __all__ = [
     "Claim",
@@ -14,12 +16,15 @@ __all__ = [
     "Experiment",
     "Keys",
     "Run",
+    "Settings",
     "cells",
     "enable_compilation_cache",
     "format_table",
+    "mean_and_interval",
     "option",
     "outputs_on",
     "parse",
+    "row_interval",
     "start",
     "verdict",
 ]

@@ -1,6 +1,6 @@
 """Configurations: one frozen dataclass, made on the command line, written as JSON, and compared with another.
 
-A field may carry ``metadata``: ``help`` (the text of its flag), ``flag=False`` (no flag: presets alone set it), and
+A field may carry ``metadata``: ``help`` (the text of its flag), ``flag=False`` (no flag: only presets set it), and
 ``identity=False`` (it changes where or how fast a run works, never its numbers: a data folder, a number of devices).
 """
 
@@ -16,11 +16,6 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 
 C = TypeVar("C")
-
-
-def option(default: Any, text: str, **metadata: Any) -> Any:
-    """Return a field of a configuration: its default, the text of its flag, and other metadata."""
-    return dataclasses.field(default=default, metadata={"help": text, **metadata})
 
 
 def to_json(value: Any, name: str = "config") -> Any:

@@ -1,9 +1,14 @@
 """An experiment as a command: settings from the command line, processes and devices, then the run."""
 
+import contextlib
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from experiments.harness import cli
@@ -49,6 +54,31 @@ class Experiment:
         if not self.compilation_cache:
             command = dataclasses.replace(command, compilation_cache=False)
         start(command, every_core=self.every_core)
-        folder = self.execute(command.config, command.out)
+        with _signals():
+            try:
+                folder = self.execute(command.config, command.out)
+            except KeyboardInterrupt as error:
+                name = error.args[0] if error.args else "SIGINT"
+                # One line, not a traceback: what is computed is kept, and the next step is to go on.
+                sys.exit(f"interrupted by {name}: finished units are kept in '{command.out}'; the same command resumes")
         print(f"\nresults in {folder}")
         return folder
+
+
+@contextlib.contextmanager
+def _signals() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP end a run as Ctrl-C does, so that the manifest records them."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        del frame
+        raise KeyboardInterrupt(signal.Signals(number).name)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

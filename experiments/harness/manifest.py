@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from experiments.harness import cli, storage
 from jaxsens.execution import parallel
@@ -44,8 +44,13 @@ def previous(folder: Path, experiment: str, identity: dict[str, Any]) -> dict[st
     try:
         found = json.loads(path.read_bytes())
         before = {"experiment": found["experiment"], "config": found["config"]}
-        found["units"], found["sessions"]
-    except (ValueError, KeyError, TypeError) as error:
+        if not isinstance(found["units"], dict) or not isinstance(found["sessions"], list):
+            raise TypeError("units or sessions are not what a run writes")
+        for unit in found["units"].values():
+            found["sessions"][unit["session"]]["environment"], unit["seconds"]
+        for session in found["sessions"]:
+            session["status"], float(session["seconds"])
+    except (ValueError, KeyError, TypeError, IndexError, RecursionError) as error:
         raise ValueError(f"'{path}' cannot be read ({error}): delete '{folder}', or give another --out") from error
     if told := cli.differences(before, {"experiment": experiment, "config": identity}):
         raise ValueError(
@@ -55,8 +60,22 @@ def previous(folder: Path, experiment: str, identity: dict[str, Any]) -> dict[st
     return found
 
 
-def begin_session(folder: Path, manifest: dict[str, Any], settings: dict[str, Any]) -> None:
-    """Append a session to the manifest, and say what it takes over from earlier ones."""
+def begin_session(
+    folder: Path, manifest: dict[str, Any], settings: dict[str, Any], *, trains: bool = False, elsewhere: bool = False
+) -> None:
+    """Append a session to the manifest, and say what it takes over from earlier ones.
+
+    Args:
+        folder: Of the run.
+        manifest: As `previous` returned it.
+        settings: What the configuration says of where and how fast to run.
+        trains: Whether units train models. The bits of a training depend on the versions of JAX and on the numbers of
+            cores and devices, so that units made with others are not mixed.
+        elsewhere: Whether they may be mixed all the same; the manifest records it.
+
+    Raises:
+        ValueError: Units that train were made with other versions, cores or devices, and ``elsewhere`` is not set.
+    """
     sessions, units = manifest["sessions"], manifest["units"]
     for session in sessions:
         if session["status"] == "running":
@@ -70,12 +89,18 @@ def begin_session(folder: Path, manifest: dict[str, Any], settings: dict[str, An
     if kept:
         say(f"{folder}: going on, with {len(kept)} finished units")
     for number in sorted({unit["session"] for unit in manifest["units"].values()}):
-        told = cli.differences(_deciding(sessions[number]["environment"]), _deciding(here))
-        if told:
+        before = sessions[number]["environment"]
+        if trains and not elsewhere and (told := cli.differences(_of_training(before), _of_training(here))):
+            raise ValueError(
+                f"'{folder}' holds units that were trained with other cores, devices or versions ({'; '.join(told)}): "
+                "results would not be those of a run without interruption. Go on where it began, give another --out, "
+                "or pass --resume-elsewhere, which is recorded"
+            )
+        if told := cli.differences(_deciding(before), _deciding(here)):
             say(f"warning: units of session {number} were made otherwise ({'; '.join(told)}): last bits may differ")
     sessions.append(
         {"started": datetime.now(UTC).isoformat(timespec="seconds"), "status": "running", "seconds": 0.0}
-        | {"environment": here, "settings": settings, "recorded": {}}
+        | {"environment": here, "settings": settings, "resumed_elsewhere": elsewhere, "recorded": {}}
     )
 
 
@@ -93,8 +118,19 @@ def _environment() -> dict[str, Any]:
         "code": _commit(),
         "platform": {"backend": machine["platform"], "devices": machine["kind"], "machine": platform.machine()},
         "precision": {"matmul": jax.config.jax_default_matmul_precision, "x64": jax.config.jax_enable_x64},
-        "counts": {"devices": machine["devices"], "processes": machine["processes"], "cpus": os.cpu_count()},
+        "counts": {"devices": machine["devices"], "processes": machine["processes"], "cpus": _cores()},
     }
+
+
+def _cores() -> int:
+    """Return how many cores this process may use, which XLA cuts the operations of a CPU by."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _of_training(environment: dict[str, Any]) -> dict[str, Any]:
+    """Return what the bits of a training depend on."""
+    versions = {name: environment["versions"].get(name) for name in ("jax", "jaxlib", "flax", "optax")}
+    return {"versions": versions} | {name: environment.get(name) for name in ("platform", "precision", "counts")}
 
 
 def _deciding(environment: dict[str, Any]) -> dict[str, Any]:
@@ -108,7 +144,9 @@ def _commit() -> dict[str, Any]:
     outside = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
 
     def git(*words: str) -> str:
-        command = ["git", "--no-optional-locks", "-C", str(here.parent), *words]
+        # A copy that belongs to another user (as in a container) is read all the same; nothing in it is run.
+        trusted = ["-c", f"safe.directory={here.parents[2]}", "-c", "core.fsmonitor=false"]
+        command = ["git", "--no-optional-locks", *trusted, "-C", str(here.parent), *words]
         options = {"capture_output": True, "text": True, "timeout": 20, "check": True, "env": outside}
         return subprocess.run(command, **options).stdout.strip()
 

@@ -12,10 +12,3 @@ def below_zero(found: Estimate, seeds: int) -> str:
     if not np.isfinite([low, high]).all():
         return "inconclusive"
     return harness.verdict((low, high), seeds=seeds, below=0.0)
-
-
-def triple(found: Estimate) -> tuple[float, float, float]:
-    """Return mean and interval for a figure; one model has no interval, and none is drawn."""
-    low, high = (float(end) for end in found.interval())
-    mean = float(found.mean)
-    return (mean, low, high) if np.isfinite([low, high]).all() else (mean, mean, mean)

@@ -15,6 +15,7 @@ and in what time; nothing else holds a time. What identifies a run is its experi
 """
 
 import csv
+import errno
 import io
 import itertools
 import json
@@ -55,13 +56,15 @@ class Run:
         self._open = True
         self._agreed = True  # until an error, which may be one of this process alone
         self._manifest = manifest
+        # What a unit's file is checked against, beside its name.
+        self._label = json.dumps([manifest["experiment"], manifest["config"]], sort_keys=True) + "\n"
         self._session = manifest["sessions"][-1]
         self._start = time.perf_counter()
         self._seen: set[str] = set()
         self._compiling = Compiling()
 
     @classmethod
-    def open(cls, out: str | os.PathLike[str], config: Any, *, experiment: str) -> "Run":
+    def open(cls, out: str | os.PathLike[str], config: Any, *, experiment: str, trains: bool = False) -> "Run":
         """Begin a run in the folder ``out``, or go on with the one that is there.
 
         If versions, commit, platform or precision differ from those that made the units which are there, it says so
@@ -69,8 +72,10 @@ class Run:
 
         Args:
             out: folder; made if it is not there.
-            config: instance of a frozen dataclass (see `jaxsens.runs.configs`).
+            config: instance of a frozen dataclass (see `cli.describe`).
             experiment: name of the experiment.
+            trains: Whether units train models: units that are there must then come from the same versions, cores and
+                devices, unless ``config.resume_elsewhere`` is set.
 
         Raises:
             ValueError: the folder holds the run of another configuration or experiment, or something that is not a
@@ -86,7 +91,8 @@ class Run:
             folder.mkdir(parents=True, exist_ok=True)
             lock = storage.acquire(folder)
             manifest = manifests.previous(folder, experiment, identity)
-            manifests.begin_session(folder, manifest, settings)
+            elsewhere = bool(getattr(config, "resume_elsewhere", False))
+            manifests.begin_session(folder, manifest, settings, trains=trains, elsewhere=elsewhere)
             return json.dumps(manifest).encode()
 
         def make_room() -> bytes:
@@ -130,14 +136,15 @@ class Run:
         if name in self._seen:
             raise ValueError(f"unit {name!r} was asked for before in this run: put what differs into the name")
         path = self._path(name)
-        content = processes.from_first(partial(_kept, path))
+        label = f"{self._label}{name}\n"
+        content = processes.from_first(partial(_kept, path, label))
         computed = not content
         try:
             if computed:
                 start = time.perf_counter()
                 arrays = storage.plain_arrays(compute())
                 storage.require_finite(arrays, allow_nonfinite)
-                own = storage.encode(arrays)
+                own = storage.encode(arrays, label)
                 seconds = time.perf_counter() - start
                 self._write(path, lambda: own, f"unit {name!r}")
                 content = processes.from_first(lambda: own)
@@ -299,7 +306,7 @@ class Run:
             return
         try:
             self._agreed = error is None
-            self.finish("finished" if error is None else f"failed: {kind.__name__}: {error}".removesuffix(": "))
+            self.finish(_status(kind, error))
         except OSError as second:
             if error is None:
                 raise
@@ -322,6 +329,12 @@ class Run:
 
         def write() -> bytes:
             content = make()
+            if self._lock is not None and not storage.still_held(self.folder, self._lock):
+                raise OSError(
+                    errno.ESTALE,
+                    f"'{self.folder}' was removed, or its lock was: another run may have it now, so that {what} is not "
+                    "written; the same command starts again, or goes on from what is there",
+                )
             try:
                 storage.write(path, content)
             except OSError as error:
@@ -339,15 +352,23 @@ class Run:
             write()
 
 
-def _kept(path: Path) -> bytes:
+def _kept(path: Path, label: str) -> bytes:
     """Return the bytes of a unit that is there, and whole; none otherwise."""
     if not path.exists():
         return b""
     content = path.read_bytes()
-    if not storage.is_whole(content):
-        manifests.say(f"{path} is damaged: computing it again")
+    if not storage.is_whole(content, label):
+        manifests.say(f"{path} is damaged, or was written for another unit or configuration: computing it again")
         return b""
     return content
+
+
+def _status(kind: type[BaseException] | None, error: BaseException | None) -> str:
+    if error is None:
+        return "finished"
+    if isinstance(error, KeyboardInterrupt):
+        return f"interrupted by {error.args[0] if error.args else 'SIGINT'}"
+    return f"failed: {kind.__name__}: {error}".removesuffix(": ")
 
 
 def _check_name(what: str, name: str) -> None:

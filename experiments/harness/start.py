@@ -1,6 +1,7 @@
 """What every main does before it computes anything; an import does none of it."""
 
 import os
+import warnings
 from pathlib import Path
 
 import jax
@@ -28,18 +29,26 @@ def start(command: Command, *, every_core: bool = False) -> None:
         enable_compilation_cache()
 
 
-def enable_compilation_cache() -> Path:
+def enable_compilation_cache() -> Path | None:
     """Keep compiled programs on disk for later processes; mains of experiments call it, an import never does.
 
     The folder is ``$JAX_COMPILATION_CACHE_DIR``, or ``jaxsens/xla`` in the user's cache folder. JAX loads what it finds
     there as code, so it must be writable by its owner only.
 
     Returns:
-        Path: the folder.
+        The folder; None, with a warning, where it cannot be made.
     """
     home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     folder = Path(os.environ.get("JAX_COMPILATION_CACHE_DIR") or Path(home) / "jaxsens" / "xla")
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        warnings.warn(
+            f"'{folder}' cannot be made ({error.strerror}): compiled programs are not kept; name another folder in "
+            "$JAX_COMPILATION_CACHE_DIR, or pass --no-compilation-cache",
+            stacklevel=2,
+        )
+        return None
     jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)  # tests and small models compile in less
     return folder

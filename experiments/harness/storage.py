@@ -1,6 +1,7 @@
 """Files that are there whole or not at all, and results that are either what was written or known to be damaged."""
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import io
@@ -26,8 +27,9 @@ def write(path: Path, content: bytes) -> None:
         OSError: the file cannot be written; nothing of it is left.
     """
     temporary = path.with_name(TEMPORARY + path.name)
+    temporary.unlink(missing_ok=True)  # what a killed write left, or a link that somebody laid
     try:
-        with open(temporary, "wb") as file:
+        with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o644), "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
@@ -53,9 +55,14 @@ def acquire(folder: Path) -> int:
     """Lock a folder for this process, until the returned descriptor is closed or the process ends in any way.
 
     Raises:
-        ValueError: another holder has it.
+        ValueError: Another process holds the lock, or the lock is a link or no file.
     """
-    lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.EISDIR):
+            raise ValueError(f"'{folder / LOCK}' must be a plain file, not a link or a folder: delete it") from error
+        raise
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
@@ -67,6 +74,16 @@ def acquire(folder: Path) -> int:
     os.ftruncate(lock, 0)
     os.write(lock, f"{os.getpid()}\n".encode())
     return lock
+
+
+def still_held(folder: Path, lock: int) -> bool:
+    """Return whether the lock of ``folder`` is the one that `acquire` returned: the folder was not taken over."""
+    try:
+        there = os.stat(folder / LOCK, follow_symlinks=False)
+    except OSError:
+        return False
+    own = os.fstat(lock)
+    return (there.st_dev, there.st_ino) == (own.st_dev, own.st_ino)
 
 
 def plain_arrays(values: Mapping[str, Any]) -> dict[str, np.ndarray]:
@@ -115,8 +132,11 @@ def require_finite(values: Mapping[str, np.ndarray], allowed: Any = ()) -> None:
             )
 
 
-def encode(arrays: Mapping[str, np.ndarray]) -> bytes:
-    """Return the bytes of an .npz file: the same for the same arrays, with a SHA-256 of all the rest at its end."""
+def encode(arrays: Mapping[str, np.ndarray], label: str = "") -> bytes:
+    """Return the bytes of an .npz file, the same for the same arrays.
+
+    At its end stands a SHA-256 of ``label`` and of all the rest, so that a file copied over another is noticed.
+    """
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         for key, array in arrays.items():
@@ -125,12 +145,16 @@ def encode(arrays: Mapping[str, np.ndarray]) -> bytes:
             archive.writestr(zipfile.ZipInfo(f"{key}.npy"), member.getvalue())  # ZipInfo's date is a constant
         archive.comment = bytes(_DIGEST)  # the room that a zip file has for remarks, at its very end
     body = buffer.getvalue()[:-_DIGEST]
-    return body + hashlib.sha256(body).hexdigest().encode()
+    return body + _digest(body, label)
 
 
-def is_whole(content: bytes) -> bool:
-    """Say whether ``content`` is what `encode` returned, to the bit."""
-    return hashlib.sha256(content[:-_DIGEST]).hexdigest().encode() == content[-_DIGEST:]
+def is_whole(content: bytes, label: str = "") -> bool:
+    """Return whether ``content`` is what `encode` returned for this label, to the bit."""
+    return _digest(content[:-_DIGEST], label) == content[-_DIGEST:]
+
+
+def _digest(body: bytes, label: str) -> bytes:
+    return hashlib.sha256(label.encode() + body).hexdigest().encode()
 
 
 def decode(content: bytes) -> dict[str, np.ndarray]:

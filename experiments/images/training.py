@@ -10,7 +10,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from experiments import harness
 from experiments.images.config import TREATMENTS, Data, ImageSetting

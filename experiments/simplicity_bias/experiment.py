@@ -45,7 +45,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from experiments import harness
 from experiments.simplicity_bias import report

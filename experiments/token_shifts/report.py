@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from experiments import harness
-from experiments.harness.reporting import triple
+from experiments.harness import mean_and_interval
 from experiments.token_shifts import estimates as judging
 from experiments.token_shifts.claims import NAMES, Findings, Results, claims, findings, name_of
 from experiments.token_shifts.config import STATES, Config
@@ -225,8 +225,8 @@ def _commonness(
             values = judging.mean_of(models, f"shift_{name}").mean(0)
             title = f"{name_of('minilm', state)}; commonness in {'the corpus' if name == 'corpus' else 'wordfreq'}"
             panels[title] = Scatter(
-                reading.points[name].commonness, values, triple(fit["slope"]), float(fit["offset"].mean),
-                triple(fit["r"]),
+                reading.points[name].commonness, values, mean_and_interval(fit["slope"]), float(fit["offset"].mean),
+                mean_and_interval(fit["r"]),
             )  # fmt: skip
     return scatters_with_lines(
         panels, x="commonness", y="l2 shift of the embedding", heading="Do rare tokens shift the embedding more?",
@@ -283,7 +283,7 @@ def _curve(values: np.ndarray) -> tuple[np.ndarray, ...]:
 
 
 def _triples(every: list[Estimate]) -> tuple[np.ndarray, ...]:
-    return (np.arange(len(every), dtype=float), *np.transpose([triple(one) for one in every]))
+    return (np.arange(len(every), dtype=float), *np.transpose([mean_and_interval(one) for one in every]))
 
 
 def _printed(results: Results, found: Findings) -> str:
@@ -296,11 +296,11 @@ def _printed(results: Results, found: Findings) -> str:
         fit = found.lines.get((kind, state), {}).get(("corpus", "absolute", False))
         rows.append({
             "model": name_of(kind, state), "models": len(models),
-            "accuracy": triple(over_models(np.stack(right).astype(float), rate=True)) if right else None,
-            "r": None if fit is None else triple(fit["r"]),
-            "rise": triple(over_models(step(values, 0, last - 1))),
-            "last": triple(over_models(step(values, last - 1, last))),
-            "last_relative": triple(over_models(step(relative, last - 1, last))),
+            "accuracy": mean_and_interval(over_models(np.stack(right).astype(float), rate=True)) if right else None,
+            "r": None if fit is None else mean_and_interval(fit["r"]),
+            "rise": mean_and_interval(over_models(step(values, 0, last - 1))),
+            "last": mean_and_interval(over_models(step(values, last - 1, last))),
+            "last_relative": mean_and_interval(over_models(step(relative, last - 1, last))),
         })  # fmt: skip
     return "\nShifts when a token is replaced by its nearest [95 % interval]\n\n" + harness.format_table(
         rows,

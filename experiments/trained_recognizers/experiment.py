@@ -45,7 +45,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from experiments import harness
 from experiments.trained_recognizers import measure as measuring

@@ -5,7 +5,8 @@ from typing import Any
 import numpy as np
 
 from experiments import harness
-from experiments.harness.reporting import below_zero, triple
+from experiments.harness import mean_and_interval
+from experiments.harness.reporting import below_zero
 from experiments.images.config import Data
 from experiments.vision.config import Config
 from jaxsens import plots
@@ -222,10 +223,10 @@ def _figures(
         ),
     )  # fmt: skip
     sample = f"{values(results[next(iter(results))], 'sensitivity').shape[1]} training images, {seeds}, {noise}"
-    measured = {name: triple(found["sensitivity"]) for name, found in table.items()}
+    measured = {name: mean_and_interval(found["sensitivity"]) for name, found in table.items()}
     published = {name: [value] for name, value in PUBLISHED.get(config.dataset, ("", {}))[1].items() if name in results}
     run.figure("sensitivity", plots.bars_with_intervals(measured, published=published or None, sample=sample, **titles))
-    points = {name: (*triple(found["output_sharpness"]), *measured[name]) for name, found in table.items()}
+    points = {name: (*mean_and_interval(found["output_sharpness"]), *measured[name]) for name, found in table.items()}
     dots = {
         name: tuple(values(found, quantity).mean(1) for quantity in ("output_sharpness", "sensitivity"))
         for name, found in results.items()
@@ -251,13 +252,13 @@ def _figures(
 
 def _curve(found: list[dict[str, Array]], quantity: str) -> tuple[np.ndarray, ...]:
     every = np.stack([model[f"curve_{quantity}"] for model in found], 1).astype(np.float64)
-    triples = np.array([triple(estimate.over_models(at_epoch, rate=True)) for at_epoch in every])
+    triples = np.array([mean_and_interval(estimate.over_models(at_epoch, rate=True)) for at_epoch in every])
     return (found[0]["curve_epochs"], *triples.T)
 
 
 def _shown(found: Estimate) -> tuple[float, float, float] | float:
     """Return mean and interval for a terminal, or the mean alone where a single model leaves the interval open."""
-    return triple(found) if np.isfinite(found.sem) else float(found.mean)
+    return mean_and_interval(found) if np.isfinite(found.sem) else float(found.mean)
 
 
 def _printed(config: Config, results: Results, table: dict[str, dict[str, Estimate]]) -> str:

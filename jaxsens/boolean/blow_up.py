@@ -13,9 +13,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxsens import checks
 from jaxsens.boolean.strings import require_bits
-from jaxsens.execution import memory, parallel
+from jaxsens.execution import checks, memory, parallel
 from jaxsens.execution.execution import DEFAULT, Execution
 from jaxsens.statistics import estimate
 from jaxsens.statistics.estimate import Estimate
@@ -131,7 +130,7 @@ def cumulative_blow_up(normalizers: Array) -> np.ndarray:
         >>> cumulative_blow_up(np.array([[1.0, 3.0], [0.5, 0.0]]))
         array([4., 6.])
     """
-    normalizers = checks.host_array("normalizers", normalizers)
+    normalizers = checks.host_values(normalizers, "normalizers")
     if at := _first(~(normalizers >= 0)):
         raise ValueError(f"normalizers must be at least 0, got {normalizers[at]} at {list(at)}")
     return _accumulated(blow_up(normalizers))
@@ -332,7 +331,7 @@ def _check_internals(internals: ComputeInternals, params: PyTree, one: jax.Shape
 
 
 def _indices(name: str, values: Array | Sequence[int]) -> np.ndarray:
-    values = checks.host_array(name, values)
+    values = checks.host_values(values, name)
     if values.ndim != 1 or not len(values) or values.dtype.kind not in "iu":
         raise ValueError(f"{name} must be at least one index, a list of integers, got {values.tolist()!r}")
     return values.astype(np.int64)

@@ -3,7 +3,7 @@
 import jax
 import numpy as np
 
-from jaxsens import checks
+from jaxsens.execution import checks
 from jaxsens.typing import Array
 
 __all__ = ["ACCEPT", "REJECT", "UNDEFINED", "decide", "recognizes", "require_margin"]
@@ -62,7 +62,7 @@ def recognizes(logits: Array, labels: Array, margin: float = 0.0) -> np.ndarray:
         >>> recognizes(np.array([-2.0, 0.3, 2.0]), np.array([0, 1, 0]), margin=0.1)
         array([ True,  True, False])
     """
-    labels = checks.host_array("labels", labels)
+    labels = checks.host_values(labels, "labels")
     if labels.shape != np.shape(logits):
         raise ValueError(f"labels must have the shape {np.shape(logits)} of the logits, got {labels.shape}")
     bad = (labels != ACCEPT) & (labels != REJECT)

@@ -15,8 +15,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxsens import checks
 from jaxsens.boolean import strings as bit_strings
+from jaxsens.execution import checks
 from jaxsens.typing import Array, Key
 
 __all__ = [
@@ -221,7 +221,7 @@ def _hashed(language: Language, string: Array) -> Array:
 
 def _bits(strings: Array, n: int) -> Array:
     if not isinstance(strings, jax.Array):
-        strings = checks.device_array("strings", strings)
+        strings = checks.host_values(strings, "strings", narrow=True)
     strings = jnp.asarray(strings)
     if strings.ndim < 1 or strings.shape[-1] != n:
         raise ValueError(f"strings must be [b n] with n = {n} positions, got shape {strings.shape}")

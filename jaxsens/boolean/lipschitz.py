@@ -12,9 +12,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxsens import checks, parameters, perturb
+from jaxsens import parameters, perturb
 from jaxsens.boolean.strings import require_bits
-from jaxsens.execution import memory, parallel
+from jaxsens.execution import checks, memory, parallel
 from jaxsens.execution.execution import DEFAULT, Execution
 from jaxsens.statistics import estimate
 from jaxsens.statistics.estimate import Estimate

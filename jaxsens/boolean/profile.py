@@ -10,11 +10,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxsens import checks
 from jaxsens.boolean import bit_flips
 from jaxsens.boolean.decisions import UNDEFINED, decide, require_margin
 from jaxsens.boolean.strings import require_bits
-from jaxsens.execution import parallel
+from jaxsens.execution import checks, parallel
 from jaxsens.execution.execution import DEFAULT, Execution
 from jaxsens.statistics import estimate
 from jaxsens.typing import Array, Key, PyTree, Substitute

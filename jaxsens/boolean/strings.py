@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxsens import checks
+from jaxsens.execution import checks
 from jaxsens.typing import Array, Key
 
 __all__ = [
@@ -205,9 +205,7 @@ def require_bits(strings: Array) -> np.ndarray:
         >>> require_bits([[True, False]])
         array([[1, 0]], dtype=int32)
     """
-    strings = checks.host_array("strings", strings)
-    if strings.dtype.kind not in "biuf":
-        raise ValueError(f"strings must be booleans or numbers 0 and 1, got {strings.dtype}")
+    strings = checks.host_values(strings, "strings")
     if strings.ndim != 2 or 0 in strings.shape:
         raise ValueError(f"strings must be [b n] with at least one string and one bit, got shape {strings.shape}")
     if len(bad := np.argwhere((strings != 0) & (strings != 1))):

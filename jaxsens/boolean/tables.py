@@ -12,8 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxsens import checks
 from jaxsens.boolean import strings
+from jaxsens.execution import checks
 from jaxsens.typing import Array
 
 __all__ = ["LARGEST", "of_tables", "require_table", "variables"]
@@ -54,7 +54,7 @@ def require_table(table: Array) -> jax.Array:
         Array([False,  True,  True, False], dtype=bool)
     """
     if not isinstance(table, jax.Array):
-        table = checks.host_array("table", table)
+        table = checks.host_values(table, "table")
     if table.dtype != bool and not jnp.issubdtype(table.dtype, jnp.integer):
         raise ValueError(f"table must hold booleans, or integers 0 and 1, got {table.dtype}")
     size = table.shape[-1] if table.ndim else 0

@@ -14,10 +14,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxsens import checks
 from jaxsens.boolean import strings
 from jaxsens.boolean.certificates import block_sensitivity, certificate_complexity
 from jaxsens.boolean.tables import LARGEST, of_tables, variables
+from jaxsens.execution import checks
 from jaxsens.typing import Array
 
 __all__ = [

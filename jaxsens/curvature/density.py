@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import jax
 import numpy as np
 
-from jaxsens import checks
 from jaxsens.curvature import lanczos, operator
 from jaxsens.curvature.operator import Product
+from jaxsens.execution import checks
 from jaxsens.statistics import estimate
 from jaxsens.statistics.estimate import Estimate
 from jaxsens.typing import Array, Key, PyTree

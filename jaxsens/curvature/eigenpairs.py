@@ -8,9 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxsens import checks, norm_balls, parameters
+from jaxsens import norm_balls, parameters
 from jaxsens.curvature import lanczos, operator
 from jaxsens.curvature.operator import Leaves, Product
+from jaxsens.execution import checks
 from jaxsens.typing import Array, Key, PyTree
 
 __all__ = ["ORDERS", "Eigenpairs", "top_eigenpairs"]
@@ -118,7 +119,7 @@ def _refine(
     def check(vector: Array) -> tuple[Array, Array]:
         image = multiply(vector)
         value = jnp.vdot(vector, image, precision="highest")
-        return value, norm_balls.size(image - value * vector, "l2")
+        return value, norm_balls.norm(image - value * vector, "l2")
 
     values, residuals = jax.lax.map(check, vectors)
     return values, operator.split(vectors, parameters.weights(params, product.where)[0]), residuals

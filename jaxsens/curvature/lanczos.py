@@ -1,9 +1,9 @@
 """An orthonormal basis in which a large symmetric matrix is small: Lanczos with full reorthogonalization.
 
 ``Q A Q'`` for the rows ``Q`` that span ``{q, A q, A^2 q, ...}`` is tridiagonal; its eigenvalues approach those of
-``A``, from the outside inwards (Golub and Van Loan, Matrix Computations, s.10.1). matfree has the same decomposition,
-but it divides by zero where the space closes, as it does at once for multiples of the identity; and it keeps the basis
-in columns, which made a step of it 3.3 times slower on a CPU (400,000 parameters, 60 steps).
+``A``, from the outside inwards (Golub and Van Loan, Matrix Computations, s.10.1). The decomposition stays finite where
+the space closes, as it does at once for multiples of the identity. The basis is kept in rows: in columns a step is 3.3
+times slower on a CPU (400,000 parameters, 60 steps).
 """
 
 from collections.abc import Callable
@@ -85,7 +85,7 @@ def krylov_basis(
 
 def _length(vector: Array) -> Array:
     """Return the norm, also of vectors of 1e-25 or 1e25, whose squares underflow or overflow in float32."""
-    return norm_balls.size(vector, "l2")
+    return norm_balls.norm(vector, "l2").astype(vector.dtype)
 
 
 def eigh(projected: Array) -> tuple[np.ndarray, np.ndarray]:

@@ -250,7 +250,7 @@ class _GaussNewton:
         return (outputs,)
 
     def check_batch(self, params: PyTree, batch: tuple[PyTree, PyTree]) -> tuple[PyTree, PyTree]:
-        batches.require_fit(self.forward, params, batches.one_of(batch))
+        batches.require_fit(self.forward, params, batches.example_spec(batch))
         inputs, targets = batch
         if self.curvature is not softmax_cross_entropy or targets is None:
             return batch

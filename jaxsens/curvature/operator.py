@@ -14,10 +14,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxsens import checks, labels, parameters
+from jaxsens import labels, parameters
 from jaxsens.curvature import microbatches
-from jaxsens.execution import batches, memory, parallel
+from jaxsens.execution import batches, checks, memory, parallel
 from jaxsens.execution.execution import DEFAULT, Execution
+from jaxsens.execution.independence import require_independent
 from jaxsens.typing import Array, PyTree, Where
 
 __all__ = ["Leaves", "Matrix", "OfExamples", "Problem", "Product", "require_finite", "split"]
@@ -100,15 +101,16 @@ class Product:
 
         Raises:
             ValueError: If no leaf is chosen, or the batch is empty, holds labels that are no classes, or does not fit
-                the model.
+                the model, or if the model's output for an example depends on other examples.
             FloatingPointError: If the loss or an output is not finite for an example, which the message names.
         """
         leaves, _ = parameters.weights(params, self.where)
-        batch = jax.tree.map(functools.partial(checks.device_array, "batch"), batch)
+        batch = checks.host_arrays(batch, "batch")
         batches.count_of(batch)
         batch = labels.check_batch(self.matrix, params, batch)
-        count, one = batches.count_of(batch), batches.one_of(batch)
+        count, one = batches.count_of(batch), batches.example_spec(batch)
         batches.require_fit(self.matrix.forward, params, one)
+        require_independent(parallel.bind(_forward, self.matrix), params, batch, execution=self.execution)
         chunk = self.execution.chunk or memory.chunk_of(self.matrix.forward, params, one)
         devices = parallel.local_devices(self.execution.devices)[: batches.PARTS]
         product = Product(self.matrix, self.where, Execution(devices=devices, precision=self.execution.precision))
@@ -194,6 +196,11 @@ class Problem:
     params: PyTree
     parts: PyTree
     dimension: int
+
+
+def _forward(matrix: Matrix, params: PyTree, examples: PyTree) -> PyTree:
+    """Return ``matrix.forward``, as a function that ``parallel.bind`` makes equal for equal matrices."""
+    return matrix.forward(params, examples)
 
 
 def split(vector: Array, leaves: Leaves) -> Leaves:

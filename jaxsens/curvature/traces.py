@@ -1,7 +1,7 @@
 """The trace of a curvature matrix from random probes: Hutchinson's estimator, and XTrace with an honest error.
 
-The probes come from matfree. The estimators are our own: matfree's take products, where ``v' A v`` by itself is had for
-half of one, and its XTrace says nothing of the error, for which more of the compressed matrix is needed than it gives.
+Hutchinson's estimator takes ``v' A v`` by itself, which costs half a product. XTrace keeps as much of the compressed
+matrix as its error needs.
 """
 
 import functools
@@ -10,24 +10,19 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import numpy as np
-from matfree import stochtrace
 
-from jaxsens import checks
 from jaxsens.curvature import operator
 from jaxsens.curvature.operator import Product
+from jaxsens.curvature.probes import Sampler, signs, sphere
+from jaxsens.execution import checks
 from jaxsens.statistics import estimate
 from jaxsens.statistics.estimate import Estimate
 from jaxsens.typing import Array, Key, PyTree
 
-__all__ = ["Sampler", "trace", "xtrace"]
-
-Sampler = Callable[..., Callable[[Key], Array]]
-"""As in ``matfree.stochtrace``: ``sampler(like [n], num=p)`` -> ``sample(key)`` -> ``[p n]``, of covariance I."""
+__all__ = ["trace", "xtrace"]
 
 
-def trace(
-    product: Product, *, probes: int, sampler: Sampler = stochtrace.sampler_signs
-) -> Callable[[Key, PyTree, PyTree], Estimate]:
+def trace(product: Product, *, probes: int, sampler: Sampler = signs) -> Callable[[Key, PyTree, PyTree], Estimate]:
     """Build Hutchinson's estimate of a trace, ``E v' A v``.
 
     A probe costs less than a product with A: for a Hessian half as many operations (``curvature.directional``; as many
@@ -42,8 +37,8 @@ def trace(
     Args:
         product: As built by ``hessian_product``, ``ggn_product`` or ``fisher_product``.
         probes: The number of random vectors; the first few of many are those of few.
-        sampler: Where they come from: ``sampler_signs``, ``sampler_normal`` or ``sampler_sphere`` of
-            ``matfree.stochtrace``, or another.
+        sampler: Where they come from: ``signs``, ``normal`` or ``sphere`` of ``curvature.probes``, or another function
+            ``sampler(key, like [n]) -> vector [n]`` of mean zero and covariance I.
 
     Returns:
         ``measure(key, params, batch)`` -> ``Estimate`` over probes, conditional on the data.
@@ -194,7 +189,7 @@ def _compress(product: Product, probes: int, key: Key, params: PyTree, parts: Py
     multiply, like = product.on_vectors(params, parts)
 
     def draw(probe: Array) -> tuple[Array, Array]:
-        vector = _draw(stochtrace.sampler_sphere, like, key, probe)
+        vector = _draw(sphere, like, key, probe)
         return vector, multiply(vector)
 
     with jax.default_matmul_precision("highest"):
@@ -213,5 +208,4 @@ def _diagonal(product: Product, params: PyTree, parts: PyTree) -> Array:
 
 def _draw(sampler: Sampler, like: jax.ShapeDtypeStruct, key: Key, probe: Array) -> Array:
     """Draw one probe with a key of its own, so that the first few of many are those of few."""
-    (vector,) = sampler(jnp.zeros(like.shape, like.dtype), num=1)(jax.random.fold_in(key, probe))
-    return vector
+    return sampler(jax.random.fold_in(key, probe), like)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from jaxsens.data import array_cache, tfds
 from jaxsens.data.patches import from_patches, to_patches

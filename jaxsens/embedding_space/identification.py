@@ -8,10 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxsens import checks
 from jaxsens.embedding_space import states
 from jaxsens.embedding_space.nearest_rows import BLOCK, METRICS, Rows, Search, search_exactly, searchable
-from jaxsens.execution import memory, parallel
+from jaxsens.execution import checks, memory, parallel
 from jaxsens.execution.execution import DEFAULT, Execution
 from jaxsens.sensitivity import sites as token_sites
 from jaxsens.statistics import estimate
@@ -108,7 +107,7 @@ def identifiability(
         sites: Array | None = None,
         exclude: Array | Sequence[int] | None = None,
     ) -> Identifiability:
-        tokens, mask, sites = token_sites.checked(checks.device_array("tokens", tokens), mask, sites)
+        tokens, mask, sites = token_sites.checked(tokens, mask, sites)
         if tokens.dtype.kind not in "iu" or not (tokens.ndim == 2 or (tokens.ndim == 3 and tokens.shape[2] == 2)):
             raise ValueError(f"tokens must be integers [b t] or [b t 2], got {tokens.dtype} {tokens.shape}")
         rows, allowed = searchable(table, exclude, None, metric)

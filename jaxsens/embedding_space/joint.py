@@ -8,10 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxsens import checks
 from jaxsens.embedding_space import states
 from jaxsens.embedding_space.norms import NORMS, of_all, require_norms
-from jaxsens.execution import parallel
+from jaxsens.execution import checks, parallel
 from jaxsens.execution.execution import DEFAULT, Execution
 from jaxsens.sensitivity import sites
 from jaxsens.statistics import estimate
@@ -102,7 +101,7 @@ def joint_shifts(
     def measure(
         params: PyTree, tokens: Array, alternatives: Array, places: Array, mask: Array | None = None
     ) -> JointShifts:
-        tokens, mask, real = sites.checked(checks.device_array("tokens", tokens), mask, None)
+        tokens, mask, real = sites.checked(tokens, mask, None)
         places = _checked_places(places, real)
         replaced = (places[..., None] == np.arange(tokens.shape[1])).any((1, 2))
         alternatives = states.checked_alternatives(tokens, alternatives, replaced)
@@ -136,7 +135,7 @@ def _group_shifts(encoding: states.Encoding, norms: tuple[str, ...], item: PyTre
 
 
 def _checked_places(places: Array, real: np.ndarray) -> np.ndarray:
-    places = checks.device_array("places", places)
+    places = checks.host_values(places, "places", narrow=True)
     count, length = real.shape
     if places.dtype.kind not in "iu" or places.ndim != 3 or len(places) != count or 0 in places.shape:
         raise ValueError(f"places must be integers [b g m] with b = {count}, got {places.dtype} {places.shape}")

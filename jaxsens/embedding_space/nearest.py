@@ -8,9 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxsens import checks
 from jaxsens.embedding_space.nearest_rows import BLOCK, SPARE, Rows, Search, search_exactly, searchable
-from jaxsens.execution import memory, parallel
+from jaxsens.execution import checks, memory, parallel
 from jaxsens.execution.execution import DEFAULT, Execution
 from jaxsens.typing import Array, Key
 
@@ -50,7 +49,7 @@ class Nearest:
         Raises:
             ValueError: If a token is no row of the table, or ``rank`` is not below k.
         """
-        tokens = checks.device_array("tokens", tokens)
+        tokens = checks.host_values(tokens, "tokens", narrow=True)
         rows, k = np.shape(self.ids)
         if checks.require_count("rank", rank, 0) >= k:
             raise ValueError(f"rank must be from 0 to {k - 1}, got {rank}: call nearest_tokens with a larger k")

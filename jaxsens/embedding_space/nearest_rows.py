@@ -20,8 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxsens import checks
-from jaxsens.execution import memory
+from jaxsens.execution import checks, memory
 from jaxsens.typing import Array
 
 __all__ = ["BLOCK", "METRICS", "SPARE", "Rows", "Search", "search_exactly", "searchable"]
@@ -61,7 +60,7 @@ def searchable(
     """Check a table ``[v d]``, and return it ready to be searched, with the rows that take part ``[v]``."""
     if metric not in METRICS:
         raise ValueError(f"metric must be one of {', '.join(METRICS)}, got {metric!r}")
-    table = checks.device_array("table", table)
+    table = checks.host_values(table, "table", narrow=True)
     if table.ndim != 2 or 0 in table.shape or not jnp.issubdtype(table.dtype, jnp.floating):
         raise ValueError(f"table must be floats [v d], got {table.dtype} {table.shape}")
     parts = [slice(start, start + BLOCK) for start in range(0, len(table), BLOCK)]
@@ -244,7 +243,7 @@ def _unit_rows(x: np.ndarray) -> np.ndarray:
 def _chosen(exclude: Array | Sequence[int] | None, count: int) -> np.ndarray:
     """Return booleans ``[v]`` of a mask or of ids."""
     chosen = np.zeros(count, bool)
-    excluded = checks.device_array("exclude", [] if exclude is None else exclude)
+    excluded = checks.host_values([] if exclude is None else exclude, "exclude", narrow=True)
     if excluded.size == 0:
         return chosen
     if excluded.dtype == bool and excluded.shape == (count,):
@@ -261,7 +260,7 @@ def _chosen(exclude: Array | Sequence[int] | None, count: int) -> np.ndarray:
 def _groups(groups: Array | None, count: int) -> np.ndarray:
     if groups is None:
         return np.arange(count, dtype=np.int32)
-    groups = checks.device_array("groups", groups)
+    groups = checks.host_values(groups, "groups", narrow=True)
     if groups.dtype.kind not in "iu" or groups.shape != (count,) or groups.min() < 0 or groups.max() >= 2**31:
         raise ValueError(
             f"groups must be integers [v] = ({count},) from 0 on, got {groups.dtype} {groups.shape}; "

@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxsens import checks
 from jaxsens.embedding_space import states
 from jaxsens.embedding_space.norms import NORMS, one_and_others, require_norms
 from jaxsens.embedding_space.results import EmbeddingShifts
@@ -63,7 +62,7 @@ def embedding_shifts(
     def measure(
         params: PyTree, tokens: Array, alternatives: Array, mask: Array | None = None, sites: Array | None = None
     ) -> EmbeddingShifts:
-        tokens, mask, sites = token_sites.checked(checks.device_array("tokens", tokens), mask, sites)
+        tokens, mask, sites = token_sites.checked(tokens, mask, sites)
         alternatives = states.checked_alternatives(tokens, alternatives, sites)
         indices = states.chosen_layers(encode, layers, params, tokens, mask)
         length = tokens.shape[1]

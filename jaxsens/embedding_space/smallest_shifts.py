@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxsens import checks
+from jaxsens.execution import checks
 from jaxsens.statistics import estimate
 from jaxsens.typing import Array
 
@@ -25,7 +25,7 @@ def least_shifting(shifts: Array, count: int = 1) -> np.ndarray:
         >>> least_shifting(np.array([[3.0, np.nan, 1.0]]), 2)
         array([[2, 0]])
     """
-    shifts, count = checks.host_array("shifts", shifts).astype(np.float64), checks.require_count("count", count)
+    shifts, count = checks.host_values(shifts, "shifts").astype(np.float64), checks.require_count("count", count)
     if shifts.ndim != 2:
         raise ValueError(f"shifts must be [b t], got shape {shifts.shape}")
     counted = (~np.isnan(shifts)).sum(1)
@@ -47,7 +47,7 @@ def count_tokens(tokens: Array, positions: Array, vocabulary: int) -> np.ndarray
         array([0, 0, 2])
     """
     vocabulary = checks.require_count("vocabulary", vocabulary)
-    tokens, positions = checks.host_array("tokens", tokens), checks.host_array("positions", positions)
+    tokens, positions = checks.host_values(tokens, "tokens"), checks.host_values(positions, "positions")
     for name, values in (("tokens", tokens), ("positions", positions)):
         if values.ndim != 2 or values.dtype.kind not in "iu" or len(values) != len(tokens):
             raise ValueError(f"{name} must be integers, one row for each sequence, got {values.dtype} {values.shape}")
@@ -97,7 +97,7 @@ def agreement(first: Array, second: Array, *, top: int = 20) -> Agreement:
         (0.961, 1.0, 1.0)
     """
     top = checks.require_count("top", top, 2)
-    first, second = (checks.host_array("counts", counts).astype(np.float64) for counts in (first, second))
+    first, second = (checks.host_values(counts, "counts").astype(np.float64) for counts in (first, second))
     if first.shape != second.shape or first.ndim != 1:
         raise ValueError(
             f"first and second must be counts [v] of the same tokens, got shapes {first.shape} and {second.shape}"
@@ -131,7 +131,7 @@ def rank_agreement(first: Array, second: Array) -> estimate.Estimate:
         >>> float(rank_agreement(shifts, shifts**2).mean)
         1.0
     """
-    first, second = (checks.host_array("shifts", shifts).astype(np.float64) for shifts in (first, second))
+    first, second = (checks.host_values(shifts, "shifts").astype(np.float64) for shifts in (first, second))
     if first.shape != second.shape or first.ndim != 2 or (np.isnan(first) != np.isnan(second)).any():
         raise ValueError(f"first and second must be shifts [b t] of the same tokens, got {first.shape}, {second.shape}")
     counted = ~np.isnan(first)

@@ -7,8 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxsens import checks
-from jaxsens.execution import memory
+from jaxsens.execution import checks, memory
 from jaxsens.typing import Apply, Array, PyTree
 
 __all__ = [
@@ -66,7 +65,7 @@ def checked_alternatives(tokens: np.ndarray, alternatives: Array, replaced: np.n
         ValueError: If their shape or kind is not that of the tokens, the dtype of the tokens does not hold one of them,
             or an id is negative where a token is replaced (it has no neighbor).
     """
-    alternatives = checks.device_array("alternatives", alternatives)
+    alternatives = checks.host_values(alternatives, "alternatives", narrow=True)
     if alternatives.shape != tokens.shape or alternatives.dtype.kind != tokens.dtype.kind:
         raise ValueError(
             f"alternatives must have the shape and kind of the tokens, {tokens.shape} {tokens.dtype}, "

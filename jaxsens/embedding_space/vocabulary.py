@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from jaxsens import checks
+from jaxsens.execution import checks
 
 __all__ = ["MARKS", "special_tokens", "spelling_groups", "token_strings"]
 

@@ -1,11 +1,13 @@
 """How programs run: on which devices and processes, how much at once, and what that costs.
 
 ``execution`` is the value that every estimator takes. ``parallel`` is the only file that knows devices, ``processes``
-joins several processes, ``memory`` chooses how much is evaluated at once, ``flops`` counts operations, and ``batches``
-cuts data into batches.
+joins several processes, ``memory`` chooses how much is evaluated at once, ``flops`` counts operations, ``batches`` cuts
+data into batches, and ``keys``, ``checks`` and ``independence`` check what enters a measure.
 """
 
 from jaxsens.execution.execution import Execution
+from jaxsens.execution.independence import require_independent
+from jaxsens.execution.keys import require_key
 from jaxsens.execution.parallel import bind, map_items
 
-__all__ = ["Execution", "bind", "map_items"]
+__all__ = ["Execution", "bind", "map_items", "require_independent", "require_key"]

@@ -1,4 +1,4 @@
-"""Batches of examples cut into blocks, for measures that walk over all the examples with one set of weights."""
+"""Batches of examples cut into blocks, for measures that evaluate all the examples with one set of weights."""
 
 from collections.abc import Callable
 
@@ -14,16 +14,16 @@ __all__ = [
     "count_of",
     "count_of_models",
     "evenly",
+    "example_spec",
     "in_blocks",
-    "member",
-    "one_of",
     "require_fit",
-    "shared_out",
+    "select_model",
+    "split_blocks",
     "stack_of_one",
 ]
 
 PARTS = 8
-"""Partial sums over the data on several devices. A constant, so that results do not hang on how many they are."""
+"""Partial sums over the data on several devices. A constant, so that results do not depend on the number of devices."""
 
 
 def count_of(batch: PyTree) -> int:
@@ -31,44 +31,69 @@ def count_of(batch: PyTree) -> int:
 
     Raises:
         ValueError: If the arrays do not share one leading axis, or there is no example.
+
+    Example:
+        >>> count_of((np.ones((3, 2)), np.ones(3)))
+        3
     """
-    counts = {np.shape(leaf)[:1] for leaf in jax.tree.leaves(batch)}
-    if len(counts) != 1 or () in counts or (0,) in counts:
-        raise ValueError(f"batch must be arrays with one leading axis b of at least 1, got {sorted(counts)}")
-    return counts.pop()[0]
+    return _leading(batch, "batch must be arrays with one leading axis b")
 
 
-def one_of(batch: PyTree) -> PyTree:
-    """Return the shapes and dtypes of a batch of one example."""
+def example_spec(batch: PyTree) -> PyTree:
+    """Return the shapes and dtypes of a batch of one example.
+
+    Example:
+        >>> example_spec(np.ones((3, 2)))
+        ShapeDtypeStruct(shape=(1, 2), dtype=float64)
+    """
     return jax.tree.map(lambda a: jax.ShapeDtypeStruct((1, *a.shape[1:]), a.dtype), batch)
 
 
 def evenly(count: int, room: int) -> int:
-    """Return how many of ``count`` to take at once, at most ``room``: in as few rounds, but with little left idle."""
+    """Return how many of ``count`` to take at once, at most ``room``: in as few rounds as possible, of equal size.
+
+    Example:
+        >>> evenly(10, 8)
+        5
+    """
     return -(-count // -(-count // room))
 
 
-def shared_out(copies: int, count: int, forwards: int, room: int) -> tuple[int, int]:
+def split_blocks(copies: int, count: int, forwards: int, room: int) -> tuple[int, int]:
     """Return how many examples a block holds, and how many models to evaluate on one block at once.
 
     Args:
-        copies: How many models there are in all, each with weights of its own.
+        copies: The number of models, each with weights of its own.
         count: The number of examples.
-        forwards: How many model forwards, models times examples, may run at once.
-        room: For how many models' weights there is memory.
+        forwards: The number of model forwards, models times examples, that may run at once.
+        room: The number of models whose weights fit in memory.
+
+    Example:
+        >>> split_blocks(copies=6, count=100, forwards=300, room=2)
+        (100, 2)
     """
     rows = evenly(count, forwards)
     return rows, evenly(copies, max(1, min(forwards // rows, room)))
 
 
 def in_blocks(batch: PyTree, *shape: int) -> PyTree:
-    """Return a batch ``[b ...]`` as ``[*shape ...]``, its last example repeated where the shape has room for more."""
+    """Return a batch ``[b ...]`` as ``[*shape ...]``; the last example is repeated where the shape has more places.
+
+    Example:
+        >>> in_blocks(np.arange(3), 2, 2).tolist()
+        [[0, 1], [2, 2]]
+    """
     index = np.minimum(np.arange(int(np.prod(shape))), count_of(batch) - 1).reshape(shape)
     return jax.tree.map(lambda a: np.asarray(a)[index], batch)
 
 
 def bytes_of(params: PyTree) -> int:
-    """Return the memory that parameters take, at least 1."""
+    """Return the number of bytes that parameters take, at least 1.
+
+    Example:
+        >>> bytes_of({"w": np.ones((5, 2), np.float32)})
+        40
+    """
     shapes = jax.tree.leaves(jax.eval_shape(lambda tree: tree, params))
     return max(1, sum(leaf.size * leaf.dtype.itemsize for leaf in shapes))
 
@@ -76,9 +101,23 @@ def bytes_of(params: PyTree) -> int:
 def require_fit(
     apply: Callable[[PyTree, PyTree], PyTree], params: PyTree, one: PyTree, *, scalar: bool = False
 ) -> None:
-    """Raise ValueError unless the model gives one result for each example, a ``scalar`` if need be.
+    """Raise ValueError unless the model accepts the batch and gives one result for each example.
 
-    It is asked for two: of a batch of ``one`` the mean has the shape of a result.
+    Only shapes are evaluated, for two examples: for one, a mean over the batch would have the shape of a result.
+
+    Args:
+        apply: ``apply(params, batch)`` -> results ``[b *k]``.
+        params: Its parameters, or their shapes.
+        one: The shapes of a batch of one example; see ``example_spec``.
+        scalar: Whether results must be single numbers, ``[b]``.
+
+    Raises:
+        ValueError: If they do not fit together, or results are not ``[b *k]`` (``[b]``).
+
+    Example:
+        >>> require_fit(lambda w, x: (x @ w).mean(), np.ones((3, 2)), example_spec(np.ones((5, 3))))
+        Traceback (most recent call last):
+        ValueError: the model (or loss) must give one result for each example, [b *k], got shape () ...
     """
     shapes = [a.shape[1:] for a in jax.tree.leaves(one)]
     two = jax.tree.map(lambda a: jax.ShapeDtypeStruct((2, *a.shape[1:]), a.dtype), one)
@@ -97,22 +136,40 @@ def require_fit(
 
 
 def stack_of_one(params: PyTree) -> PyTree:
-    """Return the parameters of one model as those of several, with a leading axis ``[1 ...]``."""
+    """Return the parameters of one model as those of several, with a leading axis ``[1 ...]``.
+
+    Example:
+        >>> stack_of_one({"w": np.ones(2)})["w"].shape
+        (1, 2)
+    """
     return jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], params)
 
 
 def count_of_models(stacked: PyTree) -> int:
-    """Return how many models have their parameters in ``stacked``.
+    """Return the number of models with parameters in ``stacked [m ...]``.
 
     Raises:
         ValueError: If leaves disagree, or there is no model.
+
+    Example:
+        >>> count_of_models({"w": np.ones((3, 5)), "b": np.ones(3)})
+        3
     """
-    counts = {np.shape(leaf)[:1] for leaf in jax.tree.leaves(stacked)}
-    if len(counts) != 1 or () in counts or (0,) in counts:
-        raise ValueError(f"stacked must be params with one leading axis m of at least 1, got {sorted(counts)}")
-    return counts.pop()[0]
+    return _leading(stacked, "stacked must be params with one leading axis m")
 
 
-def member(stacked: PyTree, model: int | jax.Array) -> PyTree:
-    """Return the parameters of one model."""
+def select_model(stacked: PyTree, model: int | jax.Array) -> PyTree:
+    """Return the parameters of one model of ``stacked [m ...]``.
+
+    Example:
+        >>> select_model({"w": np.array([5, 6])}, 1)
+        {'w': np.int64(6)}
+    """
     return jax.tree.map(lambda leaf: leaf[model], stacked)
+
+
+def _leading(tree: PyTree, rule: str) -> int:
+    counts = {np.shape(leaf)[:1] for leaf in jax.tree.leaves(tree)}
+    if len(counts) != 1 or () in counts or (0,) in counts:
+        raise ValueError(f"{rule} of at least 1, got {sorted(counts)}")
+    return counts.pop()[0]

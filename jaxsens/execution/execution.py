@@ -1,11 +1,12 @@
 """How a measurement runs: one value that every estimator takes."""
 
-import operator
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import jax
+
+from jaxsens.execution.checks import require_count
 
 __all__ = ["BACKENDS", "DEFAULT", "Execution"]
 
@@ -27,10 +28,13 @@ class Execution:
         backend: ``"pmap"`` or ``"shard_map"``; results are equal to the bit.
         devices: Devices of this process to use, by default all of them.
         progress: Label of a progress bar, which appears after two seconds; by default there is none.
+        check: Whether measures check on two examples that the model evaluates each example by itself; see
+            ``independence.require_independent``.
 
     Raises:
-        ValueError: If ``chunk`` is not an integer of at least 1, the backend is unknown, or ``devices`` is empty or
-            holds something else than devices.
+        ValueError: If ``chunk`` is not an integer of at least 1, the precision or the backend is unknown, ``devices``
+            is empty, names a device twice or holds something other than devices, ``progress`` is not a string, or
+            ``check`` is not a boolean.
 
     Example:
         >>> Execution(chunk=4096, precision="default").replace(progress="noise on patches").chunk
@@ -42,10 +46,19 @@ class Execution:
     backend: str = "pmap"
     devices: Sequence[jax.Device] | None = None
     progress: str | None = None
+    check: bool = True
 
     def __post_init__(self) -> None:
         if self.chunk is not None:
-            object.__setattr__(self, "chunk", _count(self.chunk))
+            chunk = require_count("chunk", self.chunk, hint=" model forward, or None")
+            object.__setattr__(self, "chunk", chunk)
+        try:
+            with jax.default_matmul_precision(self.precision):
+                pass
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"precision must be one of jax.default_matmul_precision, such as 'highest', got {self.precision!r}"
+            ) from error
         if self.backend not in BACKENDS:
             raise ValueError(f"backend must be one of {BACKENDS}, got {self.backend!r}")
         if self.devices is not None:
@@ -53,21 +66,17 @@ class Execution:
                 raise ValueError(f"devices must be a list of jax.Device, or None for all, got {self.devices!r}")
             if not self.devices:
                 raise ValueError("devices must name one at least, or be None for all of this process, got none")
+            if len(set(self.devices)) < len(self.devices):
+                raise ValueError(f"devices must be different devices, got {self.devices!r}")
             object.__setattr__(self, "devices", tuple(self.devices))
+        if self.progress is not None and not isinstance(self.progress, str):
+            raise ValueError(f"progress must be a label, or None for no progress bar, got {self.progress!r}")
+        if not isinstance(self.check, bool):
+            raise ValueError(f"check must be True or False, got {self.check!r}")
 
     def replace(self, **changes: Any) -> Self:
         """Return this value with some attributes replaced."""
         return replace(self, **changes)
-
-
-def _count(chunk: Any) -> int:
-    try:
-        count = operator.index(chunk)
-    except TypeError:
-        count = 0
-    if isinstance(chunk, bool) or count < 1:
-        raise ValueError(f"chunk must be an integer of at least 1 model forward, or None, got {chunk!r}")
-    return count
 
 
 DEFAULT = Execution()

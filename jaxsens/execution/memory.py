@@ -12,7 +12,7 @@ from jax.extend import core
 from jaxsens.execution.flops import programs_in
 from jaxsens.typing import PyTree
 
-__all__ = ["BYTES", "chunk_of", "require_draws"]
+__all__ = ["BYTES", "chunk_of"]
 
 BYTES = 2**26
 """Bytes that the largest intermediate result of a chunk may take, 64 MiB.
@@ -21,20 +21,14 @@ On a CPU more would leave the cache and be slower; an accelerator is full long b
 """
 
 
-def chunk_of(fn: Callable[..., PyTree], *args: PyTree) -> int:
-    """Return how many evaluations of ``fn(*args)`` fit the budget, at least one.
+def chunk_of(fn: Callable[..., PyTree], *args: PyTree, budgets: int = 1) -> int:
+    """Return how many evaluations of ``fn(*args)`` fit the budget, or a multiple of it, at least one.
 
-    ``chunk = BYTES // largest intermediate result in bytes``, for arguments or their shapes.
+    ``chunk = budgets * BYTES // largest intermediate result in bytes``, for arguments or their shapes.
     """
     jaxpr = jax.make_jaxpr(fn)(*args)
     largest = max((_size(equation) for equation in _equations(jaxpr.jaxpr)), default=1)
-    return max(1, BYTES // max(largest, 1))
-
-
-def require_draws(draws: int) -> None:
-    """Raise ValueError unless there is at least one draw."""
-    if draws != int(draws) or draws < 1:
-        raise ValueError(f"draws must be an integer of at least 1, got {draws}")
+    return max(1, budgets * BYTES // max(largest, 1))
 
 
 def _equations(jaxpr: core.Jaxpr) -> Iterator[core.JaxprEqn]:

@@ -23,9 +23,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
-from jaxsens.execution import memory
+from jaxsens.execution import checks, memory
 from jaxsens.execution.execution import DEFAULT, Execution
 from jaxsens.typing import Array, PyTree
 
@@ -65,15 +65,15 @@ def map_items(fn: Callable[..., PyTree], items: PyTree, *shared: PyTree, executi
         execution: How to run; its ``chunk`` counts items here.
 
     Raises:
-        ValueError: If there are no items, if they disagree on how many there are, or if they are random keys.
+        ValueError: If there are no items, if they disagree on how many there are, if they are random keys, masked
+            arrays or traced, or if a 64-bit number, of items or shared, does not fit 32 bits and JAX narrows it.
 
     Example:
         >>> map_items(lambda x, y: x * y, np.arange(3.0, dtype=np.float32), np.float32(2))
         array([0., 2., 4.], dtype=float32)
     """
-    if any(jnp.issubdtype(jnp.result_type(leaf), jax.dtypes.prng_key) for leaf in jax.tree.leaves(items)):
-        raise ValueError("items must be arrays of numbers, got random keys: pass indices, and fold them into one key")
-    items = jax.tree.map(np.asarray, items)
+    items = checks.host_arrays(items, "items")
+    shared = checks.device_arrays(shared, "shared arguments")
     count = _leading(items)
     devices = local_devices(execution.devices)
     chunk = execution.chunk

@@ -9,25 +9,27 @@ import jax
 import numpy as np
 
 from jaxsens import changes, perturb
+from jaxsens.execution.checks import require_count
 from jaxsens.execution.execution import DEFAULT, Execution
+from jaxsens.execution.keys import require_key
 from jaxsens.sensitivity import sites as token_sites
 from jaxsens.sensitivity.token import Sensitivity, token_sensitivity
 from jaxsens.statistics import estimate, sequential, variance_components
 from jaxsens.statistics.variance_components import Allocation, Components
 from jaxsens.typing import Array, Change, Key, Perturbation, PyTree, SubstituteAt
 
-__all__ = ["Look", "SampledSensitivity", "sampled_token_sensitivity"]
+__all__ = ["InterimLook", "SampledSensitivity", "sampled_token_sensitivity"]
 
-# Examples are put in random order with a key of its own: the one that the last of 2^32 examples would have.
+# The order of the examples is drawn with its own key: the one that the last of 2^32 examples would have.
 _ORDER = 2**32 - 1
 
 
-class Look(NamedTuple):
-    """What was seen at a look.
+class InterimLook(NamedTuple):
+    """The result at an interim look.
 
     Attributes:
-        examples: How many were in.
-        mean: Over them.
+        examples: The number of examples so far.
+        mean: The mean over them.
         sem: Standard error of the mean.
     """
 
@@ -43,22 +45,22 @@ class Look(NamedTuple):
 )
 @dataclass(frozen=True)
 class SampledSensitivity:
-    """An average that was measured to a standard error, and how.
+    """Token sensitivity measured to a target standard error.
 
     Attributes:
-        measured: The examples that count, with the sites that were drawn; its own interval ignores the stopping.
-        examples: Their numbers ``[n]``, in the order in which they came.
-        looks: All looks that were taken, the last being where it stopped.
-        reached: Whether the target was reached; if not, the examples were used up.
+        measured: The measured examples, with the sites that were drawn; ``measured.interval`` ignores the stopping.
+        examples: Their numbers ``[n]``, in the order of measurement.
+        looks: All interim looks; the measurement stopped at the last one.
+        reached: Whether the target was reached; if not, all examples were used.
         target_sem: The target.
-        components: Components of variance, from the pilot; its examples do not count in the average.
-        allocation: Sites and draws of an example, and how many examples were foreseen.
-        forwards: Model forwards, those of the pilot included.
+        components: Components of variance, estimated on the pilot; its examples do not count in the mean.
+        allocation: Sites and draws of an example, and the planned number of examples.
+        forwards: Model forwards, including those of the pilot.
     """
 
     measured: Sensitivity
     examples: np.ndarray
-    looks: tuple[Look, ...]
+    looks: tuple[InterimLook, ...]
     reached: bool
     target_sem: float
     components: Components
@@ -67,14 +69,15 @@ class SampledSensitivity:
 
     @cached_property
     def estimate(self) -> estimate.Estimate:
-        """The estimate over examples, as if their number had been fixed."""
+        """The estimate over examples, as for a fixed number of them."""
         return self.measured.estimate
 
     @property
     def mean(self) -> float:
-        """Mean over examples; of rare clustered changes it is somewhat low, as runs that saw few of them stop sooner.
+        """Mean over examples.
 
-        In simulations by .2 of the target; ``interval`` makes up for it.
+        For rare clustered changes it is biased low, since runs that observe few of them stop sooner: in simulations by
+        0.2 of the target. ``interval`` accounts for it.
         """
         return self.measured.mean
 
@@ -85,11 +88,11 @@ class SampledSensitivity:
 
     @property
     def count(self) -> int:
-        """The number of independent units: examples that count."""
+        """The number of independent units: measured examples."""
         return self.measured.count
 
     def interval(self, level: float = 0.95) -> tuple[float, float]:
-        """Return the confidence interval of the mean, honest under stopping: see ``looks``."""
+        """Return the confidence interval of the mean, valid for the stopping rule; see ``statistics.sequential``."""
         return self.measured.interval(sequential.level_of(len(self.looks), level))
 
 
@@ -104,47 +107,57 @@ def sampled_token_sensitivity(
     cost: Callable[[int, int], float] = variance_components.forwards,
     execution: Execution = DEFAULT,
 ) -> Callable[..., SampledSensitivity]:
-    """Measure the average of ``token_sensitivity`` to a standard error, on a sample of examples, sites and draws.
+    """Measure token sensitivity to a target standard error, on a sample of examples, sites and draws.
 
-    Examples come in random order. A pilot of the first few, with two draws of some sites each, gives the components of
-    variance, these the cheapest numbers of sites and draws (``variance_components.allocate``) and a first size. Then
-    fresh examples are measured, up to looks whose sizes are fixed beforehand (``looks``), until the target is reached.
-    Whatever the pilot says, the average is that over all sites and the interval honest; a poor pilot costs forwards.
-    Every change is the one that ``token_sensitivity`` records for that example, draw and site with the same key.
+    ``S = mean over examples X, draws and sites i of change(f(X), f(X with token i replaced))``.
+
+    Examples are taken in random order. A pilot on the first ones, with two draws of some sites each, gives the
+    components of variance; these give the cheapest numbers of sites and draws (``variance_components.allocate``) and a
+    first sample size. Then further examples are measured, up to interim looks at sizes fixed beforehand
+    (``statistics.sequential``), until the target is reached. The mean is that over all sites, and the interval is
+    valid, for any pilot; a poor pilot only costs forwards. Each sampled change equals the one that
+    ``token_sensitivity`` would record for that example, draw and site with the same key.
 
     Args:
         substitute: The primitive, such as ``substitution.one_at_a_time(model.apply)``.
         perturbation: What replaces a token.
         target_sem: The standard error to reach, in units of the change.
         change: What is recorded of ``(clean, changed)``.
-        pilot: Examples that are spent on planning; the first look has at least as many.
+        pilot: The number of examples used for planning; the first look has at least as many.
         pilot_sites: Sites of each, at least 2 (all, where there are fewer).
-        cost: Of an example, from its sites and draws; see ``variance_components.allocate``.
-        execution: How to run, as in ``token_sensitivity``.
+        cost: ``cost(sites, draws)`` of an example; see ``variance_components.allocate``.
+        execution: How to run; its ``chunk`` counts model forwards.
 
     Returns:
         ``measure(key, params, tokens [b t *s], mask=None, sites=None)`` -> ``SampledSensitivity``; tokens are all the
-        examples that may be used, taken for a random sample of those that the average is about.
+        examples that may be used, a random sample of the population that the mean is about.
 
     Raises:
-        ValueError: If the target is not positive, the pilot has fewer than 2 examples or sites, or ``substitute``
-            evaluates all sites only; when called, if there are fewer than two pilots of examples, or if all of them are
-            foreseen not to reach the target; also as ``token_sensitivity`` does.
+        ValueError: If the target is not positive, the pilot has fewer than 2 examples or sites, or ``substitute`` does
+            not take sites; when called, if the key is not a typed threefry key, there are fewer than two pilots of
+            examples, all of them are not expected to reach the target, or the model does not accept the tokens.
         FloatingPointError: When called, if an output is not finite.
+
+    Example:
+        >>> substitute = substitution.one_at_a_time(lambda w, x: jnp.einsum("btd,d->b", x, w))
+        >>> measure = sampled_token_sensitivity(substitute, perturb.gaussian(1.0), target_sem=0.1, pilot=20)
+        >>> x = np.random.default_rng(0).normal(size=(200, 3, 2)).astype(np.float32)
+        >>> measure(jax.random.key(0), np.ones(2, np.float32), x).reached
+        True
     """
-    if not (np.isfinite(target_sem) and target_sem > 0):
-        raise ValueError(f"target_sem must be a finite number above 0, got {target_sem}")
-    for name, value in (("pilot", pilot), ("pilot_sites", pilot_sites)):
-        if value != int(value) or value < 2:
-            raise ValueError(f"{name} must be an integer of at least 2, so that a variance can be told, got {value}")
+    if not (isinstance(target_sem, int | float | np.number) and np.isfinite(target_sem) and target_sem > 0):
+        raise ValueError(f"target_sem must be a finite number above 0, got {target_sem!r}")
+    pilot = require_count("pilot", pilot, 2, hint=", since a variance is estimated")
+    pilot_sites = require_count("pilot_sites", pilot_sites, 2, hint=", since a variance is estimated")
     target_sem = float(target_sem)
     unit = perturb.dependent_draws(perturbation)
     sampled = partial(token_sensitivity, substitute, perturbation, change=change, execution=execution)
-    sampled(sites_drawn=pilot_sites)  # what cannot be sampled is refused now
+    sampled(sites_drawn=pilot_sites)  # checks its arguments
 
     def measure(
         key: Key, params: PyTree, tokens: Array, mask: Array | None = None, sites: Array | None = None
     ) -> SampledSensitivity:
+        require_key(key)
         tokens, mask, sites = token_sites.checked(tokens, mask, sites)
         count, length = tokens.shape[:2]
         if count < 2 * pilot:
@@ -168,9 +181,9 @@ def sampled_token_sensitivity(
         else:  # Nothing varied: no allocation is better than another.
             allocation = Allocation(few, unit, 1, 0.0, cost(few, unit))
         soonest = max(allocation.examples, pilot, sequential.least(target_sem, planning.rate))
-        seen: list[Look] = []
+        seen: list[InterimLook] = []
         for measured in _growing(sample, rest, sequential.sizes(soonest, len(rest)), allocation):
-            seen.append(Look(measured.count, measured.mean, measured.sem))
+            seen.append(InterimLook(measured.count, measured.mean, measured.sem))
             reached = sequential.precise_enough(measured.estimate, target_sem)
             if reached:
                 break
@@ -186,7 +199,7 @@ def sampled_token_sensitivity(
 def _growing(
     sample: Callable[[np.ndarray, int, int], Sensitivity], order: np.ndarray, sizes: list[int], allocation: Allocation
 ) -> Iterator[Sensitivity]:
-    """Yield what the first examples gave, for every size; in parts of one shape, so that one program serves all."""
+    """Yield the sensitivity of the first examples, for every size; in parts of one shape, to compile one program."""
     part, parts = -(-sizes[0] // sequential.PARTS), []
     done = 0
     for size in sizes:

@@ -1,4 +1,4 @@
-"""Token sensitivity in low precision first, and in float32 again where low precision cannot decide."""
+"""Token sensitivity in low precision first, recomputed in float32 where low precision cannot decide."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -11,6 +11,7 @@ import numpy as np
 from jaxsens import changes, perturb, substitution
 from jaxsens.execution import parallel
 from jaxsens.execution.execution import DEFAULT, Execution
+from jaxsens.execution.keys import require_key
 from jaxsens.sensitivity import screening
 from jaxsens.sensitivity import sites as token_sites
 from jaxsens.sensitivity.screening import Screening
@@ -23,12 +24,12 @@ __all__ = ["ScreenedSensitivity", "screened_token_sensitivity"]
 @partial(jax.tree_util.register_dataclass, data_fields=["measured"], meta_fields=["screening"])
 @dataclass(frozen=True)
 class ScreenedSensitivity:
-    """What float32 says of every change, and how much of it had to be asked.
+    """The sensitivity, and how many of its changes were recomputed in float32.
 
     Attributes:
         measured: The changes.
-        screening: Of changes: how many were trusted, asked again and audited; its bound is on errors of differences of
-            logits.
+        screening: How many changes were accepted, recomputed and audited; its bound is on the error of a difference of
+            two logits.
     """
 
     measured: Sensitivity
@@ -62,45 +63,55 @@ def screened_token_sensitivity(
     draws: int = 1,
     execution: Execution = DEFAULT,
 ) -> Callable[..., ScreenedSensitivity]:
-    """Measure how often predictions change, with the answer of float32 at most of the speed of low precision.
+    """Measure how often predictions change: mostly in low precision, with the result of float32.
 
-    Let ``m`` be the margin of a prediction: the largest logit less the second, or the size of a score. Low precision
-    has the right class wherever its margin exceeds the error of its differences of logits. On ``calibration`` examples,
-    and all their substitutions, both precisions are computed; ``bound = safety * max (max_k e_k - min_k e_k)`` over
-    errors e of their logits (of a score ``|e|``). Then all is computed in low precision. A change is trusted if clean
-    and changed margin exceed the bound; the others' examples are evaluated again at those sites, and so are ``audit``
-    trusted ones drawn at random, which tells how far the bound can be trusted itself.
+    ``S = mean over examples X, draws and sites i of [prediction(f(X)) != prediction(f(X with token i replaced))]``.
 
-    It pays where margins are large, as those of trained models are, and where products of matrices dominate.
+    The margin of a prediction is the largest logit less the second, or the absolute value of a score. Low precision has
+    the right class wherever its margin exceeds the error of its differences of logits. That error is measured on
+    ``calibration`` examples and all their substitutions: ``bound = safety * max (max_k e_k - min_k e_k)`` over the
+    errors e of their logits (``|e|`` of a score). Then everything is computed in low precision. A change is accepted if
+    the clean and the changed margin exceed the bound; the others are recomputed, and so are ``audit`` accepted ones
+    drawn at random, to estimate how many accepted changes are wrong.
+
+    Screening saves time where margins are large, as in trained models, and where matrix products dominate.
 
     Args:
-        substitute: The primitive, in full precision; with sites as a fifth argument, only those are evaluated again.
+        substitute: The primitive, in full precision; if it takes sites, only the sites in doubt are recomputed.
         perturbation: What replaces a token.
-        screen: The primitive in low precision, of the same parameters: that of a model with ``dtype="bfloat16"``, say.
-            By default ``substitute``, with products in ``screen_precision``.
-        screen_precision: Of products of matrices while screening: on a GPU ``"default"`` is TF32, on a TPU bfloat16,
-            and on a CPU float32.
-        calibration: Examples on which the bound is measured; all, if there are no more.
-        safety: How many times the largest error that was seen is not trusted.
-        audit: Trusted changes that are checked.
+        screen: The primitive in low precision, for the same parameters, such as that of a model with
+            ``dtype="bfloat16"``. By default ``substitute``, with matrix products in ``screen_precision``.
+        screen_precision: Precision of matrix products while screening: ``"default"`` is TF32 on a GPU, bfloat16 on a
+            TPU and float32 on a CPU.
+        calibration: The number of examples on which the bound is measured; all, if there are fewer.
+        safety: The bound in multiples of the largest observed error.
+        audit: The number of accepted changes that are recomputed.
         change: ``changes.prediction_change`` or ``changes.sign_change``, which margins decide.
         draws: Independent replacements of every token.
-        execution: How to run, as in ``token_sensitivity``; its precision is the full one.
+        execution: How to run; its ``chunk`` counts model forwards, and its precision is the full one.
 
     Returns:
-        ``measure(key, params, tokens [b t *s], mask=None, sites=None)`` -> ``ScreenedSensitivity``. What is not
-        trusted is, bit for bit, what ``token_sensitivity`` records with the same key.
+        ``measure(key, params, tokens [b t *s], mask=None, sites=None)`` -> ``ScreenedSensitivity``. Recomputed changes
+        equal those of ``token_sensitivity`` with the same key to the bit.
 
     Raises:
-        ValueError: If ``change`` is another one, ``calibration`` smaller than 1, ``safety`` or ``audit`` negative; also
-            as ``token_sensitivity`` does.
+        ValueError: If ``change`` is another function, ``draws`` or ``calibration`` is smaller than 1, or ``safety`` or
+            ``audit`` is negative; when called, if the key is not a typed threefry key, the model does not accept the
+            tokens, or there is no example or an example without a site.
         FloatingPointError: When called, if an output is not finite, in either precision. TF32 and bfloat16 have the
-            range of float32; float16 has not.
+            range of float32; float16 does not.
+
+    Example:
+        >>> substitute = substitution.one_at_a_time(lambda w, x: jnp.einsum("btd,d->b", x, w))
+        >>> measure = screened_token_sensitivity(substitute, perturb.gaussian(1.0))
+        >>> result = measure(jax.random.key(0), np.ones(2, np.float32), np.ones((8, 3, 2), np.float32))
+        >>> result.screening.total, result.screening.disagreed
+        (24, 0)
     """
     if change not in (changes.prediction_change, changes.sign_change):
         raise ValueError(
-            f"change must be prediction_change or sign_change, which a margin decides, got {change}; other changes "
-            "are not events, and need full precision throughout: use token_sensitivity"
+            f"change must be prediction_change or sign_change, which a margin decides, got {change}: use "
+            "token_sensitivity for others"
         )
     screening.require(calibration, safety, audit)
     screen = substitute if screen is None else screen
@@ -113,12 +124,13 @@ def screened_token_sensitivity(
     )
     silent = execution.replace(progress=None)
     full = partial(token_sensitivity, substitute, perturbation, change=change, draws=draws, execution=silent)
-    full()  # what cannot be measured is refused now
+    full()  # checks its arguments
     errors = parallel.bind(_errors, substitute, screen, execution.precision, screen_precision)
 
     def measure(
         key: Key, params: PyTree, tokens: Array, mask: Array | None = None, sites: Array | None = None
     ) -> ScreenedSensitivity:
+        require_key(key)
         tokens, mask, sites = token_sites.checked(tokens, mask, sites)
         screened = low(key, params, tokens, mask, sites)
 
@@ -134,20 +146,20 @@ def screened_token_sensitivity(
         counted = np.concatenate([np.ones((len(which), 1), bool), sites[which]], 1)
         bound = safety * float(spread[counted].max())
 
-        found = screened.changes < 0
+        decisions = screened.changes < 0
         trusted = np.abs(screened.changes) > bound
         doubtful = sites & ~trusted.all(1)
-        again = partial(_again, full, substitute, key, params, tokens, mask)
-        screening.revise(found, doubtful[:, None], again(doubtful))
-        checked = screening.for_audit(key, sites & ~doubtful, -(-audit // draws))
-        disagreed = screening.revise(found, checked[:, None], again(checked))
+        recomputed = partial(_recomputed, full, substitute, key, params, tokens, mask)
+        screening.revise(decisions, doubtful[:, None], recomputed(doubtful))
+        audited = screening.for_audit(key, sites & ~doubtful, -(-audit // draws))
+        disagreed = screening.revise(decisions, audited[:, None], recomputed(audited))
         return ScreenedSensitivity(
-            Sensitivity(found & sites[:, None], sites, True, screened.chunk),
+            Sensitivity(decisions & sites[:, None], sites, True, screened.chunk),
             Screening(
                 bound,
                 total=draws * int(sites.sum()),
                 redone=draws * int(doubtful.sum()),
-                audited=draws * int(checked.sum()),
+                audited=draws * int(audited.sum()),
                 disagreed=disagreed,
             ),
         )
@@ -156,18 +168,19 @@ def screened_token_sensitivity(
 
 
 def _signed_margin(clean: Array, changed: Array) -> Array:
-    """Return the smaller margin of both predictions, negative where these differ."""
+    """Return the smaller margin of both predictions, negative where the predictions differ."""
     differ = changes.prediction_change(clean, changed)
     margin = jnp.minimum(_margin(clean), _margin(changed))
-    # A margin of 0 is nobody's: it is not above any bound.
+    # A margin of 0 has no sign, but is never above the bound either.
     return jnp.where(differ, -margin, margin)
 
 
 def _margin(output: Array) -> Array:
+    output = changes.at_least_float32(output).astype(jnp.float32)
     if output.size == 1:
-        return jnp.abs(output).reshape(()).astype(jnp.float32)
+        return jnp.abs(output).reshape(())
     first, second = jax.lax.top_k(output, 2)[0]
-    return (first - second).astype(jnp.float32)
+    return first - second
 
 
 def _errors(
@@ -180,7 +193,7 @@ def _errors(
     params: PyTree,
     perturbation: Perturbation,
 ) -> Array:
-    """Return how far differences of an example's logits are off in low precision, ``[1 + t]``, the clean ones first."""
+    """Return the largest error of a difference of logits in low precision, ``[1 + t]``, the clean output first."""
     index, tokens, mask = item
     alternatives = perturbation(jax.random.fold_in(key, index), jnp.uint32(0), tokens)
     outputs = []
@@ -188,23 +201,23 @@ def _errors(
         with jax.default_matmul_precision(at):
             clean, changed = evaluate(params, tokens, alternatives, mask)
         outputs.append(jnp.concatenate([clean[None], changed]).reshape(1 + len(tokens), -1).astype(jnp.float32))
-    off = outputs[1] - outputs[0]
-    return jnp.abs(off[:, 0]) if off.shape[1] == 1 else off.max(1) - off.min(1)
+    errors = outputs[1] - outputs[0]
+    return jnp.abs(errors[:, 0]) if errors.shape[1] == 1 else errors.max(1) - errors.min(1)
 
 
-def _again(
+def _recomputed(
     full: Callable[..., Callable[..., Sensitivity]],
     substitute: Substitute | SubstituteAt,
     key: Key,
     params: PyTree,
     tokens: np.ndarray,
     mask: np.ndarray | None,
-    wanted: np.ndarray,
+    requested: np.ndarray,
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield numbers of examples and their changes ``[b draws t]`` in full precision, right at the sites ``wanted``."""
-    for size, which in screening.by_size(wanted, few=substitution.takes_sites(substitute)):
-        few = {} if size == wanted.shape[1] else {"sites_drawn": size}
+    """Yield numbers of examples and their changes ``[b draws t]`` in full precision, valid at the requested sites."""
+    for size, which in screening.by_size(requested, few=substitution.takes_sites(substitute)):
+        few = {} if size == requested.shape[1] else {"sites_drawn": size}
         part = full(**few)(
-            key, params, tokens[which], None if mask is None else mask[which], wanted[which], index=which
+            key, params, tokens[which], None if mask is None else mask[which], requested[which], index=which
         )
         yield which, part.changes

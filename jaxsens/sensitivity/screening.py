@@ -1,8 +1,8 @@
-"""Low precision first, full precision where it cannot decide: what is trusted, what is asked again, what is audited.
+"""Low precision first, full precision where it cannot decide: which decisions are accepted, recomputed, audited.
 
-Low precision has the right decision wherever a margin exceeds its error. The error is measured on a few items, where
-both precisions are computed, and bounded by a multiple of the largest one seen. A random sample of what was trusted is
-computed again, too, which tells how far the bound can be trusted itself.
+Low precision has the right decision wherever a margin exceeds its error. The error is measured on a few items in both
+precisions, and bounded by a multiple of the largest observed error. A random sample of the accepted decisions is
+recomputed too, to estimate how many of them are wrong.
 """
 
 from collections.abc import Iterable, Iterator
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import jax
 import numpy as np
 
+from jaxsens.execution.checks import require_count
 from jaxsens.statistics import estimate
 from jaxsens.typing import Key
 
@@ -22,14 +23,18 @@ _CALIBRATION, _AUDIT = 2**32 - 2, 2**32 - 3
 
 @dataclass(frozen=True)
 class Screening:
-    """How much of an answer full precision had to be asked for.
+    """How many decisions were made in which precision.
 
     Attributes:
-        bound: On the error of low precision; smaller margins were not trusted.
-        total: Decisions made.
-        redone: Those that were computed again in full precision.
-        audited: Trusted ones that were, as a random sample.
-        disagreed: Those of them where full precision disagreed; the answer has its word there.
+        bound: The bound on the error of low precision; decisions with a smaller margin were recomputed.
+        total: The number of decisions.
+        redone: How many were recomputed in full precision.
+        audited: How many accepted decisions were recomputed as a random sample.
+        disagreed: How many audited decisions differed in full precision; the result holds those of full precision.
+
+    Example:
+        >>> Screening(bound=0.1, total=1000, redone=10, audited=300, disagreed=0).wrong()[1] < 0.02
+        True
     """
 
     bound: float
@@ -39,53 +44,71 @@ class Screening:
     disagreed: int
 
     def wrong(self, level: float = 0.95) -> tuple[float, float]:
-        """Return the interval of the share of wrong decisions among those trusted, from the audit (Clopper, Pearson).
+        """Return the confidence interval of the share of wrong decisions among the accepted ones, from the audit.
+
+        It is the interval of Clopper and Pearson.
 
         Raises:
             ValueError: If nothing was audited, or ``level`` is not strictly between 0 and 1.
         """
         if not self.audited:
-            raise ValueError("audited is 0: nothing was trusted, or no audit was asked for")
+            raise ValueError("audited is 0: no decision was accepted, or audit was 0")
         low, high = estimate.clopper_pearson(np.asarray([self.disagreed]), self.audited, level)
         return float(low[0]), float(high[0])
 
 
 def require(calibration: int, safety: float, audit: int) -> None:
-    """Raise ValueError unless there is an item at least to measure errors on, and the others are not negative."""
-    if calibration != int(calibration) or calibration < 1:
-        raise ValueError(f"calibration must be an integer of at least 1 example, got {calibration}")
-    if not 0 <= safety < np.inf:
-        raise ValueError(f"safety must be a finite number of at least 0, got {safety}")
-    if audit != int(audit) or audit < 0:
-        raise ValueError(f"audit must be an integer of at least 0, got {audit}")
+    """Raise ValueError unless there is at least one item to measure errors on, and the others are not negative.
+
+    Example:
+        >>> require(calibration=32, safety=2.0, audit=0)
+    """
+    require_count("calibration", calibration, hint=" example")
+    if not (isinstance(safety, int | float | np.number) and 0 <= safety < np.inf):
+        raise ValueError(f"safety must be a finite number of at least 0, got {safety!r}")
+    require_count("audit", audit, 0)
 
 
 def for_calibration(key: Key, count: int, size: int) -> np.ndarray:
-    """Return which of ``count`` items errors are measured on: ``size`` of them at most, in order."""
+    """Return which of ``count`` items errors are measured on: at most ``size`` of them, in ascending order.
+
+    Example:
+        >>> for_calibration(jax.random.key(0), 3, 5).tolist()
+        [0, 1, 2]
+    """
     order = np.asarray(jax.random.permutation(jax.random.fold_in(key, _CALIBRATION), count))
     return np.sort(order[:size])
 
 
 def for_audit(key: Key, trusted: np.ndarray, size: int) -> np.ndarray:
-    """Return which of those ``trusted [b n]`` are audited, ``[b n]``: ``size`` of them, drawn at random, or all."""
+    """Return which of the ``trusted [b n]`` decisions are audited, ``[b n]``: ``size`` drawn at random, or all.
+
+    Example:
+        >>> int(for_audit(jax.random.key(0), np.array([[True, False, True, True]]), 2).sum())
+        2
+    """
     candidates = np.argwhere(trusted)
-    luck = jax.random.permutation(jax.random.fold_in(key, _AUDIT), len(candidates))
+    order = jax.random.permutation(jax.random.fold_in(key, _AUDIT), len(candidates))
     chosen = np.zeros_like(trusted)
-    chosen[tuple(candidates[np.asarray(luck)[:size]].T)] = True
+    chosen[tuple(candidates[np.asarray(order)[:size]].T)] = True
     return chosen
 
 
-def by_size(wanted: np.ndarray, *, few: bool) -> Iterator[tuple[int, np.ndarray]]:
-    """Yield items of which something is wanted, together with how many sites to evaluate of each.
+def by_size(requested: np.ndarray, *, few: bool) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield groups of items with requested sites, together with the number of sites to evaluate of each item.
 
-    Items ``wanted [b n]`` are put together by their number of wanted sites up to a power of four, and some are named
-    twice to make their number a round one, so that few programs serve whatever is wanted.
+    Items are grouped by their number of requested sites, rounded up to a power of four, and some items are repeated to
+    round up the size of a group, so that few programs are compiled.
 
     Args:
-        wanted: Which sites of which item.
+        requested: Which sites of which item, ``[b n]``.
         few: Whether a few sites of an item can be evaluated; if not, all n are.
+
+    Example:
+        >>> [(size, items.tolist()) for size, items in by_size(np.eye(3, 8, dtype=bool), few=True)]
+        [(1, [0, 1, 2, 0])]
     """
-    counts, length = wanted.sum(1), wanted.shape[1]
+    counts, length = requested.sum(1), requested.shape[1]
     sizes = [4**power for power in range(16) if 4**power < length] if few else []
     least = 0
     for size in (*sizes, length):
@@ -102,15 +125,22 @@ def _round(count: int) -> int:
     return -(-count // step) * step
 
 
-def revise(answers: np.ndarray, wanted: np.ndarray, again: Iterable[tuple[np.ndarray, np.ndarray]]) -> int:
-    """Put what full precision says in the place of ``answers [b ...]`` where it is ``wanted``, and count the changes.
+def revise(decisions: np.ndarray, requested: np.ndarray, recomputed: Iterable[tuple[np.ndarray, np.ndarray]]) -> int:
+    """Replace requested ``decisions [b ...]`` by those of full precision, in place, and count how many changed.
 
     Args:
-        answers: What low precision says; altered in place.
-        wanted: Which of them, in a shape that broadcasts against theirs.
-        again: Numbers of items, and full precision's answers for these, right where wanted.
+        decisions: Those of low precision.
+        requested: Which of them to replace, in a shape that broadcasts against theirs.
+        recomputed: Numbers of items, and the decisions of full precision for these, valid where requested.
+
+    Example:
+        >>> decisions = np.array([[False, True]])
+        >>> revise(decisions, np.array([[True, False]]), [(np.array([0]), np.array([[True, False]]))])
+        1
+        >>> decisions.tolist()
+        [[True, True]]
     """
-    before = answers.copy()
-    for which, found in again:
-        answers[which] = np.where(wanted[which], found, answers[which])
-    return int((answers != before).sum())
+    before = decisions.copy()
+    for which, exact in recomputed:
+        decisions[which] = np.where(requested[which], exact, decisions[which])
+    return int((decisions != before).sum())

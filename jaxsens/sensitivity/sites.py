@@ -1,4 +1,4 @@
-"""Which tokens of a batch are real, and which of them are perturbed and counted: checked once, for all measures."""
+"""Which tokens of a batch are real, and which of them are perturbed and counted: one check for all measures."""
 
 from functools import partial
 
@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxsens.execution.checks import host_arrays
 from jaxsens.typing import Array, Key
 
 __all__ = ["checked", "drawn"]
@@ -15,13 +16,28 @@ _SITES = 2**32 - 1
 
 
 def checked(tokens: Array, mask: Array | None, sites: Array | None) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
-    """Return tokens ``[b t *s]``, ``mask [b t]`` as given, and sites ``[b t]``: by default, and at most, the real ones.
+    """Return tokens ``[b t *s]``, ``mask [b t]`` and sites ``[b t]`` as numpy arrays.
+
+    Sites are by default, and at most, the real tokens. Tokens in float16 or bfloat16 become float32, so that noise
+    below their rounding is not lost.
+
+    Args:
+        tokens: Ids, bits, patches or embeddings ``[b t *s]``.
+        mask: Which tokens are real ``[b t]``; None where all are.
+        sites: Which tokens are perturbed, ``[b t]`` or ``[t]``; None for all real ones.
 
     Raises:
-        ValueError: If there is no example or no token, shapes do not fit, mask or sites are no booleans, or an example
-            has no site.
+        ValueError: If there is no example or no token, shapes do not fit, mask or sites are not booleans, an example
+            has no site, an array is masked or traced, or a token does not fit the dtype on the device.
+
+    Example:
+        >>> tokens, mask, sites = checked(np.zeros((1, 3), np.int32), np.array([[True, True, False]]), None)
+        >>> sites.tolist()
+        [[True, True, False]]
     """
-    tokens = np.asarray(tokens)
+    tokens = host_arrays(tokens, "tokens")
+    if jnp.issubdtype(tokens.dtype, jnp.floating):
+        tokens = tokens.astype(np.promote_types(tokens.dtype, np.float32))
     if tokens.ndim < 2 or 0 in tokens.shape:
         raise ValueError(f"tokens must be [b t *s] with at least one example and one token, got shape {tokens.shape}")
     shape = tokens.shape[:2]
@@ -45,25 +61,29 @@ def checked(tokens: Array, mask: Array | None, sites: Array | None) -> tuple[np.
 def drawn(key: Key, sites: Array, count: int) -> jax.Array:
     """Draw ``count`` of an example's sites without replacement, all orders being equally likely.
 
-    The first few of many are the few of a smaller count, and a token's luck hangs on the key and its place only, so
-    that padding changes nothing.
+    The first n of a larger count are those of a count of n. Each token's priority depends only on the key and its
+    position, so that padding changes nothing.
 
     Args:
-        key: The example's.
-        sites: From which to draw ``[t]``.
-        count: How many; at most t.
+        key: The key of the example.
+        sites: From which to draw, booleans ``[t]``.
+        count: The number of sites; at most t.
 
     Returns:
-        Numbers of tokens ``[count]``; where the example has fewer sites they come first, and others behind them.
+        Numbers of tokens ``[count]``; where the example has fewer sites they come first, followed by other tokens.
+
+    Example:
+        >>> sorted(drawn(jax.random.key(0), jnp.array([True, False, True]), 2).tolist())
+        [0, 2]
     """
-    places = jnp.arange(len(sites), dtype=jnp.uint32)
-    keys = jax.vmap(partial(jax.random.fold_in, jax.random.fold_in(key, _SITES)))(places)
-    luck = jax.vmap(jax.random.uniform)(keys)
-    return jnp.argsort(jnp.where(sites, luck, jnp.inf))[:count]
+    positions = jnp.arange(len(sites), dtype=jnp.uint32)
+    keys = jax.vmap(partial(jax.random.fold_in, jax.random.fold_in(key, _SITES)))(positions)
+    priority = jax.vmap(jax.random.uniform)(keys)
+    return jnp.argsort(jnp.where(sites, priority, jnp.inf))[:count]
 
 
 def _booleans(values: Array, name: str) -> np.ndarray:
-    values = np.asarray(values)
+    values = host_arrays(values, name)
     if values.dtype != bool:  # an additive mask of 0 and -inf, cast to booleans, would be upside down
         raise ValueError(f"{name} must be booleans, True for the tokens that count, got {values.dtype}")
     return values

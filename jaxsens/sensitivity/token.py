@@ -1,9 +1,10 @@
 """Token sensitivity: how the output of a model changes when one token of its input is perturbed."""
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,10 +12,13 @@ import numpy as np
 
 from jaxsens import changes, perturb, substitution
 from jaxsens.execution import memory, parallel
+from jaxsens.execution.checks import device_arrays, require_count
 from jaxsens.execution.execution import DEFAULT, Execution
+from jaxsens.execution.independence import require_independent
+from jaxsens.execution.keys import require_key
 from jaxsens.sensitivity import sites as token_sites
 from jaxsens.statistics import estimate
-from jaxsens.typing import Array, Change, Key, Perturbation, PyTree, Substitute, SubstituteAt
+from jaxsens.typing import Apply, Array, Change, Key, Perturbation, PyTree, Substitute, SubstituteAt
 
 __all__ = ["Sensitivity", "token_sensitivity"]
 
@@ -90,38 +94,47 @@ def token_sensitivity(
 ) -> Callable[..., Sensitivity]:
     """Measure how the output changes when one token is perturbed, for all tokens of all examples.
 
-    ``S = mean over examples X, draws and sites i of change(f(X), f(X with token i replaced))``, the normalised
-    sensitivity of Def. 4.1 in Vasudeva et al., Transformers Learn Low Sensitivity Functions, where the change is that
-    of the prediction. Sites are averaged within an example first, then examples; the error bar is over examples.
+    ``S = mean over examples X, draws and sites i of change(f(X), f(X with token i replaced))``. Values are averaged
+    over an example's draws and sites, then over examples; the error bar is over examples. (With
+    ``changes.prediction_change`` the normalized sensitivity of Def. 4.1 in Vasudeva et al., Transformers Learn Low
+    Sensitivity Functions.)
 
     Args:
         substitute: The primitive, such as ``substitution.one_at_a_time(model.apply)``.
         perturbation: What replaces a token, such as ``perturb.gaussian(variance=1.0)``.
-        change: What is recorded of ``(clean, changed)``.
+        change: What is recorded of ``(clean [*k], changed [*k])``, a scalar.
         draws: Independent replacements of every token.
-        sites_drawn: Perturb this many of each example's sites, drawn without replacement, and count those; they change
-            as they would among all. The mean is still that over all sites, without bias, in fewer forwards;
-            ``substitute`` must be able to evaluate a few sites only. By default, all; an example with fewer has all of
-            its own.
+        sites_drawn: Perturb this many of each example's sites, drawn without replacement, and count only those, or all
+            sites of an example that has fewer. Each change equals the one recorded when all sites are perturbed, and
+            the mean is an unbiased estimate of the mean over all sites. ``substitute`` must take sites. By default all
+            sites are perturbed.
         execution: How to run; its ``chunk`` counts model forwards, ``t + 1`` (or ``sites_drawn + 1``) for an example
-            and draw; at least one example and draw is.
+            and draw; at least one example and draw is evaluated at once.
 
     Returns:
         ``measure(key, params, tokens [b t *s], mask=None, sites=None, index=None)`` -> ``Sensitivity``. ``mask [b t]``
-        says which tokens are real, by default all; ``sites [b t]`` (or ``[t]`` for all examples alike) which are
-        perturbed and counted, by default the real ones; padding never is. ``index [b]`` numbers the examples, by
-        default from 0: a part of a data set, with its numbers in the whole, gets the draws that it gets there.
+        says which tokens are real, by default all; ``sites [b t]`` (or ``[t]`` for all examples) which are perturbed
+        and counted, by default the real ones; padding never is. ``index [b]`` numbers the examples, by default from 0:
+        a part of a data set with its numbers in the whole gets the draws of the whole. Tokens in float16 or bfloat16
+        are perturbed and evaluated as float32.
 
     Raises:
-        ValueError: If ``draws`` or ``sites_drawn`` is smaller than 1, or ``substitute`` evaluates all sites
-            only and few are asked for; when called, if the model cannot take the tokens, if there is no example, if an
-            example has no site, or if there are not so many tokens as sites to draw.
-        FloatingPointError: When called, if an output is not finite; the message says where the first one is.
+        ValueError: If ``draws`` or ``sites_drawn`` is not an integer of at least 1, or ``substitute`` does not take
+            sites and ``sites_drawn`` is set; when called, if the key is not a typed threefry key, the model does not
+            accept the tokens or its outputs depend on the batch, there is no example, an example has no site, there are
+            fewer tokens than ``sites_drawn``, or tokens do not fit the dtype on the device.
+        FloatingPointError: When called, if an output or change is not finite; the message says where the first one is.
+
+    Example:
+        >>> substitute = substitution.one_at_a_time(lambda params, bits: 2.0 * bits[:, 0] - 1)
+        >>> measure = token_sensitivity(substitute, lambda key, draw, bits: 1 - bits)
+        >>> measure(jax.random.key(0), None, np.array([[0, 1, 1], [1, 0, 1]])).per_token.tolist()
+        [1.0, 0.0, 0.0]
     """
-    memory.require_draws(draws)
+    draws = require_count("draws", draws)
     if sites_drawn is not None:
-        _require_few(substitute, sites_drawn)
-    sampler = perturb.as_pytree(perturbation)
+        sites_drawn = _require_few(substitute, sites_drawn)
+    settings = _Settings(substitute, perturb.as_pytree(perturbation), change, draws, sites_drawn, execution)
 
     def measure(
         key: Key,
@@ -132,36 +145,63 @@ def token_sensitivity(
         index: Array | None = None,
     ) -> Sensitivity:
         tokens, mask, sites = token_sites.checked(tokens, mask, sites)
-        index = _numbered(index, len(tokens))
-        length = tokens.shape[1]
-        if sites_drawn is not None and sites_drawn > length:
-            raise ValueError(f"sites_drawn must be at most the number of tokens, {length}, got {sites_drawn}")
-        evaluated = length if sites_drawn is None else sites_drawn
-        # Where all sites are evaluated they are chosen afterwards, and the devices need not know them.
-        items = (index, tokens, mask, None if sites_drawn is None else sites)
-        one = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), items)
-        forwards = execution.chunk or _default_chunk(substitute, params, one, sites_drawn)
-        at_once = min(draws, max(1, forwards // (evaluated + 1)))
-        fn = parallel.bind(_example_changes, substitute, change, draws, at_once, sites_drawn)
-        _check_fit(fn, key, params, sampler, one)
-        recorded, nonfinite, chosen = parallel.map_items(
-            fn,
-            items,
-            key,
-            params,
-            sampler,
-            execution=execution.replace(chunk=max(1, forwards // (at_once * (evaluated + 1)))),
-        )
-        if chosen is not None:
-            recorded = _at(chosen, recorded, length)
-            nonfinite = np.concatenate([nonfinite[..., :1], _at(chosen, nonfinite[..., 1:], length)], -1)
-            sites = sites & _at(chosen, np.ones_like(chosen, bool), length)
-        _check_finite(nonfinite, sites, index)
-        _check_changes(recorded, sites, index)
-        recorded = np.where(sites[:, None], recorded, np.zeros((), recorded.dtype))
-        return Sensitivity(recorded, sites, recorded.dtype == bool, forwards)
+        return _measure(settings, require_key(key), params, tokens, mask, sites, _numbered(index, len(tokens)))
 
     return measure
+
+
+class _Settings(NamedTuple):
+    substitute: Substitute | SubstituteAt
+    sampler: Perturbation
+    change: Change
+    draws: int
+    sites_drawn: int | None
+    execution: Execution
+
+
+def _measure(
+    settings: _Settings,
+    key: Key,
+    params: PyTree,
+    tokens: np.ndarray,
+    mask: np.ndarray | None,
+    sites: np.ndarray,
+    index: np.ndarray,
+) -> Sensitivity:
+    substitute, sampler, change, draws, sites_drawn, execution = settings
+    length = tokens.shape[1]
+    if sites_drawn is not None and sites_drawn > length:
+        raise ValueError(f"sites_drawn must be at most the number of tokens, {length}, got {sites_drawn}")
+    params = device_arrays(params, "params")
+    forwards_each = 1 + (length if sites_drawn is None else sites_drawn)
+    # Where all sites are evaluated they are selected afterwards, and the devices do not need them.
+    items = (index, tokens, mask, None if sites_drawn is None else sites)
+    one = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), items)
+    forwards = execution.chunk or _default_chunk(substitute, params, one, sites_drawn)
+    at_once = min(draws, max(1, forwards // forwards_each))
+    fn = parallel.bind(_example_changes, substitute, change, draws, at_once, sites_drawn)
+    _check_fit(fn, key, params, sampler, one)
+    if isinstance(substitute, substitution.OneAtATime):
+        batch = (tokens,) if mask is None else (tokens, mask)
+        require_independent(parallel.bind(_on_batch, substitute.apply), params, batch, execution=execution)
+    at_once_examples = max(1, forwards // (at_once * forwards_each))
+    recorded, nonfinite, fractions, drawn_sites = parallel.map_items(
+        fn, items, key, params, sampler, execution=execution.replace(chunk=at_once_examples)
+    )
+    if drawn_sites is not None:
+        recorded = _at(drawn_sites, recorded, length)
+        nonfinite = np.concatenate([nonfinite[..., :1], _at(drawn_sites, nonfinite[..., 1:], length)], -1)
+        sites = sites & _at(drawn_sites, np.ones_like(drawn_sites, bool), length)
+    _check_finite(nonfinite, sites, index)
+    _check_changes(recorded, sites, index)
+    if fractions is not None and fractions.all():
+        _warn_of_probabilities()
+    recorded = np.where(sites[:, None], recorded, np.zeros((), recorded.dtype))
+    return Sensitivity(recorded, sites, recorded.dtype == bool, forwards)
+
+
+def _on_batch(apply: Apply, params: PyTree, batch: tuple[Array, ...]) -> PyTree:
+    return apply(params, *batch)
 
 
 def _example_changes(
@@ -174,37 +214,55 @@ def _example_changes(
     key: Key,
     params: PyTree,
     perturbation: Perturbation,
-) -> tuple[Array, Array, Array | None]:
-    """Return the changes of one example for all draws and tokens, or some, where outputs are not finite, and which."""
+) -> tuple[Array, Array, Array | None, Array | None]:
+    """Return what is recorded of one example.
+
+    Returns:
+        The changes ``[draws n]`` at all t tokens or at the drawn sites; whether the clean and the changed outputs are
+        not finite ``[draws 1 + n]``; whether all scores lie strictly between 0 and 1, where predictions are read from
+        a sign, else None; and the drawn sites ``[n]`` or None.
+    """
     index, tokens, mask, sites = item
     example_key = jax.random.fold_in(key, index)
     chosen = None if sites_drawn is None else token_sites.drawn(example_key, sites, sites_drawn)
     few = () if chosen is None else (chosen,)
 
-    def one_draw(draw: Array) -> tuple[Array, Array]:
+    def one_draw(draw: Array) -> tuple[Array, Array, Array | None]:
         alternatives = perturbation(example_key, draw, tokens)
         clean, changed = substitute(params, tokens, alternatives, mask, *few)
         recorded = jax.vmap(change, in_axes=(None, 0))(clean, changed)
         if recorded.shape != (len(tokens) if chosen is None else len(chosen),):
             raise ValueError(f"change must map an example's outputs to a scalar, got shape {recorded.shape[1:]}")
-        clean_bad = changes.nonfinite(jax.tree.map(lambda a: a[None], clean))
-        return recorded, jnp.concatenate([clean_bad, changes.nonfinite(changed)])
+        nonfinite = [changes.nonfinite(jax.tree.map(lambda a: a[None], clean)), changes.nonfinite(changed)]
+        fraction = None
+        if change in (changes.prediction_change, changes.sign_change) and clean.size == 1:
+            fraction = jnp.all((clean > 0) & (clean < 1)) & jnp.all((changed > 0) & (changed < 1))
+        return recorded, jnp.concatenate(nonfinite), fraction
 
     return *jax.lax.map(one_draw, jnp.arange(draws, dtype=jnp.uint32), batch_size=at_once), chosen
 
 
-def _require_few(substitute: Substitute | SubstituteAt, sites_drawn: int) -> None:
-    if sites_drawn != int(sites_drawn) or sites_drawn < 1:
-        raise ValueError(f"sites_drawn must be an integer of at least 1, or None for all, got {sites_drawn}")
+def _warn_of_probabilities() -> None:
+    warnings.warn(
+        "every score lies between 0 and 1, as a sigmoid's does, and the prediction is read from its sign, which never "
+        "changes: return the logit, or subtract 0.5",
+        UserWarning,
+        stacklevel=4,
+    )
+
+
+def _require_few(substitute: Substitute | SubstituteAt, sites_drawn: int) -> int:
+    sites_drawn = require_count("sites_drawn", sites_drawn, hint=", or None for all")
     if not substitution.takes_sites(substitute):
         raise ValueError(
             f"substitute must take sites as a fifth argument where sites are drawn, got {substitute}, which evaluates "
-            "all of them; substitution.one_at_a_time(apply) can do with a few"
+            "all of them; substitution.one_at_a_time(apply) takes them"
         )
+    return sites_drawn
 
 
 def _numbered(index: Array | None, count: int) -> np.ndarray:
-    """Return the numbers of the examples ``[b]``, which their draws hang on."""
+    """Return the numbers of the examples ``[b]``, which decide their draws."""
     if index is None:
         return np.arange(count, dtype=np.uint32)
     index = np.asarray(index)
@@ -214,10 +272,10 @@ def _numbered(index: Array | None, count: int) -> np.ndarray:
 
 
 def _at(chosen: np.ndarray, values: np.ndarray, length: int) -> np.ndarray:
-    """Put ``values [b ... n]`` at the places ``chosen [b n]`` of ``length``, and zeros at all others."""
+    """Put ``values [b ... n]`` at the positions ``chosen [b n]`` of ``length``, and zeros at all others."""
     whole = np.zeros((*values.shape[:-1], length), values.dtype)
-    places = chosen.reshape(len(chosen), *(1,) * (values.ndim - 2), -1)
-    np.put_along_axis(whole, np.broadcast_to(places, values.shape), values, -1)
+    positions = chosen.reshape(len(chosen), *(1,) * (values.ndim - 2), -1)
+    np.put_along_axis(whole, np.broadcast_to(positions, values.shape), values, -1)
     return whole
 
 
@@ -249,21 +307,21 @@ def _misfit(tokens: Any, error: Exception) -> ValueError:
 def _check_finite(nonfinite: np.ndarray, sites: np.ndarray, index: np.ndarray) -> None:
     """Raise if an output that counts is not finite: ``nonfinite [b draws 1 + t]``, the clean output first."""
     counted = np.concatenate([np.ones((len(sites), 1), bool), sites], 1)
-    found = np.argwhere(nonfinite & counted[:, None])
-    if len(found):
-        example, draw, row = found[0].tolist()
+    bad = np.argwhere(nonfinite & counted[:, None])
+    if len(bad):
+        example, draw, row = bad[0].tolist()
         what = f"with token {row - 1} replaced in draw {draw}" if row else "as it is"
         raise FloatingPointError(
-            f"the model's output is not finite for example {index[example]} {what} ({len(found)} such outputs in all); "
+            f"the model's output is not finite for example {index[example]} {what} ({len(bad)} such outputs in all); "
             "look at the parameters, or at the size of the perturbation"
         )
 
 
 def _check_changes(recorded: np.ndarray, sites: np.ndarray, index: np.ndarray) -> None:
-    found = np.argwhere(~np.isfinite(recorded) & sites[:, None])
-    if len(found):
-        example, draw, token = found[0].tolist()
+    bad = np.argwhere(~np.isfinite(recorded) & sites[:, None])
+    if len(bad):
+        example, draw, token = bad[0].tolist()
         raise FloatingPointError(
             f"the change is {recorded[example, draw, token]} for example {index[example]}, draw {draw}, token {token} "
-            f"({len(found)} such changes in all), though the outputs are finite; look at the change function"
+            f"({len(bad)} such changes in all), though the outputs are finite; look at the change function"
         )

@@ -2,8 +2,9 @@
 
 Croce and Hein, Reliable Evaluation of Adversarial Robustness with an Ensemble of Diverse Parameter-free Attacks (ICML
 2020), s.3: steps begin at twice the radius, with momentum, and are halved at checkpoints where the ascent stalls; it
-then goes on from the best point so far. Differences: the momentum is nil after such a return, and the loop starts by
-looking at the centre of the ball, so that the best point is never worse than that.
+then continues from the best point so far. Differences: the momentum is 0 after such a return, and the center of the
+ball is evaluated first. What is returned is never worse than the center; but an ascent never returns to it, since the
+gradient may be 0 there, at a saddle or a minimum.
 """
 
 from collections.abc import Callable
@@ -16,19 +17,19 @@ import numpy as np
 from jaxsens import norm_balls
 from jaxsens.typing import Array, PyTree
 
-__all__ = ["Found", "ascend"]
+__all__ = ["AscentResult", "ascend"]
 
 _MOMENTUM = 0.75  # the share of the new step
 _PROGRESS = 0.75  # the fraction of steps between two checkpoints that must go up
 
 
-class Found(NamedTuple):
-    """What an ascent found.
+class AscentResult(NamedTuple):
+    """The result of an ascent from ``r`` starts.
 
     Attributes:
-        values: The function at the centre, at the start and at every later iterate ``[r iterations+1]``.
-        points: The best points of the starts ``[r ...]``.
-        uphill: Whether the gradient at the centre was not 0 ``[r]``, so that it can show the way to a start.
+        values: The function at the center, at the start and at every later iterate ``[r iterations+1]``.
+        points: The best point of each ascent ``[r ...]``; the center, 0, where no other point is better.
+        uphill: Whether the gradient at the center is not 0 ``[r]``.
     """
 
     values: Array
@@ -57,28 +58,37 @@ def ascend(
     *,
     norm: str,
     iterations: int,
-) -> Found:
-    """Maximise a function over ``||point|| <= radius``, from several starts at once.
+) -> AscentResult:
+    """Maximize a function over ``||point|| <= radius``, from several starts at once.
 
-    The first start is the best point of the linearised function, ``radius * ball.steepest(gradient at 0)``, unless the
-    gradient is 0 there; it is also what one step of the ascent from 0 reaches.
+    Unless the gradient at the center is 0, the first start is replaced by the maximum of the linearized function,
+    ``radius * steepest_direction(gradient at 0)``.
 
     Args:
         evaluate: ``evaluate(points [r ...])`` -> ``(values [r], gradients [r ...])``.
-        starts: Where to begin ``[r ...]``.
-        radius: Of the ball, a scalar.
+        starts: Where the ascents begin ``[r ...]``, in float32 at least.
+        radius: The radius of the ball, a scalar.
         norm: One of ``norm_balls.NORMS``.
-        iterations: Evaluations after the one at the centre; the first is that of the start.
+        iterations: Evaluations after the one at the center; the first is that of the start.
+
+    Returns:
+        Values at all points of the ascents, and the best points.
+
+    Example:
+        >>> evaluate = lambda points: (jnp.sum(points**2 / 2, 1), points)
+        >>> result = ascend(evaluate, jnp.array([[0.1, 0.1]]), 2.0, norm="l2", iterations=5)
+        >>> float(result.values.max().round(3))
+        2.0
     """
     count = len(jax.tree.leaves(starts)[0])
-    centre = jax.tree.map(jnp.zeros_like, starts)
+    center = jax.tree.map(jnp.zeros_like, starts)
     kind = jax.eval_shape(evaluate, starts)[0].dtype
     lowest = jnp.full(count, -jnp.inf, kind)
     step = jnp.full(count, 2 * radius, kind)
     nothing = jnp.zeros(count, jnp.int32)
     # At the first checkpoint there is no earlier one that may have halved already.
     state = _State(
-        centre, centre, -lowest, lowest, centre, centre, step, nothing, jnp.ones(count, bool), lowest,
+        center, center, -lowest, lowest, center, center, step, nothing, jnp.ones(count, bool), lowest,
         jnp.zeros(count, bool),
     )  # fmt: skip
     advance = jax.vmap(_advance, in_axes=(0, 0, 0, 0, 0, None, None, None, None))
@@ -89,10 +99,11 @@ def ascend(
         values, gradients = evaluate(state.point)
         return advance(state, starts, greedy, values, gradients, number, window, radius, norm), values
 
-    # The evaluation at the centre is one more turn of the same loop: there the function is equal to the bit.
+    # The evaluation at the center is one more turn of the same loop: there the function is equal to the bit.
     turns = (jnp.arange(iterations + 1), jnp.asarray(_windows(iterations)))
     state, values = jax.lax.scan(one, state, turns)
-    return Found(values.T, state.best_point, state.uphill)
+    points = jax.vmap(_select)(state.best > values[0], state.best_point, center)
+    return AscentResult(values.T, points, state.uphill)
 
 
 def _advance(
@@ -106,9 +117,9 @@ def _advance(
     radius: Array,
     norm: str,
 ) -> _State:
-    """Take in what was found at the point, and choose the next; for one start."""
+    """Update the state by the value and the gradient at its point, and choose the next point; for one start."""
     first = number == 0
-    better = value > state.best
+    better = (value > state.best) & ~first
     best = jnp.where(better, value, state.best)
     best_point = _select(better, state.point, state.best_point)
     best_gradient = _select(better, gradient, state.best_gradient)
@@ -120,16 +131,18 @@ def _advance(
     step = jnp.where(halve, state.step / 2, state.step)
     point = _select(halve, best_point, state.point)
     before = _select(halve, best_point, state.before)
-    uphill = jnp.where(first, norm_balls.size(gradient, "linf") > 0, state.uphill)
+    uphill = jnp.where(first, norm_balls.norm(gradient, "linf") > 0, state.uphill)
 
-    toward = _combine(point, step, norm_balls.steepest(_select(halve, best_gradient, gradient), norm))
+    toward = _combine(point, step, norm_balls.steepest_direction(_select(halve, best_gradient, gradient), norm))
     toward = norm_balls.project(toward, radius, norm)
     moved = jax.tree.map(
         lambda p, t, b: (p + _MOMENTUM * (t - p) + (1 - _MOMENTUM) * (p - b)).astype(p.dtype), point, toward, before
     )
     follow = greedy & uphill
     begin = _select(
-        follow, norm_balls.project(_combine(point, radius, norm_balls.steepest(gradient, norm)), radius, norm), start
+        follow,
+        norm_balls.project(_combine(point, radius, norm_balls.steepest_direction(gradient, norm)), radius, norm),
+        start,
     )
     return _State(
         point=_select(first, begin, norm_balls.project(moved, radius, norm)),
@@ -149,8 +162,8 @@ def _advance(
 def _windows(iterations: int) -> np.ndarray:
     """Return for every turn 0 unless it is a checkpoint, else the number of turns since the last ``[iterations + 1]``.
 
-    The checkpoints are ``ceil(p_j iterations)`` with ``p_0 = 0``, ``p_1 = .22`` and ``p_{j+1} = p_j + max(p_j -
-    p_{j-1} - .03, .06)``; in hundredths, so that rounding moves none of them.
+    The checkpoints are ``ceil(p_j iterations)`` with ``p_0 = 0``, ``p_1 = 0.22`` and ``p_{j+1} = p_j + max(p_j -
+    p_{j-1} - 0.03, 0.06)``; in hundredths, so that rounding moves none of them.
     """
     windows = np.zeros(iterations + 1, np.int32)
     before, share, last = 0, 22, 0

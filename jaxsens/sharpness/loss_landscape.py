@@ -1,6 +1,6 @@
 """The loss along a line, on a plane or in a box through the weights, as arrays ready to plot.
 
-Li et al., Visualizing the Loss Landscape of Neural Nets (NeurIPS 2018): s.4 for filter normalisation.
+Li et al., Visualizing the Loss Landscape of Neural Nets (NeurIPS 2018): s.4 for filter normalization.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,9 +11,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxsens import parameters, perturb, scales
+from jaxsens import labels, parameters, perturb, scales
 from jaxsens.execution import batches, memory, parallel
+from jaxsens.execution.checks import device_arrays, host_arrays, require_count
 from jaxsens.execution.execution import DEFAULT, Execution
+from jaxsens.execution.independence import require_independent
+from jaxsens.execution.keys import require_key
 from jaxsens.statistics import estimate
 from jaxsens.statistics.estimate import Estimate
 from jaxsens.typing import Array, Key, Loss, PyTree, Scale, Where
@@ -24,7 +27,7 @@ __all__ = ["LossPlane", "loss_plane", "random_directions"]
 @partial(jax.tree_util.register_dataclass, data_fields=["coordinates", "losses"], meta_fields=[])
 @dataclass(frozen=True)
 class LossPlane:
-    """What ``loss_plane`` measured.
+    """The loss on a grid of points, as measured by ``loss_plane``.
 
     Attributes:
         coordinates: Along each direction, ``[p]`` or ``[p] [q]``.
@@ -41,33 +44,41 @@ def random_directions(
 ) -> list[PyTree]:
     """Draw directions from ``N(0, I)`` and make them as large as the weights, ``d * s(w) / s(d)``.
 
-    With ``scales.by_filter`` this is filter normalisation: every filter of a direction has the norm of the weights'
-    own, so that planes of several networks can be compared. They are not made orthogonal: in many dimensions they
-    nearly are.
+    With ``scales.by_filter`` this is filter normalization (Li et al., Visualizing the Loss Landscape of Neural Nets,
+    s.4): every filter of a direction has the norm of the same filter of the weights, so that planes of several networks
+    can be compared. Directions are not made orthogonal; in many dimensions they nearly are.
 
     Args:
         key: Decides the draws.
         params: The weights that the directions belong to.
-        count: How many directions: 1 for a line, 2 for a plane.
-        scale: What is made equal: ``scales.absolute`` leaves directions as drawn.
+        count: The number of directions: 1 for a line, 2 for a plane.
+        scale: The scale ``s`` that is made equal; ``scales.absolute`` leaves directions as drawn.
         where: ``where(path, leaf)`` narrows the leaves that move; the others get 0.
 
     Returns:
-        ``count`` pytrees like ``params``.
+        ``count`` pytrees like ``params``, with weights in float32 at least.
 
     Raises:
-        ValueError: If ``count`` is smaller than 1, or no leaf is chosen.
+        ValueError: If ``count`` is not an integer of at least 1, the key is not a typed threefry key, or no leaf is
+            chosen.
+
+    Example:
+        >>> params = {"w": np.eye(2, dtype=np.float32)}
+        >>> (direction,) = random_directions(jax.random.key(0), params, 1)
+        >>> np.linalg.norm(direction["w"], axis=0).round(4).tolist()
+        [1.0, 1.0]
     """
-    if count < 1:
-        raise ValueError(f"count must be at least 1 direction, got {count}")
-    return _directions(key, params, count, scale, where)
+    require_key(key, traced=True)
+    return _directions(key, params, require_count("count", count, hint=" direction"), scale, where)
 
 
 @partial(jax.jit, static_argnames=("count", "scale", "where"))
 def _directions(key: Key, params: PyTree, count: int, scale: Scale, where: Where | None) -> list[PyTree]:
     weights, _ = parameters.weights(params, where)
-    centre, put_into_zeros = parameters.weights(jax.tree.map(jnp.zeros_like, params), where)
-    drawn = [perturb.gaussian(1.0)(key, jnp.uint32(i), centre) for i in range(count)]
+    weights = parameters.widened(weights)
+    _, put_into_zeros = parameters.weights(parameters.zeros_like(params), where)
+    center = tuple(jnp.zeros_like(w) for w in weights)
+    drawn = [perturb.gaussian(1.0)(key, jnp.uint32(i), center) for i in range(count)]
     return [put_into_zeros(scales.rescale(direction, weights, scale)) for direction in drawn]
 
 
@@ -81,32 +92,41 @@ def loss_plane(
 
     Args:
         loss: ``loss(params, batch)`` -> losses ``[b]``, deterministic.
-        *coordinates: The values of ``a [p]``, then of ``b [q]``, in units of the directions; as many as directions.
-        where: ``where(path, leaf)`` narrows the leaves that move, as in ``sharpness.average.weight_changes``.
+        *coordinates: The values of ``a [p]``, then of ``b [q]``, in units of the directions; one vector for each
+            direction.
+        where: ``where(path, leaf)`` narrows the leaves that move, to a layer for instance.
         execution: How to run; its ``chunk`` counts model forwards, examples times points.
 
     Returns:
-        ``measure(params, directions, batch)`` -> ``LossPlane``. Directions are pytrees like ``params``, such as
-        ``random_directions`` draws, or the difference of two checkpoints.
+        ``measure(params, directions, batch)`` -> ``LossPlane``. Directions are a list of pytrees like ``params``, such
+        as those of ``random_directions``, or the difference of two checkpoints. Weights in float16 or bfloat16 are
+        moved and evaluated as float32.
 
     Raises:
-        ValueError: If there are no coordinates, or they are not finite vectors; when
-            called, if directions are not as many or not like ``params``, if the batch is empty or does not fit the
-            model, if the loss is not one number for each example, or if no leaf is chosen.
+        ValueError: If there are no coordinates, or they are not finite vectors; when called, if there is not one
+            direction like ``params`` for each of them, the batch is empty or does not fit the model, losses depend on
+            the batch or are not one number for each example, or no leaf is chosen.
         FloatingPointError: When called, if a loss is not finite; the message says at which coordinates.
+
+    Example:
+        >>> loss = lambda w, x: ((x @ w) ** 2).sum(1)
+        >>> w = np.eye(2, dtype=np.float32)
+        >>> loss_plane(loss, [0, 1])(w, [w], np.ones((3, 2), np.float32)).losses.mean.tolist()
+        [2.0, 8.0]
     """
-    axes = tuple(np.asarray(values, np.float64) for values in coordinates)
-    if not axes or any(a.ndim != 1 or not a.size or not np.isfinite(a).all() for a in axes):
-        raise ValueError(f"coordinates must be finite vectors, one for each direction, got {coordinates}")
+    axes = _coordinates(coordinates)
     points = np.stack([a.ravel() for a in np.meshgrid(*axes, indexing="ij")], 1)
 
     def measure(params: PyTree, directions: Sequence[PyTree], batch: PyTree) -> LossPlane:
-        batch = jax.tree.map(np.asarray, batch)
-        count, one = batches.count_of(batch), batches.one_of(batch)
+        batch, params = host_arrays(batch, "batch"), device_arrays(params, "params")
+        directions = device_arrays(directions, "directions")
+        batch = labels.check_batch(loss, params, batch)
+        count, one = batches.count_of(batch), batches.example_spec(batch)
         batches.require_fit(loss, params, one, scalar=True)
         _require_directions(params, directions, len(axes))
+        require_independent(loss, params, batch, execution=execution)
         forwards = execution.chunk or memory.chunk_of(loss, params, one)
-        rows, at_once = batches.shared_out(len(points), count, forwards, memory.BYTES // batches.bytes_of(params))
+        rows, at_once = batches.split_blocks(len(points), count, forwards, memory.BYTES // batches.bytes_of(params))
         losses = parallel.map_items(
             parallel.bind(_losses, loss, where),
             points.astype(jax.dtypes.canonicalize_dtype(points.dtype)),
@@ -132,14 +152,35 @@ def _losses(
 ) -> Array:
     """Return the losses ``[blocks rows]`` of all examples at one point."""
     weights, put_back = parameters.weights(params, where)
-    moved = list(weights)
+    moved = list(parameters.widened(weights))
     for i, direction in enumerate(directions):
         steps, _ = parameters.weights(direction, where)
         moved = [(w + point[i] * d).astype(w.dtype) for w, d in zip(moved, steps, strict=True)]
     return jax.lax.map(lambda examples: loss(put_back(moved), examples), batch)
 
 
+def _coordinates(coordinates: tuple[Array, ...]) -> tuple[np.ndarray, ...]:
+    """Return the coordinates in float64, if they are finite vectors of numbers."""
+
+    def vector(values: Array) -> np.ndarray | None:
+        try:
+            array = np.asarray(values)
+        except (TypeError, ValueError):  # traced, or ragged
+            return None
+        valid = (
+            array.dtype.kind in "iuf" and array.ndim == 1 and array.size and not isinstance(values, np.ma.MaskedArray)
+        )
+        return array.astype(np.float64) if valid and np.isfinite(array).all() else None
+
+    axes = tuple(map(vector, coordinates))
+    if not axes or any(axis is None for axis in axes):
+        raise ValueError(f"coordinates must be finite vectors, one for each direction, got {coordinates}")
+    return axes
+
+
 def _require_directions(params: PyTree, directions: Sequence[PyTree], count: int) -> None:
+    if not isinstance(directions, list | tuple):
+        raise ValueError(f"directions must be a list of pytrees like params, got a {type(directions).__name__}")
     if len(directions) != count:
         raise ValueError(
             f"directions must be as many as there are vectors of coordinates, {count}, got {len(directions)}"

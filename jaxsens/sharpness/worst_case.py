@@ -1,7 +1,7 @@
-"""Worst-case sharpness: how far the loss can rise in a ball around the weights, found by projected gradient ascent.
+"""Worst-case sharpness: how far the loss can rise in a ball around the weights, by projected gradient ascent.
 
-The units are groups of examples: each has a perturbation of its own (m-sharpness). What is found is a lower bound of
-the maximum.
+The independent units are groups of examples, each with its own perturbation (m-sharpness). The result is a lower bound
+of the maximum.
 """
 
 import functools
@@ -13,9 +13,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxsens import norm_balls, parameters, perturb, scales
+from jaxsens import labels, norm_balls, parameters, perturb, scales
+from jaxsens.changes import at_least_float32
 from jaxsens.execution import batches, memory, parallel
+from jaxsens.execution.checks import device_arrays, host_arrays, require_count
 from jaxsens.execution.execution import DEFAULT, Execution
+from jaxsens.execution.independence import require_independent
+from jaxsens.execution.keys import require_key
 from jaxsens.sharpness import apgd
 from jaxsens.statistics import estimate
 from jaxsens.statistics.estimate import Estimate
@@ -32,15 +36,15 @@ _COPIES = 6
 )
 @dataclass(frozen=True)
 class WorstCase:
-    """What ``worst_case_sharpness`` found, for ``g`` groups of examples and ``r`` starts.
+    """The result of ``worst_case_sharpness``, for ``g`` groups of examples and ``r`` starts.
 
     Attributes:
         trajectories: The rise of the loss at the weights themselves (0), at the start, and at all later iterates
-            ``[g r iterations+1]``; nats where the loss is in nats.
-        one_step: The rise after the one step of SAM, to the maximum of the linearised loss ``[g]``; 0 without gradient.
-        perturbation: What to add to ``params`` for the largest rise that was found, ``[g ...]`` and 0 where nothing
-            moves; None if it was not kept.
-        chunk: Model forwards to evaluate at once, for the record.
+            ``[g r iterations+1]``, in the units of the loss.
+        one_step: The rise after the step of SAM, to the maximum of the linearized loss ``[g]``; 0 without gradient.
+        perturbation: What to add to ``params`` for the largest observed rise, ``[g ...]`` and 0 where nothing moves;
+            None if it was not kept.
+        chunk: Model forwards evaluated at once.
     """
 
     trajectories: np.ndarray
@@ -84,22 +88,24 @@ def worst_case_sharpness(
 ) -> "WorstCaseSharpness":
     """Measure ``mean over groups S of max over ||delta / s(w)|| <= radius of L_S(w + delta) - L_S(w)``.
 
-    ``L_S`` is the mean loss over the examples of a group, ``s`` the scale; elements with ``s = 0`` stay. The ascent is
-    in ``delta / s(w)``, so that every scale has a ball to project on. (Andriushchenko et al., A Modern Look at the
-    Relationship between Sharpness and Generalization; the ascent is that of ``apgd.ascend``. The one
-    step is that of Foret et al., Sharpness-Aware Minimization, Eq. 2, and with ``scales.by_element`` of ASAM.)
+    ``L_S`` is the mean loss over the examples of a group, ``s`` the scale; elements with ``s = 0`` stay. The ascent,
+    APGD, is in ``delta / s(w)``, so that the ball is the same for every scale. (Andriushchenko et al., A Modern Look at
+    the Relationship between Sharpness and Generalization; Croce and Hein, Reliable Evaluation of Adversarial
+    Robustness, s.3, for the ascent. The one step is that of Foret et al., Sharpness-Aware Minimization, Eq. 2, and with
+    ``scales.by_element`` that of ASAM.) Weights in float16 or bfloat16 are moved and evaluated as float32, so that
+    neither gradients nor perturbations are lost to rounding.
 
     Args:
         loss: ``loss(params, batch)`` -> losses ``[b]``, deterministic.
-        radius: Of the ball, in the units of the weights, or without units where the scale has them; 0 gives 0.
+        radius: The radius of the ball, in the units of the weights, or a number where the scale has these; 0 gives 0.
         norm: ``"l2"`` over all weights together, or ``"linf"``.
         scale: What perturbations are measured against, such as ``scales.by_element`` for adaptive sharpness.
-        group: The number m of examples that share a perturbation, in the order of the batch; devices share the groups.
-            By default all examples do; devices share those then.
+        group: The number m of examples that share a perturbation, in the order of the batch; groups are distributed
+            over the devices. By default all examples share one, and are distributed themselves.
         iterations: Gradients after the one at the weights themselves.
         restarts: Starts: the step of SAM first, then random ones on the sphere (l2) or in the box (l-infinity).
-        keep: Whether to return perturbations, as many copies of ``params`` as there are groups.
-        where: ``where(path, leaf)`` narrows the leaves that move, as in ``sharpness.average.weight_changes``.
+        keep: Whether to return perturbations, one copy of ``params`` for each group.
+        where: ``where(path, leaf)`` narrows the leaves that move, to a layer for instance.
         execution: How to run; its ``chunk`` counts model forwards, examples times starts.
 
     Returns:
@@ -107,24 +113,37 @@ def worst_case_sharpness(
         models at once. The key decides random starts, which a first start with a gradient does not need.
 
     Raises:
-        ValueError: If the radius is negative or not finite, a count smaller than 1, or the norm unknown; when called,
-            if the batch is empty, does not fit the model or is not cut evenly by ``group``, the loss is not one number
-            for each example, or no leaf is chosen.
+        ValueError: If the radius is negative or not finite, a count is not an integer of at least 1, or the norm is
+            unknown; when called, if the key is not a typed threefry key, the batch is empty, does not fit the model or
+            is not a multiple of ``group``, losses depend on the batch or are not one number for each example, or no
+            leaf is chosen.
         FloatingPointError: When called, if a loss is not finite; the message says at which group and iterate.
+
+    Example:
+        >>> loss = lambda w, x: x @ w
+        >>> measure = worst_case_sharpness(loss, radius=0.5, iterations=3)
+        >>> measure(jax.random.key(0), np.zeros(2, np.float32), np.float32([[3, 4]])).values.round(4).tolist()
+        [2.5]
     """
     norm_balls.require_norm(norm)
-    if not (np.isfinite(radius) and radius >= 0):
-        raise ValueError(f"radius must be a finite number of at least 0, got {radius}")
-    for name, value in (("iterations", iterations), ("restarts", restarts), ("group", group)):
-        if value is not None and (value != int(value) or value < 1):
-            raise ValueError(f"{name} must be an integer of at least 1, got {value}")
+    if not (isinstance(radius, int | float | np.number) and np.isfinite(radius) and radius >= 0):
+        raise ValueError(f"radius must be a finite number of at least 0, got {radius!r}")
+    iterations, restarts = require_count("iterations", iterations), require_count("restarts", restarts)
+    group = None if group is None else require_count("group", group)
     fn = _Ascent(loss, norm, scale, iterations, restarts, keep, where, execution.precision)
     return WorstCaseSharpness(fn, float(radius), group, execution)
 
 
 @dataclass(frozen=True)
 class WorstCaseSharpness:
-    """A measure, as ``worst_case_sharpness`` builds it: call it, or ``over_models``."""
+    """The measure that ``worst_case_sharpness`` returns: call it, or ``over_models``.
+
+    Attributes:
+        fn: The ascent.
+        radius: The radius of the ball.
+        group: The number of examples that share a perturbation; None for all.
+        execution: How to run.
+    """
 
     fn: "_Ascent"
     radius: float
@@ -132,71 +151,74 @@ class WorstCaseSharpness:
     execution: Execution
 
     def __call__(self, key: Key, params: PyTree, batch: PyTree) -> WorstCase:
-        """Return what was found for one model and a batch with leading axis ``b``."""
+        """Return the result for one model and a batch with leading axis ``b``."""
         if self.group is None:
             return self._over_all(key, params, batch)
         return self.over_models(key, batches.stack_of_one(params), batch)[0]
 
     def over_models(self, key: Key, stacked: PyTree, batch: PyTree) -> list[WorstCase]:
-        """Return what a call with each model's params would return, up to rounding, from one launch.
+        """Return the results of calls with the params of each model, up to rounding, from one launch.
 
         Args:
             key: Decides random starts, the same for every model.
-            stacked: The params of all models, with a leading axis ``[m ...]``; devices share models and groups.
+            stacked: The params of all models, with a leading axis ``[m ...]``; models and groups are distributed over
+                the devices.
             batch: The examples, the same for every model.
         """
-        models, count = batches.count_of_models(stacked), batches.count_of(batch)
-        params = jax.eval_shape(lambda tree: batches.member(tree, 0), stacked)
+        require_key(key)
+        batch, stacked = host_arrays(batch, "batch"), device_arrays(stacked, "params")
+        models = batches.count_of_models(stacked)
+        one_model = jax.eval_shape(lambda tree: batches.select_model(tree, 0), stacked)
+        batch = labels.check_batch(self.fn.loss, one_model, batch)
+        count = batches.count_of(batch)
+        params = jax.eval_shape(lambda tree: batches.select_model(tree, 0), stacked)
         each = self.group or count
         if count % each:
             raise ValueError(
                 f"group must divide the number of examples, {count}, got {each}: leave the last {count % each} out"
             )
-        groups, forwards = count // each, self._forwards(params, batch)
+        groups, forwards = count // each, self._forwards(batches.select_model(stacked, 0), batch)
         room = memory.BYTES // (_COPIES * self.fn.restarts * batches.bytes_of(params))
-        rows, at_once = batches.shared_out(models * groups, each, max(1, forwards // self.fn.restarts), room)
+        rows, at_once = batches.split_blocks(models * groups, each, max(1, forwards // self.fn.restarts), room)
         blocks = -(-each // rows)
         within = np.minimum(np.arange(blocks * rows), each - 1).reshape(blocks, rows)
         cut = jax.tree.map(lambda a: np.asarray(a)[each * np.arange(groups)[:, None, None] + within], batch)
         counted = (np.arange(blocks * rows) < each).reshape(blocks, rows)
         index = np.divmod(np.arange(models * groups, dtype=np.int32), np.int32(groups))
-        found = parallel.map_items(
-            self.fn,
-            index,
-            key,
-            stacked,
-            np.asarray(self.radius),
-            cut,
-            counted,
-            execution=self.execution.replace(chunk=at_once),
-        )
-        found = jax.tree.map(lambda leaf: leaf.reshape(models, groups, *leaf.shape[1:]), found)
-        return [self._result(batches.member(found, i), forwards, f"params {i}: ") for i in range(models)]
+        shared = key, stacked, np.asarray(self.radius), cut, counted
+        results = parallel.map_items(self.fn, index, *shared, execution=self.execution.replace(chunk=at_once))
+        results = jax.tree.map(lambda leaf: leaf.reshape(models, groups, *leaf.shape[1:]), results)
+        return [self._result(batches.select_model(results, i), forwards, f"params {i}: ") for i in range(models)]
 
     def _over_all(self, key: Key, params: PyTree, batch: PyTree) -> WorstCase:
-        """Let all examples share one perturbation, and the devices share the examples."""
+        """Return the result for one perturbation of all examples, which are distributed over the devices."""
+        require_key(key)
+        batch, params = host_arrays(batch, "batch"), device_arrays(params, "params")
+        batch = labels.check_batch(self.fn.loss, params, batch)
         count, forwards = batches.count_of(batch), self._forwards(params, batch)
         rows = batches.evenly(-(-count // batches.PARTS), max(1, forwards // self.fn.restarts))
         blocks = -(-count // (batches.PARTS * rows))
         devices = parallel.local_devices(self.execution.devices)[: batches.PARTS]
         parts = batches.in_blocks(batch, batches.PARTS, blocks, rows)
         counted = (np.arange(batches.PARTS * blocks * rows) < count).reshape(batches.PARTS, blocks, rows)
-        given = parallel.replicate((key, params, np.asarray(self.radius), (parts, counted)), devices)
-        found = jax.tree.map(lambda leaf: np.asarray(leaf)[None], _over_parts(self.fn, devices)(*given))
-        return self._result(found, forwards)
+        radius = device_arrays(np.asarray(self.radius), "radius")
+        arguments = parallel.replicate((key, params, radius, (parts, counted)), devices)
+        results = jax.tree.map(lambda leaf: np.asarray(leaf)[None], _over_parts(self.fn, devices)(*arguments))
+        return self._result(results, forwards)
 
     def _forwards(self, params: PyTree, batch: PyTree) -> int:
-        one = batches.one_of(jax.tree.map(np.asarray, batch))
+        one = batches.example_spec(batch)
         batches.require_fit(self.fn.loss, params, one, scalar=True)
+        require_independent(self.fn.loss, params, batch, execution=self.execution)
         return self.execution.chunk or memory.chunk_of(self.fn.loss, params, one)
 
-    def _result(self, found: tuple[np.ndarray, np.ndarray, PyTree], forwards: int, whose: str = "") -> WorstCase:
-        values, uphill, perturbation = found
+    def _result(self, results: tuple[np.ndarray, np.ndarray, PyTree], forwards: int, prefix: str = "") -> WorstCase:
+        values, uphill, perturbation = results
         if not np.isfinite(values).all():
             group, start, turn = np.argwhere(~np.isfinite(values))[0].tolist()
             raise FloatingPointError(
-                f"{whose}the loss of group {group} is {values[group, start, turn]} at iterate {turn} of start {start}: "
-                "a smaller radius may help, or a look at the loss there and at its gradient"
+                f"{prefix}the loss of group {group} is {values[group, start, turn]} at iterate {turn} of start "
+                f"{start}: try a smaller radius, or examine the loss there and its gradient"
             )
         rises = values - values[:, :, :1]
         return WorstCase(rises, np.where(uphill, rises[:, 0, 1], 0), perturbation, forwards)
@@ -204,7 +226,7 @@ class WorstCaseSharpness:
 
 @dataclass(frozen=True)
 class _Ascent:
-    """The ascent of one model for one group of examples; equal ones share compiled code."""
+    """The ascent of one model for one group of examples; equal values share compiled code."""
 
     loss: Loss
     norm: str
@@ -219,40 +241,42 @@ class _Ascent:
         self, item: tuple[Array, Array], key: Key, stacked: PyTree, radius: Array, groups: PyTree, counted: Array
     ) -> tuple[Array, Array, PyTree]:
         model, group = item
-        params, examples = batches.member(stacked, model), batches.member(groups, group)
+        params, examples = batches.select_model(stacked, model), batches.select_model(groups, group)
         evaluate = partial(self.sums, (examples, counted), params)
-        return self.maximise(jax.random.fold_in(key, group), params, radius, evaluate, counted.sum())
+        return self.maximize(jax.random.fold_in(key, group), params, radius, evaluate, counted.sum())
 
-    def maximise(
+    def maximize(
         self, key: Key, params: PyTree, radius: Array, sums: Callable[[PyTree], tuple[Array, PyTree]], count: Array
     ) -> tuple[Array, Array, PyTree]:
-        """Return the losses on the way ``[r iterations+1]``, whether there was a gradient, the best perturbation."""
+        """Return the losses ``[r iterations+1]``, whether the first gradient was not 0, and the best perturbation."""
         weights, _ = parameters.weights(params, self.where)
+        weights = parameters.widened(weights)
         radius = radius.astype(jnp.result_type(*weights))
         sampler = perturb.Sphere(radius) if self.norm == "l2" else perturb.Uniform(radius)
-        centre = tuple(jnp.zeros_like(w) for w in weights)
-        starts = jax.vmap(lambda start: sampler(key, start, centre))(jnp.arange(self.restarts, dtype=jnp.uint32))
+        center = tuple(jnp.zeros_like(w) for w in weights)
+        starts = jax.vmap(lambda start: sampler(key, start, center))(jnp.arange(self.restarts, dtype=jnp.uint32))
 
         def means(points: PyTree) -> tuple[Array, PyTree]:
             return jax.tree.map(lambda total: (total / count).astype(total.dtype), sums(points))
 
-        found = apgd.ascend(means, starts, radius, norm=self.norm, iterations=self.iterations)
+        ascent = apgd.ascend(means, starts, radius, norm=self.norm, iterations=self.iterations)
         if not self.keep:
-            return found.values, found.uphill[0], None
-        best = found.values.max(1) - found.values[:, 0]
-        point = batches.member(found.points, best.argmax())
+            return ascent.values, ascent.uphill[0], None
+        best = ascent.values.max(1) - ascent.values[:, 0]
+        point = batches.select_model(ascent.points, best.argmax())
         perturbation = [s * p for s, p in zip(self.scale(weights), point, strict=True)]
-        _, put_into_zeros = parameters.weights(jax.tree.map(jnp.zeros_like, params), self.where)
-        return found.values, found.uphill[0], put_into_zeros(perturbation)
+        _, put_into_zeros = parameters.weights(parameters.zeros_like(params), self.where)
+        return ascent.values, ascent.uphill[0], put_into_zeros(perturbation)
 
     def sums(self, part: tuple[PyTree, Array], params: PyTree, points: PyTree) -> tuple[Array, PyTree]:
         """Return the sums over examples ``[blocks rows]`` of losses and of gradients, for points ``[r ...]``."""
         weights, put_back = parameters.weights(params, self.where)
+        weights = parameters.widened(weights)
         scale = self.scale(weights)
 
         def total(point: PyTree, examples: PyTree, counted: Array) -> Array:
             moved = put_back([w + s * p for w, s, p in zip(weights, scale, point, strict=True)])
-            return jnp.sum(jnp.where(counted, self.loss(moved, examples), 0))
+            return jnp.sum(jnp.where(counted, at_least_float32(self.loss(moved, examples)), 0))
 
         def block(points: PyTree, piece: tuple[PyTree, Array]) -> tuple[Array, PyTree]:
             return jax.vmap(jax.value_and_grad(total), (0, None, None))(points, *piece)
@@ -268,12 +292,12 @@ class _Ascent:
 
 @functools.lru_cache(maxsize=64)
 def _over_parts(fn: _Ascent, devices: tuple[jax.Device, ...]) -> Callable[..., tuple[Array, Array, PyTree]]:
-    """Compile an ascent whose devices share the examples; partial sums are added in order."""
+    """Compile an ascent over examples on several devices; partial sums are added in order."""
 
     def run(key: Key, params: PyTree, radius: Array, parts: PyTree) -> tuple[Array, Array, PyTree]:
         def sums(points: PyTree) -> tuple[Array, PyTree]:
             return parallel.sum_over_parts(fn.sums, parts, params, points, devices=devices)
 
-        return fn.maximise(jax.random.fold_in(key, 0), params, radius, sums, parts[1].sum())
+        return fn.maximize(jax.random.fold_in(key, 0), params, radius, sums, parts[1].sum())
 
     return jax.jit(run)

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from jaxsens.execution import Execution, parallel
 from jaxsens.training.member_epoch import CROSS_ENTROPY, Assignment, Criterion, Epoch, Scores, Weights, adam

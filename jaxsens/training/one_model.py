@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from jaxsens.execution import parallel
 from jaxsens.execution.execution import Execution

@@ -27,7 +27,7 @@ __all__ = ["SharpnessAware", "sharpness_aware", "worst_step"]
 def worst_step(params: PyTree, gradient: PyTree, radius: Array | float, scale: Scale = scales.absolute) -> PyTree:
     """Return ``radius s^2 g / ||s g||_2``, the maximum of the linearised loss over ``||delta / s||_2 <= radius``."""
     sizes = scale(params)
-    uphill = norm_balls.steepest(jax.tree.map(jnp.multiply, sizes, gradient), "l2")
+    uphill = norm_balls.steepest_direction(jax.tree.map(jnp.multiply, sizes, gradient), "l2")
     return jax.tree.map(lambda w, s, u: (radius * s * u).astype(w.dtype), params, sizes, uphill)
 
 

@@ -179,5 +179,5 @@ def test_bad_strings_are_refused(language):
         language.accept(np.zeros((2, 5), np.float32))
     with pytest.raises(ValueError, match="got -1"):
         language.accept(np.full((2, 5), -1))
-    with pytest.raises(ValueError, match="strings must hold integers"):
+    with pytest.raises(ValueError, match="strings must fit int32"):
         language.accept(np.full((2, 5), 2**32 + 1))

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import flatten_util
 
 from jaxsens import curvature
 from jaxsens.execution import Execution
@@ -66,7 +67,7 @@ def forms(product, params, parts, vectors):
 
 
 def flat(params):
-    return jax.flatten_util.ravel_pytree(params)
+    return flatten_util.ravel_pytree(params)
 
 
 def test_linear_regression_has_the_second_moments_of_the_inputs(devices):
@@ -321,8 +322,8 @@ def test_labels_that_are_no_classes_are_refused(name):
         (np.eye(CLASSES, dtype=np.float32)[LABELS], r"argmax\(-1\)"),
         (np.eye(CLASSES, dtype=np.int32)[LABELS], r"argmax\(-1\)"),
         (LABELS == 1, "bool"),
-        (LABELS + 2**32, "integers from -2147483648 to 2147483647"),
-        (np.ma.masked_array(LABELS, LABELS == 2), "masked entries"),
+        (LABELS + 2**32, "batch must fit int32"),
+        (np.ma.masked_array(LABELS, LABELS == 2), "batch must not be a masked array"),
     ):
         with pytest.raises(ValueError, match=message):
             product(MLP, (X, labels), direction_for(MLP))
@@ -378,5 +379,17 @@ def test_a_ggn_needs_no_labels():
 
 def test_traced_data_is_refused():
     product = curvature.hessian_product(mlp_loss)
-    with pytest.raises(ValueError, match=r"got a tracer.*outside jit"):
+    with pytest.raises(ValueError, match=r"traced by jit.*outside of them"):
         jax.jit(lambda x: product(MLP, (x, LABELS), direction_for(MLP)))(X)
+
+
+def test_a_loss_that_depends_on_the_batch_is_refused():
+    """Statistics of the batch would give another matrix for every chunk."""
+
+    def loss(params, batch):
+        hidden = batch @ params["w"]
+        return jnp.sum((hidden - hidden.mean(0, keepdims=True)) ** 2, 1)
+
+    with pytest.raises(ValueError, match="another example is beside it"):
+        curvature.hessian_product(loss, execution=ONE)(WEIGHTS, X, direction_for(WEIGHTS))
+    curvature.hessian_product(loss, execution=ONE.replace(check=False))(WEIGHTS, X, direction_for(WEIGHTS))

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import flatten_util
 from sklearn import datasets
 
 from jaxsens import curvature
@@ -114,7 +115,7 @@ def mlp_loss(params, x):
 
 
 def test_the_top_ten_of_a_network_are_those_of_its_written_out_hessian(devices):
-    vector, restore = jax.flatten_util.ravel_pytree(MLP)
+    vector, restore = flatten_util.ravel_pytree(MLP)
     hessian = np.asarray(jax.jit(jax.hessian(lambda v: mlp_loss(restore(v), X).mean()))(vector), np.float64)
     product = curvature.hessian_product(mlp_loss, execution=Execution(devices=devices[:1]))
     expected = np.linalg.eigvalsh(hessian)[::-1][:10]

@@ -289,7 +289,7 @@ def measure(**changes):
         ({"layers": [True]}, "layers must be integers"),
         ({"layers": 1}, "layers must be integers"),
         ({"tokens": TOKENS.astype(np.int8), "alternatives": OTHER + 126}, "alternatives must fit int8"),
-        ({"tokens": TOKENS.astype(np.int64) + 2**32}, "tokens must hold integers"),
+        ({"tokens": TOKENS.astype(np.int64) + 2**32}, "tokens must fit int32"),
         ({"alternatives": OTHER[:2]}, "alternatives must have the shape"),
         ({"alternatives": OTHER.astype(float)}, "alternatives must have the shape and kind"),
         ({"alternatives": np.where(TOKENS == 8, -1, OTHER)}, "token 8 of sequence 1, position 2, has no neighbor"),

@@ -28,7 +28,7 @@ def test_a_model_of_a_stack_is_that_model():
     params = {"w": np.arange(3.0), "b": np.ones(())}
     stacked = batches.stack_of_one(params)
     assert batches.count_of_models(stacked) == 1
-    jax.tree.map(np.testing.assert_array_equal, batches.member(stacked, 0), params)
+    jax.tree.map(np.testing.assert_array_equal, batches.select_model(stacked, 0), params)
 
 
 @pytest.mark.parametrize("batch", [{}, np.ones(()), np.ones((0, 2)), (np.ones(2), np.ones(3))])

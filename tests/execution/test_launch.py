@@ -131,6 +131,20 @@ def test_a_signal_to_the_launcher_reaches_all(tmp_path):
     assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
 
 
+@pytest.mark.skipif(shutil.which("setpriv") is None, reason="only Linux ties a process to another")
+def test_a_launcher_that_is_killed_takes_its_processes_along(tmp_path):
+    words = [sys.executable, LAUNCH, "--processes", "2", "--", *shell('echo $$ >"$0/$JAXSENS_PROCESS"; exec sleep 60')]
+    running = subprocess.Popen([*words, str(tmp_path)], env=PLAIN | {"JAX_PLATFORMS": "cpu"})
+    while len(pids := [path.read_text().strip() for path in tmp_path.glob("[01]")]) < 2 or "" in pids:
+        time.sleep(0.01)
+    running.kill()
+    running.wait()
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline and any(Path(f"/proc/{pid}/exe").exists() for pid in pids):
+        time.sleep(0.02)
+    assert not any(Path(f"/proc/{pid}/exe").exists() for pid in pids)
+
+
 launcher = importlib.util.module_from_spec(
     importlib.util.spec_from_loader("launcher", SourceFileLoader("launcher", str(LAUNCH)))
 )

@@ -194,15 +194,22 @@ def test_float64_comes_back_whole(float64):
     [
         (np.zeros((0, 2)), {"chunk": 1}, "empty"),
         ((np.zeros(3), np.zeros(4)), {"chunk": 1}, "leading axis"),
-        (np.zeros(3), {"chunk": 0}, "chunk must be an integer of at least 1"),
-        (np.zeros(3), {"chunk": 2.5}, "chunk must be an integer"),
-        (np.zeros(3), {"chunk": 1, "backend": "vmap"}, "backend must be one of"),
+        (np.array([2**40 + 5]), {}, "items must fit int32, the dtype on the device, got 1099511627781"),
+        (np.ma.masked_array([1.0, 1e6], [0, 1]), {}, "items must not be a masked array"),
         (jax.random.split(jax.random.key(0), 3), {"chunk": 1}, "got random keys"),
     ],
 )
 def test_bad_arguments_are_named(items, options, match):
     with pytest.raises(ValueError, match=match):
         parallel.map_items(lambda item: item, items, execution=Execution(**options))
+
+
+def test_shared_arguments_that_do_not_fit_are_refused_and_counts_of_numpy_accepted():
+    items = np.arange(5, dtype=np.int32)
+    with pytest.raises(ValueError, match="shared arguments must fit int32"):
+        parallel.map_items(lambda i, y: y[i], items, np.arange(5) + 2**32)
+    found = parallel.map_items(lambda i, y: y[i], items, np.arange(5) + 7, execution=Execution(chunk=np.int64(2)))
+    np.testing.assert_array_equal(found, np.arange(5) + 7)
 
 
 def test_progress_bar_counts_items(problem, monkeypatch):
@@ -241,7 +248,7 @@ def part_gradient(part, weights):
 
 
 @pytest.mark.parametrize("parts", [1, 3, 8])
-def test_sum_over_parts_does_not_hang_on_devices(devices, parts):
+def test_sum_over_parts_does_not_depend_on_devices(devices, parts):
     rng = np.random.default_rng(1)
     x, y = rng.normal(size=(parts, 6, 4)).astype(np.float32), rng.normal(size=(parts, 6, 2)).astype(np.float32)
     weights = rng.normal(size=(4, 2)).astype(np.float32)
@@ -263,7 +270,8 @@ def test_every_core_is_a_device_unless_it_is_too_late_or_said_otherwise():
     parallel.use_every_core()
     assert jax.devices() == before
     script = (
-        "import os, jax; from jaxsens import parallel; parallel.use_every_core(); found = len(jax.devices('cpu'));"
+        "import os, jax; from jaxsens.execution import parallel; parallel.use_every_core();"
+        "found = len(jax.devices('cpu'));"
         "assert found == (3 if os.environ['XLA_FLAGS'] else len(os.sched_getaffinity(0))), found;"
         "parallel.use_every_core()"
     )

@@ -5,6 +5,14 @@ compared; they are evaluated in batches, without gradients, with fused attention
 images with channels last, and where asked compiled. Nothing is shared among substitutions: that is what our side adds.
 """
 
-from experiments.benchmark.pytorch import loss_surface, models, procedures, recognizers, tensors
+from experiments.benchmark.pytorch import (
+    loss_surface,
+    models,
+    procedures,
+    recognizers,
+    strongest,
+    tensors,
+    truth_tables,
+)
 
-__all__ = ["loss_surface", "models", "procedures", "recognizers", "tensors"]
+__all__ = ["loss_surface", "models", "procedures", "recognizers", "strongest", "tensors", "truth_tables"]

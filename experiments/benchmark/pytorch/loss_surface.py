@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from experiments.benchmark.pytorch.strongest import products_in, strongest
 from experiments.benchmark.pytorch.tensors import Tensor, tensor
 from jaxsens.typing import Array
 
@@ -44,9 +45,54 @@ class LossSurface:
         gradient = _flat(torch.autograd.grad(self.loss(), self.weights, create_graph=True))
         return lambda vector: _flat(torch.autograd.grad(gradient, self.weights, vector, retain_graph=True))
 
-    def top_eigenpairs(self, k: int, steps: int, start: Tensor) -> tuple[Tensor, Tensor]:
+    def strongest_product(self, notes: list[str]) -> Callable[[Tensor], Tensor]:
+        """Return the product by ``torch.func``, forward over reverse, in the form that ``strongest`` makes."""
+        inputs, labels = self.batch
+        shapes = [weight.shape for weight in self.weights]
+        at = torch.cat([weight.detach().reshape(-1) for weight in self.weights])
+
+        def loss(vector: Tensor) -> Tensor:
+            x, (*hidden, last) = inputs, _split(vector, shapes)
+            for weight in hidden:
+                x = torch.tanh(x @ weight)
+            return functional.cross_entropy(x @ last, labels)
+
+        def product(vector: Tensor) -> Tensor:
+            return torch.func.jvp(torch.func.grad(loss), (at,), (vector,))[1]
+
+        with products_in("float32"):
+            form = strongest(product, (torch.ones_like(at),), notes)
+        return lambda vector: form(vector).clone()
+
+    def strongest_rises(self, deviation: float, together: int, notes: list[str]) -> Callable[[int], Tensor]:
+        """Return ``rises(count)`` for a multiple of ``together`` perturbed models, so many of them in one program."""
+        inputs, labels = self.batch
+        weights = [weight.detach() for weight in self.weights]
+
+        def rises(before: Tensor) -> Tensor:
+            moved = [w + deviation * torch.randn(together, *w.shape, device=w.device) for w in weights]
+            x = inputs.expand(together, *inputs.shape)
+            for weight in moved[:-1]:
+                x = torch.tanh(x @ weight)
+            logits = (x @ moved[-1]).flatten(0, 1)
+            losses = functional.cross_entropy(logits, labels.repeat(together), reduction="none")
+            return losses.reshape(together, -1).mean(1) - before
+
+        with torch.no_grad(), products_in("float32"):
+            before = self.loss()
+            form = strongest(rises, (before,), notes)
+
+        @torch.no_grad()
+        def run(count: int) -> Tensor:
+            return torch.cat([form(before).clone() for _ in range(count // together)])
+
+        return run
+
+    def top_eigenpairs(
+        self, k: int, steps: int, start: Tensor, product: Callable[[Tensor], Tensor] | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Return the k largest eigenvalues, and their residuals: Lanczos, fully reorthogonalised twice."""
-        product = self.hessian_product()
+        product = product or self.hessian_product()
         basis = torch.zeros(steps, self.size, device=start.device)
         projected = torch.zeros(steps, steps, device=start.device)
         vector = start
@@ -84,3 +130,8 @@ def with_residuals(product: Callable[[Tensor], Tensor], vectors: Tensor) -> tupl
 
 def _flat(parts: tuple[Tensor, ...]) -> Tensor:
     return torch.cat([part.reshape(-1) for part in parts])
+
+
+def _split(vector: Tensor, shapes: list[torch.Size]) -> list[Tensor]:
+    pieces = vector.split([shape.numel() for shape in shapes])
+    return [piece.reshape(shape) for piece, shape in zip(pieces, shapes, strict=True)]

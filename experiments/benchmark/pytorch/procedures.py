@@ -5,6 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
+from experiments.benchmark.pytorch.strongest import products_in, strongest
 from experiments.benchmark.pytorch.tensors import Forward, Tensor, inference, tensor
 from jaxsens.typing import Array
 
@@ -25,6 +26,36 @@ def substitutions(forward: Forward, tokens: Array, alternatives: Array, rows: in
             outputs = outputs.reshape(length + 1, -1)
             found.append((outputs[:-1] - outputs[-1:]).abs().sum(1))
         return torch.stack(found).cpu().numpy()
+
+    return run
+
+
+def many_at_once(
+    forward: Forward, tokens: Array, alternatives: Array, at_once: int, *, precision: str, notes: list[str]
+) -> Callable[[], np.ndarray]:
+    """Return ``run()``: how the outputs of all examples change, ``[b t]``, ``at_once`` examples in one program.
+
+    The program is compiled and captured as ``strongest`` does it; ``precision`` is that of products of float32. The
+    number of examples must be a multiple of ``at_once``.
+    """
+    x, y = tensor(tokens), tensor(alternatives)
+    length = x.shape[1]
+    places = torch.arange(length, device=x.device)
+
+    def changes(clean: Tensor, changed: Tensor) -> Tensor:
+        copies = clean[:, None].repeat(1, length + 1, *[1] * (clean.ndim - 1))
+        copies[:, places, places] = changed
+        outputs = forward(copies.flatten(0, 1)).float().reshape(len(clean), length + 1, -1)
+        return (outputs[:, :-1] - outputs[:, -1:]).abs().sum(-1)
+
+    with torch.inference_mode(), products_in(precision):
+        form = strongest(changes, (x[:at_once], y[:at_once]), notes)
+
+    @inference
+    def run() -> np.ndarray:
+        with products_in(precision):
+            groups = zip(x.split(at_once), y.split(at_once), strict=True)
+            return torch.cat([form(*group).clone() for group in groups]).cpu().numpy()
 
     return run
 

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from experiments.benchmark.pytorch.strongest import products_in, strongest
 from experiments.benchmark.pytorch.tensors import Tensor, tensor
 from jaxsens.models.recognizers import transformer as recognizer
 from jaxsens.typing import Array, PyTree
@@ -106,3 +107,71 @@ def train(
         return torch.stack(found, 1).cpu().numpy()
 
     return run
+
+
+def train_in_batches(
+    config: recognizer.Config,
+    stacked: PyTree,
+    strings: Array,
+    labels: Array,
+    batches: Array,
+    rate: float,
+    notes: list[str],
+) -> Callable[[], np.ndarray]:
+    """Return ``run()``: the loss of every step of training with Adam, ``[steps m]``; all models take a step together.
+
+    A step is compiled and captured as ``strongest`` does it. A single model has fused attention.
+
+    Args:
+        config: Of the models.
+        stacked: Our variables with a leading axis ``[m]``.
+        strings: ``[n length]``.
+        labels: ``[n]``.
+        batches: The numbers of the strings in each step, ``[steps m batch]``.
+        rate: The learning rate.
+        notes: Where the form of the program is noted.
+    """
+    model, x, y = Recognizer(config, strings.shape[1]), tensor(strings).long(), tensor(labels)
+    start, index = model.parameters(stacked), tensor(batches).long()
+    alone = index.shape[1] == 1
+    weights = {name: value.clone() for name, value in start.items()}
+    moments = {name: (torch.zeros_like(value), torch.zeros_like(value)) for name, value in start.items()}
+    done = torch.zeros((), device=x.device)
+
+    def loss(params: dict[str, Tensor], strings: Tensor, labels: Tensor) -> Tensor:
+        return functional.binary_cross_entropy_with_logits(model(params, strings, fused=alone), labels)
+
+    def gradients(chosen: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+        if not alone:
+            return torch.func.vmap(torch.func.grad_and_value(loss))(weights, x[chosen], y[chosen])
+        one = {name: value[0] for name, value in weights.items()}
+        slope, value = torch.func.grad_and_value(loss)(one, x[chosen[0]], y[chosen[0]])
+        return {name: part[None] for name, part in slope.items()}, value[None]
+
+    def step(chosen: Tensor) -> Tensor:
+        slopes, value = gradients(chosen)
+        done.add_(1)
+        for name, weight in weights.items():
+            _take_step(weight, slopes[name], *moments[name], done, rate)
+        return value
+
+    with products_in("float32"):
+        form = strongest(step, (index[0],), notes)
+
+    def run() -> np.ndarray:
+        done.zero_()
+        for name, weight in weights.items():
+            weight.copy_(start[name])
+            for moment in moments[name]:
+                moment.zero_()
+        with products_in("float32"):
+            return torch.stack([form(chosen).clone() for chosen in index]).cpu().numpy()
+
+    return run
+
+
+def _take_step(weight: Tensor, slope: Tensor, mean: Tensor, square: Tensor, steps: Tensor, rate: float) -> None:
+    """Take a step of Adam in place, ``steps`` with this one."""
+    mean.lerp_(slope, 0.1)
+    square.mul_(0.999).addcmul_(slope, slope, value=0.001)
+    weight.sub_(rate * (mean / (1 - 0.9**steps)) / ((square / (1 - 0.999**steps)).sqrt() + 1e-8))

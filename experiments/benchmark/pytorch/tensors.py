@@ -1,7 +1,9 @@
 """PyTorch as it is used here: where tensors live, how many threads there are, and what is compiled."""
 
+import contextlib
+import contextvars
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -11,6 +13,8 @@ from jaxsens.typing import Array
 
 Tensor = torch.Tensor
 Forward = Callable[[Tensor], Tensor]
+
+_floats: contextvars.ContextVar[torch.dtype | None] = contextvars.ContextVar("floats", default=None)
 
 
 def use(threads: int) -> None:
@@ -25,8 +29,20 @@ def device() -> torch.device:
 
 
 def tensor(array: Array) -> Tensor:
-    """Return an array on the device."""
-    return torch.as_tensor(np.array(array), device=device())
+    """Return an array on the device, floats in the dtype of ``floats_in`` where that is used."""
+    found = torch.as_tensor(np.array(array), device=device())
+    dtype = _floats.get()
+    return found.to(dtype) if dtype is not None and found.is_floating_point() else found
+
+
+@contextlib.contextmanager
+def floats_in(dtype: torch.dtype | None) -> Iterator[None]:
+    """Let ``tensor`` give floats in this dtype within this block; None for that of the array."""
+    token = _floats.set(dtype)
+    try:
+        yield
+    finally:
+        _floats.reset(token)
 
 
 def inference(fn: Callable[..., Array]) -> Callable[..., Array]:

@@ -2,7 +2,6 @@
 
 import math
 
-import numpy as np
 import pytest
 
 from experiments.harness import claims
@@ -54,31 +53,9 @@ def test_a_claim_is_checked():
         claims.Claim("C1", "x", 1.0, "s.5", low=2.0, high=1.0)
 
 
-def test_a_table_is_aligned():
-    rows = [
-        {"name": "ViT", "count": 12345, "value": (0.01234, 0.0110, 0.0136), "loss": 0.5, "none": None},
-        {"name": "ConvMixer", "count": 7, "value": (1.0, 0.5, 1.5), "loss": np.float32(0.123456), "none": 1},
-    ]
-    text = claims.format_table(rows, {"name": "model", "count": "n", "value": "sensitivity", "loss": "loss"})
-    assert text.splitlines() == [
-        "model          n              sensitivity    loss",
-        "---------  -----  -----------------------  ------",
-        "ViT        12345  0.0123 [0.0110, 0.0136]     0.5",
-        "ConvMixer      7        1.00 [0.50, 1.50]  0.1235",
-    ]
-    assert claims.format_table(rows).splitlines()[0].split() == list(rows[0])
-    assert claims.format_table(rows, ["count"]).splitlines()[2:] == ["12345", "    7"]
-    assert "0.25 [0.25, 0.25]" in claims.format_table([{"x": (0.25, 0.25, 0.25)}])
-    with pytest.raises(ValueError, match=r"row 1 lacks the columns \['b'\]"):
-        claims.format_table([{"a": 1, "b": 2}, {"a": 1}])
-    with pytest.raises(ValueError, match="one at least"):
-        claims.format_table([])
-
-
-def test_cells_hold_an_estimate_and_are_empty_where_it_is_open():
-    found = estimate.from_values([1.0, 2.0, 3.0])
-    cells = claims.cells(found, "x_")
-    assert list(cells) == ["x_mean", "x_sem", "x_low", "x_high"]
-    assert (cells["x_low"], cells["x_high"]) == tuple(float(end) for end in found.interval())
-    single = claims.cells(estimate.from_values([1.0]))
-    assert single == {"mean": 1.0, "sem": None, "low": None, "high": None}
+def test_a_claim_is_filled_from_an_estimate():
+    found = estimate.from_values([1.0, 2.0, 4.0])
+    claim = claims.Claim.of("C1", "x", found, subject="vit", reference="mlp", dataset="digits", verdict="supported")
+    low, high = (float(end) for end in found.interval())
+    assert (claim.measured, claim.standard_error, claim.low, claim.high) == (7 / 3, float(found.sem), low, high)
+    assert (claim.subject, claim.reference, claim.dataset, claim.published) == ("vit", "mlp", "digits", None)

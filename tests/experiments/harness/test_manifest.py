@@ -13,6 +13,11 @@ from experiments import harness
 from experiments.harness import manifest
 
 
+@dataclass(frozen=True, kw_only=True)
+class Trained(harness.Settings):
+    seed: int = 0
+
+
 @dataclass(frozen=True)
 class Config:
     seed: int = 5
@@ -100,6 +105,24 @@ def test_units_of_another_version_are_kept_with_a_warning(tmp_path, monkeypatch,
     begin(tmp_path).finish()
     assert "units of session 2 were made otherwise" in capsys.readouterr().err
     assert [s["environment"]["versions"]["jax"] for s in read(tmp_path)["sessions"]][2:] == ["99", jax.__version__]
+
+
+@pytest.mark.parametrize("what", ["devices", "cpus", "jax"])
+def test_units_that_train_are_not_mixed_with_those_of_another_machine(tmp_path, monkeypatch, what):
+    def begin(trains=True, elsewhere=False):
+        return harness.Run.open(tmp_path, Trained(resume_elsewhere=elsewhere), experiment="test", trains=trains)
+
+    with begin() as run:
+        run.unit("a", lambda: {"x": 1})
+    begin().finish()
+    old = manifest._environment()
+    part = "versions" if what == "jax" else "counts"
+    monkeypatch.setattr(manifest, "_environment", lambda: old | {part: old[part] | {what: 1000}})
+    with pytest.raises(ValueError, match=rf"{part}.{what}: .*, now 1000.*--resume-elsewhere"):
+        begin()
+    begin(trains=False).finish()
+    begin(elsewhere=True).finish()
+    assert [session["resumed_elsewhere"] for session in read(tmp_path)["sessions"]] == [False, False, False, True]
 
 
 @pytest.mark.parametrize("broken", [FileNotFoundError("git"), subprocess.TimeoutExpired("git", 1)])

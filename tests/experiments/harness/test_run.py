@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import resource
+import shutil
 import subprocess
 import sys
 import threading
@@ -101,8 +102,9 @@ import functools, json, os, signal, sys, time
 from dataclasses import dataclass
 from pathlib import Path
 import numpy as np
-from jaxsens import parallel, runs
-from jaxsens.runs import claims
+from jaxsens.execution import parallel
+from experiments import harness
+from experiments.harness import claims
 
 top = Path(sys.argv[1])
 
@@ -118,14 +120,17 @@ def compute(log, name, i, pause):
     return {"score": draws.random(), "values": draws.normal(size=500).astype(np.float32), "label": f"unit, {i}"}
 
 def experiment(name, pause=0.0):
-    with runs.Run.open(top / name, Config(), experiment="killed") as run:
+    with harness.Run.open(top / name, Config(), experiment="killed") as run:
         rows = []
         for i in range(6):
             result = run.unit(f"unit{i}", functools.partial(compute, top / f"{name}.log", f"unit{i}", i, pause))
             rows.append({"unit": i, "mean": result["values"].mean()} | {key: result[key] for key in ("score", "label")})
         run.table("results", rows)
         score = rows[-1]["score"]
-        run.comparison([claims.Claim("C1", "score", 0.5, "table 1", score, 0.1, score - 0.2, score + 0.2, "supported")])
+        run.comparison([claims.Claim(
+            "C1", "score", 0.5, "table 1", measured=score, standard_error=0.1, low=score - 0.2, high=score + 0.2,
+            verdict="supported",
+        )])
 
 def forked(action, kill_after=None):
     sys.stdout.flush()
@@ -201,6 +206,51 @@ def test_a_damaged_unit_is_computed_again(tmp_path, capsys, kind):
         again = run.unit("a", lambda: {"x": draws + 1})  # another value, to see that it was computed
     np.testing.assert_array_equal(again["x"], draws + 1)
     assert "a.npz is damaged" in capsys.readouterr().err
+
+
+def test_a_unit_copied_over_another_or_from_another_configuration_is_computed_again(tmp_path, capsys):
+    for name, config in (("first", Config(width=1)), ("second", Config(width=2))):
+        with begin(tmp_path / name, config) as run:
+            for unit in ("a", "b"):
+                run.unit(unit, lambda unit=unit, config=config: {"x": f"{unit}{config.width}"})
+    for source, target in (("first/units/a", "first/units/b"), ("first/units/a", "second/units/a")):
+        (tmp_path / f"{target}.npz").write_bytes((tmp_path / f"{source}.npz").read_bytes())
+    with begin(tmp_path / "first", Config(width=1)) as run:
+        assert [str(run.unit(unit, lambda: {"x": "again"})["x"]) for unit in ("a", "b")] == ["a1", "again"]
+    with begin(tmp_path / "second", Config(width=2)) as run:
+        assert [str(run.unit(unit, lambda: {"x": "again"})["x"]) for unit in ("a", "b")] == ["again", "b2"]
+    assert capsys.readouterr().err.count("was written for another unit or configuration") == 2
+
+
+@pytest.mark.parametrize("how", ["removed and taken over", "lock deleted"])
+def test_a_run_whose_folder_was_taken_over_writes_no_more(tmp_path, how):
+    folder = tmp_path / "run"
+    run = begin(folder)
+    run.unit("a", lambda: {"x": 1})
+    if how == "lock deleted":
+        (folder / ".lock").unlink()
+    else:
+        shutil.rmtree(folder)
+    with begin(folder) as other:
+        other.unit("b", lambda: {"x": 2})
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    with pytest.raises(OSError, match=r"was removed, or its lock was: another run may have it now"), run:
+        run.unit("c", lambda: {"x": 3})
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize("name", [".lock", ".tmp-manifest.json"])
+def test_nothing_is_written_through_a_link(tmp_path, name):
+    precious, folder = tmp_path / "precious", tmp_path / "run"
+    precious.write_text("mine")
+    folder.mkdir()
+    (folder / name).symlink_to(precious)
+    if name == ".lock":
+        with pytest.raises(ValueError, match=r"\.lock' must be a plain file, not a link"):
+            begin(folder)
+    else:
+        begin(folder).finish()
+    assert precious.read_text() == "mine"
 
 
 def test_what_a_killed_write_left_is_removed(tmp_path):
@@ -322,15 +372,41 @@ def test_a_comparison_has_the_columns_of_the_design(tmp_path):
     with begin(tmp_path) as run:
         path = run.comparison(
             [
-                claims.Claim("C1", "ViT", 0.0098, "s.5", 0.02, 0.001, 0.018, 0.022, "contradicted", "smaller"),
-                claims.Claim("C1", "MLP", ".0505/.0559", "s.5", jnp.float32(0.5)),
+                claims.Claim(
+                    "C1",
+                    "sensitivity",
+                    0.0098,
+                    "s.5",
+                    "ViT",
+                    "MLP",
+                    "digits",
+                    0.02,
+                    0.001,
+                    0.018,
+                    0.022,
+                    "contradicted",
+                    "smaller",
+                ),
+                claims.Claim("C1", "sensitivity", "0.0505 or 0.0559", "s.5", measured=jnp.float32(0.5)),
             ]
         )
     rows = list(csv.reader(path.read_text().splitlines()))
-    names = "claim quantity published place measured standard_error low high verdict note"
+    names = "claim quantity published place subject reference dataset measured standard_error low high verdict note"
     assert rows[0] == names.split()
-    assert rows[1] == ["C1", "ViT", "0.0098", "s.5", "0.02", "0.001", "0.018", "0.022", "contradicted", "smaller"]
-    assert rows[2] == ["C1", "MLP", ".0505/.0559", "s.5", "0.5", "", "", "", "", ""]
+    numbers = ["0.02", "0.001", "0.018", "0.022"]
+    assert rows[1] == [
+        "C1",
+        "sensitivity",
+        "0.0098",
+        "s.5",
+        "ViT",
+        "MLP",
+        "digits",
+        *numbers,
+        "contradicted",
+        "smaller",
+    ]
+    assert rows[2] == ["C1", "sensitivity", "0.0505 or 0.0559", "s.5", "", "", "", "0.5", "", "", "", "", ""]
 
 
 def test_a_figure_is_a_png_with_reproducible_bytes(tmp_path):
@@ -354,7 +430,7 @@ def test_an_exception_is_told_in_the_manifest_and_the_run_goes_on_later(tmp_path
     run.unit("a", lambda: {"x": 1})
     with pytest.raises(KeyboardInterrupt), run:
         run.unit("b", interrupt)
-    assert manifest(tmp_path)["status"] == "failed: KeyboardInterrupt"
+    assert manifest(tmp_path)["status"] == "interrupted by SIGINT"
     with pytest.raises(RuntimeError), begin(tmp_path) as run:
         raise RuntimeError("too hot")
     assert manifest(tmp_path)["status"] == "failed: RuntimeError: too hot"
@@ -380,6 +456,19 @@ def test_the_compilation_cache_goes_where_it_is_told(tmp_path, monkeypatch):
     finally:
         for name, value in zip(names, before, strict=True):
             jax.config.update(name, value)
+
+
+def test_a_cache_of_ones_own_and_one_that_cannot_be_made_is_a_warning(tmp_path, monkeypatch):
+    before = jax.config.jax_compilation_cache_dir
+    try:
+        monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "own"))
+        assert harness.enable_compilation_cache().stat().st_mode & 0o777 == 0o700
+        (tmp_path / "file").touch()
+        monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "file" / "cache"))
+        with pytest.warns(UserWarning, match="compiled programs are not kept"):
+            assert harness.enable_compilation_cache() is None
+    finally:
+        jax.config.update("jax_compilation_cache_dir", before)
 
 
 @pytest.mark.parametrize("flag", [[], ["--no-compilation-cache"]])

@@ -1,0 +1,79 @@
+"""Estimates as cells of a table, as points of a figure, and as text for a terminal."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from jaxsens.statistics.estimate import Estimate
+
+__all__ = ["cells", "format_table", "mean_and_interval", "row_interval"]
+
+
+def cells(estimate: Estimate, prefix: str = "") -> dict[str, float | None]:
+    """Return mean, standard error and 95 % interval for a table; empty where a single unit leaves them open.
+
+    Args:
+        estimate: The estimate of one number.
+        prefix: What the names of the columns ``mean``, ``sem``, ``low`` and ``high`` begin with.
+    """
+    low, high = estimate.interval()
+    numbers = {"mean": estimate.mean, "sem": estimate.sem, "low": low, "high": high}
+    return {prefix + name: float(number) if np.isfinite(number) else None for name, number in numbers.items()}
+
+
+def mean_and_interval(estimate: Estimate) -> tuple[float, float, float]:
+    """Return ``(mean, low, high)`` for a figure; all three are the mean where a single unit has no interval."""
+    low, high = (float(end) for end in estimate.interval())
+    mean = float(estimate.mean)
+    return (mean, low, high) if np.isfinite([low, high]).all() else (mean, mean, mean)
+
+
+def row_interval(row: Mapping[str, Any], prefix: str = "") -> tuple[float, float, float]:
+    """Return ``(mean, low, high)`` from a row that `cells` filled; the mean alone where there is no interval."""
+    mean, low, high = (row[f"{prefix}{part}"] for part in ("mean", "low", "high"))
+    return (mean, mean, mean) if low is None or high is None else (mean, low, high)
+
+
+def format_table(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str] | Sequence[str] | None = None) -> str:
+    """Return rows as text in aligned columns, for a terminal.
+
+    Args:
+        rows: one dict each. A cell that is a tuple ``(mean, low, high)`` reads ``0.0123 [0.0110, 0.0136]``.
+        columns: keys to show, in order, or a dict from keys to headings; those of the first row if None.
+
+    Raises:
+        ValueError: no rows, or a row that lacks a column.
+    """
+    if not rows:
+        raise ValueError("rows = []: give one at least")
+    headings = dict(columns) if isinstance(columns, Mapping) else {key: key for key in columns or rows[0]}
+    for number, row in enumerate(rows):
+        if missing := [key for key in headings if key not in row]:
+            raise ValueError(f"row {number} lacks the columns {missing}: it has {sorted(row)}")
+    texts = [list(headings.values())] + [[_shown(row[key]) for key in headings] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*texts, strict=True)]
+    left = [all(isinstance(row[key], str) for row in rows) for key in headings]
+    lines = [
+        "  ".join(
+            text.ljust(width) if at_left else text.rjust(width)
+            for text, width, at_left in zip(line, widths, left, strict=True)
+        )
+        for line in texts
+    ]
+    lines.insert(1, "  ".join("-" * width for width in widths))
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _shown(value: Any) -> str:
+    """How a cell looks in a terminal."""
+    if isinstance(value, tuple):
+        mean, low, high = (float(part) for part in value)
+        if not 0 < high - low < math.inf:
+            return f"{_shown(mean)} [{_shown(low)}, {_shown(high)}]"
+        decimals = max(0, 1 - math.floor(math.log10((high - low) / 2)))  # two digits of the half width
+        return f"{mean:.{decimals}f} [{low:.{decimals}f}, {high:.{decimals}f}]"
+    if isinstance(value, float | np.floating):
+        return f"{value:.4g}"
+    return "" if value is None else str(value)

@@ -1,0 +1,32 @@
+"""Random vectors that estimate a trace: mean zero, covariance the identity.
+
+A sampler is ``sampler(key, like [n]) -> vector [n]``; ``like`` has the shape and dtype of the vectors.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from jaxsens.typing import Array, Key
+
+__all__ = ["Sampler", "normal", "signs", "sphere"]
+
+Sampler = Callable[[Key, jax.ShapeDtypeStruct], Array]
+"""``sampler(key, like [n]) -> vector [n]`` of mean zero and covariance I."""
+
+
+def signs(key: Key, like: jax.ShapeDtypeStruct) -> jax.Array:
+    """Draw independent signs, -1 or 1 with equal probability (Rademacher)."""
+    return jax.random.rademacher(key, like.shape, like.dtype)
+
+
+def normal(key: Key, like: jax.ShapeDtypeStruct) -> jax.Array:
+    """Draw independent standard normal numbers."""
+    return jax.random.normal(key, like.shape, like.dtype)
+
+
+def sphere(key: Key, like: jax.ShapeDtypeStruct) -> jax.Array:
+    """Draw a vector uniformly from the sphere of radius ``sqrt(n)``, which makes the covariance the identity."""
+    vector = normal(key, like)
+    return vector * (jnp.sqrt(jnp.asarray(like.shape[0], like.dtype)) / jnp.linalg.norm(vector))

@@ -1,0 +1,162 @@
+"""Checks of what enters a measure: counts, and arrays on their way to a device."""
+
+import operator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxsens.typing import PyTree
+
+__all__ = ["device_arrays", "host_arrays", "host_values", "require_count", "require_finite"]
+
+
+def require_count(name: str, value: Any, minimum: int = 1, *, hint: str = "") -> int:
+    """Return a count as an ``int``; integers of numpy and JAX are accepted.
+
+    Args:
+        name: The name of the argument, for the message.
+        value: The value to check.
+        minimum: The smallest valid value.
+        hint: What follows ``an integer of at least {minimum}`` in the message, such as `` example``.
+
+    Raises:
+        ValueError: If the value is a boolean, not an integer, traced, or smaller than the minimum.
+
+    Example:
+        >>> require_count("draws", np.int64(5))
+        5
+        >>> require_count("draws", 0)
+        Traceback (most recent call last):
+        ValueError: draws must be an integer of at least 1, got 0
+    """
+    try:
+        count = None if isinstance(value, bool | np.bool_) or np.ndim(value) else operator.index(value)
+    except (TypeError, jax.errors.ConcretizationTypeError):
+        count = None
+    if count is None or count < minimum:
+        raise ValueError(f"{name} must be an integer of at least {minimum}{hint}, got {value!r}")
+    return count
+
+
+def host_arrays(tree: PyTree, name: str) -> PyTree:
+    """Return the arrays of a pytree as numpy arrays, of the dtypes that they have on a device.
+
+    JAX narrows 64-bit numbers to 32 bits (unless ``jax_enable_x64`` is set) and wraps integers that do not fit. Here a
+    number that does not fit is an error.
+
+    Args:
+        tree: Arrays of numbers or booleans, or what ``numpy.asarray`` makes such arrays of.
+        name: The name of the argument, for the message.
+
+    Raises:
+        ValueError: If an array is traced by ``jit``, ``vmap`` or ``grad``, is a masked array, does not hold numbers, or
+            holds a number outside the range of the narrowed dtype.
+
+    Example:
+        >>> host_arrays([1, 2**31 - 1], "ids")
+        [array(1, dtype=int32), array(2147483647, dtype=int32)]
+        >>> host_arrays(np.array([2**32]), "ids")
+        Traceback (most recent call last):
+        ValueError: ids must fit int32, the dtype on the device, got 4294967296: ...
+    """
+    return jax.tree.map(lambda leaf: _narrowed(_on_host(leaf, name), name), tree)
+
+
+def device_arrays(tree: PyTree, name: str) -> PyTree:
+    """Return a pytree whose numpy arrays are narrowed as by ``host_arrays``; all other leaves stay as they are.
+
+    Raises:
+        ValueError: As ``host_arrays``, except that arrays of JAX, keys and Python scalars are not examined.
+
+    Example:
+        >>> device_arrays({"w": np.float64(0.5), "key": None}, "params")
+        {'key': None, 'w': array(0.5, dtype=float32)}
+    """
+
+    def leaf_for_device(leaf: Any) -> Any:
+        return _narrowed(_on_host(leaf, name), name) if isinstance(leaf, np.ndarray | np.generic) else leaf
+
+    return jax.tree.map(leaf_for_device, tree)
+
+
+def host_values(value: Any, name: str, *, narrow: bool = False) -> np.ndarray:
+    """Return one array, or nested lists as one array, for use on the host, by default in its own precision.
+
+    Args:
+        value: An array of numbers or booleans, or nested lists of them.
+        name: The name of the argument, for the message.
+        narrow: Whether to return it in the dtype that it has on a device, as ``host_arrays`` does.
+
+    Raises:
+        ValueError: If the array is traced by ``jit``, ``vmap`` or ``grad``, is masked, or does not hold numbers, or if
+            a number does not fit the narrowed dtype.
+
+    Example:
+        >>> host_values([0.5, 2.0], "shifts")
+        array([0.5, 2. ])
+    """
+    array = _on_host(value, name)
+    return _narrowed(array, name) if narrow else array
+
+
+def require_finite(name: str, value: Any, least: float = 0, *, above: bool = False) -> float:
+    """Return a number as a ``float`` that is finite and at least, or above, ``least``.
+
+    Args:
+        name: The name of the argument, for the message.
+        value: A Python or NumPy number; booleans are not accepted.
+        least: The smallest valid value.
+        above: Whether ``least`` itself is not valid.
+
+    Raises:
+        ValueError: If the value is no such number.
+
+    Example:
+        >>> require_finite("margin", 1)
+        1.0
+    """
+    number = None
+    if not isinstance(value, jax.core.Tracer) and np.ndim(value) == 0 and np.asarray(value).dtype.kind in "iuf":
+        number = float(value)
+    if number is None or not np.isfinite(number) or number < least or (above and number == least):
+        raise ValueError(f"{name} must be a finite number {'above' if above else 'of at least'} {least}, got {value}")
+    return number
+
+
+def _on_host(leaf: Any, name: str) -> np.ndarray:
+    if isinstance(leaf, jax.core.Tracer):
+        raise ValueError(
+            f"{name} must be arrays with values, got {leaf.aval} traced by jit, vmap or grad: call the measure outside "
+            "of them; it compiles itself"
+        )
+    if isinstance(leaf, np.ma.MaskedArray):
+        raise ValueError(f"{name} must not be a masked array, whose mask would be lost: remove what is masked")
+    if isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        raise ValueError(f"{name} must be arrays of numbers, got random keys: pass indices, and fold them into one key")
+    try:
+        array = np.asarray(leaf)
+    except ValueError as error:
+        raise ValueError(f"{name} must be arrays of numbers: {error}") from error
+    if not (array.dtype == bool or jnp.issubdtype(array.dtype, jnp.number)):
+        raise ValueError(f"{name} must be arrays of numbers or booleans, got the dtype {array.dtype}")
+    return array
+
+
+def _narrowed(array: np.ndarray, name: str) -> np.ndarray:
+    dtype = jax.dtypes.canonicalize_dtype(array.dtype)
+    if dtype == array.dtype:
+        return array
+    if array.dtype.kind in "iu":
+        limits = np.iinfo(dtype)
+        outside = array[(array < limits.min) | (array > limits.max)]
+    else:
+        with np.errstate(over="ignore"):
+            outside = array[np.isfinite(array) & ~np.isfinite(array.astype(dtype))]
+    if outside.size:
+        raise ValueError(
+            f"{name} must fit {dtype}, the dtype on the device, got {outside.flat[0]}: correct the values, or set "
+            "jax_enable_x64"
+        )
+    return array.astype(dtype)
