@@ -1,11 +1,14 @@
 """What replaces a token, and how weights are moved: samplers ``(key, draw, x) -> alternative of x``.
 
-A sampler is a frozen dataclass, so that two equal ones share compiled code, and a pytree whose numbers are traced, so
-that a sweep over variances compiles once. Any function of the same form serves as well.
+A sampler is a frozen dataclass, so that equal values share compiled code, and a pytree whose numbers are traced, so
+that a sweep over variances compiles once. Any function of the same form is a sampler too.
 
-Randomness: the rows of an array, its tokens, are drawn each with ``key`` folded by the draw and by the row's number, so
-that noise hangs on the position only, not on how many tokens or how much padding follows. A pytree of arrays, weights,
-is drawn as one long vector: a draw for each leaf would take XLA seconds to compile.
+Randomness: each row of an array, a token, is drawn with ``key`` folded by the draw and the number of the row, so that
+the noise depends only on the position, not on the number of tokens or the padding. A pytree of weights is drawn as one
+long vector, since a draw for each leaf would take XLA seconds to compile.
+
+Noise is not added to float16 or bfloat16, whose rounding would lose it: samplers refuse such ``x``, and measures copy
+it to float32 first. (All samplers are in this file, each with its law and an example, which makes it long.)
 """
 
 from collections.abc import Callable
@@ -39,7 +42,12 @@ __all__ = [
 
 
 def dependent_draws(perturbation: Perturbation) -> int:
-    """Return how many successive draws depend on each other: 2 for antithetic pairs, 1 unless the sampler says more."""
+    """Return how many successive draws depend on each other: 2 for antithetic pairs, 1 by default.
+
+    Example:
+        >>> dependent_draws(antithetic(gaussian(1.0))), dependent_draws(gaussian(1.0))
+        (2, 1)
+    """
     return getattr(perturbation, "dependent_draws", 1)
 
 
@@ -49,14 +57,19 @@ class Gaussian:
     """Add Gaussian noise: ``x + xi``, ``xi ~ N(0, variance I)``.
 
     For tokens that are patches or embeddings (Vasudeva et al., Transformers Learn Low Sensitivity Functions, s.4; the
-    variance is in units of the normalised pixels or embeddings, squared) and for weights (s.7.2 there, absolute, the
-    same variance for every element).
+    variance is in squared units of the normalized pixels or embeddings) and for weights (s.7.2 there, with the same
+    variance for every element).
 
     Args:
         variance: The variance per element, not the standard deviation; 0 leaves ``x`` as it is.
 
     Raises:
-        ValueError: If the variance is negative or not finite; when called, if ``x`` has integers.
+        ValueError: If the variance is negative or not finite; when called, if ``x`` is not in float32 or float64, or
+            the key is not a typed threefry key.
+
+    Example:
+        >>> gaussian(variance=0.25)(jax.random.key(0), 0, jnp.zeros((3, 2))).shape
+        (3, 2)
     """
 
     variance: float
@@ -89,7 +102,12 @@ class Uniform:
         half_width: Half the width of the interval; 0 leaves ``x`` as it is.
 
     Raises:
-        ValueError: If the width is negative or not finite; when called, if ``x`` has integers.
+        ValueError: If the width is negative or not finite; when called, if ``x`` is not in float32 or float64, or the
+            key is not a typed threefry key.
+
+    Example:
+        >>> bool(jnp.abs(uniform(half_width=0.5)(jax.random.key(0), 0, jnp.zeros((3, 2)))).max() <= 0.5)
+        True
     """
 
     half_width: float
@@ -115,13 +133,19 @@ uniform = Uniform
 class Sphere:
     """Add a vector of fixed length and uniform direction: ``x + radius u / ||u||_2``, ``u ~ N(0, I)``.
 
-    Weights, all the leaves of a pytree together, move by ``radius`` in l2; of an array of tokens each token does.
+    A pytree of weights moves by ``radius`` in l2, all leaves together; of an array of tokens each token does.
 
     Args:
         radius: The distance, in the units of ``x``; 0 leaves ``x`` as it is.
 
     Raises:
-        ValueError: If the radius is negative or not finite; when called, if ``x`` has integers.
+        ValueError: If the radius is negative or not finite; when called, if ``x`` is not in float32 or float64, or the
+            key is not a typed threefry key.
+
+    Example:
+        >>> moved = sphere(radius=2.0)(jax.random.key(0), 0, jnp.zeros((3, 5)))
+        >>> jnp.linalg.norm(moved, axis=1).round(4).tolist()
+        [2.0, 2.0, 2.0]
     """
 
     radius: float
@@ -148,14 +172,20 @@ sphere = Sphere
 class Antithetic:
     """Make pairs of opposite draws: draw ``2 i`` is draw ``i`` of ``sampler``, draw ``2 i + 1`` its mirror image.
 
-    The mirror image of ``x + xi`` is ``x - xi``: terms odd in the noise cancel from a pair, the gradient's above all.
-    Estimators over draws take pairs for units.
+    The mirror image of ``x + xi`` is ``x - xi``: terms odd in the noise cancel in a pair, in particular that of the
+    gradient. The independent units of estimators over draws are then the pairs.
 
     Args:
         sampler: Any sampler of floating-point alternatives.
 
     Raises:
-        ValueError: If the sampler's draws depend on each other already; when called, if ``x`` has integers.
+        ValueError: If the draws of the sampler depend on each other already; when called, if ``x`` is not in float32 or
+            float64, or the key is not a typed threefry key.
+
+    Example:
+        >>> pairs, x = antithetic(gaussian(1.0)), jnp.zeros(3)
+        >>> bool(jnp.all(pairs(jax.random.key(0), 4, x) == -pairs(jax.random.key(0), 5, x)))
+        True
     """
 
     sampler: Perturbation
@@ -172,7 +202,7 @@ class Antithetic:
     def __call__(self, key: Key, draw: Array, x: PyTree) -> PyTree:
         """Return draw ``draw // 2`` of the sampler, mirrored at ``x`` where ``draw`` is odd."""
         moved = self.sampler(key, draw // 2, _floating("an antithetic pair", x))
-        # Not 2 x - moved: the noise as rounded is what both of a pair must share.
+        # Not 2 x - moved: both of a pair must have the noise as it was rounded.
         return jax.tree.map(lambda a, b: jnp.where(draw % 2 == 0, b, a - (b - a)), x, moved)
 
 
@@ -182,17 +212,23 @@ antithetic = Antithetic
 @partial(jax.tree_util.register_dataclass, data_fields=["sampler"], meta_fields=["scale"])
 @dataclass(frozen=True)
 class Relative:
-    """Measure noise against the size of what it moves: ``x + scale(x) * xi``, element by element.
+    """Add noise in proportion to the scale of what it moves: ``x + scale(x) * xi``, element by element.
 
     ``xi`` is what ``sampler`` adds to 0. With ``scales.by_element`` and Gaussian noise this is adaptive average-case
     sharpness (Andriushchenko et al., A Modern Look at the Relationship between Sharpness and Generalization).
 
     Args:
-        sampler: What adds noise, such as ``gaussian(0.01)``; now without units.
+        sampler: What adds noise, such as ``gaussian(0.01)``; its size is a number without units here.
         scale: How large a weight is, such as ``scales.by_leaf``.
 
     Raises:
-        ValueError: If the sampler is relative itself: around 0 it would not move.
+        ValueError: If the sampler is relative itself, since it does not move 0; when called, if ``x`` is not in float32
+            or float64, or the key is not a typed threefry key.
+
+    Example:
+        >>> from jaxsens import scales
+        >>> relative(gaussian(0.01), scales.by_element)(jax.random.key(0), 0, (jnp.zeros(2),))
+        (Array([0., 0.], dtype=float32),)
     """
 
     sampler: Perturbation
@@ -209,7 +245,7 @@ class Relative:
 
     @property
     def dependent_draws(self) -> int:
-        """As many as of the sampler inside."""
+        """The number of dependent draws of the wrapped sampler."""
         return dependent_draws(self.sampler)
 
     def __call__(self, key: Key, draw: Array, x: PyTree) -> PyTree:
@@ -233,7 +269,12 @@ class ReplaceUniform:
         vocabulary: The number of token ids.
 
     Raises:
-        ValueError: If the vocabulary is smaller than 2; when called, if tokens are not integers.
+        ValueError: If the vocabulary is not an integer of at least 2; when called, if tokens are not integers of a
+            dtype that holds ``vocabulary - 1``, or the key is not a typed threefry key.
+
+    Example:
+        >>> bool(replace_uniform(5)(jax.random.key(0), 0, jnp.zeros(100, jnp.int32)).max() == 4)
+        True
     """
 
     vocabulary: int
@@ -263,8 +304,12 @@ replace_uniform = ReplaceUniform
 def as_pytree(perturbation: Perturbation) -> Perturbation:
     """Return the sampler in a form that can be an argument of a compiled function.
 
-    Samplers of this module are pytrees of numbers already, which are traced: a sweep over variances compiles once. Any
-    other function becomes a pytree without leaves, compiled once for each function, by ``==``.
+    Samplers of this module are pytrees of numbers, which are traced: a sweep over variances compiles once. Any other
+    function becomes a pytree without leaves, compiled once for each function, by ``==``.
+
+    Example:
+        >>> jax.tree.leaves(as_pytree(gaussian(0.5))), jax.tree.leaves(as_pytree(lambda key, draw, x: x))
+        ([0.5], [])
     """
     leaves = jax.tree.leaves(perturbation)
     if all(isinstance(leaf, int | float | np.ndarray | jax.Array) for leaf in leaves):
@@ -303,7 +348,7 @@ def _floating(what: str, x: PyTree) -> PyTree:
 
 
 def _check_size(sampler: Perturbation, name: str) -> None:
-    """Check a number of a sampler and make it a float; leaves that JAX put in its place while tracing pass."""
+    """Check a number of a sampler and make it a float; leaves that JAX puts in its place while tracing pass."""
     value = getattr(sampler, name)
     if isinstance(value, int | float | np.generic):
         if not (np.isfinite(value) and value >= 0):

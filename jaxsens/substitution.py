@@ -7,37 +7,48 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxsens.execution.checks import require_count
 from jaxsens.typing import Apply, Array, PyTree, Substitute, SubstituteAt
 
 __all__ = ["OneAtATime", "chosen_sites", "one_at_a_time", "require_matching", "require_sites", "takes_sites"]
 
 
 def one_at_a_time(apply: Apply, rows: int | None = None) -> SubstituteAt:
-    """Make the primitive from any model, by evaluating the example and its t changed copies.
+    """Make the substitution primitive from any model, by evaluating the example and its t changed copies.
 
-    The plain way, which works for every pure function; a model family may bring a faster exact one.
+    It works for every pure function; ``jaxsens.models.substitution`` has faster exact ones for some model families.
 
     Args:
-        apply: ``apply(params, tokens [b t *s], mask [b t])`` -> outputs ``[b *k]``, a pytree of them allowed; called
-            without a mask where there is none.
-        rows: Evaluate at most this many copies at once (``None``: all ``t + 1``), to bound memory or to stay in cache.
+        apply: ``apply(params, tokens [b t *s], mask [b t])`` -> outputs ``[b *k]``, or a pytree of them; called without
+            a mask where there is none.
+        rows: Evaluate at most this many copies at once, to bound memory or to stay in cache; by default all ``t + 1``.
 
     Returns:
         ``substitute(params, tokens [t *s], alternatives [t *s], mask [t])`` -> ``(clean [*k], changed [t *k])``, with
         ``mask=None`` where all tokens are real. A fifth argument, ``sites [n]``, numbers the tokens to replace: only
-        these copies are then evaluated, which gives ``(clean [*k], changed [n *k])``, the rows ``sites`` of the whole.
+        these copies are then evaluated, and the result is ``(clean [*k], changed [n *k])``.
 
     Raises:
-        ValueError: If ``rows`` is smaller than 1; when called, if alternatives do not match the tokens, or sites are
-            no numbers of tokens.
+        ValueError: If ``rows`` is not an integer of at least 1; when called, if alternatives do not match the tokens,
+            or sites are not numbers of tokens.
+
+    Example:
+        >>> substitute = one_at_a_time(lambda params, bits: bits.sum(1))
+        >>> clean, changed = substitute(None, jnp.array([0, 1, 1]), jnp.array([1, 0, 0]))
+        >>> int(clean), changed.tolist()
+        (2, [3, 1, 1])
     """
-    if rows is not None and rows < 1:
-        raise ValueError(f"rows must be at least 1, or None for all at once, got {rows}")
+    if rows is not None:
+        rows = require_count("rows", rows, hint=", or None for all at once")
     return OneAtATime(apply, rows)
 
 
 def require_matching(tokens: Array, alternatives: Array) -> None:
-    """Raise ValueError unless there is an alternative of the same kind for every token."""
+    """Raise ValueError unless there is an alternative of the same shape and dtype for every token.
+
+    Example:
+        >>> require_matching(jnp.zeros((3, 2)), jnp.ones((3, 2)))
+    """
     if tokens.shape != alternatives.shape or tokens.dtype != alternatives.dtype:
         raise ValueError(
             f"alternatives must have the shape and dtype of the tokens, {tokens.shape} {tokens.dtype}, "
@@ -46,25 +57,39 @@ def require_matching(tokens: Array, alternatives: Array) -> None:
 
 
 def require_sites(sites: Array, count: int) -> None:
-    """Raise ValueError unless ``sites [n]`` are integers from 0 to ``count - 1``; traced ones are trusted in that."""
-    known = not isinstance(sites, jax.core.Tracer)
-    found = np.asarray(sites) if known else sites
-    whole = jnp.issubdtype(found.dtype, jnp.integer) and found.ndim == 1 and found.size
-    if not whole or (known and not ((found >= 0) & (found < count)).all()):
+    """Raise ValueError unless ``sites [n]`` are integers from 0 to ``count - 1``; traced values are not checked.
+
+    Example:
+        >>> require_sites(np.array([0, 2]), 3)
+    """
+    traced = isinstance(sites, jax.core.Tracer)
+    numbers = sites if traced else np.asarray(sites)
+    integers = jnp.issubdtype(numbers.dtype, jnp.integer) and numbers.ndim == 1 and numbers.size
+    if not integers or (not traced and not ((numbers >= 0) & (numbers < count)).all()):
         raise ValueError(f"sites must be a vector of integers from 0 to {count - 1}, numbers of tokens, got {sites}")
 
 
 def takes_sites(substitute: Substitute | SubstituteAt) -> bool:
-    """Return whether a primitive can evaluate a few sites only: whether it takes a fifth argument."""
+    """Return whether a primitive can evaluate a few sites only, that is, whether it takes a fifth argument.
+
+    Example:
+        >>> takes_sites(one_at_a_time(lambda params, x: x)), takes_sites(lambda params, x, y, mask: None)
+        (True, False)
+    """
     try:
         inspect.signature(substitute).bind(None, None, None, None, None)
-    except (TypeError, ValueError):  # another number of arguments, or a callable that does not tell
+    except (TypeError, ValueError):  # another number of arguments, or a callable without a signature
         return False
     return True
 
 
 def chosen_sites(sites: Array | None, count: int) -> Array:
-    """Return the sites to evaluate: all ``count``, or those given, if they are numbers of tokens."""
+    """Return the sites to evaluate: all ``count`` by default, or ``sites``, if they are numbers of tokens.
+
+    Example:
+        >>> chosen_sites(None, 3).tolist()
+        [0, 1, 2]
+    """
     if sites is None:
         return jnp.arange(count)
     require_sites(sites, count)
@@ -73,7 +98,16 @@ def chosen_sites(sites: Array | None, count: int) -> Array:
 
 @dataclass(frozen=True)
 class OneAtATime:
-    """The substitution that ``one_at_a_time`` returns; equal ones share compiled code."""
+    """The substitution that ``one_at_a_time`` returns; equal values share compiled code.
+
+    Attributes:
+        apply: The model.
+        rows: How many copies are evaluated at once; None for all.
+
+    Example:
+        >>> OneAtATime(len, 2) == OneAtATime(len, 2)
+        True
+    """
 
     apply: Apply
     rows: int | None = None
@@ -93,7 +127,7 @@ class OneAtATime:
             chosen = sites[:, None] == jnp.arange(count)[None]
             chosen = chosen.reshape(chosen.shape + (1,) * (tokens.ndim - 1))
             copies = jnp.where(chosen, alternatives[None], tokens[None])
-            if mask is None:  # not passed on, so that models without a mask do as well
+            if mask is None:  # not passed on, for models without a mask
                 return self.apply(params, copies)
             return self.apply(params, copies, jnp.broadcast_to(mask, (rows, count)))
 

@@ -70,9 +70,9 @@ class Substitute(Protocol):
 
 
 class SubstituteAt(Protocol):
-    """The primitive where it can also be asked for a few tokens only, at less cost: what sampling of sites needs.
+    """The primitive that can also evaluate a few tokens only, at less cost, for sampling of sites.
 
-    A fifth positional parameter is what tells it from ``Substitute``.
+    A fifth positional parameter distinguishes it from ``Substitute``.
     """
 
     def __call__(
@@ -97,15 +97,15 @@ class Perturbation(Protocol):
     def __call__(self, key: Key, draw: Array, x: PyTree, /) -> PyTree:
         """Return the alternative of ``x`` for draw number ``draw``: same structure, shapes and dtypes as ``x``.
 
-        ``key`` belongs to the example (or to the estimate, for weights); the sampler folds ``draw`` in by itself, so
-        that draws which depend on each other, such as antithetic pairs, are samplers too; these have an attribute
-        ``dependent_draws``, how many successive draws make a unit.
+        ``key`` is that of the example (for weights, that of the estimate). The sampler itself folds in ``draw``, so
+        that samplers whose draws depend on each other, such as antithetic pairs, have the same form; these have an
+        attribute ``dependent_draws``, the number of successive draws that form an independent unit.
         """
         ...
 
 
 class Scale(Protocol):
-    """How large weights are, for perturbations that are measured against it."""
+    """How large weights are, for perturbations relative to it."""
 
     def __call__(self, weights: PyTree, /) -> PyTree:
         """Return multipliers of at least 0: same structure, shapes and dtypes as ``weights``."""
@@ -115,7 +115,7 @@ class Scale(Protocol):
 class Change(Protocol):
     """What is recorded of an output and of the output after the perturbation.
 
-    Booleans are events: their mean is a rate, and its interval is one for rates. Floats are averaged as they are.
+    Booleans are events: their mean is a rate, with an interval for rates. Floats are averaged as they are.
     """
 
     def __call__(self, clean: PyTree, changed: PyTree, /) -> Array:
@@ -132,12 +132,12 @@ class Loss(Protocol):
 
 
 class Internals(NamedTuple):
-    """What a recognizer of strings ``[b n]`` computes on its way to the logit; ``t = n + 1`` with the end of string.
+    """The intermediate values of a recognizer of strings ``[b n]``; ``t = n + 1`` with the end of string.
 
     Attributes:
         logits: ``[b]``.
         states: Activations ``[b l+1 t d]``: the embeddings, then those after each layer.
-        normalizers: ``1 / sqrt(variance + epsilon)`` of every layer normalisation ``[b r t]``, in the order in which
+        normalizers: ``1 / sqrt(variance + epsilon)`` of every layer normalization ``[b r t]``, in the order in which
             they are applied; infinite where both terms are zero.
     """
 

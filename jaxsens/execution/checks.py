@@ -68,7 +68,7 @@ def device_arrays(tree: PyTree, name: str) -> PyTree:
     """Return a pytree whose numpy arrays are narrowed as by ``host_arrays``; all other leaves stay as they are.
 
     Raises:
-        ValueError: As ``host_arrays``, except that arrays of JAX, keys and Python scalars are not examined.
+        ValueError: If a leaf is traced, or a numpy array is masked, does not hold numbers, or does not fit.
 
     Example:
         >>> device_arrays({"w": np.float64(0.5), "key": None}, "params")
@@ -76,7 +76,8 @@ def device_arrays(tree: PyTree, name: str) -> PyTree:
     """
 
     def leaf_for_device(leaf: Any) -> Any:
-        return _narrowed(_on_host(leaf, name), name) if isinstance(leaf, np.ndarray | np.generic) else leaf
+        on_host = isinstance(leaf, np.ndarray | np.generic | jax.core.Tracer)
+        return _narrowed(_on_host(leaf, name), name) if on_host else leaf
 
     return jax.tree.map(leaf_for_device, tree)
 

@@ -1,7 +1,7 @@
-"""How many model forwards to evaluate at once, found from shapes alone.
+"""How many model forwards to evaluate at once, computed from shapes alone.
 
 ``chunk=None`` must mean the same on every machine, since the chunk decides how numbers are rounded (law 1): it is a
-function of shapes and of one constant, never found by trial and crash.
+function of shapes and of one constant, not of trials on the machine.
 """
 
 from collections.abc import Callable, Iterator
@@ -17,7 +17,7 @@ __all__ = ["BYTES", "chunk_of"]
 BYTES = 2**26
 """Bytes that the largest intermediate result of a chunk may take, 64 MiB.
 
-On a CPU more would leave the cache and be slower; an accelerator is full long before. Pass ``chunk`` to override.
+On a CPU more would leave the cache and be slower; an accelerator is busy with less. Pass ``chunk`` to override it.
 """
 
 
@@ -25,6 +25,15 @@ def chunk_of(fn: Callable[..., PyTree], *args: PyTree, budgets: int = 1) -> int:
     """Return how many evaluations of ``fn(*args)`` fit the budget, or a multiple of it, at least one.
 
     ``chunk = budgets * BYTES // largest intermediate result in bytes``, for arguments or their shapes.
+
+    Args:
+        fn: The function to evaluate.
+        *args: Its arguments, or their shapes.
+        budgets: How many times ``BYTES`` the largest result may take.
+
+    Example:
+        >>> chunk_of(lambda x: jnp.tanh(x), np.ones(2**20, np.float32))
+        16
     """
     jaxpr = jax.make_jaxpr(fn)(*args)
     largest = max((_size(equation) for equation in _equations(jaxpr.jaxpr)), default=1)
@@ -34,7 +43,7 @@ def chunk_of(fn: Callable[..., PyTree], *args: PyTree, budgets: int = 1) -> int:
 def _equations(jaxpr: core.Jaxpr) -> Iterator[core.JaxprEqn]:
     """Yield the operations that hold no others, at every depth."""
     for equation in jaxpr.eqns:
-        inner = [found for value in equation.params.values() for found in programs_in(value)]
+        inner = [program for value in equation.params.values() for program in programs_in(value)]
         if not inner:
             yield equation
         for jaxpr_inside in inner:

@@ -1,12 +1,12 @@
-"""Devices, and nothing but devices: one function over many items, on all of them, with the same numbers on any of them.
+"""One function over many items on all devices, with the same results on any number of them; no other file uses devices.
 
-Items are cut into aligned chunks: chunk j holds items ``[j c, (j + 1) c)``, the last one padded. A device gets whole
-chunks and walks them in a loop whose trip count is an argument of the compiled program. The program is therefore the
-same for every number of devices and for every number of chunks that a device happens to get, and so are its results.
-(A trip count that the compiler knows would not do: XLA unrolls a loop of one step and then rounds differently.)
+Items are cut into aligned chunks: chunk j holds items ``[j c, (j + 1) c)``, the last one padded. A device evaluates
+whole chunks in a loop whose trip count is an argument of the compiled program. The program, and therefore its results,
+are the same for every number of devices and of chunks on a device. (A trip count known at compile time would not do:
+XLA unrolls a loop of one step and then rounds differently.)
 
-In several processes (``jax.distributed``) each works on its own whole chunks; the results are gathered once, at the
-end.
+Of several processes (``jax.distributed``) each evaluates whole chunks; the results are gathered once, at the end. The
+file is long because devices, meshes and processes appear in no other.
 """
 
 import contextlib
@@ -59,9 +59,9 @@ def map_items(fn: Callable[..., PyTree], items: PyTree, *shared: PyTree, executi
 
     Args:
         fn: A pure function of one item. It is compiled once for each value (by ``==``) and each set of shapes; see
-            ``bind`` for functions that are made anew.
+            ``bind`` for functions that are created in every call.
         items: Pytree of arrays ``[n ...]``, kept on the host and sent to the devices chunk by chunk.
-        *shared: Pytrees that every item sees, copied to every device once per call.
+        *shared: Pytrees that are the same for every item, copied to every device once per call.
         execution: How to run; its ``chunk`` counts items here.
 
     Raises:
@@ -82,7 +82,7 @@ def map_items(fn: Callable[..., PyTree], items: PyTree, *shared: PyTree, executi
         chunk = memory.chunk_of(fn, one, *shared)
     chunk = min(chunk, count)
     total = -(-count // chunk)
-    first, stop = _own_share(total)
+    first, stop = _share_of_process(total)
     capacity = _capacity(items, chunk, total)
     program, everywhere = _program(fn, chunk, execution.backend, devices, execution.precision)
     shared = jax.device_put(shared, everywhere)
@@ -107,15 +107,19 @@ def map_items(fn: Callable[..., PyTree], items: PyTree, *shared: PyTree, executi
                 # A copy: a view would keep the whole buffer of the launch.
                 blocks.append(jax.tree.map(lambda a, d=device, n=taken: a[d, : n * chunk].copy(), outputs))
             advance(sum(counts) * chunk)
-    own = jax.tree.map(lambda *parts: np.concatenate(parts), *blocks)
-    return jax.tree.map(lambda a: a[:count], _gather(own, total, chunk))
+    results = jax.tree.map(lambda *parts: np.concatenate(parts), *blocks)
+    return jax.tree.map(lambda a: a[:count], _gather(results, total, chunk))
 
 
 def bind(fn: Callable[..., PyTree], *static: Hashable) -> Callable[..., PyTree]:
-    """Return ``fn`` with its first arguments, as a function that equals every other of the same ``fn`` and arguments.
+    """Return ``fn`` with its first arguments bound; results of equal arguments are equal.
 
-    Programs are compiled once for each function, by ``==``. Two lambdas or ``functools.partial`` are never equal, and
-    what holds them would be compiled anew with every measure that is built.
+    Programs are compiled once for each function, by ``==``. Two lambdas, or two values of ``functools.partial``, are
+    never equal, so that programs with them would be compiled again for every measure.
+
+    Example:
+        >>> bind(max, 3) == bind(max, 3), bind(max, 3)(5)
+        (True, 5)
     """
     return _Bound(fn, static)
 
@@ -131,11 +135,16 @@ class _Bound:
 
 @contextlib.contextmanager
 def compiling_only() -> Iterator[None]:
-    """Let ``map_items`` compile its program, compute nothing, and return zeros: within this block, in this thread.
+    """Let ``map_items`` compile its program, compute nothing, and return zeros, within this block and thread.
 
-    How often a program walks over chunks is data to it, so that it can be called to do so no times. What calls
-    ``map_items`` can thus be made ready in a thread while devices do something else. Where it goes on from the results
-    in one way or another, it is made ready for the way that zeros take.
+    The number of chunks is an argument of a program, which can therefore be called for none. A caller of ``map_items``
+    can thus be compiled in a thread while devices compute something else. Where later programs depend on results, those
+    for results of zeros are compiled.
+
+    Example:
+        >>> with compiling_only():
+        ...     map_items(lambda x: x + 1, np.ones(2, np.float32))
+        array([0., 0.], dtype=float32)
     """
     token = _compiling_only.set(True)
     try:
@@ -147,18 +156,23 @@ def compiling_only() -> Iterator[None]:
 def sum_over_parts(fn: Callable[..., PyTree], parts: PyTree, *shared: PyTree, devices: Sequence[jax.Device]) -> PyTree:
     """Return the sum over parts of ``fn(part, *shared)``, added up in index order on the devices; for use under jit.
 
-    The number of parts belongs to the computation, not to the machine: every device evaluates whole parts, and all
-    partial results are then added in the same order everywhere. Sums are equal to the bit on two or more devices; on
-    a single one XLA compiles gradients differently, which may change the last bit.
+    The number of parts does not depend on the number of devices: every device evaluates whole parts, and all partial
+    results are then added in the same order. Sums are equal to the bit on two or more devices; on a single one XLA
+    compiles gradients differently, which may change the last bit.
 
     Args:
         fn: A pure function of one part.
         parts: Pytree of arrays ``[p ...]``.
-        *shared: Pytrees that every part sees.
-        devices: The devices to use; no more than there are parts are.
+        *shared: Pytrees that are the same for every part.
+        devices: The devices to use, at most as many as there are parts.
 
     Raises:
         ValueError: If there are no parts.
+
+    Example:
+        >>> total = jax.jit(lambda x: sum_over_parts(lambda part: part**2, x, devices=local_devices()))
+        >>> float(total(jnp.arange(4.0)))
+        14.0
     """
     count = _leading(parts)
     devices = tuple(devices)[:count]
@@ -180,15 +194,24 @@ def sum_over_parts(fn: Callable[..., PyTree], parts: PyTree, *shared: PyTree, de
 
 
 def replicate(tree: PyTree, devices: Sequence[jax.Device]) -> PyTree:
-    """Copy every leaf to every device."""
+    """Return a pytree of which every leaf is on every device.
+
+    Example:
+        >>> len(replicate(jnp.ones(2), local_devices()).devices()) == jax.local_device_count()
+        True
+    """
     return jax.device_put(tree, NamedSharding(_mesh(tuple(devices)), PartitionSpec()))
 
 
 def local_devices(devices: Sequence[jax.Device] | None = None) -> tuple[jax.Device, ...]:
-    """Return the devices given, or all those of this process.
+    """Return the devices as a tuple, by default all those of this process.
 
     Raises:
-        ValueError: If none is given.
+        ValueError: If the sequence is empty.
+
+    Example:
+        >>> len(local_devices()) == jax.local_device_count()
+        True
     """
     if devices is not None and not len(devices):
         raise ValueError("devices must name one at least, or be None for all of this process, got none")
@@ -196,10 +219,10 @@ def local_devices(devices: Sequence[jax.Device] | None = None) -> tuple[jax.Devi
 
 
 def use_every_core() -> None:
-    """Let every core of a CPU be a device of its own; mains of experiments that train many small models call it.
+    """Make every core of a CPU a device, for programs that train or measure many small models.
 
-    A model too small to keep two cores busy leaves one idle. It has to come before the first computation: devices that
-    are there already stay, and so does a number that ``XLA_FLAGS`` asks for. Accelerators are not concerned.
+    A model too small to occupy two cores would leave one idle. It must be called before the first computation: it has
+    no effect on existing devices, on a number of devices set by ``XLA_FLAGS``, or on accelerators.
     """
     if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
         allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -208,12 +231,17 @@ def use_every_core() -> None:
 
 
 def describe_devices() -> dict[str, Any]:
-    """Return what a manifest says of the machine: platform, kind and number of devices, number of processes."""
-    found = jax.devices()
+    """Return the platform, the kind and the number of devices, and the number of processes, for a manifest.
+
+    Example:
+        >>> sorted(describe_devices())
+        ['devices', 'kind', 'platform', 'processes']
+    """
+    devices = jax.devices()
     return {
-        "platform": found[0].platform,
-        "kind": found[0].device_kind,
-        "devices": len(found),
+        "platform": devices[0].platform,
+        "kind": devices[0].device_kind,
+        "devices": len(devices),
         "processes": jax.process_count(),
     }
 
@@ -224,7 +252,7 @@ def _leading(items: PyTree) -> int:
         raise ValueError(f"items must be arrays that share one leading axis, got leading axes {sorted(counts)}")
     ((count,),) = counts
     if count == 0:
-        raise ValueError("items are empty: at least one is needed")
+        raise ValueError("items must not be empty")
     return count
 
 
@@ -232,16 +260,16 @@ def _each(total: int) -> int:
     return -(-total // jax.process_count())
 
 
-def _own_share(total: int) -> tuple[int, int]:
+def _share_of_process(total: int) -> tuple[int, int]:
     each = _each(total)
-    # A process beyond the last chunk repeats that one; what it computes falls outside the gathered result.
+    # A process beyond the last chunk repeats it; the gathered result leaves its results out.
     first = min(jax.process_index() * each, total - 1)
     return first, min(first + each, total)
 
 
 def _capacity(items: PyTree, chunk: int, total: int) -> int:
     size = chunk * sum(leaf[0].nbytes for leaf in jax.tree.leaves(items))
-    # Rounded up, so that about as many items find a program that is there.
+    # Rounded up, so that a similar number of items uses the same program.
     return int(np.clip(_LAUNCH_BYTES // max(size, 1), 1, min(_LAUNCH_CHUNKS, 1 << (total - 1).bit_length())))
 
 
@@ -273,7 +301,7 @@ def _blocks(fn: Callable[[PyTree], PyTree], size: int) -> Callable[[Array, PyTre
 def _program(
     fn: Callable[..., PyTree], chunk: int, backend: str, devices: tuple[jax.Device, ...], precision: str
 ) -> tuple[Callable[..., PyTree], NamedSharding]:
-    """Compile the walk over a device's chunks, once for each function, shape and set of devices."""
+    """Compile the loop over the chunks of a device, once for each function, shape and set of devices."""
     mesh = _mesh(devices)
 
     def local(count: Array, items: PyTree, shared: tuple[PyTree, ...]) -> PyTree:
@@ -304,7 +332,7 @@ def _program(
 def _pipelined(
     launch: Callable[[int, int], tuple[list[int], PyTree]], first: int, stop: int, capacity: int, devices: int
 ) -> Iterator[tuple[list[int], PyTree]]:
-    """Launch over chunks ``[first, stop)``, one launch ahead of the one whose results are being read."""
+    """Launch chunks ``[first, stop)``, one launch ahead of the results that are read."""
     quota, start, waiting = 1, first, None
     clock = time.perf_counter()
     while start < stop or waiting is not None:
@@ -329,10 +357,10 @@ def _bar(label: str | None, total: int) -> Iterator[Callable[[int], None]]:
         yield lambda count: bar.update(min(count, total - bar.n)) and None
 
 
-def _gather(own: PyTree, total: int, chunk: int) -> PyTree:
-    """Bring together what the processes computed; as bytes, since JAX would narrow float64."""
+def _gather(results: PyTree, total: int, chunk: int) -> PyTree:
+    """Gather the results of all processes; as bytes, since JAX would narrow float64."""
     if jax.process_count() == 1:
-        return own
+        return results
     length = _each(total) * chunk
 
     def gather(part: np.ndarray) -> np.ndarray:
@@ -341,4 +369,4 @@ def _gather(own: PyTree, total: int, chunk: int) -> PyTree:
         whole = np.asarray(multihost_utils.process_allgather(padded.view(np.uint8).reshape(length, -1)))
         return whole.reshape(-1).view(part.dtype).reshape(-1, *part.shape[1:])
 
-    return jax.tree.map(gather, own)
+    return jax.tree.map(gather, results)

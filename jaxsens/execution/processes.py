@@ -1,8 +1,8 @@
-"""Several processes that work as one: how they find each other, and how they agree on what is in a folder.
+"""Several processes as one run: how they connect, and how they agree on the contents of a folder.
 
-All run the same program on the same arguments, as ``scripts/launch`` starts them. ``parallel.map_items`` shares its
-items out among them; whatever else they compute, each computes for itself. The first alone decides what is there and
-writes what is new, and the others hear it from the first, so that none waits for another that took another way.
+All run the same program on the same arguments, as ``scripts/launch`` starts them. ``parallel.map_items`` distributes
+its items over them; each computes everything else itself. Only the first process reads and writes files, and the others
+receive its decisions, so that all take the same branches and none waits for another.
 """
 
 import os
@@ -17,28 +17,28 @@ from jax.experimental import multihost_utils
 __all__ = ["VARIABLES", "from_first", "is_first", "join"]
 
 VARIABLES = ("JAXSENS_PROCESSES", "JAXSENS_PROCESS", "JAXSENS_COORDINATOR")
-"""What ``scripts/launch`` sets: how many processes there are (``auto`` on a TPU pod), the number of this one, and where
-the first one listens."""
+"""What ``scripts/launch`` sets: the number of processes (``auto`` on a TPU pod), the index of this one, and the address
+of the first one."""
 
-# The others are ready to leave when the first is: all meet when a run ends, and few seconds of work come after that.
+# All processes meet at the end of a run, and only a few seconds of work follow.
 _LEAVE_SECONDS = 60
 _LEAST_BYTES = 1024
 
 
 def join() -> None:
-    """Become one of the processes that ``scripts/launch`` started, if it started this one; mains call it first.
+    """Connect to the other processes, if ``scripts/launch`` started this one.
 
-    It has to come before the first computation. From then on an exception that nothing catches ends the process at
-    once, and SIGTERM ends it as if there were no JAX: the others would wait for it in vain.
+    It must be called before the first computation. Afterwards an uncaught exception ends the process at once, and
+    SIGTERM has its default action, so that the other processes do not wait for it.
 
     Raises:
-        ValueError: If the environment says how many processes there are, but not rightly which one this is, or where
-            the first one listens.
+        ValueError: If the environment has the number of processes, but not a valid index of this one or address of the
+            first one.
     """
     count, number, address = (os.environ.get(name) for name in VARIABLES)
     if count is None or jax.distributed.is_initialized():
         return
-    # Else JAX would take SIGTERM for the notice of a preemption, and go on.
+    # Otherwise JAX takes SIGTERM for the notice of a preemption, and continues.
     jax.config.update("jax_enable_preemption_service", False)
     if count == "auto":
         jax.distributed.initialize(shutdown_timeout_seconds=_LEAVE_SECONDS)
@@ -50,24 +50,33 @@ def join() -> None:
             raise ValueError(f"JAXSENS_COORDINATOR must be HOST:PORT, got {address!r}: start with scripts/launch")
         jax.distributed.initialize(
             address, places, place, cluster_detection_method="deactivate", shutdown_timeout_seconds=_LEAVE_SECONDS,
-            # Nobody else has to see what stays on this machine.
+            # On one machine, the port is not open to others.
             coordinator_bind_address=address if host == "127.0.0.1" else None,
         )  # fmt: skip
     sys.excepthook = _end_at_once
 
 
 def is_first() -> bool:
-    """Return whether this process is the one that reads and writes the files of a run."""
+    """Return whether this process is the one that reads and writes the files of a run.
+
+    Example:
+        >>> is_first()
+        True
+    """
     return jax.process_index() == 0
 
 
 def from_first(compute: Callable[[], bytes]) -> bytes:
-    """Return in every process what ``compute()`` gives in the first one, which alone calls it.
+    """Return in every process the result of ``compute()`` in the first one; only that one calls it.
 
-    All have to call it, in the same order.
+    All processes must call it, in the same order.
 
     Raises:
-        RuntimeError: In the others, if the first raised an error; the first raises that error itself.
+        RuntimeError: In the other processes, if the first raised an error; the first raises that error itself.
+
+    Example:
+        >>> from_first(lambda: b"contents")
+        b'contents'
     """
     if jax.process_count() == 1:
         return compute()
@@ -88,7 +97,7 @@ def from_first(compute: Callable[[], bytes]) -> bytes:
 
 
 def _broadcast(content: bytes, size: int) -> np.ndarray:
-    """Return the first process's bytes ``[size]``; on the way in buffers of few sizes, as each is a program."""
+    """Return the bytes ``[size]`` of the first process; in buffers of few sizes, since each size is a program."""
     padded = np.zeros(max(_LEAST_BYTES, 1 << (size - 1).bit_length()), np.uint8)
     if is_first():
         padded[:size] = np.frombuffer(content, np.uint8)
@@ -97,13 +106,13 @@ def _broadcast(content: bytes, size: int) -> np.ndarray:
 
 def _number(name: str, text: str | None, low: int, high: int | None) -> int:
     if text is None or not text.isdecimal() or int(text) < low or (high is not None and int(text) > high):
-        wanted = f"at least {low}" if high is None else f"from {low} to {high}"
-        raise ValueError(f"{name} must be an integer {wanted}, got {text!r}: start with scripts/launch")
+        valid = f"at least {low}" if high is None else f"from {low} to {high}"
+        raise ValueError(f"{name} must be an integer {valid}, got {text!r}: start with scripts/launch")
     return int(text)
 
 
 def _end_at_once(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """Say what happened and end, without JAX's farewell: that waits for the others, and they for this process."""
+    """Print the error and exit without the shutdown of JAX, which would wait for the other processes."""
     sys.__excepthook__(kind, error, trace)
     sys.stdout.flush()
     sys.stderr.flush()

@@ -181,19 +181,28 @@ def sampled_token_sensitivity(
         else:  # Nothing varied: no allocation is better than another.
             allocation = Allocation(few, unit, 1, 0.0, cost(few, unit))
         soonest = max(allocation.examples, pilot, sequential.least(target_sem, planning.rate))
-        seen: list[InterimLook] = []
-        for measured in _growing(sample, rest, sequential.sizes(soonest, len(rest)), allocation):
-            seen.append(InterimLook(measured.count, measured.mean, measured.sem))
-            reached = sequential.precise_enough(measured.estimate, target_sem)
-            if reached:
-                break
+        sizes = sequential.sizes(soonest, len(rest))
+        measured, looks, reached = _until_precise(_growing(sample, rest, sizes, allocation), target_sem)
         spent = pilot * variance_components.forwards(few, 2 * unit)
         spent += measured.count * variance_components.forwards(allocation.sites, allocation.draws)
         return SampledSensitivity(
-            measured, rest[: measured.count], tuple(seen), reached, target_sem, components, allocation, spent
+            measured, rest[: measured.count], looks, reached, target_sem, components, allocation, spent
         )
 
     return measure
+
+
+def _until_precise(
+    measurements: Iterator[Sensitivity], target_sem: float
+) -> tuple[Sensitivity, tuple[InterimLook, ...], bool]:
+    """Return the first measurement that is precise enough, or the last; all looks; and whether it is precise enough."""
+    looks: list[InterimLook] = []
+    for measured in measurements:
+        looks.append(InterimLook(measured.count, measured.mean, measured.sem))
+        reached = sequential.precise_enough(measured.estimate, target_sem)
+        if reached:
+            break
+    return measured, tuple(looks), reached
 
 
 def _growing(

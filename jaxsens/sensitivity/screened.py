@@ -115,13 +115,9 @@ def screened_token_sensitivity(
         )
     screening.require(calibration, safety, audit)
     screen = substitute if screen is None else screen
-    low = token_sensitivity(
-        screen,
-        perturbation,
-        change=_signed_margin,
-        draws=draws,
-        execution=execution.replace(precision=screen_precision),
-    )
+    fast = execution.replace(precision=screen_precision)
+    low = token_sensitivity(screen, perturbation, change=_signed_margin, draws=draws, execution=fast)
+    sampler = perturb.as_pytree(perturbation)
     silent = execution.replace(progress=None)
     full = partial(token_sensitivity, substitute, perturbation, change=change, draws=draws, execution=silent)
     full()  # checks its arguments
@@ -133,19 +129,11 @@ def screened_token_sensitivity(
         require_key(key)
         tokens, mask, sites = token_sites.checked(tokens, mask, sites)
         screened = low(key, params, tokens, mask, sites)
-
         which = screening.for_calibration(key, len(tokens), calibration)
-        spread = parallel.map_items(
-            errors,
-            (which.astype(np.uint32), tokens[which], None if mask is None else mask[which]),
-            key,
-            params,
-            perturb.as_pytree(perturbation),
-            execution=silent.replace(chunk=1),
-        )
+        items = which.astype(np.uint32), tokens[which], None if mask is None else mask[which]
+        spread = parallel.map_items(errors, items, key, params, sampler, execution=silent.replace(chunk=1))
         counted = np.concatenate([np.ones((len(which), 1), bool), sites[which]], 1)
         bound = safety * float(spread[counted].max())
-
         decisions = screened.changes < 0
         trusted = np.abs(screened.changes) > bound
         doubtful = sites & ~trusted.all(1)
@@ -153,16 +141,9 @@ def screened_token_sensitivity(
         screening.revise(decisions, doubtful[:, None], recomputed(doubtful))
         audited = screening.for_audit(key, sites & ~doubtful, -(-audit // draws))
         disagreed = screening.revise(decisions, audited[:, None], recomputed(audited))
-        return ScreenedSensitivity(
-            Sensitivity(decisions & sites[:, None], sites, True, screened.chunk),
-            Screening(
-                bound,
-                total=draws * int(sites.sum()),
-                redone=draws * int(doubtful.sum()),
-                audited=draws * int(audited.sum()),
-                disagreed=disagreed,
-            ),
-        )
+        counts = (draws * int(which.sum()) for which in (sites, doubtful, audited))
+        measured = Sensitivity(decisions & sites[:, None], sites, True, screened.chunk)
+        return ScreenedSensitivity(measured, Screening(bound, *counts, disagreed))
 
     return measure
 

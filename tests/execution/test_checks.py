@@ -66,6 +66,8 @@ def test_masks_strings_objects_keys_and_tracers_are_refused():
             checks.host_arrays([values], "batch")
     with pytest.raises(ValueError, match="call the measure outside of them; it compiles itself"):
         jax.jit(lambda x: checks.host_arrays(x, "batch"))(np.ones(2))
+    with pytest.raises(ValueError, match="params must be arrays with values"):
+        jax.grad(lambda w: checks.device_arrays({"w": w}, "params")["w"])(1.0)
     key = jax.random.key(0)
     assert checks.device_arrays({"key": key, "none": None, "lr": 0.1}, "params") == {
         "key": key,

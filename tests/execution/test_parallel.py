@@ -192,7 +192,7 @@ def test_float64_comes_back_whole(float64):
 @pytest.mark.parametrize(
     ("items", "options", "match"),
     [
-        (np.zeros((0, 2)), {"chunk": 1}, "empty"),
+        (np.zeros((0, 2)), {"chunk": 1}, "must not be empty"),
         ((np.zeros(3), np.zeros(4)), {"chunk": 1}, "leading axis"),
         (np.array([2**40 + 5]), {}, "items must fit int32, the dtype on the device, got 1099511627781"),
         (np.ma.masked_array([1.0, 1e6], [0, 1]), {}, "items must not be a masked array"),

@@ -107,8 +107,8 @@ def simulated(monkeypatch):
         def token_sensitivity(substitute, perturbation, *, change, draws=1, sites_drawn=None, **options):
             def measure(key, params, tokens, mask, sites, index):
                 level = levels(rng, len(index))[:, None]
-                luck = np.where(sites, rng.random(sites.shape), 2)
-                chosen = (luck.argsort(1).argsort(1) < sites_drawn) & sites
+                priority = np.where(sites, rng.random(sites.shape), 2)
+                chosen = (priority.argsort(1).argsort(1) < sites_drawn) & sites
                 shape = (len(index), draws, 16)
                 found = rng.random(shape) < level if rate else level * rng.exponential(size=shape)
                 return token.Sensitivity(np.where(chosen[:, None], found, np.zeros_like(found)), chosen, rate, 1)

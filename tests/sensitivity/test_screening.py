@@ -1,4 +1,4 @@
-"""What is asked of full precision again: enough, of those that are trusted a fair sample, in few shapes."""
+"""What full precision recomputes: every requested decision, in few shapes, and a fair sample of the accepted ones."""
 
 import jax
 import numpy as np
@@ -8,24 +8,24 @@ from jaxsens.sensitivity import screening
 
 
 @pytest.mark.parametrize("few", [True, False])
-def test_all_that_is_wanted_is_asked_for_in_few_shapes(few):
+def test_all_requested_sites_are_evaluated_in_few_shapes(few):
     draws = np.random.default_rng(0)
     shapes = set()
     for share in np.linspace(0.001, 0.9, 40):
-        wanted = draws.random((draws.integers(1, 300), 30)) < share
-        asked = np.zeros_like(wanted)
-        for size, which in screening.by_size(wanted, few=few):
-            assert (wanted[which].sum(1) <= size).all()
+        requested = draws.random((draws.integers(1, 300), 30)) < share
+        evaluated = np.zeros_like(requested)
+        for size, which in screening.by_size(requested, few=few):
+            assert (requested[which].sum(1) <= size).all()
             assert len(which) < 2 * len(set(which))
-            asked[which] = True
+            evaluated[which] = True
             shapes.add((size, len(which)))
-        assert (asked >= wanted).all()
-        assert not asked[~wanted.any(1)].any()
+        assert (evaluated >= requested).all()
+        assert not evaluated[~requested.any(1)].any()
     assert {size for size, _ in shapes} == ({1, 4, 16, 30} if few else {30})
     assert len({count for _, count in shapes}) <= 7 + 3 * 8
 
 
-def test_nothing_is_asked_for_where_nothing_is_wanted():
+def test_without_requests_nothing_is_evaluated():
     assert list(screening.by_size(np.zeros((4, 3), bool), few=True)) == []
 
 
@@ -43,13 +43,13 @@ def test_the_audit_is_a_sample_of_what_is_trusted():
     assert screening.for_audit(jax.random.key(0), trusted, 10_000).sum() == trusted.sum()
 
 
-def test_revising_puts_the_answers_where_they_are_wanted_and_counts_each_change_once():
-    answers = np.zeros((4, 3), np.int8)
-    wanted = np.array([[1, 0, 1], [0, 0, 0], [0, 1, 0], [1, 1, 1]], bool)
+def test_revising_replaces_requested_decisions_and_counts_each_change_once():
+    decisions = np.zeros((4, 3), np.int8)
+    requested = np.array([[1, 0, 1], [0, 0, 0], [0, 1, 0], [1, 1, 1]], bool)
     which = np.array([0, 2, 3, 0])  # an item may be named twice
     found = np.array([[1, 1, 0], [1, 1, 1], [0, 2, 2], [1, 1, 0]], np.int8)
-    assert screening.revise(answers, wanted, [(which, found)]) == 4
-    np.testing.assert_array_equal(answers, [[1, 0, 0], [0, 0, 0], [0, 1, 0], [0, 2, 2]])
+    assert screening.revise(decisions, requested, [(which, found)]) == 4
+    np.testing.assert_array_equal(decisions, [[1, 0, 0], [0, 0, 0], [0, 1, 0], [0, 2, 2]])
 
 
 def test_the_interval_of_what_is_wrong_is_that_of_the_audit():

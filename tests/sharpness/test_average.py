@@ -5,9 +5,7 @@ import numpy as np
 import pytest
 
 from jaxsens import changes, perturb, scales
-from jaxsens.data import patches
 from jaxsens.execution import Execution, parallel
-from jaxsens.models.images import convmixer, vit
 from jaxsens.sharpness import average
 from jaxsens.sharpness import classification as classified
 
@@ -83,7 +81,7 @@ def test_chunks_alter_results_by_rounding_only(problem):
         average.average_sharpness(quadratic, perturb.gaussian(1.0), draws=5, execution=Execution(chunk=c))(
             KEY, params, batch
         ).values
-        for c in (None, 1, 4, 11, 25, 1000)
+        for c in (None, 1, 4, 25)
     ]
     for result in results[1:]:
         np.testing.assert_allclose(result, results[0], rtol=1e-5)
@@ -98,28 +96,21 @@ def test_the_first_draws_of_many_are_the_draws_of_few(problem):
     assert len(np.unique(many)) == 8
 
 
-IMAGE = (8, 8, 1)
-MODELS = {
-    "vit": vit.ViT(vit.Config(image_shape=IMAGE, classes=5, patch=2, width=16, depth=1, heads=2, hidden=32)),
-    "convmixer": convmixer.ConvMixer(convmixer.Config(image_shape=IMAGE, classes=5, patch=2, width=8, depth=1)),
-}
+def test_equal_bits_on_any_devices_and_backend(devices):
+    rng = np.random.default_rng(5)
+    x = rng.normal(size=(5, 64)).astype(np.float32)
+    params = {"first": rng.normal(size=(64, 16)).astype(np.float32), "second": np.ones((16, 5), np.float32)}
 
-
-@pytest.mark.parametrize("name", MODELS)
-def test_equal_bits_on_any_devices_and_backend(name, devices):
-    tokens = patches.to_patches(np.random.default_rng(5).normal(size=(5, *IMAGE)).astype(np.float32), 2)
-    params = MODELS[name].init(KEY, tokens[:1])
+    def network(params, x):
+        return jnp.tanh(x @ params["first"]) @ params["second"]
 
     def run(**where):
-        measure = average.output_sharpness(
-            MODELS[name].apply, perturb.gaussian(1e-3), draws=7, execution=Execution(chunk=3, **where)
-        )
-        return measure(KEY, params, tokens).values
+        execution = Execution(chunk=3, **where)
+        return average.output_sharpness(network, perturb.gaussian(1e-3), draws=7, execution=execution)(KEY, params, x)
 
-    reference = run(devices=devices[:1])
+    reference = run(devices=devices[:1]).values
     for backend, number in (("shard_map", 1), ("pmap", 3), ("shard_map", 8)):
-        np.testing.assert_array_equal(run(backend=backend, devices=devices[:number]), reference)
-    assert set(parallel.BACKENDS) == {"pmap", "shard_map"}
+        np.testing.assert_array_equal(run(backend=backend, devices=devices[:number]).values, reference)
 
 
 def test_only_floating_parameters_move():
@@ -134,23 +125,18 @@ def test_only_floating_parameters_move():
         rows = jnp.stack([*leaves, jnp.full(2, variables["params"]["steps"], jnp.float32)])
         return jnp.broadcast_to(rows, (len(x), 4, 2))
 
-    def moved(leaf, **options):
-        measure = average.weight_changes(
-            probe,
-            perturb.gaussian(1.0),
-            change=lambda clean, changed: jnp.abs(clean[leaf] - changed[leaf]).sum(),
-            draws=2,
-            **options,
-        )
-        return measure(KEY, variables, np.zeros(3, np.float32)).mean > 0
+    def change(clean, changed):
+        return [jnp.abs(a - b).sum() for a, b in zip(clean, changed, strict=True)]
 
-    assert [moved(leaf) for leaf in range(4)] == [True, True, False, False]
-    variables = flax.core.freeze(variables)
-    assert [moved(leaf) for leaf in range(4)] == [True, True, False, False]
-    only_b = {"where": lambda path, leaf: path[-1].key == "b"}
-    assert [moved(leaf, **only_b) for leaf in range(4)] == [False, True, False, False]
+    def moved(variables, **options):
+        measure = average.weight_changes(probe, perturb.gaussian(1.0), change=change, draws=2, **options)
+        return [result.mean > 0 for result in measure(KEY, variables, np.zeros(3, np.float32))]
+
+    for params in (variables, flax.core.freeze(variables)):
+        assert moved(params) == [True, True, False, False]
+    assert moved(variables, where=lambda path, leaf: path[-1].key == "b") == [False, True, False, False]
     with pytest.raises(ValueError, match="no real floating-point leaf to move"):
-        moved(0, where=lambda path, leaf: False)
+        moved(variables, where=lambda path, leaf: False)
 
 
 def test_bad_arguments_are_named(problem):
@@ -173,6 +159,64 @@ def test_bad_arguments_are_named(problem):
     with pytest.raises(ValueError, match=r"one number for an example"):
         average.average_sharpness(linear, sampler, draws=2)(
             KEY, {"w": np.zeros((4, 2), np.float32)}, np.zeros((3, 4), np.float32)
+        )
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+def test_noise_on_narrow_weights_is_not_rounded_away(problem, dtype):
+    """The rise is that of float32 weights of the same values, from the same draws."""
+    params, batch, _ = problem
+    narrow = {"w": jnp.asarray(params["w"], dtype)}
+    wide = jax.tree.map(jnp.float32, narrow)
+    measure = average.average_sharpness(quadratic, perturb.gaussian(1e-4**2), draws=20)
+    result = measure(KEY, narrow, batch)
+    np.testing.assert_array_equal(result.values, measure(KEY, wide, batch).values)
+    assert (result.values != 0).all()
+
+
+def test_rises_of_integer_losses_do_not_wrap():
+    """The error, 0 or 1 in uint8, falls by one half: half of the signs are wrong, and noise decides them anew."""
+    x, labels = np.ones((64, 1), np.float32), np.ones(64, np.uint8)
+
+    def error(params, batch):
+        inputs, labels = batch
+        return (labels != (inputs[:, 0] * params > 0)).astype(jnp.uint8)
+
+    result = average.average_sharpness(error, perturb.gaussian(1e6), draws=2000)(KEY, np.float32(-1), (x, labels))
+    np.testing.assert_allclose(result.mean, -0.5, atol=0.05)
+
+
+def test_probabilities_for_logits_are_warned_of_and_one_class_is_refused():
+    x, labels = np.random.default_rng(0).normal(size=(6, 4)).astype(np.float32), np.arange(6, dtype=np.int32) % 3
+    params = {"w": np.ones((4, 3), np.float32)}
+    with pytest.warns(UserWarning, match="return the values before the softmax"):
+        average.classifier_sharpness(lambda p, x: jax.nn.softmax(linear(p, x)), perturb.gaussian(0.1), draws=2)(
+            KEY, params, (x, labels)
+        )
+    with pytest.raises(ValueError, match="at least two classes, got k = 1"):
+        average.classifier_sharpness(linear, perturb.gaussian(0.1), draws=2)(
+            KEY, {"w": np.ones((4, 1), np.float32)}, (x, 0 * labels)
+        )
+
+
+def test_what_would_give_other_numbers_in_silence_is_refused(problem):
+    params, batch, _ = problem
+    measure = average.average_sharpness(quadratic, perturb.gaussian(1.0), draws=np.int64(2))
+    assert measure(KEY, params, batch).count == 2
+    with pytest.raises(ValueError, match="threefry2x32, got rbg"):
+        measure(jax.random.key(0, impl="rbg"), params, batch)
+    with pytest.raises(ValueError, match="batch must not be a masked array"):
+        measure(KEY, params, batch | {"x": np.ma.masked_array(batch["x"], batch["x"] > 1)})
+    with pytest.raises(ValueError, match="it compiles itself"):
+        jax.jit(lambda batch: measure(KEY, params, batch).mean)(batch)
+    with pytest.raises(ValueError, match="another example is beside it"):
+        average.output_sharpness(lambda p, x: linear(p, x) - linear(p, x).mean(), perturb.gaussian(1.0), draws=2)(
+            KEY, {"w": np.ones((4, 2), np.float32)}, batch["x"]
+        )
+    labels = np.arange(11) % 3 + 2**32
+    with pytest.raises(ValueError, match="batch must fit int32"):
+        average.classifier_sharpness(linear, perturb.gaussian(1.0), draws=2)(
+            KEY, {"w": np.ones((4, 3), np.float32)}, (batch["x"], labels)
         )
 
 
@@ -284,7 +328,9 @@ def test_four_sharpnesses_of_a_classifier_are_those_of_its_moved_copies(classifi
         measure(KEY, params, (x, labels.astype(float)))
     with pytest.raises(FloatingPointError, match="unperturbed model is not finite for example 2"):
         measure(KEY, params, (x, labels + 1))
-    with pytest.raises(ValueError, match="draws must be a multiple of 2, for so many depend on each other, got 5"):
+    with pytest.raises(
+        ValueError, match="draws must be a multiple of 2, the number of draws that depend on each other, got 5"
+    ):
         average.classifier_sharpness(classify, sampler, draws=5)
 
     small = perturb.antithetic(perturb.gaussian(1e-6))
@@ -319,7 +365,7 @@ def test_many_models_are_measured_as_each_alone(classification):
         measure.over_models(KEY, stacked, x)
 
 
-class Regularised(flax.linen.Module):
+class Regularized(flax.linen.Module):
     @flax.linen.compact
     def __call__(self, x, train=False):
         x = flax.linen.Dense(8)(x)
@@ -330,11 +376,11 @@ class Regularised(flax.linen.Module):
 def test_models_with_dropout_and_batch_statistics_are_evaluated_deterministically():
     """A copy whose perturbed weights do not matter has the outputs of the model itself, whatever its batch."""
     x = np.random.default_rng(4).normal(3, 2, size=(6, 4)).astype(np.float32)
-    variables = jax.jit(Regularised().init)(KEY, x)
+    variables = jax.jit(Regularized().init)(KEY, x)
     variables = {**variables, "params": {"model": variables["params"], "probe": np.ones(3, np.float32)}}
 
     def apply(variables, x):
-        logits = Regularised().apply({**variables, "params": variables["params"]["model"]}, x)
+        logits = Regularized().apply({**variables, "params": variables["params"]["model"]}, x)
         return {"logits": logits, "probe": jnp.tile(variables["params"]["probe"], (len(x), 1))}
 
     def change(clean, changed):
@@ -346,7 +392,7 @@ def test_models_with_dropout_and_batch_statistics_are_evaluated_deterministicall
     assert found["logits"].mean < 1e-5
 
 
-def test_normalised_logits_are_blind_to_the_size_of_the_function():
+def test_normalized_logits_are_blind_to_the_size_of_the_function():
     rng = np.random.default_rng(5)
     x, labels = rng.normal(size=(9, 4)).astype(np.float32), np.arange(9, dtype=np.int32) % 3
     params = {"w": rng.normal(size=(4, 3)).astype(np.float32)}
@@ -354,16 +400,16 @@ def test_normalised_logits_are_blind_to_the_size_of_the_function():
     def apply(params, x):
         return x @ params["w"]
 
-    normalised = classified.NormalisedLogits(apply)
-    logits = normalised(params, x)
+    normalized = classified.NormalizedLogits(apply)
+    logits = normalized(params, x)
     np.testing.assert_allclose(np.std(logits, 1), 1, rtol=1e-5)
     np.testing.assert_array_equal(logits.argmax(1), apply(params, x).argmax(1))
     large = {"w": 100 * params["w"]}
-    np.testing.assert_allclose(normalised(large, x), logits, rtol=1e-4)
-    assert np.all(normalised({"w": 0 * params["w"]}, x) == 0), "logits that are all equal stay, finite"
+    np.testing.assert_allclose(normalized(large, x), logits, rtol=1e-4)
+    assert np.all(normalized({"w": 0 * params["w"]}, x) == 0), "logits that are all equal stay, finite"
     noise = perturb.relative(perturb.gaussian(0.01), scales.by_leaf)
     small, big = (
-        average.classifier_sharpness(normalised, noise, draws=3)(KEY, p, (x, labels))["loss"] for p in (params, large)
+        average.classifier_sharpness(normalized, noise, draws=3)(KEY, p, (x, labels))["loss"] for p in (params, large)
     )
     np.testing.assert_allclose(small.values, big.values, atol=1e-5)
     assert abs(small.mean) > 1e-4

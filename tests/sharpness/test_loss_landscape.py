@@ -1,6 +1,7 @@
 """Loss planes are the loss where they say it is."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -18,7 +19,7 @@ def loss(params, x):
     return ((x @ params["w"] + params["b"][None]) ** 2).sum(1)
 
 
-def test_filter_normalised_directions_have_the_norms_of_the_weights():
+def test_filter_normalized_directions_have_the_norms_of_the_weights():
     first, second = loss_landscape.random_directions(KEY, PARAMS, 2)
     for direction in (first, second):
         np.testing.assert_allclose(
@@ -47,6 +48,16 @@ def test_a_plane_is_the_loss_at_its_points():
     np.testing.assert_array_equal(found.coordinates[0], [-1, 0, 0.5])
 
 
+def test_small_steps_of_narrow_weights_are_not_rounded_away():
+    narrow = PARAMS | {"w": jnp.asarray(PARAMS["w"], jnp.bfloat16)}
+    wide = PARAMS | {"w": np.asarray(narrow["w"], np.float32)}
+    directions = loss_landscape.random_directions(KEY, narrow, 1)
+    line = loss_landscape.loss_plane(loss, [0, 1e-3])
+    found, expected = (line(params, directions, X).losses.values for params in (narrow, wide))
+    np.testing.assert_array_equal(found, expected)
+    assert (np.diff(found, axis=1) != 0).all()
+
+
 def test_a_line_between_two_checkpoints_ends_at_both():
     other = jax.tree.map(lambda a: a + 1, PARAMS)
     direction = jax.tree.map(lambda a, b: b - a, PARAMS, other)
@@ -56,12 +67,15 @@ def test_a_line_between_two_checkpoints_ends_at_both():
 
 
 def test_bad_arguments_are_named():
-    for coordinates in ((), ([0, np.nan],), ([[0]],), ([],)):
+    masked = np.ma.masked_array([0.0, 1.0], [0, 1])
+    for coordinates in ((), ([0, np.nan],), ([[0]],), ([],), (0.5,), (["a"],), ([True],), ([[1], [1, 2]],), (masked,)):
         with pytest.raises(ValueError, match="coordinates must be finite vectors"):
             loss_landscape.loss_plane(loss, *coordinates)
-    with pytest.raises(ValueError, match="chunk must be an integer of at least 1"):
-        loss_landscape.loss_plane(loss, [0], execution=Execution(chunk=0))
-    with pytest.raises(ValueError, match="count must be at least 1 direction"):
+    with pytest.raises(ValueError, match="directions must be a list of pytrees like params, got a dict"):
+        loss_landscape.loss_plane(loss, [0])(PARAMS, PARAMS, X)
+    with pytest.raises(ValueError, match="threefry2x32, got rbg"):
+        loss_landscape.random_directions(jax.random.key(0, impl="rbg"), PARAMS, 1)
+    with pytest.raises(ValueError, match="count must be an integer of at least 1 direction"):
         loss_landscape.random_directions(KEY, PARAMS, 0)
     with pytest.raises(ValueError, match="no real floating-point leaf to move"):
         loss_landscape.random_directions(KEY, PARAMS, 1, where=lambda path, leaf: False)

@@ -20,8 +20,8 @@ SLOPES = RNG.normal(size=(BATCH, SIZE))
 
 
 def quadratic(w, batch):
-    offset = w - batch["centre"][0]
-    return jnp.broadcast_to(offset @ jnp.asarray(HESSIAN) @ offset / 2, len(batch["centre"]))
+    offset = w - batch["center"][0]
+    return jnp.broadcast_to(offset @ jnp.asarray(HESSIAN) @ offset / 2, len(batch["center"]))
 
 
 def largest_rise(gradient, radius):
@@ -39,7 +39,7 @@ def largest_rise(gradient, radius):
 def test_the_maximum_of_a_quadratic_is_found_in_l2(float64):
     """At the minimum it is ``radius^2 / 2`` times the largest eigenvalue; elsewhere the secular equation has it."""
     for away, radius in ((0.0, 0.7), (0.5, 0.3), (0.5, 0.0)):
-        batch = {"centre": np.tile(VECTOR - away, (BATCH, 1))}
+        batch = {"center": np.tile(VECTOR - away, (BATCH, 1))}
         found = worst_case.worst_case_sharpness(quadratic, radius, restarts=2, iterations=60)(KEY, VECTOR, batch)
         gradient = HESSIAN @ np.full(SIZE, away)
         np.testing.assert_allclose(found.mean, largest_rise(gradient, radius), rtol=1e-6)
@@ -142,6 +142,40 @@ def test_steps_are_halved_where_the_ascent_stalls():
     np.testing.assert_allclose(found.values.max(), -np.abs(found.points[0] - peak).sum(), rtol=1e-5)
 
 
+def test_an_ascent_leaves_a_saddle():
+    """The gradient is 0 at the center, and the largest of a few steps overshoot: restarts are from other points."""
+    curvatures = jnp.asarray([10, 5, 1, 0.1, 0, 0, 0, -1, -2, -5, -50, -100.0])
+
+    def saddle(w, batch):
+        return jnp.full(len(batch), jnp.sum(curvatures * w**2) / 2)
+
+    for seed in range(3):
+        measure = worst_case.worst_case_sharpness(saddle, 1.0, iterations=100, restarts=5)
+        found = measure(jax.random.key(seed), jnp.zeros(12), np.zeros((2, 1), np.float32))
+        np.testing.assert_allclose(found.mean, 5, rtol=1e-3)
+
+
+def test_where_the_loss_only_falls_the_weights_themselves_are_best():
+    def peak(w, batch):
+        return jnp.full(len(batch), -jnp.sum(w**2))
+
+    found = worst_case.worst_case_sharpness(peak, 1.0, restarts=2)(KEY, jnp.zeros(3), np.zeros((2, 1), np.float32))
+    assert found.mean == 0
+    assert not found.perturbation.any()
+
+
+@pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16])
+def test_small_gradients_of_narrow_weights_are_followed(dtype):
+    """A slope of 1e-6, whose reciprocal is beyond float16, and a radius below the rounding of the weights."""
+
+    def slope(w, batch):
+        return (1e-6 * w.astype(jnp.float32)).sum() + 0 * batch
+
+    found = worst_case.worst_case_sharpness(slope, 1e-4)(KEY, jnp.ones(3, dtype), np.zeros(4, np.float32))
+    np.testing.assert_allclose(found.one_step, 1e-10 * np.sqrt(3), rtol=0.05)
+    np.testing.assert_allclose(found.perturbation[0], 1e-4 / np.sqrt(3), rtol=1e-3)
+
+
 BAD = {
     "radius must be a finite number of at least 0, got -1": {"radius": -1.0},
     "radius must be a finite number of at least 0, got inf": {"radius": np.inf},
@@ -154,6 +188,8 @@ BAD = {
     "one result for each example": {"loss": lambda p, b: softened(p, b).mean()},
     "no real floating-point leaf to move": {"where": lambda path, leaf: False},
     "do not fit the model": {"loss": lambda p, b: b["y"]},
+    "iterations must be an integer of at least 1, got True": {"iterations": True},
+    "another example is beside it": {"loss": lambda p, b: softened(p, b) - softened(p, b).mean()},
 }
 
 
