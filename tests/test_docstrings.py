@@ -12,9 +12,10 @@ import pytest
 import jaxsens
 
 ROOT = Path(jaxsens.__file__).parent
+PARTS = ("boolean", "curvature", "embedding_space", "execution", "sensitivity", "sharpness")
 FILES = [
     *ROOT.glob("*.py"),
-    *(path for part in ("execution", "sensitivity", "sharpness") for path in (ROOT / part).glob("*.py")),
+    *(path for part in PARTS for path in (ROOT / part).glob("*.py")),
 ]
 OPTIONS = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
 GLOBALS = {"jax": jax, "jnp": jnp, "np": np} | {name: getattr(jaxsens, name) for name in ("perturb", "substitution")}

@@ -129,7 +129,7 @@ def overfitting(training: Array, clean: Array, noise: float) -> np.ndarray:
 
 
 def of_sets(config: Config, results: Results, kind: str) -> dict[int, tuple[float, float]]:
-    """Return data set -> mean normalised sensitivity of its converged models, before and after training."""
+    """Return data set -> mean normalized sensitivity of its converged models, before and after training."""
     means, unit = {}, results["labels", kind]
     for dataset in range(config.label_sets):
         there = unit["status"][dataset] == REACHED

@@ -21,7 +21,7 @@ def sensitivity(config: Config, apply: Apply, variables: PyTree, probes: np.ndar
     measure = boolean.sensitivity_profile(
         substitution.one_at_a_time(apply), execution=Execution(chunk=max(config.rows, probes.shape[1] + 1))
     )
-    average = measure(jax.random.key(0), variables, probes).normalised_average  # the key is for an audit: not used
+    average = measure(jax.random.key(0), variables, probes).normalized_average  # the key is for an audit: not used
     return float(average.mean), float(average.sem) if len(probes) > 1 else 0.0
 
 

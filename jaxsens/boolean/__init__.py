@@ -1,9 +1,10 @@
 """Sensitivity of Boolean functions: exact on truth tables, sampled beyond, and of recognizers in their parameters.
 
-``truth_tables`` are exact, ``languages`` are exact at any length, ``profile`` samples any model that can flip a bit
-(``screened_profile`` in low precision first), ``blow_up`` looks inside a recognizer, and ``lipschitz`` moves its
-weights. ``strings`` draws what they are evaluated on, and ``decisions`` turns logits into decisions. ``bit_flips``
-serves the profiles, ``tables`` and ``certificates`` serve ``truth_tables``.
+``truth_tables`` computes from tables of all strings, ``languages`` has closed forms for any length, ``profile`` samples
+a model whose bits can be flipped (``screened_profile`` in low precision first), ``blow_up`` measures the states inside
+a recognizer, and ``lipschitz`` perturbs its weights. ``strings`` draws the strings, and ``decisions`` turns logits into
+decisions. ``bit_flips`` serves the profiles; ``tables`` (the check of tables, which ``certificates`` needs, too) and
+``certificates`` serve ``truth_tables``.
 """
 
 from jaxsens.boolean import blow_up, decisions, languages, lipschitz, profile, strings, truth_tables

@@ -1,10 +1,9 @@
-"""How far a recognizer of bit strings moves when one bit is flipped: blow-up and influence.
+"""Blow-up and influence: how far a recognizer of bit strings moves when one bit is flipped.
 
 Numbers of sections, definitions and equations are those of Kövér et al., Understanding the Parameter Space Geometry of
 Transformers Encoding Boolean Functions.
 """
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -15,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxsens.boolean.strings import require_bits
-from jaxsens.execution import memory, parallel
+from jaxsens.execution import checks, memory, parallel
 from jaxsens.execution.execution import DEFAULT, Execution
 from jaxsens.statistics import estimate
 from jaxsens.statistics.estimate import Estimate
@@ -37,7 +36,7 @@ LAYERS = ("last", "all")
 
 
 class ComputeInternals(Protocol):
-    """A recognizer that shows what it computes."""
+    """A recognizer that also returns its states and normalizers."""
 
     def __call__(self, params: PyTree, strings: Array, /) -> Internals:
         """Map strings ``[b n]`` of bits to the logits, states and normalizers, with ``t = n + 1`` positions."""
@@ -47,11 +46,11 @@ class ComputeInternals(Protocol):
 @partial(jax.tree_util.register_dataclass, data_fields=["tau"], meta_fields=["chunk"])
 @dataclass(frozen=True)
 class BlowUps:
-    """What ``blow_ups`` measured.
+    """Blow-ups of a recognizer.
 
     Attributes:
-        tau: The blow-up of every normalisation on every string, Eq. 17 ``[b r]``.
-        chunk: Model forwards evaluated at once, for the record.
+        tau: The blow-up of every normalization on every string, Eq. 17 ``[b r]``.
+        chunk: Number of model forwards evaluated at once.
     """
 
     tau: np.ndarray
@@ -59,7 +58,7 @@ class BlowUps:
 
     @cached_property
     def beta(self) -> np.ndarray:
-        """The cumulative blow-up through every normalisation, Eq. 18, in float64 ``[b r]``."""
+        """The cumulative blow-up up to every normalization, Eq. 18, in float64 ``[b r]``."""
         return _accumulated(self.tau)
 
 
@@ -68,15 +67,15 @@ class BlowUps:
 )
 @dataclass(frozen=True)
 class Influences:
-    """What ``influences`` measured, for ``s`` flipped bits and the activations of ``p`` positions.
+    """Absolute influences of ``s`` flipped bits on the logit and on the activations of ``p`` positions.
 
     Attributes:
         states: ``||y(x) - y(x with bit n flipped)||_2`` after the last layer ``[b s p]``, or after every layer
-            ``[b s l+1 p]``, the embeddings first.
-        logits: ``|T(x) - T(x with bit n flipped)|`` ``[b s]``.
-        sites: The bits that were flipped, counted from 0 ``[s]``.
+            ``[b s l+1 p]``, the embeddings first; in units of the states.
+        logits: ``|T(x) - T(x with bit n flipped)|`` ``[b s]``, in units of the logit.
+        sites: The flipped bits, counted from 0 ``[s]``.
         positions: The positions, counted from 0, of the last axis of ``states``.
-        chunk: Model forwards to evaluate at once, for the record.
+        chunk: Number of model forwards to evaluate at once.
     """
 
     states: np.ndarray
@@ -97,46 +96,62 @@ class Influences:
 
 
 def blow_up(normalizers: Array) -> Array:
-    """Return ``tau = max_t (1 + z_t)``, how much a normalisation can amplify a change of its input (Eq. 17).
+    """Return ``tau = max_t (1 + z_t)``, how much a normalization can amplify a change of its input (Eq. 17).
 
     Args:
-        normalizers: ``z = 1 / sqrt(variance + epsilon)`` ``[..., r t]``; infinite ones give infinity.
+        normalizers: ``z = 1 / sqrt(variance + epsilon)`` ``[..., r t]``; infinite where ``tau`` is infinite.
 
     Returns:
-        ``tau`` ``[..., r]``, on the device where the normalizers are.
+        ``tau`` ``[..., r]``, on the device of the normalizers.
+
+    Example:
+        >>> blow_up(np.array([[1.0, 3.0], [0.5, 0.0]]))
+        array([4. , 1.5])
     """
     return (1 + normalizers).max(-1)
 
 
 def cumulative_blow_up(normalizers: Array) -> np.ndarray:
-    """Return ``beta_r = tau_1 ... tau_r``, the blow-up through the first ``r`` normalisations (Eq. 18).
+    """Return ``beta_r = tau_1 ... tau_r``, the blow-up through the first ``r`` normalizations (Eq. 18).
 
-    The product is taken on the host in float64, since that of two layers may exceed float32. It is infinite from the
+    The product is computed on the host in float64, since that of two layers may exceed float32. It is infinite from the
     first infinite ``tau`` on.
 
     Args:
-        normalizers: ``[..., r t]``, in the order in which they are applied.
+        normalizers: ``[..., r t]``, at least 0, in the order in which they are applied.
 
     Returns:
         ``beta`` ``[..., r]``; the last entry is that of the whole model.
+
+    Raises:
+        ValueError: If a normalizer is NaN or negative.
+
+    Example:
+        >>> cumulative_blow_up(np.array([[1.0, 3.0], [0.5, 0.0]]))
+        array([4., 6.])
     """
-    return _accumulated(np.asarray(blow_up(normalizers)))
+    normalizers = checks.host_values(normalizers, "normalizers")
+    if at := _first(~(normalizers >= 0)):
+        raise ValueError(f"normalizers must be at least 0, got {normalizers[at]} at {list(at)}")
+    return _accumulated(blow_up(normalizers))
 
 
 def blow_up_bound(epsilon: float, layers: int) -> float:
-    """Return ``(1 + 1 / sqrt(epsilon))^layers``, the largest cumulative blow-up there can be (Lem. 3.2).
+    """Return ``(1 + 1 / sqrt(epsilon))^layers``, an upper bound of the cumulative blow-up (Lem. 3.2).
 
     Args:
-        epsilon: What is added to the variance; 0 gives infinity.
-        layers: Normalisations applied: L in the paper, which has one in each layer.
+        epsilon: The number added to the variance; for 0 the bound is infinite.
+        layers: Number of normalizations: L in the paper, which has one in each layer.
 
     Raises:
-        ValueError: If ``epsilon`` is negative or not finite, or there is not at least one layer.
+        ValueError: If ``epsilon`` is negative or not finite, or ``layers`` no integer of at least 1.
+
+    Example:
+        >>> blow_up_bound(0.25, 3)
+        27.0
     """
-    if not 0 <= epsilon < math.inf:
-        raise ValueError(f"epsilon must be a finite number of at least 0, got {epsilon}")
-    if not layers >= 1 or layers % 1:
-        raise ValueError(f"layers must be an integer of at least 1, got {layers}")
+    checks.require_finite("epsilon", epsilon)
+    layers = checks.require_count("layers", layers)
     with np.errstate(divide="ignore", over="ignore"):
         return float((1 + 1 / np.sqrt(np.float64(epsilon))) ** layers)
 
@@ -146,7 +161,7 @@ def blow_ups(
     *,
     execution: Execution = DEFAULT,
 ) -> Callable[[PyTree, Array], BlowUps]:
-    """Measure the blow-up of every normalisation on every string, per normalisation and cumulative (s.2.5).
+    """Measure the blow-up of every normalization on every string, per normalization and cumulative (s.2.5).
 
     Args:
         internals: ``internals(params, strings [b n])`` -> ``Internals``.
@@ -157,7 +172,15 @@ def blow_ups(
 
     Raises:
         ValueError: When called, if the strings are not bits or do not fit the model.
-        FloatingPointError: When called, if a normalizer is NaN or negative; the message says where the first one is.
+        FloatingPointError: When called, if a normalizer is NaN or negative; the message names the first one.
+
+    Example:
+        >>> def internals(params, strings):      # one normalization of two positions, with z = 1 and 3
+        ...     count = len(strings)
+        ...     normalizers = jnp.broadcast_to(jnp.array([1.0, 3.0]), (count, 1, 2))
+        ...     return Internals(jnp.ones(count), jnp.ones((count, 2, 2, 3)), normalizers)
+        >>> blow_ups(internals)(None, [[0], [1]]).tau.tolist()
+        [[4.0], [4.0]]
     """
 
     def measure(params: PyTree, strings: Array) -> BlowUps:
@@ -170,7 +193,7 @@ def blow_ups(
         )
         if at := _first(~(tau >= 1)):
             raise FloatingPointError(
-                f"the blow-up of normalisation {at[1]} on string {at[0]} is {tau[at]}, not 1 or more"
+                f"the blow-up of normalization {at[1]} on string {at[0]} is {tau[at]}, not 1 or more"
             )
         return BlowUps(tau, forwards)
 
@@ -186,8 +209,8 @@ def influences(
 ) -> Callable[..., Influences]:
     """Measure ``I_n(f, x) = ||f(x) - f(x with bit n flipped)||_2``, the absolute influence of a bit (Def. 2.7).
 
-    ``f`` is the activation of a position, in its own units, and the logit. A bit that the model ignores has influence
-    0 up to rounding. States stay on the device.
+    ``f`` is the activation of a position, in units of the states, and the logit. A bit that the model ignores has
+    influence 0 up to rounding. States stay on the device.
 
     Args:
         internals: ``internals(params, strings [b n])`` -> ``Internals``.
@@ -200,9 +223,17 @@ def influences(
         counted from 0, by default all.
 
     Raises:
-        ValueError: If ``layers`` or ``positions`` is none that is allowed; when called, if the strings are
-            not bits or do not fit the model, or if a site or position lies outside of them.
-        FloatingPointError: When called, if an influence is not finite; the message says where the first one is.
+        ValueError: If ``layers`` is unknown or ``positions`` are not integers; when called, if the strings are not bits
+            or do not fit the model, or if a site or position lies outside of them.
+        FloatingPointError: When called, if an influence is not finite; the message names the first one.
+
+    Example:
+        >>> def internals(params, strings):      # the logit is the first bit
+        ...     count, n = strings.shape
+        ...     logits = strings[:, 0].astype(jnp.float32)
+        ...     return Internals(logits, jnp.zeros((count, 2, n + 1, 1)), jnp.ones((count, 1, n + 1)))
+        >>> influences(internals)(None, [[0, 1]]).logits.tolist()
+        [[1.0, 0.0]]
     """
     if layers not in LAYERS:
         raise ValueError(f"layers must be one of {LAYERS}, got {layers!r}")
@@ -221,11 +252,11 @@ def influences(
         at_once = execution.replace(chunk=max(1, forwards // (len(flips) + 1)))
         flips = flips.astype(np.int32)
         states, logits = parallel.map_items(fn, strings, params, flips, execution=at_once)
-        for what, found in (("logit", logits), ("activations", states)):
-            if at := _first(~np.isfinite(found)):
+        for name, values in (("logit", logits), ("activations", states)):
+            if at := _first(~np.isfinite(values)):
                 raise FloatingPointError(
-                    f"the influence of bit {flips[at[1]]} of string {at[0]} on the {what} is {found[at]}: what the "
-                    "model computes is not finite, or too large to be squared; look at the parameters"
+                    f"the influence of bit {flips[at[1]]} of string {at[0]} on the {name} is {values[at]}: a value in "
+                    "the model is not finite, or too large to be squared; look at the parameters"
                 )
         return Influences(states, logits, flips, observed, forwards)
 
@@ -248,14 +279,14 @@ def _bit_influences(
 ) -> tuple[Array, Array]:
     """Return the influences of the sites ``[s]`` of one string, on states and on the logit."""
     blocks = -(-(len(sites) + 1) // rows)
-    # Site -1 is the string as it is: the first of its copies, so that one program evaluates all of them.
+    # Site -1 is the unchanged string: the first of the copies, so that one program evaluates all of them.
     flips = jnp.pad(sites, (1, blocks * rows - len(sites) - 1), constant_values=-1).reshape(blocks, rows)
 
     def observe(flips: Array) -> tuple[Array, Array]:
         flipped = flips[:, None] == jnp.arange(len(string))[None]
-        found = internals(params, jnp.where(flipped, 1 - string[None], string[None]))
-        states = found.states[:, :, np.asarray(positions)]
-        return states if layers == "all" else states[:, -1], found.logits
+        values = internals(params, jnp.where(flipped, 1 - string[None], string[None]))
+        states = values.states[:, :, np.asarray(positions)]
+        return states if layers == "all" else states[:, -1], values.logits
 
     def block(clean: tuple[Array, Array], flips: Array) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
         copies = observe(flips)
@@ -265,13 +296,13 @@ def _bit_influences(
         return clean, (jnp.linalg.norm(states, axis=-1), jnp.abs(logits))
 
     shapes = jax.eval_shape(observe, flips[0])
-    unknown = jax.tree.map(lambda a: jnp.zeros(a.shape[1:], a.dtype), shapes)
-    _, found = jax.lax.scan(block, unknown, flips)
-    return jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:])[1 : len(sites) + 1], found)
+    empty = jax.tree.map(lambda a: jnp.zeros(a.shape[1:], a.dtype), shapes)
+    _, changes = jax.lax.scan(block, empty, flips)
+    return jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:])[1 : len(sites) + 1], changes)
 
 
 def _accumulated(tau: np.ndarray) -> np.ndarray:
-    with np.errstate(over="ignore"):  # beyond float64, infinity is what is meant
+    with np.errstate(over="ignore"):  # beyond float64 it is infinite
         return np.cumprod(tau, -1, dtype=np.float64)
 
 
@@ -283,12 +314,12 @@ def _one_of(strings: np.ndarray) -> jax.ShapeDtypeStruct:
 def _check_internals(internals: ComputeInternals, params: PyTree, one: jax.ShapeDtypeStruct) -> None:
     """Raise unless the recognizer gives, for a single string, internals of the promised shapes."""
     try:
-        found = jax.eval_shape(internals, params, one)
+        shapes = jax.eval_shape(internals, params, one)
     except Exception as error:
         raise ValueError(f"strings of {one.shape[1]} bits and params do not fit the recognizer: {error}") from error
-    if not isinstance(found, Internals):
-        raise ValueError(f"internals must return jaxsens.typing.Internals, got {type(found).__name__}")
-    logits, states, normalizers = (leaf.shape for leaf in found)
+    if not isinstance(shapes, Internals):
+        raise ValueError(f"internals must return jaxsens.typing.Internals, got {type(shapes).__name__}")
+    logits, states, normalizers = (leaf.shape for leaf in shapes)
     positions = one.shape[1] + 1
     if logits != (1,) or len(states) != 4 or states[::2] != (1, positions) or 0 in states:
         raise ValueError(
@@ -300,7 +331,7 @@ def _check_internals(internals: ComputeInternals, params: PyTree, one: jax.Shape
 
 
 def _indices(name: str, values: Array | Sequence[int]) -> np.ndarray:
-    values = np.asarray(values)
+    values = checks.host_values(values, name)
     if values.ndim != 1 or not len(values) or values.dtype.kind not in "iu":
         raise ValueError(f"{name} must be at least one index, a list of integers, got {values.tolist()!r}")
     return values.astype(np.int64)
@@ -312,7 +343,7 @@ def _inside(name: str, values: np.ndarray, low: int, stop: int) -> np.ndarray:
     return values
 
 
-def _first(found: np.ndarray) -> tuple[int, ...] | None:
+def _first(mask: np.ndarray) -> tuple[int, ...] | None:
     """Return the index of the first True, if there is one."""
-    indices = np.argwhere(found)
+    indices = np.argwhere(mask)
     return tuple(indices[0].tolist()) if len(indices) else None

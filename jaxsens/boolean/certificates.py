@@ -1,7 +1,7 @@
-"""How many blocks change a Boolean function, and how many bits certify it: searched for, on small truth tables.
+"""Block sensitivity and certificate complexity of Boolean functions, by exhaustive search on small truth tables.
 
-Tables are those of ``tables``. Definitions: Buhrman and de Wolf, Complexity Measures and Decision Tree Complexity
-(2002).
+For the layout of tables see ``tables``. Definitions: Buhrman and de Wolf, Complexity Measures and Decision Tree
+Complexity (2002).
 """
 
 from collections.abc import Callable
@@ -16,16 +16,16 @@ from jaxsens.typing import Array
 __all__ = ["LARGEST_SEARCHED", "block_sensitivity", "certificate_complexity"]
 
 LARGEST_SEARCHED = 12
-"""Most variables: seconds for one table."""
+"""Largest number of variables, which takes seconds for one table."""
 
 
 @of_tables
 def block_sensitivity(table: Array, /) -> jax.Array:
-    """Return the most disjoint blocks of positions, over all strings, that each change the function when flipped.
+    """Return the largest number of disjoint blocks of positions, over all strings, that each change the function.
 
     ``bs(f) = max_x max{k : B_1 .. B_k disjoint, f(x) != f(x with B_j flipped)}`` (Buhrman and de Wolf, Def. 4). For all
-    strings at once, the most blocks within a set of positions are found from those within its subsets. Cost: ``6**n /
-    2`` operations, ``2 * 4**n`` bytes (n = 12: 0.3 s on two cores).
+    strings at once, the number for a set of positions is computed from those for its subsets. Cost: ``6**n / 2``
+    operations, ``2 * 4**n`` bytes (n = 12: 0.3 s on two cores).
 
     Args:
         table: Truth tables ``[..., 2**n]``.
@@ -35,13 +35,17 @@ def block_sensitivity(table: Array, /) -> jax.Array:
 
     Raises:
         ValueError: If the table is no truth table, or if n is larger than ``LARGEST_SEARCHED``.
+
+    Example:
+        >>> int(block_sensitivity([0, 1, 1, 1]))      # "or" of two bits, at the string 00
+        2
     """
 
     def of_one(row: Array) -> Array:
         changes = _changes(row).astype(jnp.int8)
 
         def most_within(members: Array, most: Array) -> Array:
-            """Fill in a set: the block with its last member takes any of the others, further blocks the rest."""
+            """Fill in one set: the block of its last member takes any of the others, further blocks the rest."""
             last = 1 << (31 - jax.lax.clz(members))
             others = members ^ last
 
@@ -61,7 +65,7 @@ def block_sensitivity(table: Array, /) -> jax.Array:
 
 @of_tables
 def certificate_complexity(table: Array, /) -> jax.Array:
-    """Return how many bits of the worst string one must know to be sure of the function's value there.
+    """Return how many bits of a string determine the function there, for the string that needs the most.
 
     ``C(f) = max_x min{|S| : f(y) = f(x) for all y that agree with x on S}`` (Buhrman and de Wolf, Def. 3). Cost: ``n
     4**n`` operations, ``2 * 4**n`` bytes (n = 12: 0.2 s on two cores).
@@ -74,6 +78,10 @@ def certificate_complexity(table: Array, /) -> jax.Array:
 
     Raises:
         ValueError: If the table is no truth table, or if n is larger than ``LARGEST_SEARCHED``.
+
+    Example:
+        >>> int(certificate_complexity([0, 1, 1, 1]))      # "or" of two bits, at the string 00
+        2
     """
     n = variables(table)
 
@@ -95,7 +103,7 @@ def _changes(row: Array) -> Array:
 
 
 def _one_by_one(fn: Callable[[Array], Array], table: Array, name: str) -> jax.Array:
-    """Return ``fn`` of every table, as many at once as fit the budget."""
+    """Return ``fn`` of every table, as many at once as fit ``memory.BYTES``."""
     n, size = variables(table), table.shape[-1]
     if n > LARGEST_SEARCHED:
         raise ValueError(f"table: {name} searches at most {LARGEST_SEARCHED} variables, got n = {n}")

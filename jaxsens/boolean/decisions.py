@@ -1,34 +1,37 @@
-"""Margin recognition: what a logit decides, and whether the decision is that of a language."""
-
-import math
+"""Margin recognition: the decision that a logit makes, and whether it agrees with a language."""
 
 import jax
 import numpy as np
 
+from jaxsens.execution import checks
 from jaxsens.typing import Array
 
-__all__ = ["decide", "recognizes", "require_margin"]
+__all__ = ["ACCEPT", "REJECT", "UNDEFINED", "decide", "recognizes", "require_margin"]
 
 ACCEPT, REJECT, UNDEFINED = 1, 0, -1
-"""The decisions about a string: in the language, not in it, or neither."""
+"""The decisions about a string: in the language, not in the language, or undefined."""
 
 
 def decide(logits: Array, margin: float = 0.0) -> Array:
-    """Return what logits decide at a margin: ``ACCEPT``, ``REJECT`` or ``UNDEFINED``.
+    """Return the decisions of logits at a margin: ``ACCEPT`` (1), ``REJECT`` (0) or ``UNDEFINED`` (-1).
 
     ``alpha(T) = 1 if T >= margin, 0 if T <= -margin, undefined between``: Eq. 15 (s.2.3) of Kövér et al.,
     Understanding the Parameter Space Geometry of Transformers Encoding Boolean Functions (arXiv 2606.08768). At margin
-    0 nothing is undefined but NaN, and a logit of exactly 0 is rejected, as ``changes.sign_change`` has it.
+    0 only NaN is undefined, and a logit of exactly 0 is rejected, as in ``changes.sign_change``.
 
     Args:
-        logits: ``[*k]``; on the host they keep their precision, on a device (and under ``jit``) they stay there.
-        margin: In units of the logit. A traced one is not checked.
+        logits: ``[*k]``; arrays on the host keep their precision, arrays on a device (and under ``jit``) stay there.
+        margin: In units of the logit; not checked where it is traced.
 
     Returns:
-        int8 ``[*k]``.
+        Decisions ``[*k]``, int8.
 
     Raises:
         ValueError: If the margin is negative or not finite.
+
+    Example:
+        >>> decide(np.array([-2.0, 0.3, 2.0]), margin=1.0)
+        array([ 0, -1,  1], dtype=int8)
     """
     require_margin(margin)
     logits = logits if isinstance(logits, jax.Array) else np.asarray(logits)
@@ -39,9 +42,9 @@ def decide(logits: Array, margin: float = 0.0) -> Array:
 
 
 def recognizes(logits: Array, labels: Array, margin: float = 0.0) -> np.ndarray:
-    """Return for every string whether the decision about it is its label; an undefined one never is.
+    """Return for every string whether the decision about it equals its label; an undefined decision equals none.
 
-    ``alpha(T(x)) = f(x)``: Def. 2.8 of Kövér et al. (arXiv 2606.08768) asks it of all strings of all lengths.
+    ``alpha(T(x)) = f(x)``: Def. 2.8 of Kövér et al. (arXiv 2606.08768) requires it of all strings of all lengths.
 
     Args:
         logits: ``[b]``.
@@ -49,12 +52,17 @@ def recognizes(logits: Array, labels: Array, margin: float = 0.0) -> np.ndarray:
         margin: In units of the logit.
 
     Returns:
-        bool ``[b]``, on the host.
+        Booleans ``[b]``, on the host.
 
     Raises:
-        ValueError: If labels are not 0 or 1 or not of the logits' shape, or if the margin is negative or not finite.
+        ValueError: If labels are not 0 or 1 or have another shape than the logits, or if the margin is negative or not
+            finite.
+
+    Example:
+        >>> recognizes(np.array([-2.0, 0.3, 2.0]), np.array([0, 1, 0]), margin=0.1)
+        array([ True,  True, False])
     """
-    labels = np.asarray(labels)
+    labels = checks.host_values(labels, "labels")
     if labels.shape != np.shape(logits):
         raise ValueError(f"labels must have the shape {np.shape(logits)} of the logits, got {labels.shape}")
     bad = (labels != ACCEPT) & (labels != REJECT)
@@ -65,5 +73,5 @@ def recognizes(logits: Array, labels: Array, margin: float = 0.0) -> np.ndarray:
 
 def require_margin(margin: float) -> None:
     """Raise ValueError unless the margin is a finite number of at least 0; a traced one has no value to check."""
-    if not isinstance(margin, jax.core.Tracer) and not 0 <= margin < math.inf:
-        raise ValueError(f"margin must be a finite number of at least 0, got {margin}")
+    if not isinstance(margin, jax.core.Tracer):
+        checks.require_finite("margin", margin)

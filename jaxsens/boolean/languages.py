@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxsens.boolean import strings as bit_strings
+from jaxsens.execution import checks
 from jaxsens.typing import Array, Key
 
 __all__ = [
@@ -31,20 +32,25 @@ __all__ = [
 ]
 
 NAMES = ("parity", "majority", "first", "dictator", "sparse_parity", "sparse_majority", "random")
-"""What a language may be called."""
+"""Names of languages."""
 
 
 @dataclass(frozen=True)
 class Language:
-    """A set of strings of one length; equal languages are equal and share compiled code.
-
-    Made by the functions of this file.
+    """A set of strings of one length, built by the functions of this file; equal languages share compiled code.
 
     Attributes:
         name: One of ``NAMES``.
         n: Positions of a string.
-        indices: Positions that a dictator or a sparse function reads, in rising order; ``None`` for the others.
+        indices: Positions that a dictator or a sparse function reads, in ascending order; ``None`` for the others.
         key: The two words of the random language's key; ``None`` for the others.
+
+    Example:
+        >>> language = majority(3)
+        >>> language.profile(), language.average_sensitivity
+        ((2, 0, 6, 0), Fraction(3, 2))
+        >>> language.accept([[1, 1, 0], [0, 1, 0]]).tolist()
+        [True, False]
     """
 
     name: str
@@ -70,7 +76,7 @@ class Language:
         return f"Language({self.name!r}, {', '.join(f'{k}={v}' for k, v in given.items() if v is not None)})"
 
     def accept(self, strings: Array) -> jax.Array:
-        """Say which strings belong to the language; a pure function, for ``jit`` and ``vmap``.
+        """Return which strings belong to the language; a pure function, for ``jit`` and ``vmap``.
 
         Args:
             strings: Zeros and ones ``[*b n]``, integers or booleans.
@@ -85,13 +91,13 @@ class Language:
 
     @property
     def positions(self) -> tuple[int, ...]:
-        """The positions that acceptance hangs on."""
+        """The positions on which acceptance depends."""
         if self.name == "first":
             return (0,)
         return tuple(range(self.n)) if self.indices is None else self.indices
 
     def profile(self) -> tuple[int, ...]:
-        """Return ``(K_0, ..., K_n)``, how many of the ``2**n`` strings have sensitivity 0 to n (Def. 2.6).
+        """Return ``(K_0, ..., K_n)``, the numbers of the ``2**n`` strings with sensitivity 0 to n (Def. 2.6).
 
         With m the number of positions read and h = m // 2 + 1: parity has sensitivity m on all strings. Majority has h
         on strings with h ones, where each one matters, m - h + 1 on those with h - 1 ones, where each zero does, and 0
@@ -102,7 +108,8 @@ class Language:
         """
         if self.name == "random":
             raise ValueError(
-                f"{self} has no closed form; for small n use boolean.truth_tables on truth_tables.truth_table(accept, n)"
+                f"{self} has no closed form; for small n use boolean.truth_tables, on "
+                "truth_tables.truth_table(accept, n)"
             )
         size = len(self.positions)
         counts = [0] * (self.n + 1)
@@ -132,17 +139,17 @@ class Language:
 
 
 def parity(n: int) -> Language:
-    """Accept strings with an even number of ones; ValueError if ``n`` is no positive integer."""
+    """Accept strings with an even number of ones; ValueError unless ``n`` is a positive integer."""
     return Language("parity", n)
 
 
 def majority(n: int) -> Language:
-    """Accept strings with more ones than zeros, a tie not; ValueError if ``n`` is no positive integer."""
+    """Accept strings with more ones than zeros; reject ties; ValueError unless ``n`` is a positive integer."""
     return Language("majority", n)
 
 
 def first(n: int) -> Language:
-    """Accept strings that start with a one; ValueError if ``n`` is no positive integer."""
+    """Accept strings that start with a one; ValueError unless ``n`` is a positive integer."""
     return Language("first", n)
 
 
@@ -161,7 +168,7 @@ def sparse_parity(n: int, indices: Sequence[int]) -> Language:
 
 
 def sparse_majority(n: int, indices: Sequence[int]) -> Language:
-    """Accept strings with more ones than zeros at the positions ``indices``, from 0, a tie not.
+    """Accept strings with more ones than zeros at the positions ``indices``, from 0; reject ties.
 
     Raises:
         ValueError: If there is no index, or if indices are not distinct integers from 0 to n - 1.
@@ -172,21 +179,23 @@ def sparse_majority(n: int, indices: Sequence[int]) -> Language:
 def random_language(key: Key, n: int) -> Language:
     """Accept every string with probability 1/2, independently of all others, for any length.
 
-    The label is a bit drawn with the key folded by n and by the string, 32 positions at a time: a keyed hash, so that a
-    string has the same label in every batch.
+    The label is a random bit from the key, with n and the string folded in, 32 positions at a time: a keyed hash, so
+    that a string has the same label in every batch.
 
     Args:
         key: From ``jax.random.key(seed)``.
         n: Positions of a string.
 
     Raises:
-        ValueError: If ``n`` is no positive integer, or if ``key`` is not one threefry key: with others, draws depend on
-            the batch.
+        ValueError: If ``n`` is no positive integer, or ``key`` is not one threefry key; draws of other kinds of keys
+            depend on the batch.
     """
     if not jnp.issubdtype(jnp.asarray(key).dtype, jax.dtypes.prng_key) or key.shape:
         raise ValueError(f"key must be one typed key, as of jax.random.key(seed), got {key}")
     if str(jax.random.key_impl(key)) != "threefry2x32":
-        raise ValueError(f"key must be of the kind threefry2x32, got {jax.random.key_impl(key)}")
+        raise ValueError(
+            f"key must be of the kind threefry2x32, got {jax.random.key_impl(key)}: its draws would depend on the batch"
+        )
     return Language("random", n, key=tuple(np.asarray(jax.random.key_data(key)).tolist()))
 
 
@@ -211,6 +220,8 @@ def _hashed(language: Language, string: Array) -> Array:
 
 
 def _bits(strings: Array, n: int) -> Array:
+    if not isinstance(strings, jax.Array):
+        strings = checks.host_values(strings, "strings", narrow=True)
     strings = jnp.asarray(strings)
     if strings.ndim < 1 or strings.shape[-1] != n:
         raise ValueError(f"strings must be [b n] with n = {n} positions, got shape {strings.shape}")
@@ -219,16 +230,18 @@ def _bits(strings: Array, n: int) -> Array:
     if strings.dtype != bool and not isinstance(strings, jax.core.Tracer):
         wrong = (strings != 0) & (strings != 1)
         if wrong.any():
-            raise ValueError(f"strings must hold zeros and ones alone, got {np.asarray(strings)[np.asarray(wrong)][0]}")
+            raise ValueError(f"strings must hold only 0 and 1, got {np.asarray(strings)[np.asarray(wrong)][0]}")
     return strings
 
 
 def _validated(indices: Sequence[int], n: int) -> tuple[int, ...]:
     try:
         indices = tuple(indices)
-        found = sorted(operator.index(index) for index in indices)
+        ordered = sorted(operator.index(index) for index in indices)
     except TypeError as error:
         raise ValueError(f"indices must be a list of integers, got {indices}") from error
-    if not found or len(set(found)) < len(found) or found[0] < 0 or found[-1] >= n:
+    if any(isinstance(index, bool | np.bool_) for index in indices):
+        raise ValueError(f"indices must be a list of integers, got booleans, {indices}; np.flatnonzero converts them")
+    if not ordered or len(set(ordered)) < len(ordered) or ordered[0] < 0 or ordered[-1] >= n:
         raise ValueError(f"indices must be one or more distinct positions from 0 to {n - 1}, got {indices}")
-    return tuple(found)
+    return tuple(ordered)

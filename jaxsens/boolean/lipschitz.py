@@ -1,4 +1,4 @@
-"""How a recognizer's logit hangs on its weights, and how many functions a bounded space of weights can hold.
+"""How the logit of a recognizer depends on its weights, and a bound on the functions in a bounded space of weights.
 
 Numbers of sections, definitions and equations are those of Kövér et al., Understanding the Parameter Space Geometry of
 Transformers Encoding Boolean Functions.
@@ -14,8 +14,7 @@ import numpy as np
 
 from jaxsens import parameters, perturb
 from jaxsens.boolean.strings import require_bits
-from jaxsens.execution import memory, parallel
-from jaxsens.execution.checks import require_count
+from jaxsens.execution import checks, memory, parallel
 from jaxsens.execution.execution import DEFAULT, Execution
 from jaxsens.statistics import estimate
 from jaxsens.statistics.estimate import Estimate
@@ -27,13 +26,13 @@ __all__ = ["LipschitzQuotients", "box_diameter", "diameter", "lipschitz_quotient
 @partial(jax.tree_util.register_dataclass, data_fields=["values", "distances"], meta_fields=["chunk"])
 @dataclass(frozen=True)
 class LipschitzQuotients:
-    """What ``lipschitz_quotients`` measured.
+    """Changes of a recognizer's logit relative to the distance that its weights moved.
 
     Attributes:
         values: ``|T(theta + xi, x) - T(theta, x)| / ||xi||_2`` ``[draws b]``.
-        distances: How far the weights moved, ``||xi||_2`` ``[draws]``; the last bit of a sum over a model's weights may
-            differ between one device and several, unlike logits.
-        chunk: Model forwards to evaluate at once, for the record.
+        distances: Distance that the weights moved, ``||xi||_2`` ``[draws]``. Unlike logits, the last bit of this sum
+            may differ between one device and several.
+        chunk: Number of model forwards to evaluate at once.
     """
 
     values: np.ndarray
@@ -47,7 +46,7 @@ class LipschitzQuotients:
 
     @property
     def maximum(self) -> float:
-        """The largest quotient seen: a lower bound of ``C_Lip`` in Lem. 3.1."""
+        """The largest quotient: a lower bound of ``C_Lip`` in Lem. 3.1."""
         return float(self.values.max())
 
 
@@ -75,11 +74,17 @@ def lipschitz_quotients(
         ``measure(key, params, strings [b n])`` -> ``LipschitzQuotients``.
 
     Raises:
-        ValueError: If ``draws`` is smaller than 1; when called, if the strings are not bits or do not fit
-            the model, if no leaf is chosen, or if a draw leaves the weights where they are.
-        FloatingPointError: When called, if a logit is not finite; the message says where the first one is.
+        ValueError: If ``draws`` is smaller than 1; when called, if the strings are not bits or do not fit the model, if
+            no leaf is chosen, or if a draw does not move the weights.
+        FloatingPointError: When called, if a logit is not finite; the message names the first one.
+
+    Example:
+        >>> measure = lipschitz_quotients(lambda w, x: x @ w, perturb.gaussian(1.0), draws=3)
+        >>> quotients = measure(jax.random.key(0), np.zeros(1, np.float32), [[0], [1]])     # |x xi| / |xi| = x
+        >>> quotients.values.tolist()
+        [[0.0, 1.0], [0.0, 1.0], [0.0, 1.0]]
     """
-    draws = require_count("draws", draws)
+    draws = checks.require_count("draws", draws)
     sampler = perturb.as_pytree(perturbation)
 
     def measure(key: Key, params: PyTree, strings: Array) -> LipschitzQuotients:
@@ -91,7 +96,7 @@ def lipschitz_quotients(
         blocks = -(-len(strings) // rows)
         index = np.minimum(np.arange(blocks * rows), len(strings) - 1).reshape(blocks, rows)
         weights, _ = parameters.weights(params, where)
-        # Every draw has weights of its own, and they take memory too.
+        # The weights of every draw take memory, too.
         size = sum(jnp.size(leaf) * jnp.result_type(leaf).itemsize for leaf in weights)
         at_once = max(1, min(forwards // rows, memory.BYTES // max(size, 1)))
         fn = parallel.bind(_moved_logits, apply, where)
@@ -101,8 +106,8 @@ def lipschitz_quotients(
         logits = logits.reshape(draws + 1, -1)[:, : len(strings)].astype(np.float64)
         if len(bad := np.argwhere(~np.isfinite(logits))):
             model, string = bad[0]
-            whose = f"perturbed by draw {model - 1}" if model else "as it is"
-            raise FloatingPointError(f"the logit of the model {whose} is {logits[model, string]} for string {string}")
+            which = f"the model perturbed by draw {model - 1}" if model else "the unperturbed model"
+            raise FloatingPointError(f"the logit of {which} is {logits[model, string]} for string {string}")
         distances = distances[1:].astype(np.float64)
         if len(bad := np.flatnonzero(~(np.isfinite(distances) & (distances > 0)))):
             raise ValueError(
@@ -124,6 +129,10 @@ def diameter(stacked: PyTree, where: Where | None = None) -> float:
 
     Raises:
         ValueError: If no leaf counts, or leaves disagree on ``m``, or one holds a number that is not finite.
+
+    Example:
+        >>> diameter({"w": np.array([[0.0, 0.0], [3.0, 4.0], [0.0, 1.0]])})
+        5.0
     """
     leaves, _ = parameters.weights(stacked, where)
     counts = {np.shape(leaf)[:1] for leaf in leaves}
@@ -149,33 +158,41 @@ def box_diameter(half_width: float, parameters: int) -> float:
         parameters: ``M``, the number of scalar parameters.
 
     Raises:
-        ValueError: If an argument is smaller than said, or not finite.
+        ValueError: If ``half_width`` is negative or not finite, or ``parameters`` no integer of at least 1.
+
+    Example:
+        >>> box_diameter(1.5, 4)
+        6.0
     """
-    _require_finite("half_width", half_width)
-    _require_count("parameters", parameters)
+    half_width = checks.require_finite("half_width", half_width)
+    parameters = checks.require_count("parameters", parameters)
     return float(2 * half_width * np.sqrt(parameters))
 
 
 def log_count_bound(lipschitz: float, diameter: float, margin: float, parameters: int) -> float:
-    """Return ``M ln(1 + C_Lip diam / margin)``: no more than e to that many functions are recognized (Prop. 3.5).
+    """Return ``M ln(1 + C_Lip diam / margin)``, an upper bound of the log number of recognized functions (Prop. 3.5).
 
-    The bound holds for every length of the strings. It is a logarithm, in nats, because the count itself overflows;
-    there are ``2^n ln 2`` nats of Boolean functions in all. A quotient measured by ``lipschitz_quotients`` bounds
-    ``C_Lip`` from below only, so that with it this is no upper bound.
+    The bound holds for every length of the strings. It is a logarithm, in nats, because the number itself overflows;
+    for comparison, the log number of all Boolean functions is ``2^n ln 2``. A quotient measured by
+    ``lipschitz_quotients`` is only a lower bound of ``C_Lip``: with it the result is no upper bound.
 
     Args:
-        lipschitz: ``C_Lip`` of Lem. 3.1.
-        diameter: That of the parameter space, Eq. 26.
+        lipschitz: ``C_Lip`` of Lem. 3.1, in units of the logit over those of the weights.
+        diameter: Diameter of the parameter space, Eq. 26, in units of the weights.
         margin: The margin of recognition, in units of the logit (Eq. 15); positive.
         parameters: ``M``, the number of scalar parameters.
 
     Raises:
-        ValueError: If an argument is negative or not finite, the margin is 0, or ``parameters`` smaller than 1.
+        ValueError: If an argument is negative or not finite, the margin is 0, or ``parameters`` no integer of at least
+            1.
+
+    Example:
+        >>> round(log_count_bound(lipschitz=2.0, diameter=3.0, margin=0.5, parameters=4), 3)
+        10.26
     """
-    _require_finite("lipschitz", lipschitz)
-    _require_finite("diameter", diameter)
-    _require_finite("margin", margin, positive=True)
-    _require_count("parameters", parameters)
+    lipschitz, diameter = checks.require_finite("lipschitz", lipschitz), checks.require_finite("diameter", diameter)
+    margin = checks.require_finite("margin", margin, above=True)
+    parameters = checks.require_count("parameters", parameters)
     return float(parameters * np.log1p(lipschitz * diameter / margin))
 
 
@@ -188,7 +205,7 @@ def _moved_logits(
     perturbation: Perturbation,
     blocks: Array,
 ) -> tuple[Array, Array]:
-    """Return the logits ``[blocks rows]`` of model 0, as it is, or of model i, moved by draw i - 1, and how far."""
+    """Return the logits ``[blocks rows]`` of model 0, the unperturbed one, or of draw i - 1, and its distance."""
     leaves, put_back = parameters.weights(params, where)
     noisy = perturbation(key, jnp.maximum(model, 1) - 1, leaves)
     moved = [jnp.where(model == 0, old, new) for old, new in zip(leaves, noisy, strict=True)]
@@ -204,13 +221,3 @@ def _check_logits(apply: Callable[[PyTree, Array], Array], params: PyTree, one: 
         raise ValueError(f"strings of {one.shape[1]} bits and params do not fit the recognizer: {error}") from error
     if getattr(logits, "shape", None) != (1,):
         raise ValueError(f"apply must give logits [b], got {logits} for one string")
-
-
-def _require_finite(name: str, value: float, *, positive: bool = False) -> None:
-    if not np.isfinite(value) or value < 0 or (positive and value == 0):
-        raise ValueError(f"{name} must be a finite number {'above' if positive else 'of at least'} 0, got {value}")
-
-
-def _require_count(name: str, value: int) -> None:
-    if not np.isfinite(value) or value != int(value) or value < 1:
-        raise ValueError(f"{name} must be an integer of at least 1, got {value}")

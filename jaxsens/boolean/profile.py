@@ -1,4 +1,4 @@
-"""Sensitivity profiles: on how many bits of a string its acceptance hangs, over a sample of strings or all of them."""
+"""Sensitivity profiles: on how many bits of a string its acceptance depends, for a sample of strings or for all."""
 
 import math
 from collections.abc import Callable
@@ -11,9 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxsens.boolean import bit_flips
-from jaxsens.boolean import decisions as recognition
+from jaxsens.boolean.decisions import UNDEFINED, decide, require_margin
 from jaxsens.boolean.strings import require_bits
-from jaxsens.execution import parallel
+from jaxsens.execution import checks, parallel
 from jaxsens.execution.execution import DEFAULT, Execution
 from jaxsens.statistics import estimate
 from jaxsens.typing import Array, Key, PyTree, Substitute
@@ -24,11 +24,11 @@ __all__ = ["Audit", "Profile", "sensitivity_profile"]
 @partial(jax.tree_util.register_dataclass, data_fields=["changed", "error"], meta_fields=[])
 @dataclass(frozen=True)
 class Audit:
-    """How far float64 disagrees with the precision that a profile was measured in.
+    """Difference between float64 and the precision in which a profile was measured.
 
     Attributes:
-        changed: The share of decisions that float64 alters, of a string's n + 1 (its own, and those with one bit
-            flipped); strings are the units.
+        changed: The fraction of decisions that differ in float64, of the n + 1 of a string (with no bit or one bit
+            flipped); the units are strings.
         error: The largest ``|logit - logit in float64|``, in standard deviations of the float64 logits.
     """
 
@@ -43,19 +43,19 @@ class Audit:
 )
 @dataclass(frozen=True)
 class Profile:
-    """Which bits of which strings turn acceptance into rejection or back, and what follows from it.
+    """Which bits of which strings turn acceptance into rejection or back, with counts, means and intervals.
 
-    Whatever speaks of all 2^n strings (intervals, scaled counts, means) presumes that the strings were drawn uniformly,
-    or that they are all of them: everything is then exact, and the intervals have no width.
+    Intervals, scaled counts and means refer to all ``2^n`` strings and assume that the strings were drawn uniformly. If
+    they are all of them, everything is exact, and intervals have no width.
 
     Attributes:
-        flips: Whether flipping a bit turns acceptance into rejection or back ``[b n]``; where one of the two decisions
-            is undefined it does not.
-        decisions: What was decided about the strings as they are, int8 ``[b]``; see ``recognition.decide``.
-        exhaustive: Whether the strings are all 2^n, each once, in any order.
-        audit: What float64 says of the decisions; ``None`` where it was not asked.
-        margin: Of recognition, in units of the logit.
-        chunk: Model forwards to evaluate at once, for the record.
+        flips: Whether flipping a bit turns acceptance into rejection or back ``[b n]``; False where one of the two
+            decisions is undefined.
+        decisions: Decisions about the unchanged strings, int8 ``[b]``; see ``decisions.decide``.
+        exhaustive: Whether the strings are all ``2^n``, each once, in any order.
+        audit: Comparison of the decisions with float64; ``None`` without an audit.
+        margin: Margin of recognition, in units of the logit.
+        chunk: Number of model forwards to evaluate at once.
     """
 
     flips: np.ndarray
@@ -72,7 +72,7 @@ class Profile:
 
     @cached_property
     def counts(self) -> np.ndarray:
-        """How many of the strings have sensitivity 0 to n, int ``[n+1]``."""
+        """Numbers of strings with sensitivity 0 to n, int ``[n+1]``."""
         return np.bincount(self.sensitivities, minlength=self.flips.shape[1] + 1)
 
     @property
@@ -94,10 +94,10 @@ class Profile:
     def scaled(self) -> tuple[float, ...]:
         """``K_0 .. K_n``, the profile of Def. 2.6: ``2^n shares``, for uniformly drawn strings.
 
-        Python integers, and exact, where the strings are all there are.
+        Exact Python integers where the strings are all ``2^n``.
 
         Raises:
-            ValueError: If a count is beyond float64, which begins at n = 1024.
+            ValueError: If a count exceeds float64, from n = 1024 on.
         """
         return tuple(self.counts.tolist()) if self.exhaustive else self._scaled(self.shares)
 
@@ -105,27 +105,27 @@ class Profile:
         """Return intervals ``(low, high)`` that hold ``K_0 .. K_n`` at once: those of the shares, times 2^n.
 
         Raises:
-            ValueError: If ``level`` is not strictly between 0 and 1, or a limit is beyond float64.
+            ValueError: If ``level`` is not strictly between 0 and 1, or a limit exceeds float64.
         """
         low, high = self.share_intervals(level)
         return (self.scaled, self.scaled) if self.exhaustive else (self._scaled(low), self._scaled(high))
 
     @cached_property
     def average_sensitivity(self) -> estimate.Estimate:
-        """Mean of ``s(x)`` (Def. 2.3), in bits, from 0 to n; strings, drawn uniformly, are the units.
+        """Mean of ``s(x)`` (Def. 2.3), in bits, from 0 to n; the units are strings, drawn uniformly.
 
-        Its interval has no width where all strings seen are equally sensitive; that of ``normalised_average`` has.
+        Its interval has no width where all sampled strings are equally sensitive; that of ``normalized_average`` has.
         """
         return _over_strings(self.sensitivities, rate=False, exact=self.exhaustive)
 
     @cached_property
-    def normalised_average(self) -> estimate.Estimate:
-        """Mean of ``s(x) / n``, a rate in [0, 1]: the share of bit flips that turn the decision."""
+    def normalized_average(self) -> estimate.Estimate:
+        """Mean of ``s(x) / n``, a rate in [0, 1]: the fraction of bit flips that change the decision."""
         return _over_strings(self.sensitivities / self.flips.shape[1], rate=True, exact=self.exhaustive)
 
     @property
     def influences(self) -> np.ndarray:
-        """Share of the strings on which flipping bit i turns the decision, ``[n]``; their sum is the average."""
+        """Fraction of the strings on which flipping bit i changes the decision ``[n]``; the sum is the average."""
         return self.flips.mean(0)
 
     def influence_intervals(self, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
@@ -140,17 +140,17 @@ class Profile:
 
     @cached_property
     def undefined(self) -> estimate.Estimate:
-        """Share of the strings about which nothing is decided at this margin."""
-        return _over_strings(self.decisions == recognition.UNDEFINED, rate=True, exact=self.exhaustive)
+        """Fraction of the strings without a decision at this margin."""
+        return _over_strings(self.decisions == UNDEFINED, rate=True, exact=self.exhaustive)
 
     @property
     def min_sensitivity(self) -> int:
-        """Smallest sensitivity seen: that of the function (Def. 2.5), or more if the strings are a sample."""
+        """Smallest sensitivity of a string: that of the function (Def. 2.5), or more if the strings are a sample."""
         return int(self.sensitivities.min())
 
     @property
     def max_sensitivity(self) -> int:
-        """Largest sensitivity seen: that of the function (Def. 2.4), or less if the strings are a sample."""
+        """Largest sensitivity of a string: that of the function (Def. 2.4), or less if the strings are a sample."""
         return int(self.sensitivities.max())
 
     def _intervals(self, counts: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray]:
@@ -163,7 +163,7 @@ class Profile:
         try:
             return tuple(math.ldexp(share, n) for share in shares.tolist())
         except OverflowError as error:
-            raise ValueError(f"counts of 2^{n} strings are beyond float64: use shares and share_intervals") from error
+            raise ValueError(f"counts of 2^{n} strings exceed float64: use shares and share_intervals") from error
 
 
 def sensitivity_profile(
@@ -174,36 +174,42 @@ def sensitivity_profile(
     reference: Substitute | None = None,
     execution: Execution = DEFAULT,
 ) -> Callable[..., Profile]:
-    """Measure on how many bits of a string its acceptance hangs, for every string given.
+    """Measure on how many bits of a string its acceptance depends, for every string of a batch.
 
     ``s(x) = #{i : alpha(T(x)) and alpha(T(x with bit i flipped)) are acceptance and rejection, or the reverse}`` and
     ``K_j = #{x : s(x) = j}``: Defs. 2.2 to 2.6 of Kövér et al., Understanding the Parameter Space Geometry of
     Transformers Encoding Boolean Functions (arXiv 2606.08768), with alpha of Eq. 15. There acceptance is a Boolean
-    function; here a string may stay undefined at the margin, and a flip from or to such a string does not count.
+    function; here a string may be undefined at the margin, and a flip from or to such a string does not count.
 
     Args:
         substitute: The primitive, such as ``substitution.one_at_a_time(model.apply)``; its output is one logit, ``[]``
             or ``[1]``.
-        margin: Of recognition, in units of the logit.
-        audit: How many strings, drawn with the key, to evaluate in float64 as well; all if there are no more.
-        reference: What evaluates them, by default ``substitute``. It gets params whose floating leaves are float64.
+        margin: Margin of recognition, in units of the logit.
+        audit: Number of strings, drawn with the key, to evaluate in float64 as well; at most all.
+        reference: The primitive for the audit, by default ``substitute``. It is called with params in float64.
         execution: How to run; its ``chunk`` counts model forwards, ``n + 1`` for a string.
 
     Returns:
-        ``measure(key, params, strings [b n])`` -> ``Profile``. Only the audit is random.
+        ``measure(key, params, strings [b n])`` -> ``Profile``. The key decides only the audit.
 
     Raises:
-        ValueError: If ``margin`` or ``audit`` is negative; when called, if strings are not
-            0 or 1, if there is none or they are empty, if the model cannot take them or has more than one logit, or if
-            the audited logits are not float64.
-        FloatingPointError: When called, if a logit is not finite; the message says where the first one is.
+        ValueError: If ``margin`` or ``audit`` is negative; when called, if strings are not ``[b n]`` of 0 and 1 with at
+            least one bit, do not fit the model, or the model has more than one logit, or if the audited logits are not
+            float64.
+        FloatingPointError: When called, if a logit is not finite; the message names the first string and bit.
+
+    Example:
+        >>> from jaxsens import one_at_a_time
+        >>> parity = one_at_a_time(lambda params, x, mask=None: 1.0 - 2.0 * (x.sum(1) % 2))
+        >>> measured = sensitivity_profile(parity)(jax.random.key(0), None, np.array([[0, 0], [0, 1], [1, 0], [1, 1]]))
+        >>> measured.scaled, float(measured.average_sensitivity.mean)
+        ((0, 0, 4), 2.0)
     """
-    recognition.require_margin(margin)
-    if audit != int(audit) or audit < 0:
-        raise ValueError(f"audit must be a number of strings, at least 0, got {audit}")
+    require_margin(margin)
+    audit = checks.require_count("audit", audit, 0)
     plain, exact = (
-        bit_flips.Logits(substitute, execution.precision),
-        bit_flips.Logits(substitute if reference is None else reference, execution.precision),
+        parallel.bind(bit_flips.neighbor_logits, primitive, execution.precision)
+        for primitive in (substitute, substitute if reference is None else reference)
     )
 
     def evaluate(fn: Callable[..., PyTree], strings: np.ndarray, forwards: int, *shared: PyTree) -> PyTree:
@@ -218,7 +224,7 @@ def sensitivity_profile(
             at_once = execution.chunk or bit_flips.default_chunk(exact, strings.shape[1], params)
             wide = evaluate(exact, chosen, at_once, params)
         bit_flips.check_finite(~np.isfinite(wide), sample, " in float64")
-        changed = (recognition.decide(wide, margin) != decisions[sample]).mean(1)
+        changed = (decide(wide, margin) != decisions[sample]).mean(1)
         everything = len(sample) == len(strings) and bit_flips.exhaustive(strings)
         return Audit(_over_strings(changed, rate=True, exact=everything), _relative_error(narrow, wide))
 
@@ -229,11 +235,13 @@ def sensitivity_profile(
         if audit:
             _check_width(exact, length, params)
         forwards = execution.chunk or bit_flips.default_chunk(plain, length, params)
-        decisions, nonfinite = evaluate(bit_flips.Decisions(plain), strings, forwards, params, np.float64(margin))
+        decisions, nonfinite = evaluate(
+            parallel.bind(bit_flips.decide_neighbors, plain), strings, forwards, params, np.float64(margin)
+        )
         bit_flips.check_finite(nonfinite, np.arange(count))
-        found = audited(_sample(key, count, audit), strings, decisions, forwards, params) if audit else None
+        report = audited(_sample(key, count, audit), strings, decisions, forwards, params) if audit else None
         return Profile(
-            bit_flips.flips(decisions), decisions[:, 0], bit_flips.exhaustive(strings), found, float(margin), forwards
+            bit_flips.flips(decisions), decisions[:, 0], bit_flips.exhaustive(strings), report, float(margin), forwards
         )
 
     return measure
@@ -247,7 +255,7 @@ def _over_strings(values: np.ndarray, *, rate: bool, exact: bool) -> estimate.Es
 
 
 def _sample(key: Key, count: int, size: int) -> np.ndarray:
-    """Draw distinct indices of strings; the first of many are those of few."""
+    """Draw distinct indices of strings; the first ones do not depend on how many are drawn."""
     return np.arange(count) if size >= count else np.asarray(jax.random.permutation(key, count)[: int(size)])
 
 
@@ -260,11 +268,11 @@ def _relative_error(narrow: np.ndarray, wide: np.ndarray) -> float:
     return float(error / scale) if scale > 0 else (math.inf if error > 0 else 0.0)
 
 
-def _check_width(logits: bit_flips.Logits, length: int, params: PyTree) -> None:
+def _check_width(logits: bit_flips.NeighborLogits, length: int, params: PyTree) -> None:
     with jax.enable_x64(True):
-        found = bit_flips.check_fit(logits, length, jax.tree.map(_widened, params))
-    if found != np.float64:
+        dtype = bit_flips.check_fit(logits, length, jax.tree.map(_widened, params))
+    if dtype != np.float64:
         raise ValueError(
-            f"audit: this model computes in {found} whatever its params, since its logits are {found} where they are "
+            f"audit: this model computes in {dtype} whatever its params, since its logits are {dtype} for params in "
             "float64; pass reference=, a substitute that computes in float64, or audit=0"
         )

@@ -1,4 +1,4 @@
-"""Sensitivity profiles in low precision first, and in float32 again where low precision cannot decide."""
+"""Sensitivity profiles in low precision first, and again in float32 where low precision cannot decide."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxsens import substitution
 from jaxsens.boolean import bit_flips
-from jaxsens.boolean import decisions as recognition
+from jaxsens.boolean.decisions import decide, require_margin
 from jaxsens.boolean.profile import Profile
 from jaxsens.boolean.strings import require_bits
 from jaxsens.execution import parallel
@@ -25,12 +25,12 @@ __all__ = ["ScreenedProfile", "screened_sensitivity_profile"]
 @partial(jax.tree_util.register_dataclass, data_fields=["measured"], meta_fields=["screening"])
 @dataclass(frozen=True)
 class ScreenedProfile:
-    """What float32 decides about every string and its neighbours, and how much of it had to be asked.
+    """The profile of float32 decisions, and which share of them was computed in float32.
 
     Attributes:
         measured: The profile.
-        screening: Of decisions, n + 1 for a string: how many were trusted, asked again and audited; its bound is on
-            errors of logits.
+        screening: How many decisions, n + 1 for a string, were accepted, recomputed and audited; its bound is on errors
+            of logits.
     """
 
     measured: Profile
@@ -48,39 +48,47 @@ def screened_sensitivity_profile(
     margin: float = 0.0,
     execution: Execution = DEFAULT,
 ) -> Callable[..., ScreenedProfile]:
-    """Measure a sensitivity profile, with the answer of float32 at most of the speed of low precision.
+    """Measure a sensitivity profile with the decisions of float32, at nearly the speed of low precision.
 
-    On ``calibration`` strings and all their neighbours logits are computed in both precisions; ``bound = safety * max
-    |logit in low precision - logit|``. Then all is computed in low precision. A decision is trusted if ``||logit| -
-    margin| > bound``; the others are computed again, and so are ``audit`` trusted ones drawn at random, which tells how
-    far the bound can be trusted itself. Where weights are large, as with initialisations that are not scaled, logits
-    lie close together and most are computed twice: ``screening.redone`` says so.
+    On ``calibration`` strings and all their neighbors logits are computed in both precisions; ``bound = safety * max
+    |logit in low precision - logit|``. Then all logits are computed in low precision. A decision is accepted if
+    ``||logit| - margin| > bound``; the others are recomputed, and so is a random sample of ``audit`` accepted ones,
+    which gives an interval for the fraction of wrong decisions among those accepted. Where weights are large, as with
+    unscaled initializations, logits lie close together and most are computed twice; see ``screening.redone``.
 
     Args:
-        substitute: The primitive, in full precision; with sites as a fifth argument, only those are evaluated again.
+        substitute: The primitive, in full precision; with sites as a fifth argument, only those are recomputed.
         screen: The primitive in low precision, of the same parameters; by default ``substitute``, with products in
             ``screen_precision``.
-        screen_precision: Of products of matrices while screening: on a GPU ``"default"`` is TF32, on a TPU bfloat16,
-            and on a CPU float32.
-        calibration: Strings on which the bound is measured; all, if there are no more.
-        safety: How many times the largest error that was seen is not trusted.
-        audit: Trusted decisions that are checked.
-        margin: As in ``sensitivity_profile``, and so are the rest.
+        screen_precision: Precision of matrix products while screening: ``"default"`` is TF32 on a GPU, bfloat16 on a
+            TPU, and float32 on a CPU.
+        calibration: Number of strings on which the bound is measured, at most all.
+        safety: Factor between the largest error measured and the bound.
+        audit: Number of accepted decisions to check.
+        margin: Margin of recognition, in units of the logit.
         execution: How to run; its ``chunk`` counts model forwards, and its precision is the full one.
 
     Returns:
-        ``measure(key, params, strings [b n])`` -> ``ScreenedProfile``. What is not trusted is what
-        ``sensitivity_profile`` decides, up to the rounding of logits.
+        ``measure(key, params, strings [b n])`` -> ``ScreenedProfile``. The key decides the strings for calibration and
+        the audit. Recomputed decisions are those of ``sensitivity_profile``, up to the rounding of logits.
 
     Raises:
-        ValueError: If ``calibration`` is smaller than 1, ``safety`` or ``audit`` negative; also as
-            ``sensitivity_profile`` does.
+        ValueError: If ``calibration`` is smaller than 1, or ``safety``, ``audit`` or ``margin`` negative; when called,
+            if strings are not ``[b n]`` of 0 and 1, do not fit the model, or the model has more than one logit.
         FloatingPointError: When called, if a logit is not finite, in either precision.
+
+    Example:
+        >>> from jaxsens import one_at_a_time
+        >>> parity = one_at_a_time(lambda params, x, mask=None: 1.0 - 2.0 * (x.sum(1) % 2))
+        >>> strings = np.array([[0, 0], [0, 1], [1, 0], [1, 1]])
+        >>> screened_sensitivity_profile(parity)(jax.random.key(0), None, strings).measured.scaled
+        (0, 0, 4)
     """
-    recognition.require_margin(margin)
+    require_margin(margin)
     screening.require(calibration, safety, audit)
-    full = bit_flips.Logits(substitute, execution.precision)
-    low = bit_flips.Logits(substitute if screen is None else screen, screen_precision)
+    full = parallel.bind(bit_flips.neighbor_logits, substitute, execution.precision)
+    low = parallel.bind(bit_flips.neighbor_logits, substitute if screen is None else screen, screen_precision)
+    few = substitution.takes_sites(substitute)
 
     def measure(key: Key, params: PyTree, strings: Array) -> ScreenedProfile:
         strings = require_bits(strings)
@@ -93,21 +101,21 @@ def screened_sensitivity_profile(
 
         which = screening.for_calibration(key, count, calibration)
         errors, nonfinite = parallel.map_items(
-            _Errors(low, full), strings[which], params, execution=at_once.replace(progress=None)
+            parallel.bind(_errors, low, full), strings[which], params, execution=at_once.replace(progress=None)
         )
         bit_flips.check_finite(nonfinite, which)
         bound = safety * float(errors.max())
 
-        decisions, trusted, nonfinite = parallel.map_items(
-            _Trusted(low), strings, params, np.float64(margin), np.float64(bound), execution=at_once
-        )  # fmt: skip
+        decisions, accepted, nonfinite = parallel.map_items(
+            parallel.bind(_accepted, low), strings, params, np.float64(margin), np.float64(bound), execution=at_once
+        )
         bit_flips.check_finite(nonfinite, np.arange(count), " in low precision")
 
-        again = partial(_again, full, strings, params, margin, execution=silent.replace(chunk=forwards))
-        doubtful = ~trusted
-        screening.revise(decisions, doubtful, again(doubtful))
-        audited = screening.for_audit(key, trusted, audit)
-        disagreed = screening.revise(decisions, audited, again(audited))
+        recompute = partial(_recomputed, full, few, strings, params, margin, execution=silent.replace(chunk=forwards))
+        doubtful = ~accepted
+        screening.revise(decisions, doubtful, recompute(doubtful))
+        audited = screening.for_audit(key, accepted, audit)
+        disagreed = screening.revise(decisions, audited, recompute(audited))
         measured = Profile(
             bit_flips.flips(decisions), decisions[:, 0], bit_flips.exhaustive(strings), None, float(margin), forwards
         )
@@ -118,76 +126,66 @@ def screened_sensitivity_profile(
     return measure
 
 
-@dataclass(frozen=True)
-class _Errors:
-    """How far logits ``[n+1]`` of a string and its neighbours are off in low precision, and which are not finite."""
-
-    low: bit_flips.Logits
-    full: bit_flips.Logits
-
-    def __call__(self, bits: Array, params: PyTree) -> tuple[Array, Array]:
-        full = self.full(bits, params)
-        return jnp.abs(_at_least_float32(self.low(bits, params)) - full), ~jnp.isfinite(full)
+def _errors(
+    low: bit_flips.NeighborLogits, full: bit_flips.NeighborLogits, bits: Array, params: PyTree
+) -> tuple[Array, Array]:
+    """Return the errors of low precision ``[n+1]`` for a string and its neighbors, and which logits are not finite."""
+    logits = full(bits, params)
+    return jnp.abs(_at_least_float32(low(bits, params)) - logits), ~jnp.isfinite(logits)
 
 
-@dataclass(frozen=True)
-class _Trusted:
-    """Decisions about a string and its neighbours ``[n+1]``, which of them are trusted, and which are not finite."""
-
-    logits: bit_flips.Logits
-
-    def __call__(self, bits: Array, params: PyTree, margin: Array, bound: Array) -> tuple[Array, Array, Array]:
-        logits = _at_least_float32(self.logits(bits, params))
-        trusted = jnp.abs(jnp.abs(logits) - margin) > bound
-        return recognition.decide(logits, margin), trusted, ~jnp.isfinite(logits)
+def _accepted(
+    low: bit_flips.NeighborLogits, bits: Array, params: PyTree, margin: Array, bound: Array
+) -> tuple[Array, Array, Array]:
+    """Return decisions about a string and its neighbors ``[n+1]``, which are accepted, and which are not finite."""
+    logits = _at_least_float32(low(bits, params))
+    return decide(logits, margin), jnp.abs(jnp.abs(logits) - margin) > bound, ~jnp.isfinite(logits)
 
 
 def _at_least_float32(logits: Array) -> Array:
     return logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
 
 
-@dataclass(frozen=True)
-class _DecisionsAt:
-    """Decisions about a string and some of its neighbours ``[j+1]``, or all, and which logits are not finite."""
-
-    logits: bit_flips.Logits
-
-    def __call__(self, item: tuple[Array, Array | None], params: PyTree, margin: Array) -> tuple[Array, Array]:
-        bits, sites = item
-        logits = self.logits(bits, params, sites)
-        return recognition.decide(logits, margin), ~jnp.isfinite(logits)
+def _decisions_at(
+    full: bit_flips.NeighborLogits, item: tuple[Array, Array | None], params: PyTree, margin: Array
+) -> tuple[Array, Array]:
+    """Return decisions about a string and some of its neighbors ``[j+1]``, or all, and which are not finite."""
+    bits, sites = item
+    logits = full(bits, params, sites)
+    return decide(logits, margin), ~jnp.isfinite(logits)
 
 
-def _again(
-    full: bit_flips.Logits,
+def _recomputed(
+    full: bit_flips.NeighborLogits,
+    few: bool,
     strings: np.ndarray,
     params: PyTree,
     margin: float,
-    wanted: np.ndarray,
+    needed: np.ndarray,
     *,
     execution: Execution,
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield numbers of strings and their decisions ``[b n+1]`` in full precision, right where ``wanted``.
+    """Yield numbers of strings and their decisions ``[b n+1]`` in full precision, valid where ``needed``.
 
-    A string's own decision comes with that of any neighbour, so that one is computed where it alone is wanted.
+    The decision about a string comes with that of any neighbor, so that one is computed where it alone is needed.
     """
-    flipped = wanted[:, 1:].copy()
-    flipped[:, 0] |= wanted[:, 0] & ~flipped.any(1)
-    for size, which in screening.by_size(flipped, few=substitution.takes_sites(full.substitute)):
+    flipped = needed[:, 1:].copy()
+    flipped[:, 0] |= needed[:, 0] & ~flipped.any(1)
+    for size, which in screening.by_size(flipped, few=few):
         every = size == flipped.shape[1]
-        # Those that are wanted come first; where they are fewer than are evaluated, others fill up.
+        # Needed sites come first; others fill up the rest.
         sites = np.argsort(~flipped[which], axis=1, kind="stable")[:, :size]
         sites = np.broadcast_to(np.arange(size), sites.shape) if every else sites
-        found = parallel.map_items(
-            _DecisionsAt(full),
+        computed = parallel.map_items(
+            parallel.bind(_decisions_at, full),
             (strings[which], None if every else sites.astype(np.int32)),
             params,
             np.float64(margin),
             execution=execution.replace(chunk=max(1, execution.chunk // (size + 1))),
         )
         places = np.concatenate([np.zeros((len(which), 1), int), 1 + sites], 1)
-        decisions, nonfinite = (np.zeros((len(which), wanted.shape[1]), values.dtype) for values in found)
-        for whole, values in zip((decisions, nonfinite), found, strict=True):
+        decisions, nonfinite = (np.zeros((len(which), needed.shape[1]), values.dtype) for values in computed)
+        for whole, values in zip((decisions, nonfinite), computed, strict=True):
             np.put_along_axis(whole, places, values, 1)
         bit_flips.check_finite(nonfinite, which)
         yield which, decisions

@@ -1,4 +1,4 @@
-"""What a truth table is, and the check that every function of one makes.
+"""Truth tables: their layout, and the check that all functions of them share.
 
 A table ``[..., 2**n]`` holds ``f(x)`` at the index whose bits are the string x, the first position the most significant
 bit: booleans, or integers 0 and 1.
@@ -13,12 +13,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxsens.boolean import strings
+from jaxsens.execution import checks
 from jaxsens.typing import Array
 
 __all__ = ["LARGEST", "of_tables", "require_table", "variables"]
 
 LARGEST = strings.LARGEST_INDEXED
-"""Most variables: 30, where int32 indices end."""
+"""Largest number of variables: 30, where int32 indices end."""
 
 P = ParamSpec("P")
 
@@ -47,9 +48,13 @@ def require_table(table: Array) -> jax.Array:
     Raises:
         ValueError: If the last axis is no power of two, if there are no entries or more than ``2**LARGEST``, or if they
             are neither booleans nor integers 0 and 1.
+
+    Example:
+        >>> require_table([0, 1, 1, 0])
+        Array([False,  True,  True, False], dtype=bool)
     """
     if not isinstance(table, jax.Array):
-        table = np.asarray(table)
+        table = checks.host_values(table, "table")
     if table.dtype != bool and not jnp.issubdtype(table.dtype, jnp.integer):
         raise ValueError(f"table must hold booleans, or integers 0 and 1, got {table.dtype}")
     size = table.shape[-1] if table.ndim else 0
@@ -60,7 +65,7 @@ def require_table(table: Array) -> jax.Array:
     if table.dtype != bool and not isinstance(table, jax.core.Tracer):
         wrong = np.asarray((table != 0) & (table != 1))
         if wrong.any():
-            raise ValueError(f"table must hold 0 and 1 alone, got {np.asarray(table)[wrong][0]}")
+            raise ValueError(f"table must hold only 0 and 1, got {np.asarray(table)[wrong][0]}")
     return jnp.asarray(table.astype(bool))
 
 

@@ -1,4 +1,4 @@
-"""Boolean functions as truth tables: everything here is exact, over all ``2**n`` strings.
+"""Boolean functions as truth tables: exact, over all ``2**n`` strings.
 
 A table ``[..., 2**n]`` holds ``f(x)`` at the index whose bits are the string x, the first position the most significant
 bit: booleans, or integers 0 and 1. All functions batch over leading axes, and work under ``jit`` and ``vmap``, where
@@ -6,7 +6,8 @@ integers are not checked and all but 0 count as 1. Tables have at most ``2**30``
 and counts are int32. Costs are those of one table, in operations and in bytes beyond the table, which has ``2**n``.
 
 Definitions: Kövér et al., Understanding the Parameter Space Geometry of Transformers Encoding Boolean Functions, s.2.1;
-O'Donnell, Analysis of Boolean Functions (2014). ``certificates`` searches for what is given here too.
+O'Donnell, Analysis of Boolean Functions (2014). ``block_sensitivity`` and ``certificate_complexity`` come from
+``certificates``. The file is long since every function comes with its definition, cost and an example.
 """
 
 import jax
@@ -16,6 +17,7 @@ import numpy as np
 from jaxsens.boolean import strings
 from jaxsens.boolean.certificates import block_sensitivity, certificate_complexity
 from jaxsens.boolean.tables import LARGEST, of_tables, variables
+from jaxsens.execution import checks
 from jaxsens.typing import Array
 
 __all__ = [
@@ -38,9 +40,9 @@ __all__ = [
 def truth_table(accept: strings.Accept, n: int, *, chunk: int = 2**16) -> np.ndarray:
     """Evaluate a function on all ``2**n`` strings.
 
-    ``accept`` is called as it is, once a chunk and always with ``chunk`` strings: give ``jax.jit(accept)`` where it is
-    slow, and ``functools.partial(jitted, params)`` for a model, which then compiles once for all ``params``. Cost:
-    ``2**n`` evaluations; ``4 n chunk`` bytes of strings, beside what ``accept`` takes.
+    ``accept`` is called once a chunk, always with ``chunk`` strings: pass ``jax.jit(accept)`` where it is slow, and
+    ``functools.partial(jitted, params)`` for a model, which then compiles once for all ``params``. Cost: ``2**n``
+    evaluations; ``4 n chunk`` bytes of strings, and the memory of ``accept``.
 
     Args:
         accept: ``accept(strings [b n]) -> bool [b]``; strings are int32 zeros and ones.
@@ -53,11 +55,13 @@ def truth_table(accept: strings.Accept, n: int, *, chunk: int = 2**16) -> np.nda
     Raises:
         ValueError: If ``n`` is not from 1 to 30, if ``chunk`` is smaller than 1, or if ``accept`` returns anything but
             booleans ``[b]``.
+
+    Example:
+        >>> truth_table(lambda x: x.sum(1) % 2 == 1, 2)
+        array([False,  True,  True, False])
     """
     size = 2 ** strings.require_positions(n, LARGEST)
-    if chunk < 1:
-        raise ValueError(f"chunk must be at least 1 string, got {chunk}")
-    table, chunk = np.empty(size, bool), min(chunk, size)
+    table, chunk = np.empty(size, bool), min(checks.require_count("chunk", chunk), size)
     for start in range(0, size, chunk):
         indices = np.minimum(np.arange(start, start + chunk), size - 1).astype(np.int32)
         table[start : start + chunk] = strings.labels(accept, strings.from_indices(indices, n))[: size - start]
@@ -66,7 +70,7 @@ def truth_table(accept: strings.Accept, n: int, *, chunk: int = 2**16) -> np.nda
 
 @of_tables
 def sensitivity(table: Array, /) -> jax.Array:
-    """Count, for every string, the flips of one bit that change the function (Def. 2.2).
+    """Count for every string the flips of one bit that change the function (Def. 2.2).
 
     ``s(x) = #{i : f(x) != f(x with bit i flipped)}``. Cost: ``n 2**n / 4`` word operations, ``2**n`` bytes.
 
@@ -78,6 +82,10 @@ def sensitivity(table: Array, /) -> jax.Array:
 
     Raises:
         ValueError: If the table is no truth table.
+
+    Example:
+        >>> sensitivity([0, 1, 1, 1]).tolist()      # "or" of two bits
+        [2, 1, 1, 0]
     """
     words = _words(table)
     total = jnp.zeros_like(words)
@@ -101,10 +109,14 @@ def profile(table: Array, /) -> jax.Array:
 
     Raises:
         ValueError: If the table is no truth table.
+
+    Example:
+        >>> profile([0, 1, 1, 1]).tolist()      # one string of sensitivity 0, two of 1, one of 2
+        [1, 2, 1]
     """
-    found = sensitivity(table).reshape(-1, table.shape[-1])
+    counts = sensitivity(table).reshape(-1, table.shape[-1])
     count = jax.vmap(lambda row: jnp.zeros(variables(table) + 1, jnp.int32).at[row.astype(jnp.int32)].add(1))
-    return count(found).reshape(*table.shape[:-1], -1)
+    return count(counts).reshape(*table.shape[:-1], -1)
 
 
 @of_tables
@@ -121,6 +133,10 @@ def average_sensitivity(table: Array, /) -> jax.Array:
 
     Raises:
         ValueError: If the table is no truth table.
+
+    Example:
+        >>> float(average_sensitivity([0, 1, 1, 1]))
+        1.0
     """
     counts = jnp.moveaxis(profile(table), -1, 0)
     return sum(k * count.astype(jnp.float32) for k, count in enumerate(counts)) / table.shape[-1]
@@ -128,13 +144,41 @@ def average_sensitivity(table: Array, /) -> jax.Array:
 
 @of_tables
 def min_sensitivity(table: Array, /) -> jax.Array:
-    """Return the smallest sensitivity of a string ``[...]`` (Def. 2.5), int8; cost and errors as ``sensitivity``."""
+    """Return the smallest sensitivity of a string (Def. 2.5). Cost: as ``sensitivity``.
+
+    Args:
+        table: Truth tables ``[..., 2**n]``.
+
+    Returns:
+        Sensitivities ``[...]``, int8, from 0 to n.
+
+    Raises:
+        ValueError: If the table is no truth table.
+
+    Example:
+        >>> int(min_sensitivity([0, 1, 1, 1]))
+        0
+    """
     return sensitivity(table).min(-1)
 
 
 @of_tables
 def max_sensitivity(table: Array, /) -> jax.Array:
-    """Return the largest sensitivity of a string ``[...]`` (Def. 2.4), int8; cost and errors as ``sensitivity``."""
+    """Return the largest sensitivity of a string (Def. 2.4). Cost: as ``sensitivity``.
+
+    Args:
+        table: Truth tables ``[..., 2**n]``.
+
+    Returns:
+        Sensitivities ``[...]``, int8, from 0 to n.
+
+    Raises:
+        ValueError: If the table is no truth table.
+
+    Example:
+        >>> int(max_sensitivity([0, 1, 1, 1]))
+        2
+    """
     return sensitivity(table).max(-1)
 
 
@@ -152,6 +196,10 @@ def influences(table: Array, /) -> jax.Array:
 
     Raises:
         ValueError: If the table is no truth table.
+
+    Example:
+        >>> influences([0, 0, 1, 1]).tolist()      # the first of two bits
+        [1.0, 0.0]
     """
     words, n = _words(table), variables(table)
     counts = []
@@ -176,18 +224,22 @@ def walsh(table: Array, /) -> jax.Array:
         table: Truth tables ``[..., 2**n]``.
 
     Returns:
-        Coefficients ``[..., 2**n]``, float32; the set S is the index whose bits say which positions are in it, the
-        first position the most significant bit.
+        Coefficients ``[..., 2**n]``, float32; the bits of an index mark the positions in the set S, the first position
+        the most significant bit.
 
     Raises:
         ValueError: If the table is no truth table.
+
+    Example:
+        >>> walsh([0, 1, 1, 0]).tolist()      # parity of two bits
+        [0.0, 0.0, 0.0, 1.0]
     """
     return _sums(table).astype(jnp.float32) / table.shape[-1]
 
 
 @of_tables
 def degree_weights(table: Array, /) -> jax.Array:
-    """Sum the squared spectrum by degree: ``W_k = sum over |S| = k of fhat(S)**2``, which sum to 1 (O'Donnell, s.1.4).
+    """Sum the squared spectrum by degree: ``W_k = sum over |S| = k of fhat(S)**2``, with sum 1 (O'Donnell, s.1.4).
 
     Summed in pairs, so that rounding grows as n, not as 2**n. Cost: as ``walsh``, and ``4 * 2**n`` additions;
     ``16 * 2**n`` bytes.
@@ -200,6 +252,10 @@ def degree_weights(table: Array, /) -> jax.Array:
 
     Raises:
         ValueError: If the table is no truth table.
+
+    Example:
+        >>> degree_weights([0, 1, 1, 0]).tolist()
+        [0.0, 0.0, 1.0]
     """
     weights = jnp.square(walsh(table))[..., None, :]  # [... degree 2**i]
     for _ in range(variables(table)):
@@ -223,6 +279,10 @@ def degree(table: Array, /) -> jax.Array:
 
     Raises:
         ValueError: If the table is no truth table.
+
+    Example:
+        >>> int(degree([0, 1, 1, 0]))
+        2
     """
     sizes = jax.lax.population_count(jnp.arange(table.shape[-1], dtype=jnp.int32))
     return jnp.where(_sums(table) != 0, sizes.reshape((1,) * (table.ndim - 1) + (-1,)), 0).max(-1)
@@ -231,7 +291,7 @@ def degree(table: Array, /) -> jax.Array:
 def noise_stability(table: Array, rho: float) -> jax.Array:
     """Correlate a function with itself under noise: ``Stab_rho = E[F(x) F(y)] = sum_k rho**k W_k``, F of values +-1.
 
-    Every bit of y has correlation rho with that of x: for rho >= 0 it is kept with that probability and drawn anew
+    Every bit of y has correlation rho with that of x: for rho >= 0 it is kept with that probability and drawn again
     otherwise (O'Donnell, Def. 2.42, Thm. 2.49). Cost: as ``degree_weights``.
 
     Args:
@@ -243,8 +303,14 @@ def noise_stability(table: Array, rho: float) -> jax.Array:
 
     Raises:
         ValueError: If the table is no truth table, or if ``rho`` is not from -1 to 1 (unchecked under ``jit``).
+
+    Example:
+        >>> float(noise_stability([0, 1, 1, 0], 0.5))      # parity of two bits: rho**2
+        0.25
     """
-    if not isinstance(rho, jax.core.Tracer) and not (np.ndim(rho) == 0 and -1 <= rho <= 1):
+    if not isinstance(rho, jax.core.Tracer) and (
+        np.ndim(rho) or np.asarray(rho).dtype.kind not in "iuf" or not -1 <= rho <= 1
+    ):
         raise ValueError(f"rho must be a number from -1 to 1, got {rho}")
     return _stability(table, rho)
 

@@ -3,7 +3,10 @@
     product = curvature.hessian_product(loss)                  # or ggn_product(apply), fisher_product(loss)
     top = curvature.top_eigenpairs(product, 10)(key, params, batch)
 
-Nothing here is a matrix: memory is that of the parameters, times the steps of Lanczos.
+``matrices`` has the products, ``operator`` sums them over a data set, ``directional`` computes ``v' H v`` at half the
+cost and ``microbatches`` keeps what does not depend on the vector. ``traces``, ``eigenpairs`` and ``density`` use
+products only (``lanczos`` serves the last two). No matrix is held: memory is that of the parameters, times the steps of
+Lanczos.
 """
 
 from jaxsens.curvature.density import SpectralDensity, smoothed, spectral_density

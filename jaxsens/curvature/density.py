@@ -1,4 +1,4 @@
-"""How the eigenvalues of a curvature matrix are spread: stochastic Lanczos quadrature."""
+"""The spectral density of a curvature matrix: stochastic Lanczos quadrature."""
 
 import functools
 from collections.abc import Callable
@@ -9,6 +9,7 @@ import numpy as np
 
 from jaxsens.curvature import lanczos, operator
 from jaxsens.curvature.operator import Product
+from jaxsens.execution import checks
 from jaxsens.statistics import estimate
 from jaxsens.statistics.estimate import Estimate
 from jaxsens.typing import Array, Key, PyTree
@@ -21,14 +22,14 @@ __all__ = ["SpectralDensity", "smoothed", "spectral_density"]
 )
 @dataclass(frozen=True)
 class SpectralDensity:
-    """The distribution of eigenvalues, of total mass 1.
+    """The distribution of eigenvalues, with total mass 1.
 
     Attributes:
-        atoms: Eigenvalues that the probes saw, float64 ``[p m]``, probe by probe, ascending.
-        weights: Their mass ``[p m]``, of sum 1 for every probe. Near 0 or 1 in ``n`` is what a single eigenvalue has.
-        grid: Eigenvalues at which the curve is drawn ``[g]``.
+        atoms: Nodes of the quadrature for every probe, float64 ``[p m]``, ascending: estimates of eigenvalues.
+        weights: Their mass ``[p m]``, with sum 1 for every probe. A single eigenvalue has a mass of about ``1 / n``.
+        grid: Eigenvalues at which the curve is evaluated ``[g]``.
         curve: The density there, an ``Estimate`` over probes ``[g]``; its integral over the grid is 1.
-        width: Standard deviation of the Gaussian that stands for an atom in the curve.
+        width: Standard deviation of the Gaussian in place of each atom.
     """
 
     atoms: np.ndarray
@@ -38,7 +39,7 @@ class SpectralDensity:
     width: float
 
     def smoothed(self, grid: Array, width: float) -> Estimate:
-        """Return the density on a grid ``[g]`` of one's own, one that several models share say; see ``smoothed``."""
+        """Return the density on another grid ``[g]``, for instance one that several models share; see ``smoothed``."""
         return smoothed(self.atoms, self.weights, grid, width)
 
 
@@ -47,32 +48,39 @@ def spectral_density(
 ) -> Callable[[Key, PyTree, PyTree], SpectralDensity]:
     """Build the measurement of a curvature matrix's spectral density ``(1 / n) sum_i delta(x - eigenvalue_i)``.
 
-    For a random unit vector q, Lanczos gives the quadrature of ``q' f(A) q`` with ``steps`` atoms, exact for
-    polynomials of degree up to ``2 steps - 1``; its mean over q is ``trace(f(A)) / n``. (Ubaru, Chen and Saad, Fast
-    Estimation of tr(f(A)) via Stochastic Lanczos Quadrature, 2017; Ghorbani et al., An Investigation into Neural Net
-    Optimization via Hessian Eigenvalue Density, 2019.)
+    For a random unit vector q, Lanczos gives a quadrature of ``q' f(A) q`` with ``steps`` nodes, exact for polynomials
+    of degree up to ``2 steps - 1``; its mean over q is ``trace(f(A)) / n``. (Ubaru, Chen and Saad, Fast Estimation of
+    tr(f(A)) via Stochastic Lanczos Quadrature, 2017; Ghorbani et al., An Investigation into Neural Net Optimization via
+    Hessian Eigenvalue Density, 2019.)
 
     Args:
         product: As built by ``hessian_product``, ``ggn_product`` or ``fisher_product``.
         probes: The number of random vectors, the independent units.
-        steps: Products for each of them; never more than there are parameters.
+        steps: Products for each probe, at most the number of parameters.
         width: Standard deviation of the Gaussian that smooths the curve, in units of eigenvalues; by default a
-            hundredth of the range of the atoms (of their size where they are all equal, of 1 where they are all 0).
-        points: Points of the grid, which reaches six widths beyond the outermost atoms.
+            hundredth of the range of the atoms (of their absolute value where all are equal, of 1 where all are 0).
+        points: Points of the grid, which extends six widths beyond the outermost atoms. With fewer than 200 the curve
+            would not integrate to 1.
 
     Returns:
-        ``measure(key, params, batch)`` -> ``SpectralDensity``.
+        ``measure(key, params, batch)`` -> ``SpectralDensity``. The key decides the probes.
 
     Raises:
-        ValueError: If ``probes`` or ``steps`` is smaller than 1, if ``width`` is not positive, or if the grid is too
-            coarse for it; when called, as ``Product``.
-        FloatingPointError: When called, if a product is not finite.
+        ValueError: If ``probes`` or ``steps`` is smaller than 1, ``points`` than 200, if ``width`` is not positive, or
+            if the grid is too coarse for it; when called, if labels are no classes, or if batch and parameters do not
+            fit the model.
+        FloatingPointError: When called, if the loss of an example or a product is not finite.
+
+    Example:
+        >>> from jaxsens.curvature import hessian_product
+        >>> product = hessian_product(lambda w, x: 0.5 * (x @ w) ** 2)    # the Hessian is X' X / n
+        >>> x = np.array([[2.0, 0.0], [0.0, 1.0]], np.float32)                     # eigenvalues 1/2 and 2
+        >>> density = spectral_density(product, probes=3)(jax.random.key(0), np.zeros(2, np.float32), x)
+        >>> density.atoms[0].round(4), density.curve.mean.shape
+        (array([0.5, 2. ]), (1000,))
     """
-    for name, value in (("probes", probes), ("steps", steps)):
-        if value != int(value) or value < 1:
-            raise ValueError(f"{name} must be an integer of at least 1, got {value}")
-    if points < 200:
-        raise ValueError(f"points must be at least 200, got {points}: the curve's integral would not be 1")
+    probes, steps = checks.require_count("probes", probes), checks.require_count("steps", steps)
+    points = checks.require_count("points", points, 200)
     if width is not None and not (np.isfinite(width) and width > 0):
         raise ValueError(f"width must be a finite number above 0, or None, got {width}")
 
@@ -103,16 +111,20 @@ def smoothed(atoms: Array, weights: Array, grid: Array, width: float) -> Estimat
     """Return the density ``sum_j weight_j normal(grid; atom_j, width^2)`` of every probe, averaged over probes.
 
     Args:
-        atoms: Eigenvalues that the probes saw ``[p m]``.
+        atoms: Nodes of the quadrature for every probe ``[p m]``.
         weights: Their mass ``[p m]``.
-        grid: Where the density is wanted ``[g]``.
-        width: Standard deviation of the Gaussian that stands for an atom.
+        grid: Points at which the density is evaluated ``[g]``.
+        width: Standard deviation of the Gaussian in place of each atom.
 
     Returns:
-        ``Estimate`` ``[g]``, in units of 1 over those of the eigenvalues.
+        ``Estimate`` over probes ``[g]``, in units of 1 over those of the eigenvalues.
 
     Raises:
         ValueError: If the width is not positive.
+
+    Example:
+        >>> smoothed(np.array([[0.0, 2.0]]), np.array([[0.5, 0.5]]), np.array([0.0, 1.0]), 0.1).mean.round(3)
+        array([1.995, 0.   ])
     """
     if not (np.isfinite(width) and width > 0):
         raise ValueError(f"width must be a finite number above 0, got {width}")
@@ -125,5 +137,5 @@ def smoothed(atoms: Array, weights: Array, grid: Array, width: float) -> Estimat
 
 def _width(atoms: np.ndarray) -> float:
     spread, size = np.ptp(atoms), np.abs(atoms).max()
-    # Below a millionth of their size, the spread of the atoms is that of rounding.
+    # A spread below a millionth of the largest atom is due to rounding.
     return float(spread if spread > 1e-6 * size else size or 1.0) / 100

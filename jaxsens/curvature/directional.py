@@ -5,10 +5,10 @@ The function is taken as a program, ``x_k = F_k(x_i, x_j, ...)`` step by step. A
 
     ``d^2 f / dt^2 = sum_k a_k . D^2 F_k [x', x']``,  ``a_k = d f / d x_k``,
 
-for what a step adds by its own curvature goes through to the result at first order. The ``a_k`` do not depend on the
-direction: one backward pass does for all of them. A direction then takes three matrix products for each one of the
+because the second-order term of each step reaches the result at first order. The ``a_k`` do not depend on the
+direction: one backward pass computes all of them. A direction then takes three matrix products for each one of the
 program whose factors both move (``x' W + x W'`` and ``x' W'``), where forward over reverse differentiation takes six;
-and steps that are linear in what moves add nothing.
+steps that are linear in the moving values add nothing.
 """
 
 from collections.abc import Callable
@@ -20,19 +20,19 @@ from jax.extend import core
 
 from jaxsens.typing import Array
 
-__all__ = ["along_lines", "is_forwards"]
+__all__ = ["along_lines", "has_forward_derivative"]
 
 _INLINED = ("jit", "pjit")
 
 
 @dataclass(frozen=True)
 class _Step:
-    """One operation on the values that move.
+    """One operation on values that depend on the variables.
 
     Attributes:
-        operation: Maps the moving values that it reads to those that it gives.
-        reads: The numbers of the former.
-        gives: The numbers of the latter.
+        operation: Maps the moving values that it reads to those that it computes.
+        reads: Indices of the values that it reads.
+        gives: Indices of the values that it computes.
     """
 
     operation: Callable[..., tuple[Array, ...]]
@@ -43,41 +43,46 @@ class _Step:
 def along_lines(fn: Callable[[tuple[Array, ...]], Array], at: tuple[Array, ...]) -> Callable[..., Array]:
     """Return ``direction -> d^2 fn(at + t direction) / dt^2`` at t = 0, for ``fn`` to a scalar; for use under jit.
 
-    Loops and functions with derivatives of their own are steps as wholes: as exact, but not at half the cost.
+    Loops and functions with custom derivatives are single steps: equally exact, but not at half the cost.
 
     Args:
-        fn: A function of arrays, differentiable backwards and, as ``is_forwards`` tells, forwards.
-        at: Where the derivative is taken.
+        fn: A function of arrays that is differentiable in reverse mode and, see ``has_forward_derivative``, in forward
+            mode.
+        at: The point at which the derivative is taken.
+
+    Example:
+        >>> along_lines(lambda x: x[0] ** 3, (jnp.float32(2.0),))((jnp.float32(1.0),))
+        Array(12., dtype=float32)
     """
     values, steps, result = _recorded(fn, at)
-    bending = [_bends(step, values) for step in steps]
+    curved = [_is_curved(step, values) for step in steps]
 
     def replay(offsets: list[tuple[Array, ...]]) -> Array:
-        """Return the result where the values of the bending steps are moved by offsets."""
+        """Return the result with offsets added to the values of the curved steps."""
         now, left = dict(enumerate(at)), iter(offsets)
-        for step, bends in zip(steps, bending, strict=True):
+        for step, is_curved in zip(steps, curved, strict=True):
             given = step.operation(*[now[i] for i in step.reads])
-            if bends:
+            if is_curved:
                 given = [g + o for g, o in zip(given, next(left), strict=True)]
             now.update(zip(step.gives, given, strict=True))
         return now.get(result, values[result])
 
     still = [
         tuple(jnp.zeros_like(values[i]) for i in step.gives)
-        for step, bends in zip(steps, bending, strict=True)
-        if bends
+        for step, is_curved in zip(steps, curved, strict=True)
+        if is_curved
     ]
     adjoints = jax.grad(replay)(still)
 
     def second(direction: tuple[Array, ...]) -> Array:
         velocity, left, total = dict(enumerate(direction)), iter(adjoints), jnp.zeros_like(values[result])
-        for step, bends in zip(steps, bending, strict=True):
+        for step, is_curved in zip(steps, curved, strict=True):
             place, speed = (tuple(of[i] for i in step.reads) for of in (values, velocity))
 
             def first(*place: Array, step: _Step = step, speed: tuple[Array, ...] = speed) -> tuple[Array, ...]:
                 return jax.jvp(step.operation, place, speed)[1]
 
-            if bends:
+            if is_curved:
                 moved, accelerated = jax.jvp(first, place, speed)
                 total += sum(jnp.sum(a * b).real for a, b in zip(next(left), accelerated, strict=True))
             else:
@@ -88,8 +93,8 @@ def along_lines(fn: Callable[[tuple[Array, ...]], Array], at: tuple[Array, ...])
     return second
 
 
-def is_forwards(fn: Callable[[tuple[Array, ...]], Array], at: tuple[Array, ...]) -> bool:
-    """Say whether a function has forward derivatives: one that uses ``jax.custom_vjp`` has not."""
+def has_forward_derivative(fn: Callable[[tuple[Array, ...]], Array], at: tuple[Array, ...]) -> bool:
+    """Return whether a function has forward-mode derivatives: one that uses ``jax.custom_vjp`` has none."""
 
     def backwards_only(program: core.Jaxpr) -> bool:
         named = any(equation.primitive.name.startswith("custom_vjp_call") for equation in program.eqns)
@@ -99,7 +104,7 @@ def is_forwards(fn: Callable[[tuple[Array, ...]], Array], at: tuple[Array, ...])
 
 
 def _recorded(fn: Callable[[tuple[Array, ...]], Array], at: tuple[Array, ...]) -> tuple[list[Array], list[_Step], int]:
-    """Run a function and return all its values, its steps among those that move with ``at``, and its result's number.
+    """Run a function and return all its values, its steps that depend on ``at``, and the index of its result.
 
     The first values are those of ``at``.
     """
@@ -111,11 +116,11 @@ def _recorded(fn: Callable[[tuple[Array, ...]], Array], at: tuple[Array, ...]) -
 
     def walk(program: core.ClosedJaxpr, inputs: list[int]) -> list[int]:
         jaxpr = program.jaxpr
-        known = dict(zip(jaxpr.invars, inputs, strict=True))
-        known.update((v, number(value)) for v, value in zip(jaxpr.constvars, program.consts, strict=True))
+        numbers = dict(zip(jaxpr.invars, inputs, strict=True))
+        numbers.update((v, number(value)) for v, value in zip(jaxpr.constvars, program.consts, strict=True))
 
         def look_up(v: core.Var | core.Literal) -> int:
-            return number(v.val) if isinstance(v, core.Literal) else known[v]
+            return number(v.val) if isinstance(v, core.Literal) else numbers[v]
 
         for equation in jaxpr.eqns:
             read = [look_up(v) for v in equation.invars]
@@ -124,7 +129,7 @@ def _recorded(fn: Callable[[tuple[Array, ...]], Array], at: tuple[Array, ...]) -
             else:
                 gives = [number(value) for value in _evaluate(equation, [values[i] for i in read])]
                 record(equation, read, gives)
-            known.update(zip(equation.outvars, gives, strict=True))
+            numbers.update(zip(equation.outvars, gives, strict=True))
         return [look_up(v) for v in jaxpr.outvars]
 
     def record(equation: core.JaxprEqn, read: list[int], gives: list[int]) -> None:
@@ -150,8 +155,8 @@ def _evaluate(equation: core.JaxprEqn, inputs: list[Array]) -> list[Array]:
     return list(results) if equation.primitive.multiple_results else [results]
 
 
-def _bends(step: _Step, values: list[Array]) -> bool:
-    """Say whether the derivative of a step depends on where it is taken."""
+def _is_curved(step: _Step, values: list[Array]) -> bool:
+    """Return whether the derivative of a step depends on the point at which it is taken."""
     places = tuple(values[i] for i in step.reads)
     program = jax.make_jaxpr(lambda *at: jax.jvp(step.operation, at, places)[1])(*places).jaxpr
     touched = set(program.invars)

@@ -1,4 +1,4 @@
-"""The top of a curvature matrix's spectrum: eigenvalues and eigenvectors, each with its residual."""
+"""The largest eigenvalues of a curvature matrix with their eigenvectors and residuals, by Lanczos."""
 
 import functools
 from collections.abc import Callable
@@ -11,6 +11,7 @@ import numpy as np
 from jaxsens import norm_balls, parameters
 from jaxsens.curvature import lanczos, operator
 from jaxsens.curvature.operator import Leaves, Product
+from jaxsens.execution import checks
 from jaxsens.typing import Array, Key, PyTree
 
 __all__ = ["ORDERS", "Eigenpairs", "top_eigenpairs"]
@@ -25,14 +26,15 @@ ORDERS = ("algebraic", "magnitude")
 )
 @dataclass(frozen=True)
 class Eigenpairs:
-    """Approximate eigenpairs of a symmetric matrix, the top ones first.
+    """Approximate eigenpairs of a symmetric matrix, in the order that was chosen.
 
     Attributes:
-        values: Rayleigh quotients ``v' A v``, float64 ``[k]``.
+        values: Rayleigh quotients ``v' A v``, float64 ``[k]``, in units of the matrix.
         vectors: Unit vectors: a tuple of arrays ``[k *leaf]``, one for each chosen leaf of the parameters.
-        residuals: ``|A v - value v|``, float64 ``[k]``: the matrix has an eigenvalue that is no further from the value.
-        converged: Whether the residual is under the tolerance ``[k]``.
-        products: How many products with the matrix it took.
+        residuals: ``|A v - value v|_2``, float64 ``[k]``. The matrix has an eigenvalue within this distance of the
+            value.
+        converged: Whether the residual is at most the tolerance times the largest absolute eigenvalue ``[k]``.
+        products: Number of products with the matrix.
     """
 
     values: np.ndarray
@@ -45,36 +47,45 @@ class Eigenpairs:
 def top_eigenpairs(
     product: Product, k: int, *, order: str = "algebraic", steps: int | None = None, tolerance: float = 1e-4
 ) -> Callable[[Key, PyTree, PyTree], Eigenpairs]:
-    """Build the measurement of the ``k`` top eigenpairs of a curvature matrix, by Lanczos.
+    """Build the measurement of the ``k`` largest eigenvalues of a curvature matrix and their eigenvectors.
 
-    From one random start, with full reorthogonalisation; residuals are measured with ``k`` further products rather than
-    inferred. (Golub and Van Loan, Matrix Computations, s.10.1, 10.3.) A single start shows one copy of a multiple
-    eigenvalue before it shows the next: fewer steps than there are different eigenvalues may miss copies, and then the
-    pairs, though converged, are not all of the top. So it is with any Krylov method.
+    Lanczos from one random start, with full reorthogonalization. (Golub and Van Loan, Matrix Computations, s.10.1,
+    10.3.) Residuals are computed with ``k`` further products. A Krylov method finds one copy of a multiple eigenvalue
+    before the next: with fewer steps than there are distinct eigenvalues it may miss copies, and the pairs are then
+    converged, but not the k largest.
 
     Args:
         product: As built by ``hessian_product``, ``ggn_product`` or ``fisher_product``.
         k: The number of pairs.
         order: ``"algebraic"``: the largest first; ``"magnitude"``: the largest in absolute value first.
-        steps: Products before those for the residuals, by default ``4 k + 40``; never more than there are parameters.
-            The basis takes ``steps`` times the memory of the parameters, on each device.
-        tolerance: Pairs whose residual is at most this part of the largest absolute eigenvalue have converged.
+        steps: Products for the Krylov basis, by default ``4 k + 40``, and at most the number of parameters. The basis
+            takes ``steps`` times the memory of the parameters, on each device.
+        tolerance: Largest residual of a converged pair, relative to the largest absolute eigenvalue.
 
     Returns:
-        ``measure(key, params, batch)`` -> ``Eigenpairs``.
+        ``measure(key, params, batch)`` -> ``Eigenpairs``. The key decides the start.
 
     Raises:
         ValueError: If ``k``, ``order``, ``steps`` or ``tolerance`` is out of range; when called, if there are fewer
-            than ``k`` parameters, or as ``Product``.
-        FloatingPointError: When called, if a product is not finite.
+            than ``k`` parameters, if labels are no classes, or if batch and parameters do not fit the model.
+        FloatingPointError: When called, if the loss of an example or a product is not finite.
+
+    Example:
+        >>> from jaxsens.curvature import hessian_product
+        >>> product = hessian_product(lambda w, x: 0.5 * (x @ w) ** 2)    # the Hessian is X' X / n
+        >>> x = jnp.array([[2.0, 0.0], [0.0, 1.0]])
+        >>> pairs = top_eigenpairs(product, 1)(jax.random.key(0), jnp.zeros(2), x)
+        >>> pairs.values.round(4), pairs.converged
+        (array([2.]), array([ True]))
     """
-    steps = 4 * k + 40 if steps is None else steps
-    if steps != int(steps) or k != int(k) or not 1 <= k <= steps:
-        raise ValueError(f"k and steps must be integers, and k from 1 to steps, got {k} and {steps}")
+    k = checks.require_count("k", k)
+    steps = 4 * k + 40 if steps is None else checks.require_count("steps", steps)
+    if k > steps:
+        raise ValueError(f"k must be at most steps, got k={k} and steps={steps}")
     if order not in ORDERS:
         raise ValueError(f"order must be one of {ORDERS}, got {order!r}")
-    if not tolerance >= 0:
-        raise ValueError(f"tolerance must be at least 0, got {tolerance}")
+    if not 0 <= tolerance < np.inf:
+        raise ValueError(f"tolerance must be a finite number of at least 0, got {tolerance}")
 
     def measure(key: Key, params: PyTree, batch: PyTree) -> Eigenpairs:
         problem = product.prepare(params, batch)
@@ -99,7 +110,7 @@ def top_eigenpairs(
 def _refine(
     product: Product, params: PyTree, parts: PyTree, basis: Array, coordinates: Array
 ) -> tuple[Array, Leaves, Array]:
-    """Turn coordinates ``[k m]`` in the basis ``[m n]`` into values, unit vectors and residuals."""
+    """Return values, unit vectors and residuals of coordinates ``[k m]`` in the basis ``[m n]``."""
     multiply, _ = product.on_vectors(params, parts)
     with jax.default_matmul_precision("highest"):
         vectors = coordinates @ basis

@@ -1,4 +1,4 @@
-"""An orthonormal basis in which a large symmetric matrix is small: Lanczos with full reorthogonalisation.
+"""An orthonormal basis in which a large symmetric matrix is small: Lanczos with full reorthogonalization.
 
 ``Q A Q'`` for the rows ``Q`` that span ``{q, A q, A^2 q, ...}`` is tridiagonal; its eigenvalues approach those of
 ``A``, from the outside inwards (Golub and Van Loan, Matrix Computations, s.10.1). The decomposition stays finite where
@@ -32,20 +32,20 @@ def krylov_basis(
 ) -> tuple[Array, Array]:
     """Return a basis ``Q [m n]`` with orthonormal rows, and ``Q A Q'`` ``[m m]`` (its upper triangle only).
 
-    The first row is uniform on the sphere. Where the space closes, a fresh random direction is taken that is orthogonal
-    to all before it: ``Q A Q'`` is then block diagonal, further copies of multiple eigenvalues come to light, and
-    nothing is divided by zero. For use under jit; each step takes one product, at most ``n``.
+    The first row is uniform on the sphere. Where the space closes, the next row is a random direction orthogonal to all
+    before it: ``Q A Q'`` is then block diagonal, further copies of multiple eigenvalues are found, and nothing is
+    divided by zero. For use under jit; each step takes one product.
 
     Args:
         product: ``v -> A v`` for vectors ``[n]``, A symmetric.
         key: Decides the random directions.
-        like: What vectors are like.
+        like: Shape ``[n]`` and dtype of the vectors.
         steps: The number m of products, at most ``n``.
     """
     rounding = 4 * jnp.finfo(like.dtype).eps
 
     def orthogonal(vector: Array, basis: Array) -> tuple[Array, Array]:
-        """Return what is left of a vector outside the basis, and what was inside."""
+        """Return the part of a vector outside the basis, and its coefficients in the basis."""
         inside = basis @ vector
         left = vector - inside @ basis
 
@@ -53,7 +53,7 @@ def krylov_basis(
             more = basis @ left
             return left - more @ basis, inside + more
 
-        # What rounding leaves of the basis is small beside the vector, but not beside a small remainder.
+        # The rounding error of the projection is small relative to the vector, but not to a small remainder.
         shrunk = _length(left) < 0.7 * _length(vector)
         return jax.lax.cond(shrunk, again, lambda: (left, inside))
 
@@ -69,7 +69,7 @@ def krylov_basis(
         basis = basis.at[i].set(row)
         image = product(row)
         scale = jnp.maximum(scale, _length(image))
-        # Nearly all of the image's part inside the basis is along its last two rows: it goes first, and is cheap.
+        # Nearly all of the image's part inside the basis lies along the last two rows: it is removed first, cheaply.
         before, along = jnp.vdot(last, image), jnp.vdot(row, image)
         vector, coefficients = orthogonal(image - along * row - before * last, basis)
         coefficients = coefficients.at[i].add(along).at[i - 1].add(before)
@@ -84,7 +84,7 @@ def krylov_basis(
 
 
 def _length(vector: Array) -> Array:
-    """Return the norm; that of vectors of 1e-25 or 1e25, whose squares are nothing in float32, as well."""
+    """Return the norm, also of vectors of 1e-25 or 1e25, whose squares underflow or overflow in float32."""
     return norm_balls.norm(vector, "l2").astype(vector.dtype)
 
 

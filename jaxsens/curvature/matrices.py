@@ -1,4 +1,4 @@
-"""Products of a curvature matrix with a vector: Hessian, generalised Gauss-Newton matrix, empirical Fisher matrix.
+"""Products of a curvature matrix with a vector: Hessian, generalized Gauss-Newton matrix, empirical Fisher matrix.
 
 Each is written down for a micro-batch; ``operator.Product`` sums it over a data set.
 """
@@ -10,8 +10,10 @@ from typing import Protocol
 import jax
 import jax.numpy as jnp
 
+from jaxsens import labels
 from jaxsens.curvature import directional
 from jaxsens.curvature.operator import Leaves, Product
+from jaxsens.execution import batches
 from jaxsens.execution.execution import DEFAULT, Execution
 from jaxsens.typing import Array, Loss, PyTree, Where
 
@@ -29,20 +31,29 @@ class OutputCurvature(Protocol):
 def hessian_product(loss: Loss, *, where: Where | None = None, execution: Execution = DEFAULT) -> Product:
     """Build ``v -> H v`` with ``H = d^2 L / d params^2`` and ``L`` the mean over examples of a loss per example.
 
-    Forward over reverse differentiation (Pearlmutter, Fast Exact Multiplication by the Hessian, 1994).
+    Forward over reverse differentiation (Pearlmutter, Fast Exact Multiplication by the Hessian, 1994). No matrix is
+    held: a product takes the memory of one micro-batch.
 
     Args:
-        loss: ``loss(params, batch)`` -> losses ``[b]``, deterministic.
+        loss: ``loss(params, batch)`` -> losses ``[b]``, deterministic, of each example by itself.
+            ``classification.CrossEntropy(apply)`` also checks the labels.
         where: ``where(path, leaf)`` chooses among the floating-point leaves; by default all.
         execution: How to run; its ``chunk`` counts examples. See ``Product``.
 
     Returns:
-        ``product(params, batch, v)`` -> ``H v``, in the units of the loss over those of the parameters, squared.
+        ``product(params, batch, v)`` -> ``H v``, in the units of the loss over those of the parameters, squared. ``v``
+        is a tuple of arrays, one for each chosen leaf, and so is ``H v``.
 
     Raises:
-        ValueError: When called, if the loss does not give one number for each example,
-            or as ``Product``.
-        FloatingPointError: When called, if the result is not finite.
+        ValueError: When called, if the loss does not give one number for each example, if labels are no classes, or if
+            the batch, the parameters or ``v`` do not fit each other.
+        FloatingPointError: When called, if the loss of an example or the result is not finite.
+
+    Example:
+        >>> product = hessian_product(lambda w, x: 0.5 * (x @ w) ** 2)     # the Hessian is X' X / n
+        >>> x = jnp.array([[1.0, 0.0], [1.0, 2.0]])
+        >>> product(jnp.zeros(2), x, (jnp.array([1.0, 0.0]),))
+        (Array([1., 1.], dtype=float32),)
     """
     return Product(_Hessian(loss), where, execution)
 
@@ -51,6 +62,7 @@ def ggn_product(
     apply: Callable[[PyTree, PyTree], Array],
     curvature: OutputCurvature | None = None,
     *,
+    ignore_index: int | None = None,
     where: Where | None = None,
     execution: Execution = DEFAULT,
 ) -> Product:
@@ -63,54 +75,84 @@ def ggn_product(
 
     Args:
         apply: ``apply(params, inputs)`` -> outputs ``[b *k]``, deterministic. The batch is ``(inputs, targets)``.
-        curvature: ``softmax_cross_entropy``, which is the default, or ``of_convex(loss)``.
+        curvature: ``softmax_cross_entropy``, which is the default, or ``of_convex(loss)``. For the default, outputs are
+            logits ``[b *t k]``, and targets are labels ``[b *t]`` from 0 to ``k - 1``, or ``None``: the matrix depends
+            on a label only by whether it counts.
+        ignore_index: A label that marks examples, or tokens, without one; for the default curvature only. Ignored
+            tokens have no curvature, and the mean is over the examples with at least one label that counts, as it is
+            for ``classification.CrossEntropy(apply, ignore_index)``.
         where: ``where(path, leaf)`` chooses among the floating-point leaves; by default all.
         execution: How to run; its ``chunk`` counts examples. See ``Product``.
 
     Returns:
-        ``product(params, (inputs, targets), v)`` -> ``G v``.
+        ``product(params, (inputs, targets), v)`` -> ``G v``, in the units of the loss over those of the parameters,
+        squared; ``v`` and ``G v`` are tuples of arrays, one for each chosen leaf.
 
     Raises:
-        ValueError: As ``hessian_product``.
-        FloatingPointError: As ``hessian_product``.
+        ValueError: If ``ignore_index`` is passed with another curvature; when called, if outputs are not one array
+            ``[b *k]``, if labels are no classes, or if batch, parameters and ``v`` do not fit each other.
+        FloatingPointError: When called, if an output, the loss of ``of_convex``, or the result is not finite.
+
+    Example:
+        >>> product = ggn_product(lambda w, x: x * w[None])      # two logits, both p = 1/2: G is diag(p) - p p'
+        >>> batch = jnp.ones((1, 2)), jnp.array([0])
+        >>> product(jnp.zeros(2), batch, (jnp.array([1.0, 0.0]),))
+        (Array([ 0.25, -0.25], dtype=float32),)
     """
-    return Product(_GaussNewton(apply, softmax_cross_entropy if curvature is None else curvature), where, execution)
+    curvature = softmax_cross_entropy if curvature is None else curvature
+    if ignore_index is not None and curvature is not softmax_cross_entropy:
+        raise ValueError("ignore_index belongs to softmax_cross_entropy: another curvature reads its targets itself")
+    return Product(_GaussNewton(apply, curvature, ignore_index), where, execution)
 
 
 def fisher_product(loss: Loss, *, where: Where | None = None, execution: Execution = DEFAULT) -> Product:
     """Build ``v -> F v`` with the empirical Fisher matrix ``F = mean_x g g'``, ``g`` the gradient of an example's loss.
 
-    The gradients are those at the labels of the data. Where labels are drawn from the model it is the Fisher matrix
-    proper, which ``ggn_product`` gives without drawing; the two may differ much (Kunstner et al., Limitations of the
+    The gradients are those at the labels of the data. With labels drawn from the model it would be the Fisher matrix,
+    which ``ggn_product`` computes without drawing; the two may differ much (Kunstner et al., Limitations of the
     Empirical Fisher Approximation, 2019).
 
     Args:
-        loss: ``loss(params, batch)`` -> losses ``[b]``, deterministic.
+        loss: ``loss(params, batch)`` -> losses ``[b]``, deterministic, of each example by itself.
+            ``classification.CrossEntropy(apply)`` also checks the labels.
         where: ``where(path, leaf)`` chooses among the floating-point leaves; by default all.
         execution: How to run; its ``chunk`` counts examples. See ``Product``.
 
     Returns:
-        ``product(params, batch, v)`` -> ``F v``.
+        ``product(params, batch, v)`` -> ``F v``, in the squared units of the loss over those of the parameters; ``v``
+        and ``F v`` are tuples of arrays, one for each chosen leaf.
 
     Raises:
-        ValueError: As ``hessian_product``.
-        FloatingPointError: As ``hessian_product``.
+        ValueError: When called, if the loss does not give one number for each example, if labels are no classes, or if
+            the batch, the parameters or ``v`` do not fit each other.
+        FloatingPointError: When called, if the loss of an example or the result is not finite.
+
+    Example:
+        >>> product = fisher_product(lambda w, x: x @ w)      # gradients are the examples: F is X' X / n
+        >>> x = jnp.array([[1.0, 0.0], [1.0, 2.0]])
+        >>> product(jnp.zeros(2), x, (jnp.array([1.0, 0.0]),))
+        (Array([1., 1.], dtype=float32),)
     """
     return Product(_Fisher(loss), where, execution)
 
 
 def softmax_cross_entropy(outputs: Array, targets: PyTree, change: Array) -> Array:
-    """Return ``(diag(p) - p p') change`` for probabilities ``p`` over the last axis: no matrix, and no label is needed.
+    """Return ``(diag(p) - p p') change`` for probabilities ``p`` over the last axis, without the matrix.
 
-    The curvature of ``-log p[label]``, summed over the other axes of an example if there are any (tokens, say).
+    It is the curvature of ``-log p[label]`` in the logits, summed over the other axes of an example if there are any
+    (tokens, for instance); it is the same for every label.
 
     Args:
         outputs: Logits ``[b *t k]``.
-        targets: The labels, which do not matter.
+        targets: Not used.
         change: ``[b *t k]``.
 
     Raises:
-        ValueError: If there are not two classes at least.
+        ValueError: If there are fewer than two classes.
+
+    Example:
+        >>> softmax_cross_entropy(jnp.zeros((1, 2)), None, jnp.array([[1.0, 0.0]]))
+        Array([[ 0.25, -0.25]], dtype=float32)
     """
     del targets
     if outputs.ndim < 2 or outputs.shape[-1] < 2:
@@ -129,12 +171,17 @@ def of_convex(loss: Callable[[Array, PyTree], Array]) -> OutputCurvature:
 
     Raises:
         ValueError: When called, if the loss does not give one number for each example.
+
+    Example:
+        >>> curvature = of_convex(lambda outputs, targets: (outputs - targets)[:, 0] ** 2)
+        >>> curvature(jnp.zeros((1, 1)), jnp.ones((1, 1)), jnp.ones((1, 1)))
+        Array([[2.]], dtype=float32)
     """
-    return _OfConvex(loss)
+    return _ConvexCurvature(loss)
 
 
 @dataclass(frozen=True)
-class _OfConvex:
+class _ConvexCurvature:
     loss: Callable[[Array, PyTree], Array]
 
     def __call__(self, outputs: Array, targets: PyTree, change: Array) -> Array:
@@ -146,7 +193,7 @@ class _OfConvex:
 
 
 @dataclass(frozen=True)
-class _OfLoss:
+class _LossMatrix:
     """A matrix made of the losses of examples."""
 
     loss: Loss
@@ -154,9 +201,12 @@ class _OfLoss:
     def forward(self, params: PyTree, examples: PyTree) -> Array:
         return _one_each(self.loss(params, examples), examples)
 
+    def check_batch(self, params: PyTree, batch: PyTree) -> PyTree:
+        return labels.check_batch(self.loss, params, batch)
+
 
 @dataclass(frozen=True)
-class _Hessian(_OfLoss):
+class _Hessian(_LossMatrix):
     def product(
         self, restore: Callable[[Leaves], PyTree], at: Leaves, examples: PyTree, weights: Array
     ) -> Callable[[Leaves], Leaves]:
@@ -166,7 +216,7 @@ class _Hessian(_OfLoss):
         self, restore: Callable[[Leaves], PyTree], at: Leaves, examples: PyTree, weights: Array
     ) -> Callable[[Leaves], Array]:
         total = self._total(restore, examples, weights)
-        if directional.is_forwards(total, at):
+        if directional.has_forward_derivative(total, at):
             return directional.along_lines(total, at)
         product = self.product(restore, at, examples, weights)
         return lambda direction: sum(jnp.vdot(d, image) for d, image in zip(direction, product(direction), strict=True))
@@ -185,8 +235,9 @@ class _Hessian(_OfLoss):
 class _GaussNewton:
     apply: Callable[[PyTree, PyTree], Array]
     curvature: OutputCurvature
+    ignore_index: int | None
 
-    def forward(self, params: PyTree, examples: PyTree) -> Array:
+    def forward(self, params: PyTree, examples: PyTree) -> tuple[Array, ...]:
         if not (isinstance(examples, tuple | list) and len(examples) == 2):
             raise ValueError(f"batch must be a pair (inputs, targets), got a {type(examples).__name__}")
         inputs, targets = examples
@@ -194,46 +245,64 @@ class _GaussNewton:
         if jnp.shape(outputs)[:1] != jnp.shape(jax.tree.leaves(inputs)[0])[:1]:
             raise ValueError(f"apply must give one array of outputs, [b *k], got shape {jnp.shape(outputs)}")
         self.curvature(outputs, targets, outputs)
-        return outputs
+        if isinstance(self.curvature, _ConvexCurvature):
+            return outputs, self.curvature.loss(outputs, targets)
+        return (outputs,)
+
+    def check_batch(self, params: PyTree, batch: tuple[PyTree, PyTree]) -> tuple[PyTree, PyTree]:
+        batches.require_fit(self.forward, params, batches.example_spec(batch))
+        inputs, targets = batch
+        if self.curvature is not softmax_cross_entropy or targets is None:
+            return batch
+        logits = jax.eval_shape(self.apply, params, inputs)
+        targets = labels.require_labels(
+            targets, logits.shape[-1], shape=logits.shape[:-1], ignore_index=self.ignore_index, name="targets"
+        )
+        if self.ignore_index is None:
+            return inputs, targets
+        ignored = targets == self.ignore_index
+        return labels.leave_out((inputs, targets), ignored.all(axis=tuple(range(1, ignored.ndim))))
 
     def product(
         self, restore: Callable[[Leaves], PyTree], at: Leaves, examples: PyTree, weights: Array
     ) -> Callable[[Leaves], Leaves]:
-        forward, bent = self._both(restore, at, examples, weights)
+        forward, curve = self._linearized(restore, at, examples, weights)
         backward = jax.linear_transpose(forward, at)
-        return lambda direction: backward(bent(forward(direction)))[0]
+        return lambda direction: backward(curve(forward(direction)))[0]
 
     def form(
         self, restore: Callable[[Leaves], PyTree], at: Leaves, examples: PyTree, weights: Array
     ) -> Callable[[Leaves], Array]:
-        forward, bent = self._both(restore, at, examples, weights)
+        forward, curve = self._linearized(restore, at, examples, weights)
 
         def form(direction: Leaves) -> Array:
             change = forward(direction)
-            return jnp.sum(change * bent(change))
+            return jnp.sum(change * curve(change))
 
         return form
 
-    def _both(
+    def _linearized(
         self, restore: Callable[[Leaves], PyTree], at: Leaves, examples: PyTree, weights: Array
     ) -> tuple[Callable[[Leaves], Array], Callable[[Array], Array]]:
         """Return how outputs change with the parameters, and the curvature of the weighted loss in the outputs."""
         inputs, targets = examples
         outputs, forward = jax.linearize(lambda leaves: self.apply(restore(leaves), inputs), at)
 
-        def bent(change: Array) -> Array:
-            found = self.curvature(outputs, targets, change)
-            return weights.astype(found.dtype).reshape(-1, *[1] * (found.ndim - 1)) * found
+        def curve(change: Array) -> Array:
+            result = self.curvature(outputs, targets, change)
+            if self.ignore_index is not None and targets is not None:
+                result = jnp.where((targets == self.ignore_index)[..., None], 0, result)
+            return weights.astype(result.dtype).reshape(-1, *[1] * (result.ndim - 1)) * result
 
-        return forward, bent
+        return forward, curve
 
 
 @dataclass(frozen=True)
-class _Fisher(_OfLoss):
+class _Fisher(_LossMatrix):
     def product(
         self, restore: Callable[[Leaves], PyTree], at: Leaves, examples: PyTree, weights: Array
     ) -> Callable[[Leaves], Leaves]:
-        forward = self._along(restore, at, examples)
+        forward = self._slopes(restore, at, examples)
         backward = jax.linear_transpose(forward, at)
 
         def product(direction: Leaves) -> Leaves:
@@ -245,7 +314,7 @@ class _Fisher(_OfLoss):
     def form(
         self, restore: Callable[[Leaves], PyTree], at: Leaves, examples: PyTree, weights: Array
     ) -> Callable[[Leaves], Array]:
-        forward = self._along(restore, at, examples)
+        forward = self._slopes(restore, at, examples)
 
         def form(direction: Leaves) -> Array:
             slopes = forward(direction)
@@ -253,8 +322,8 @@ class _Fisher(_OfLoss):
 
         return form
 
-    def _along(self, restore: Callable[[Leaves], PyTree], at: Leaves, examples: PyTree) -> Callable[[Leaves], Array]:
-        """Return the slopes ``[b]`` of the examples' losses."""
+    def _slopes(self, restore: Callable[[Leaves], PyTree], at: Leaves, examples: PyTree) -> Callable[[Leaves], Array]:
+        """Return the slopes ``[b]`` of the examples' losses along a direction."""
         return jax.linearize(lambda leaves: self.loss(restore(leaves), examples), at)[1]
 
 

@@ -1,7 +1,7 @@
-"""A sum over blocks of data, as a function that is called many times: what stays the same is computed once.
+"""A sum over blocks of data, as a function that is called many times: what does not depend on its argument is kept.
 
-A product with a Hessian evaluates the model and its gradient, and neither depends on the vector. Lanczos asks for
-dozens of products: kept, the gradient is a third of the work less for each of them.
+A product with a Hessian evaluates the model and its gradient, and neither depends on the vector. Lanczos computes
+dozens of products; keeping the gradient saves a third of the work of each.
 """
 
 from collections.abc import Callable
@@ -16,13 +16,13 @@ from jaxsens.typing import Array, PyTree
 __all__ = ["KEPT", "sum_kept_over_blocks", "sum_over_blocks"]
 
 KEPT = 16 * memory.BYTES
-"""Bytes that what is kept of several blocks may take, 1 GiB; beyond it every call evaluates the blocks anew."""
+"""Most bytes to keep for several blocks, 1 GiB; beyond it every call evaluates the blocks again."""
 
 
 def sum_over_blocks(
     of_block: Callable[[PyTree], Callable[[PyTree], PyTree]], blocks: PyTree
 ) -> Callable[[PyTree], PyTree]:
-    """Return ``x -> sum_j of_block(block_j)(x)`` for blocks ``[j ...]``, evaluated anew at each call."""
+    """Return ``x -> sum_j of_block(block_j)(x)`` for blocks ``[j ...]``, evaluated again at each call."""
 
     def total(x: PyTree) -> PyTree:
         return _scanned(lambda block: of_block(block)(x), blocks)
@@ -33,42 +33,42 @@ def sum_over_blocks(
 def sum_kept_over_blocks(
     of_block: Callable[[PyTree], Callable[[PyTree], PyTree]], blocks: PyTree, like: PyTree, shared: PyTree
 ) -> Callable[[PyTree], PyTree]:
-    """Return the same sum, with what ``of_block`` computes before it sees ``x`` kept; for use under jit.
+    """Return the same sum, keeping what ``of_block`` computes without ``x``; for use under jit.
 
-    A single block is always kept (one evaluation has it in memory in any case), several if they fit ``KEPT``.
+    A single block is always kept (one evaluation holds it in memory in any case), several if they fit ``KEPT``.
 
     Args:
-        of_block: Makes the function of x for one block.
+        of_block: Maps a block to its function of x.
         blocks: Pytree of arrays ``[j ...]``.
-        like: An x.
-        shared: Arrays that ``of_block`` may use, of which no block needs a copy.
+        like: An example of x; only shapes and dtypes matter.
+        shared: Arrays that ``of_block`` may use and that are not copied for every block.
     """
     first = jax.tree.map(lambda a: a[0], blocks)
     count = len(jax.tree.leaves(blocks)[0])
     if count == 1:
         return of_block(first)
     arrays = jax.tree.leaves(shared)
-    seen = {}
+    traced = {}
 
     def kept(block: PyTree) -> list[Array]:
-        """Return what the block's function closes over, and note its program."""
+        """Return the arrays that the block's function closes over, and record its program."""
         program, shape = jax.make_jaxpr(of_block(block), return_shape=True)(like)
         common = [next((a for a in arrays if a is const), None) for const in program.consts]
-        seen.update(jaxpr=program.jaxpr, common=common, shape=shape)
-        return [const for const, known in zip(program.consts, common, strict=True) if known is None]
+        traced.update(jaxpr=program.jaxpr, common=common, shape=shape)
+        return [const for const, same in zip(program.consts, common, strict=True) if same is None]
 
     if count * sum(a.size * a.dtype.itemsize for a in jax.eval_shape(kept, first)) > KEPT:
         return sum_over_blocks(of_block, blocks)
     every = jax.lax.map(kept, blocks)
-    if not every:  # blocks that are all the same function leave nothing to keep
+    if not every:  # all blocks are the same function: there is nothing to keep
         return lambda x: jax.tree.map(lambda a: count * a, of_block(first)(x))
 
     def total(x: PyTree) -> PyTree:
-        def one(own: list[Array]) -> PyTree:
-            rest = iter(own)
-            consts = [next(rest) if known is None else known for known in seen["common"]]
-            results = core.jaxpr_as_fun(core.ClosedJaxpr(seen["jaxpr"], consts))(*jax.tree.leaves(x))
-            return jax.tree.unflatten(jax.tree.structure(seen["shape"]), results)
+        def one(of_this_block: list[Array]) -> PyTree:
+            rest = iter(of_this_block)
+            consts = [next(rest) if same is None else same for same in traced["common"]]
+            results = core.jaxpr_as_fun(core.ClosedJaxpr(traced["jaxpr"], consts))(*jax.tree.leaves(x))
+            return jax.tree.unflatten(jax.tree.structure(traced["shape"]), results)
 
         return _scanned(one, every)
 

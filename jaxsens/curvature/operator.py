@@ -1,6 +1,6 @@
 """A curvature matrix over a data set, as the function that multiplies a vector by it.
 
-The matrix is a mean over examples, and so is the product: exact, in micro-batches, and never with a matrix in memory.
+The matrix is a mean over examples, and so is the product: exact, in micro-batches, and without the matrix in memory.
 Vectors are tuples of arrays, one for each chosen leaf of the parameters, as ``parameters.weights(params, where)`` gives
 them.
 """
@@ -14,10 +14,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxsens import parameters
+from jaxsens import labels, parameters
 from jaxsens.curvature import microbatches
-from jaxsens.execution import batches, memory, parallel
+from jaxsens.execution import batches, checks, memory, parallel
 from jaxsens.execution.execution import DEFAULT, Execution
+from jaxsens.execution.independence import require_independent
 from jaxsens.typing import Array, PyTree, Where
 
 __all__ = ["Leaves", "Matrix", "OfExamples", "Problem", "Product", "require_finite", "split"]
@@ -27,12 +28,12 @@ Leaves = tuple[Array, ...]
 
 
 class OfExamples(Protocol):
-    """What a matrix makes of a micro-batch, at ``restore(at)``; ``weights [b]`` are those of its examples."""
+    """The part of a matrix that a micro-batch contributes, at ``restore(at)``; ``weights [b]`` of its examples."""
 
     def __call__(
         self, restore: Callable[[Leaves], PyTree], at: Leaves, examples: PyTree, weights: Array, /
     ) -> Callable[[Leaves], PyTree]:
-        """Return a function of a direction; whatever does not depend on the direction is computed before."""
+        """Return a function of a direction; what does not depend on the direction is computed before."""
         ...
 
 
@@ -40,15 +41,19 @@ class Matrix(Protocol):
     """A curvature matrix A that is a sum over examples; hashable, since equal ones share compiled code.
 
     Attributes:
-        product: Makes ``v -> A v``.
-        form: Makes ``v -> v' A v``, which takes less.
+        product: Returns ``v -> A v``.
+        form: Returns ``v -> v' A v``, which costs less.
     """
 
     product: OfExamples
     form: OfExamples
 
-    def forward(self, params: PyTree, examples: PyTree, /) -> Array:
-        """Evaluate the model, and raise ValueError where shapes are not as they must be."""
+    def forward(self, params: PyTree, examples: PyTree, /) -> PyTree:
+        """Return losses or outputs ``[b ...]``, all of which must be finite; raise ValueError for other shapes."""
+        ...
+
+    def check_batch(self, params: PyTree, batch: PyTree, /) -> PyTree:
+        """Return the examples that count, all of them checked on the host; see ``labels.check_batch``."""
         ...
 
 
@@ -57,12 +62,12 @@ class Product:
     """The product of a curvature matrix with a vector; equal ones share compiled code.
 
     Attributes:
-        matrix: Which matrix, as ``hessian_product``, ``ggn_product`` and ``fisher_product`` set it.
+        matrix: The matrix, as ``hessian_product``, ``ggn_product`` and ``fisher_product`` set it.
         where: ``where(path, leaf)`` chooses among the floating-point leaves of the parameters, a layer for instance;
-            the matrix is then the block of those.
+            the matrix is then the diagonal block of those.
         execution: How to run; its ``chunk`` counts examples. At most ``batches.PARTS`` devices are used. Results are
-            equal to the bit on two or more, and to rounding on one: there the data are a single part, and what does not
-            depend on the vector is kept from product to product (see ``microbatches``).
+            equal to the bit on two or more, and equal up to rounding on one: there the data are a single part, and what
+            does not depend on the vector is kept between products (see ``microbatches``).
     """
 
     matrix: Matrix
@@ -70,17 +75,20 @@ class Product:
     execution: Execution = DEFAULT
 
     def __call__(self, params: PyTree, batch: PyTree, direction: Leaves) -> Leaves:
-        """Return the product with ``direction``, a tuple of arrays like the chosen leaves.
+        """Return the product with ``direction``, a tuple of arrays with the shapes of the chosen leaves.
 
         Raises:
-            ValueError: If no leaf is chosen, if the direction is not like the leaves, or if the batch is empty or does
-                not fit the model.
-            FloatingPointError: If the result is not finite.
+            ValueError: If no leaf is chosen, if the direction has other shapes, or if the batch is empty, holds labels
+                that are no classes, or does not fit the model.
+            FloatingPointError: If the loss of an example or the result is not finite.
         """
         problem = self.prepare(params, batch)
         shapes = [jnp.shape(leaf) for leaf in parameters.weights(params, self.where)[0]]
         if not isinstance(direction, tuple) or [jnp.shape(leaf) for leaf in direction] != shapes:
-            raise ValueError(f"direction must be a tuple of arrays of shapes {shapes}, like the leaves that are chosen")
+            raise ValueError(
+                f"direction must be a tuple of arrays of shapes {shapes}, those of the chosen leaves, got "
+                f"{jax.tree.map(jnp.shape, direction)}"
+            )
         result = _product(problem.product, problem.params, problem.parts, direction)
         require_finite(result)
         return result
@@ -88,27 +96,37 @@ class Product:
     def prepare(self, params: PyTree, batch: PyTree) -> "Problem":
         """Check that parameters and data fit, and lay the data out in parts of micro-batches.
 
+        The model is evaluated once on all examples: where a loss is not finite, its derivatives may be 0, and products
+        with them would take the example for a flat one.
+
         Raises:
-            ValueError: As ``__call__``.
+            ValueError: If no leaf is chosen, or the batch is empty, holds labels that are no classes, or does not fit
+                the model, or if the model's output for an example depends on other examples.
+            FloatingPointError: If the loss or an output is not finite for an example, which the message names.
         """
         leaves, _ = parameters.weights(params, self.where)
-        batch = jax.tree.map(lambda a: np.asarray(a, jax.dtypes.canonicalize_dtype(np.asarray(a).dtype)), batch)
+        batch = checks.host_arrays(batch, "batch")
+        batches.count_of(batch)
+        batch = labels.check_batch(self.matrix, params, batch)
         count, one = batches.count_of(batch), batches.example_spec(batch)
         batches.require_fit(self.matrix.forward, params, one)
+        require_independent(parallel.bind(_forward, self.matrix), params, batch, execution=self.execution)
         chunk = self.execution.chunk or memory.chunk_of(self.matrix.forward, params, one)
         devices = parallel.local_devices(self.execution.devices)[: batches.PARTS]
         product = Product(self.matrix, self.where, Execution(devices=devices, precision=self.execution.precision))
         dimension = sum(int(np.prod(jnp.shape(leaf))) for leaf in leaves)
         layout = _layout(count, batches.PARTS if len(devices) > 1 else 1, chunk)
         parts = batches.in_blocks(batch, *layout), _weights(count, *layout)
-        return Problem(product, parallel.replicate(params, devices), parts, dimension)
+        problem = Problem(product, parallel.replicate(params, devices), parts, dimension)
+        _require_finite_forward(problem, count)
+        return problem
 
     def on_leaves(self, params: PyTree, parts: PyTree) -> Callable[[Leaves], Leaves]:
-        """Return ``v -> A v`` over data that ``prepare`` laid out; for use under jit."""
+        """Return ``v -> A v`` over data laid out by ``prepare``; for use under jit."""
         return self._over_data(self.matrix.product, params, parts)
 
     def on_vectors(self, params: PyTree, parts: PyTree) -> tuple[Callable[[Array], Array], jax.ShapeDtypeStruct]:
-        """Return the product as a function of one long vector ``[n]``, and what such vectors are like; under jit."""
+        """Return the product as a function of one long vector ``[n]``, and shape and dtype of vectors; under jit."""
         leaves, like = self._vectors(params)
         product = self.on_leaves(params, parts)
 
@@ -118,7 +136,7 @@ class Product:
         return on_vector, like
 
     def form_on_vectors(self, params: PyTree, parts: PyTree) -> tuple[Callable[[Array], Array], jax.ShapeDtypeStruct]:
-        """Return ``v -> v' A v`` in the same way."""
+        """Return ``v -> v' A v`` as a function of one long vector, and shape and dtype of vectors; under jit."""
         leaves, like = self._vectors(params)
         form = self._over_data(self.matrix.form, params, parts)
         return lambda vector: form(split(vector, leaves)).astype(like.dtype), like
@@ -165,19 +183,24 @@ class Product:
 
 @dataclass(frozen=True)
 class Problem:
-    """A product with its parameters and its data in place.
+    """A product with its parameters and its data.
 
     Attributes:
-        product: The product, on devices that are named.
-        params: The parameters, on each of them.
+        product: The product, with its devices resolved.
+        params: The parameters, on each device.
         parts: The data, ``[parts blocks rows ...]``, and the weights of the examples ``[parts blocks rows]``.
-        dimension: The number of parameters that are chosen.
+        dimension: The number of chosen scalar parameters.
     """
 
     product: Product
     params: PyTree
     parts: PyTree
     dimension: int
+
+
+def _forward(matrix: Matrix, params: PyTree, examples: PyTree) -> PyTree:
+    """Return ``matrix.forward``, as a function that ``parallel.bind`` makes equal for equal matrices."""
+    return matrix.forward(params, examples)
 
 
 def split(vector: Array, leaves: Leaves) -> Leaves:
@@ -191,9 +214,37 @@ def require_finite(results: PyTree) -> None:
     """Raise FloatingPointError unless all results are finite."""
     if not all(np.isfinite(np.asarray(leaf)).all() for leaf in jax.tree.leaves(results)):
         raise FloatingPointError(
-            "the product of the curvature with a vector is not finite: look for a loss or an output that is not, or "
-            "that has no second derivative at these parameters"
+            "the product of the curvature matrix with a vector is not finite, although all losses are: the loss may "
+            "have no second derivative at these parameters, or one that overflows"
         )
+
+
+def _require_finite_forward(problem: Problem, count: int) -> None:
+    """Raise FloatingPointError unless the loss, and an output, of each of the ``count`` examples is finite."""
+    examples, weights = problem.parts
+    numbers = np.arange(weights.size, dtype=np.int32).reshape(weights.shape)
+    nonfinite = np.flatnonzero(np.asarray(_nonfinite(problem.product, problem.params, examples, numbers))[:count])
+    if len(nonfinite):
+        raise FloatingPointError(
+            f"the loss (or an output) is not finite for example {nonfinite[0]} ({len(nonfinite)} such of {count}): "
+            "look at its label, at its inputs and at the parameters"
+        )
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _nonfinite(product: Product, params: PyTree, examples: PyTree, numbers: Array) -> Array:
+    """Return how many values of the forward are not finite, by number of the example ``[parts * blocks * rows]``."""
+
+    def part(blocks: tuple[PyTree, Array], params: PyTree) -> Array:
+        def step(flags: Array, block: tuple[PyTree, Array]) -> tuple[Array, None]:
+            with jax.default_matmul_precision(product.execution.precision):
+                values = jax.tree.leaves(product.matrix.forward(params, block[0]))
+            bad = sum(jnp.sum(~jnp.isfinite(v.reshape(len(v), -1)), 1, dtype=jnp.int32) for v in values)
+            return flags.at[block[1]].set(bad), None
+
+        return jax.lax.scan(step, jnp.zeros(numbers.size, jnp.int32), blocks)[0]
+
+    return parallel.sum_over_parts(part, (examples, numbers), params, devices=product.execution.devices)
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -208,5 +259,5 @@ def _layout(count: int, parts: int, chunk: int) -> tuple[int, int, int]:
 
 
 def _weights(count: int, *layout: int) -> np.ndarray:
-    """Return the examples' parts in their mean; those repeated to fill the last rows weigh nothing."""
+    """Return the weights of the examples in their mean; 0 for those repeated to fill the last rows."""
     return np.where(np.arange(np.prod(layout)) < count, 1 / count, 0.0).reshape(layout)

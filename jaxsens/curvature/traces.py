@@ -14,6 +14,7 @@ import numpy as np
 from jaxsens.curvature import operator
 from jaxsens.curvature.operator import Product
 from jaxsens.curvature.probes import Sampler, signs, sphere
+from jaxsens.execution import checks
 from jaxsens.statistics import estimate
 from jaxsens.statistics.estimate import Estimate
 from jaxsens.typing import Array, Key, PyTree
@@ -24,10 +25,14 @@ __all__ = ["trace", "xtrace"]
 def trace(product: Product, *, probes: int, sampler: Sampler = signs) -> Callable[[Key, PyTree, PyTree], Estimate]:
     """Build Hutchinson's estimate of a trace, ``E v' A v``.
 
-    A probe takes less than a product with A: for a Hessian half as many operations (``second_derivative``; as many as a
-    product if the loss uses ``jax.custom_vjp``), for the others a forward derivative. Its variance with random signs is
-    ``2 (|A|_F^2 - sum_i A_ii^2)``: exact for a diagonal matrix. (Hutchinson, A Stochastic Estimator of the Trace of the
-    Influence Matrix, 1989.)
+    A probe costs less than a product with A: for a Hessian half as many operations (``curvature.directional``; as many
+    as a product if the loss uses ``jax.custom_vjp``), for the others a forward derivative. Its variance with random
+    signs is ``2 (|A|_F^2 - sum_i A_ii^2)``: exact for a diagonal matrix. (Hutchinson, A Stochastic Estimator of the
+    Trace of the Influence Matrix, 1989.)
+
+    Intervals use Student's t over probes. With 10 probes and one eigenvalue far above the others, values are nearly
+    chi-squared, and a 95 % interval covered the trace in 86 % of the cases: take more probes, or ``xtrace``, which
+    covered it in 95 % there.
 
     Args:
         product: As built by ``hessian_product``, ``ggn_product`` or ``fisher_product``.
@@ -39,11 +44,18 @@ def trace(product: Product, *, probes: int, sampler: Sampler = signs) -> Callabl
         ``measure(key, params, batch)`` -> ``Estimate`` over probes, conditional on the data.
 
     Raises:
-        ValueError: If there is no probe; when called, as ``Product``.
-        FloatingPointError: When called, if a product is not finite.
+        ValueError: If ``probes`` is no integer of at least 1; when called, if labels are no classes, or if batch and
+            parameters do not fit the model.
+        FloatingPointError: When called, if the loss of an example or a product is not finite.
+
+    Example:
+        >>> from jaxsens.curvature import hessian_product
+        >>> product = hessian_product(lambda w, x: 0.5 * (x @ w) ** 2)    # the Hessian is X' X / n
+        >>> x = np.array([[2.0, 0.0], [0.0, 1.0]], np.float32)                     # diagonal: exact for every probe
+        >>> float(trace(product, probes=4)(jax.random.key(0), np.zeros(2, np.float32), x).mean)
+        2.5
     """
-    if probes != int(probes) or probes < 1:
-        raise ValueError(f"probes must be an integer of at least 1, got {probes}")
+    probes = checks.require_count("probes", probes)
 
     def measure(key: Key, params: PyTree, batch: PyTree) -> Estimate:
         problem = product.prepare(params, batch)
@@ -55,36 +67,43 @@ def trace(product: Product, *, probes: int, sampler: Sampler = signs) -> Callabl
 
 
 def xtrace(product: Product, *, probes: int) -> Callable[[Key, PyTree, PyTree], Estimate]:
-    """Build the XTrace estimate of a trace: exact on the range of ``A`` that the probes see, Hutchinson's on the rest.
+    """Build the XTrace estimate of a trace: exact on the range of ``A`` that the probes span, Hutchinson's on the rest.
 
     With ``Q_i`` an orthonormal basis of ``A`` applied to all probes but the i-th, ``t_i = trace(Q_i' A Q_i) +
     c r' A r`` where ``r = v_i - Q_i Q_i' v_i`` and c rescales r to its expected length; the estimate is the mean of the
     ``t_i``. (Epperly, Tropp and Webber, XTrace, 2024, s.2.) It takes two products a probe; it is far better than
-    Hutchinson's estimate where the probes see most of the spectrum, and up to 1.5 times worse where they do not.
+    Hutchinson's estimate where the probes span most of the spectrum, and up to 1.5 times worse where they do not.
 
     The ``t_i`` share probes, so their spread is not the error: intervals from it cover 69 to 93 % (n = 300, 10 probes,
     eight spectra, nominal 95 %), and 47 % at worst with 20. The variance of the mean is ``s^2 / p + C``, with s the
     spread and C the covariance of two of them; and ``C = E[(t_i - t_ij) (t_j - t_ji)]`` where ``t_ij`` is ``t_i`` with
     probe j left out of its basis as well, because ``t_ij`` has the mean zero given all but probe i, and so has each
     change given all but one. The ``sem`` here takes the mean of ``|t_i - t_ij| |t_j - t_ji|`` for C: its square is
-    never too small on average, and intervals cover 94 % to 100 % in the same cases; where the spectrum falls off fast
-    they are up to three times as wide as they need be.
+    never too small on average, and intervals cover 94 % to 100 % in the same cases; where the spectrum decays fast they
+    are up to three times as wide as necessary.
 
     Args:
         product: As built by ``hessian_product``, ``ggn_product`` or ``fisher_product``.
-        probes: The number of random vectors, on the sphere. Where they are at least half as many as there are
-            parameters, the trace is computed exactly, with a product for each parameter, and ``sem`` is 0; as it is,
-            up to rounding, where the matrix has fewer eigenvalues other than 0 than there are probes.
+        probes: The number of random vectors, on the sphere. With at least half as many probes as parameters, the trace
+            is computed exactly, with a product for each parameter, and ``sem`` is 0. It is exact up to rounding, too,
+            where the matrix has fewer nonzero eigenvalues than there are probes.
 
     Returns:
         ``measure(key, params, batch)`` -> ``Estimate`` whose values are the ``t_i``, conditional on the data.
 
     Raises:
-        ValueError: If there are fewer than 2 probes; when called, as ``Product``.
-        FloatingPointError: When called, if a product is not finite.
+        ValueError: If ``probes`` is no integer of at least 2 (one probe has no error bar); when called, if labels are
+            no classes, or if batch and parameters do not fit the model.
+        FloatingPointError: When called, if the loss of an example or a product is not finite.
+
+    Example:
+        >>> from jaxsens.curvature import hessian_product
+        >>> product = hessian_product(lambda w, x: 0.5 * (x @ w) ** 2)    # the Hessian is X' X / n
+        >>> x = np.array([[2.0, 0.0], [0.0, 1.0]], np.float32)
+        >>> float(xtrace(product, probes=2)(jax.random.key(0), np.zeros(2, np.float32), x).mean)
+        2.5
     """
-    if probes != int(probes) or probes < 2:
-        raise ValueError(f"probes must be an integer of at least 2, got {probes}: one probe says nothing of the error")
+    probes = checks.require_count("probes", probes, 2)
 
     def measure(key: Key, params: PyTree, batch: PyTree) -> Estimate:
         problem = product.prepare(params, batch)
@@ -125,7 +144,7 @@ def _left_out(
 ) -> np.ndarray:
     """Return ``t_ij [p p]``: probe i's estimate with i and j left out of the basis; ``t_i`` on the diagonal.
 
-    Leaving probe i out of ``Q R = A V`` leaves ``Q (I - s s')``, with s the i-th column of ``R^-T``, normalised: it is
+    Leaving probe i out of ``Q R = A V`` leaves ``Q (I - s s')``, with s the i-th column of ``R^-T``, normalized: it is
     orthogonal to all columns of R but the i-th. Everything else is in the coordinates of Q.
 
     Args:

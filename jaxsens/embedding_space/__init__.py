@@ -1,9 +1,13 @@
-"""Minimal token perturbations: every token replaced by its nearest, and how far embeddings and states move.
+"""Minimal token perturbations: every token replaced by its nearest one, and how far embeddings and states move.
 
     nearest = nearest_tokens(table, exclude=special_tokens(strings))
     measure = embedding_shifts(encode)                                  # encode(params, tokens, mask) -> [l+1 b t d]
     shifts = measure(params, tokens, nearest.replace(tokens), mask, sites)
     shifts.estimate("l2", at="whole", relative=True).mean               # by layer, with its error over sequences
+
+``nearest`` finds neighbors (by the search of ``nearest_rows``), ``vocabulary`` says which tokens to leave out,
+``shifts`` measures single replacements (into ``results``), ``joint`` several at once, ``identification`` whether states
+are nearest to their own tokens, and ``smallest_shifts`` compares norms. ``states`` and ``norms`` serve them.
 
 After Conti et al., Probing the Embedding Space of Transformers via Minimal Token Perturbations (arXiv 2506.18011).
 """

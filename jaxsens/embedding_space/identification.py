@@ -1,4 +1,4 @@
-"""Identifiability: is a state still nearest to its own token's row of the embedding table?"""
+"""Identifiability: whether the nearest row of the embedding table to a state is that of its own token."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxsens.embedding_space import states as encoding
-from jaxsens.embedding_space.nearest_rows import BLOCK, Rows, Search, searchable
-from jaxsens.execution import memory, parallel
+from jaxsens.embedding_space import states
+from jaxsens.embedding_space.nearest_rows import BLOCK, METRICS, Rows, Search, search_exactly, searchable
+from jaxsens.execution import checks, memory, parallel
 from jaxsens.execution.execution import DEFAULT, Execution
 from jaxsens.sensitivity import sites as token_sites
 from jaxsens.statistics import estimate
@@ -22,14 +22,14 @@ __all__ = ["Identifiability", "identifiability"]
 @partial(jax.tree_util.register_dataclass, data_fields=["nearest", "tokens", "sites"], meta_fields=["layers", "chunk"])
 @dataclass(frozen=True)
 class Identifiability:
-    """Which row of the table is nearest to every state.
+    """The row of the table that is nearest to every state.
 
     Attributes:
         nearest: Rows ``[b t l]`` int32; -1 where a token is no site.
-        tokens: The ids themselves ``[b t]``.
+        tokens: The ids of the tokens ``[b t]``.
         sites: Which tokens are counted ``[b t]``.
-        layers: Numbers of the states.
-        chunk: Sequences evaluated at once, for the record.
+        layers: Indices of the states.
+        chunk: Number of sequences evaluated at once.
     """
 
     nearest: np.ndarray
@@ -40,7 +40,7 @@ class Identifiability:
 
     @property
     def identified(self) -> np.ndarray:
-        """Whether the nearest row is the token's own ``[b t l]``; False where a token is no site."""
+        """Whether the nearest row is that of the token itself ``[b t l]``; False where a token is no site."""
         return self.sites[..., None] & (self.nearest == self.tokens[..., None])
 
     @property
@@ -49,7 +49,7 @@ class Identifiability:
         return self.identified.sum(1) / self.sites.sum(1)[:, None]
 
     def rate(self, layer: int) -> estimate.Estimate:
-        """Estimate the share of tokens that are identified at a layer, over sequences, the independent units.
+        """Estimate the share of tokens that are identified at a layer; the independent units are sequences.
 
         Raises:
             ValueError: If the layer was not measured.
@@ -62,34 +62,42 @@ class Identifiability:
 def identifiability(
     encode: Apply,
     *,
-    layers: encoding.Layers = "all",
+    layers: states.Layers = "all",
     metric: str = "cosine",
     block: int = BLOCK,
     execution: Execution = DEFAULT,
 ) -> Callable[..., Identifiability]:
     """Measure how often ``argmax_j cos(h_l at i, E_j)`` is the token at i itself, by layer l.
 
-    Conti et al., Probing the Embedding Space of Transformers via Minimal Token Perturbations, s.3.3. Ties go to the
-    smallest id. The table is searched in blocks, as in ``nearest_tokens``.
+    Conti et al., Probing the Embedding Space of Transformers via Minimal Token Perturbations, s.3.3. The table is
+    searched in blocks; where float32 cannot tell which row is nearest, float64 on the host decides, and of equal
+    distances the smallest id is the nearer (see ``nearest_rows``).
 
     Args:
         encode: ``encode(params, tokens [b t], mask [b t]) -> states [l+1 b t d]``.
-        layers: Numbers of the states wanted, negative from the last on; ``"all"`` of them.
+        layers: Indices of the states to measure, negative ones from the end; ``"all"`` for all.
         metric: ``"cosine"`` or ``"l2"``.
         block: Rows of the table compared at once.
         execution: How to run; its ``chunk`` counts sequences, a model forward each.
 
     Returns:
         ``measure(params, table [v d], tokens [b t], mask=None, sites=None, exclude=None)`` -> ``Identifiability``.
-        ``tokens`` may be ``[b t 2]``, with types. ``exclude`` names rows that are nobody's nearest, as in
-        ``nearest_tokens``.
+        ``tokens`` may be ``[b t 2]``, ids and types. ``exclude``, booleans ``[v]`` or ids, leaves out rows.
 
     Raises:
-        ValueError: When called, if arguments do not fit each other or the model.
+        ValueError: If ``metric`` or ``block`` is out of range; when called, if arguments do not fit each other or the
+            model, or the id of a site is no row of the table.
         FloatingPointError: When called, if a state is not finite.
+
+    Example:
+        >>> table = np.eye(3, dtype=np.float32)
+        >>> measure = identifiability(lambda params, tokens: params[tokens][None])       # states are the embeddings
+        >>> float(measure(table, table, np.array([[0, 2], [1, 1]])).rate(0).mean)
+        1.0
     """
-    if block < 1:
-        raise ValueError(f"block must be at least 1, got {block}")
+    block = checks.require_count("block", block)
+    if metric not in METRICS:
+        raise ValueError(f"metric must be one of {', '.join(METRICS)}, got {metric!r}")
 
     def measure(
         params: PyTree,
@@ -100,45 +108,74 @@ def identifiability(
         exclude: Array | Sequence[int] | None = None,
     ) -> Identifiability:
         tokens, mask, sites = token_sites.checked(tokens, mask, sites)
-        if tokens.dtype.kind not in "iu":
-            raise ValueError(f"tokens must be ids, integers, got {tokens.dtype}")
+        if tokens.dtype.kind not in "iu" or not (tokens.ndim == 2 or (tokens.ndim == 3 and tokens.shape[2] == 2)):
+            raise ValueError(f"tokens must be integers [b t] or [b t 2], got {tokens.dtype} {tokens.shape}")
         rows, allowed = searchable(table, exclude, None, metric)
         if not allowed.any():
             raise ValueError("exclude leaves no row of the table that is not all zeros")
-        wanted = encoding.chosen_layers(encode, layers, params, tokens, mask)
+        ids = tokens if tokens.ndim == 2 else tokens[..., 0]
+        _require_rows(ids, sites, len(rows.table))
+        indices = states.chosen_layers(encode, layers, params, tokens, mask)
         compared = min(block, len(rows.table))
         most = max(1, memory.BYTES // (4 * compared * tokens.shape[1]))
-        at_once = execution.chunk or min(most, encoding.default_chunk(encode, params, tokens, mask))
-        found, finite = parallel.map_items(
-            _OfStates(encoding.Encoding(encode, wanted), Search(1, compared, metric)),
+        at_once = execution.chunk or min(most, states.default_chunk(encode, params, tokens, mask))
+        encoding, running = states.Encoding(encode, indices), execution.replace(chunk=at_once)
+        nearest, proven, finite = parallel.map_items(
+            parallel.bind(_nearest_to_states, encoding, Search(1, compared, metric)),
             (tokens, mask),
             params,
             rows,
-            execution=execution.replace(chunk=at_once),
+            execution=running,
         )
-        encoding.require_finite([np.where(finite, 0, np.nan)], sites)
-        ids = tokens if tokens.ndim == 2 else tokens[..., 0]
-        return Identifiability(np.where(sites[..., None], found, -1), ids, sites, wanted, at_once)
+        states.require_finite([np.where(finite, 0, np.nan)], sites)
+        unsure = sites[..., None] & ~proven
+        for which in np.array_split(np.flatnonzero(unsure.any((1, 2))), max(1, len(tokens) // at_once)):
+            if len(which):  # these sequences are evaluated again, for their states
+                values = parallel.map_items(
+                    parallel.bind(_token_states, encoding),
+                    jax.tree.map(lambda a, which=which: a[which], (tokens, mask)),
+                    params,
+                    execution=running.replace(progress=None),
+                )
+                queries = np.moveaxis(values, 1, 2)[unsure[which]]
+                groups = np.full(len(queries), -1)
+                exact, _ = search_exactly(queries, groups, rows, 1, metric)
+                place = np.nonzero(unsure[which])
+                nearest[(which[place[0]], *place[1:])] = exact[:, 0]
+        return Identifiability(np.where(sites[..., None], nearest, -1), ids, sites, indices, at_once)
 
     return measure
 
 
-@dataclass(frozen=True)
-class _OfStates:
-    """The nearest rows of one sequence's states; equal ones share compiled code."""
+def _require_rows(ids: np.ndarray, sites: np.ndarray, count: int) -> None:
+    """Raise ValueError unless the ids of all sites are rows of the table."""
+    wrong = np.argwhere(sites & ((ids < 0) | (ids >= count)))
+    if len(wrong):
+        sequence, place = wrong[0].tolist()
+        raise ValueError(
+            f"tokens must be rows of the table, 0 to {count - 1}, got {ids[sequence, place]} in sequence {sequence} at "
+            f"position {place}"
+        )
 
-    encode: encoding.Encoding
-    search: Search
 
-    def __call__(self, item: PyTree, params: PyTree, rows: Rows) -> tuple[Array, Array]:
-        """Return the nearest row ``[t l]`` of every state, and whether the state is finite."""
-        tokens, mask = item
-        nothing = jnp.zeros((1, len(tokens)), bool)
-        states = self.encode(params, tokens, tokens, mask, nothing)[:, 0]
-        added, _ = encoding.real_states(tokens, mask, states)
-        states = states[:, added:]
+def _token_states(encoding: states.Encoding, item: PyTree, params: PyTree) -> Array:
+    """Return the states ``[l t d]`` of one sequence's tokens."""
+    tokens, mask = item
+    unchanged = jnp.zeros((1, len(tokens)), bool)
+    values = encoding(params, tokens, tokens, mask, unchanged)[:, 0]
+    added, _ = states.real_states(tokens, mask, values)
+    return values[:, added:]
 
-        def one_layer(states: Array) -> Array:
-            return jax.vmap(lambda query: self.search(query, jnp.int32(-1), rows)[0][0])(states)
 
-        return jax.lax.map(one_layer, states).T, jnp.isfinite(states).all(-1).T
+def _nearest_to_states(
+    encoding: states.Encoding, search: Search, item: PyTree, params: PyTree, rows: Rows
+) -> tuple[Array, Array, Array]:
+    """Return for every state ``[t l]`` the nearest row, whether that is proven, and whether the state is finite."""
+    values = _token_states(encoding, item, params)
+
+    def of_layer(layer: Array) -> tuple[Array, Array]:
+        ids, _, proven = jax.vmap(lambda query: search(query, jnp.int32(-1), rows))(layer)
+        return ids[:, 0], proven
+
+    nearest, proven = jax.lax.map(of_layer, values)
+    return nearest.T, proven.T, jnp.isfinite(values).all(-1).T

@@ -1,4 +1,4 @@
-"""Two or more tokens replaced at once: is their joint shift the sum of the single ones?"""
+"""Several tokens replaced at once: the difference between their joint shift and the sum of the single shifts."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxsens.embedding_space import states as encoding
+from jaxsens.embedding_space import states
 from jaxsens.embedding_space.norms import NORMS, of_all, require_norms
-from jaxsens.execution import parallel
+from jaxsens.execution import checks, parallel
 from jaxsens.execution.execution import DEFAULT, Execution
 from jaxsens.sensitivity import sites
 from jaxsens.statistics import estimate
@@ -31,12 +31,12 @@ class JointShifts:
     With ``D_S = h(x with S replaced) - h(x)``, over all real tokens:
 
     Attributes:
-        joint: ``||D_S||`` ``[b g l n]``.
-        added: ``||sum_i D_{i}||``, what the tokens of the group do one by one, added up.
-        interaction: ``||D_S - sum_i D_{i}||``; 0 where shifts are additive.
+        joint: ``||D_S||`` ``[b g l n]``, in units of the states.
+        added: ``||sum_i D_{i}||`` ``[b g l n]``, of the sum of the shifts of the group's single tokens.
+        interaction: ``||D_S - sum_i D_{i}||`` ``[b g l n]``; 0 where shifts are additive.
         norms: Names of the norms.
-        layers: Numbers of the states.
-        chunk: Model forwards evaluated at once, for the record.
+        layers: Indices of the states.
+        chunk: Number of model forwards evaluated at once.
     """
 
     joint: np.ndarray
@@ -49,8 +49,8 @@ class JointShifts:
     def estimate(self, norm: str = "l2") -> estimate.Estimate:
         """Estimate ``interaction / joint`` by layer ``[l]``: the mean over groups, then over sequences, the units.
 
-        0 says that shifts are additive, 1 that what is not additive is as large as the joint shift itself. A group
-        whose joint shift is 0 counts as 0 if there is no interaction either.
+        It is 0 where shifts are additive, and 1 where the interaction is as large as the joint shift. A group with
+        neither joint shift nor interaction counts as 0.
 
         Raises:
             ValueError: If the norm was not measured.
@@ -68,25 +68,33 @@ def joint_shifts(
     encode: Apply,
     *,
     norms: Sequence[str] = tuple(NORMS),
-    layers: encoding.Layers = "all",
+    layers: states.Layers = "all",
     execution: Execution = DEFAULT,
 ) -> Callable[..., JointShifts]:
-    """Measure whether the shifts of several tokens replaced at once are those of each, added up.
+    """Measure how far the shift of several tokens replaced at once is from the sum of their single shifts.
 
     Args:
-        encode: As for ``embedding_shifts``.
-        norms: As for ``embedding_shifts``.
-        layers: As for ``embedding_shifts``.
-        execution: How to run; its ``chunk`` counts model forwards, ``m + 2`` for a group; at least one group is.
+        encode: ``encode(params, tokens [b t *s], mask [b t]) -> states [l+1 b t d]``, such as
+            ``models.encoder.hidden_states(module)``; states of added tokens (a class token's) come first.
+        norms: Names out of ``l1``, ``l2`` and ``linf``.
+        layers: Indices of the states to measure, negative ones from the end; ``"all"`` for all.
+        execution: How to run; its ``chunk`` counts model forwards, ``m + 2`` for a group, with at least one group at
+            once.
 
     Returns:
         ``measure(params, tokens [b t *s], alternatives [b t *s], places [b g m], mask=None)`` -> ``JointShifts``.
         ``places`` are the positions replaced at once, g groups of up to m, unused ones -1.
 
     Raises:
-        ValueError: If norms are unknown; when called, if arguments do not fit each other or the
-            model, or a place is no real token, is in its group twice, or has no neighbour.
+        ValueError: If norms are unknown; when called, if arguments do not fit each other or the model, or a place is no
+            real token, is in its group twice, or has no neighbor.
         FloatingPointError: When called, if a state is not finite.
+
+    Example:
+        >>> measure = joint_shifts(lambda params, tokens: params[tokens][None])      # embeddings: additive
+        >>> table, tokens = np.eye(3, dtype=np.float32), np.array([[0, 1]], np.int32)
+        >>> measure(table, tokens, tokens + 1, np.array([[[0, 1]]])).estimate().mean
+        array([0.])
     """
     norms = require_norms(norms)
 
@@ -96,52 +104,45 @@ def joint_shifts(
         tokens, mask, real = sites.checked(tokens, mask, None)
         places = _checked_places(places, real)
         replaced = (places[..., None] == np.arange(tokens.shape[1])).any((1, 2))
-        alternatives = encoding.checked_alternatives(tokens, alternatives, replaced)
-        wanted = encoding.chosen_layers(encode, layers, params, tokens, mask)
-        forwards = execution.chunk or encoding.default_chunk(encode, params, tokens, mask)
+        alternatives = states.checked_alternatives(tokens, alternatives, replaced)
+        indices = states.chosen_layers(encode, layers, params, tokens, mask)
+        forwards = execution.chunk or states.default_chunk(encode, params, tokens, mask)
         count, groups, size = places.shape
         sequence = np.repeat(np.arange(count), groups)
-        found = parallel.map_items(
-            _OfGroup(encoding.Encoding(encode, wanted), norms),
+        parts = parallel.map_items(
+            parallel.bind(_group_shifts, states.Encoding(encode, indices), norms),
             (*jax.tree.map(lambda a: a[sequence], (tokens, alternatives, mask)), places.reshape(-1, size)),
             params,
             execution=execution.replace(chunk=max(1, forwards // (size + 2))),
         )
-        values = [part.reshape(count, groups, *part.shape[1:]) for part in found]
-        encoding.require_finite(values, np.ones((count, groups), bool))
-        return JointShifts(*values, norms, wanted, forwards)
+        values = [part.reshape(count, groups, *part.shape[1:]) for part in parts]
+        states.require_finite(values, np.ones((count, groups), bool))
+        return JointShifts(*values, norms, indices, forwards)
 
     return measure
 
 
-@dataclass(frozen=True)
-class _OfGroup:
-    """The shifts of one group; equal ones share compiled code."""
-
-    encode: encoding.Encoding
-    norms: tuple[str, ...]
-
-    def __call__(self, item: PyTree, params: PyTree) -> tuple[Array, ...]:
-        """Return joint and added shifts and their interaction, each ``[l n]``."""
-        tokens, alternatives, mask, places = item
-        single = places[:, None] == jnp.arange(len(tokens))[None]
-        which = jnp.concatenate([jnp.zeros_like(single[:1]), single.any(0)[None], single])
-        states = self.encode(params, tokens, alternatives, mask, which)
-        shifts = states[:, 1:] - states[:, :1]
-        joint, added = shifts[:, 0], shifts[:, 1:].sum(1)
-        _, real = encoding.real_states(tokens, mask, states)
-        return tuple(of_all(x, real, self.norms) for x in (joint, added, joint - added))
+def _group_shifts(encoding: states.Encoding, norms: tuple[str, ...], item: PyTree, params: PyTree) -> tuple[Array, ...]:
+    """Return joint and added shifts of one group and their interaction, each ``[l n]``."""
+    tokens, alternatives, mask, places = item
+    single = places[:, None] == jnp.arange(len(tokens))[None]
+    which = jnp.concatenate([jnp.zeros_like(single[:1]), single.any(0)[None], single])
+    values = encoding(params, tokens, alternatives, mask, which)
+    shifts = values[:, 1:] - values[:, :1]
+    joint, added = shifts[:, 0], shifts[:, 1:].sum(1)
+    _, real = states.real_states(tokens, mask, values)
+    return tuple(of_all(x, real, norms) for x in (joint, added, joint - added))
 
 
 def _checked_places(places: Array, real: np.ndarray) -> np.ndarray:
-    places = np.asarray(places)
+    places = checks.host_values(places, "places", narrow=True)
     count, length = real.shape
     if places.dtype.kind not in "iu" or places.ndim != 3 or len(places) != count or 0 in places.shape:
         raise ValueError(f"places must be integers [b g m] with b = {count}, got {places.dtype} {places.shape}")
     for sequence, group in np.ndindex(places.shape[:2]):
         used = places[sequence, group][places[sequence, group] != -1]
-        known = used.size and used.min() >= 0 and used.max() < length and real[sequence, used].all()
-        if not known or len(set(used.tolist())) != len(used):
+        are_real = used.size and used.min() >= 0 and used.max() < length and real[sequence, used].all()
+        if not are_real or len(set(used.tolist())) != len(used):
             raise ValueError(
                 f"places[{sequence}, {group}] must be different positions of real tokens, or -1 where unused, "
                 f"got {places[sequence, group].tolist()}"

@@ -1,4 +1,4 @@
-"""Norms in two steps: over the numbers of a token, then over tokens; what leaves a device is small enough for that."""
+"""Norms in two steps, over the elements of a token and then over tokens, so that little has to leave a device."""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -15,10 +15,10 @@ class Norm(NamedTuple):
     """A norm of activations ``[t d]``, taken apart: ``finish(over_tokens(of_token(x)))``.
 
     Attributes:
-        of_token: Over the last axis, ``[t d] -> [t]``.
-        over_tokens: Over the last axis of what that gives, ``[t] -> []``; of no tokens 0.
-        finish: The norm from it.
-        join: The norm of two parts together, from the norm of each; for NumPy arrays.
+        of_token: Reduces the last axis, ``[t d] -> [t]``.
+        over_tokens: Reduces the tokens, ``[t] -> []``; 0 for no tokens.
+        finish: Maps the result to the norm.
+        join: Returns the norm of two parts together from the norms of both, for NumPy arrays.
     """
 
     of_token: Callable[[Array], Array]
@@ -27,32 +27,32 @@ class Norm(NamedTuple):
     join: Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
-def _as_it_is(x: Array) -> Array:
+def _identity(x: Array) -> Array:
     return x
 
 
 NORMS = {
-    "l1": Norm(lambda x: jnp.sum(jnp.abs(x), -1), lambda x: jnp.sum(x, -1), _as_it_is, np.add),
+    "l1": Norm(lambda x: jnp.sum(jnp.abs(x), -1), lambda x: jnp.sum(x, -1), _identity, np.add),
     "l2": Norm(lambda x: jnp.sum(x**2, -1), lambda x: jnp.sum(x, -1), jnp.sqrt, np.hypot),
-    "linf": Norm(lambda x: jnp.max(jnp.abs(x), -1), lambda x: jnp.max(x, -1), _as_it_is, np.maximum),
+    "linf": Norm(lambda x: jnp.max(jnp.abs(x), -1), lambda x: jnp.max(x, -1), _identity, np.maximum),
 }
 """By name: ``l1`` the sum of absolute values, ``l2`` the Euclidean norm, ``linf`` the largest absolute value."""
 
 
 def require_norms(norms: Sequence[str]) -> tuple[str, ...]:
-    """Return the names, or raise ValueError if one is unknown, given twice, or there is none."""
-    given = (norms,) if isinstance(norms, str) else tuple(norms)
-    if not given or len(set(given)) != len(given) or not set(given) <= NORMS.keys():
+    """Return the names, or raise ValueError if one is unknown or occurs twice, or there is none."""
+    names = (norms,) if isinstance(norms, str) else tuple(norms)
+    if not names or len(set(names)) != len(names) or not set(names) <= NORMS.keys():
         raise ValueError(f"norms must be different names out of {', '.join(NORMS)}, got {norms!r}")
-    return given
+    return names
 
 
 def one_and_others(x: Array, places: Array, real: Array, norms: Sequence[str]) -> tuple[Array, Array]:
     """Return the norms of one token, and those of all other real tokens together.
 
     Args:
-        x: Activations ``[l b t d]``, or ``[l 1 t d]`` if all have the same.
-        places: Where the one token is ``[b]``.
+        x: Activations ``[l b t d]``, or ``[l 1 t d]`` where they are the same for all ``b``.
+        places: Positions of the one token ``[b]``.
         real: Which tokens are real ``[t]``.
         norms: Names out of ``NORMS``.
 
@@ -67,13 +67,13 @@ def one_and_others(x: Array, places: Array, real: Array, norms: Sequence[str]) -
         parts = jnp.broadcast_to(parts, (len(parts), *others.shape))
         one.append(norm.finish(jnp.take_along_axis(parts, places[None, :, None], 2)[..., 0]))
         rest.append(norm.finish(norm.over_tokens(jnp.where(others[None], parts, 0))))
-    return tuple(jnp.moveaxis(jnp.stack(found), (0, 1, 2), (2, 1, 0)) for found in (one, rest))
+    return tuple(jnp.moveaxis(jnp.stack(part), (0, 1, 2), (2, 1, 0)) for part in (one, rest))
 
 
 def of_all(x: Array, real: Array, norms: Sequence[str]) -> Array:
     """Return the norms ``[l n]`` of activations ``[l t d]``, over the real tokens ``[t]``."""
-    found = []
+    values = []
     for name in norms:
         norm = NORMS[name]
-        found.append(norm.finish(norm.over_tokens(jnp.where(real[None], norm.of_token(x), 0))))
-    return jnp.stack(found, -1)
+        values.append(norm.finish(norm.over_tokens(jnp.where(real[None], norm.of_token(x), 0))))
+    return jnp.stack(values, -1)

@@ -1,4 +1,4 @@
-"""The shifts that were measured, and what follows from them."""
+"""The result of ``embedding_shifts``: norms of shifts, their means and estimates."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -25,13 +25,13 @@ class EmbeddingShifts:
 
     Attributes:
         own: Norm of the change of the state at the replaced token itself ``[b t l n]``; 0 where a token is no site.
-        others: Norm of the change of the states at all other real tokens together, the mixing.
-        own_size: Norm of the state there, before the replacement.
-        others_size: Norm of the states at all other real tokens together.
+        others: Norm of the change of the states at all other real tokens together ``[b t l n]``.
+        own_size: Norm of the state at the token, before the replacement ``[b t l n]``.
+        others_size: Norm of the states at all other real tokens together, before the replacement ``[b t l n]``.
         sites: Which tokens were replaced and are counted ``[b t]``.
         norms: Names of the norms, ``n`` of them.
-        layers: Numbers of the states, ``l`` of them: 0 enters the first layer, i leaves layer i.
-        chunk: Model forwards evaluated at once, for the record.
+        layers: Indices of the states, ``l`` of them: 0 is the input of the first layer, i the output of layer i.
+        chunk: Number of model forwards evaluated at once.
     """
 
     own: np.ndarray
@@ -44,23 +44,22 @@ class EmbeddingShifts:
     chunk: int
 
     def values(self, norm: str = "l2", *, at: str = "whole", relative: bool = False) -> np.ndarray:
-        """Return shifts ``[b t l]``, float64; not a number where a token is no site.
+        """Return shifts ``[b t l]``, float64; NaN where a token is no site.
 
         Args:
             norm: One of ``norms``.
             at: ``"own"``, the replaced token; ``"others"``, all other real tokens; ``"whole"``, the whole sequence.
-            relative: Whether to divide by the norm of the states at the same tokens; where nothing moves that is 0,
-                whatever the norm.
+            relative: Whether to divide by the norm of the states at the same tokens; a shift of 0 stays 0.
 
         Raises:
-            ValueError: If the norm was not measured, or ``at`` is another place.
+            ValueError: If the norm was not measured, or ``at`` is none of the three.
         """
         if norm not in self.norms:
             raise ValueError(f"norm must be one of those measured, {', '.join(self.norms)}, got {norm!r}")
         shift = self._at(self.own, self.others, norm, at)
         if relative:
             size = self._at(self.own_size, self.others_size, norm, at)
-            with np.errstate(divide="ignore"):  # a shift of nothing is infinite
+            with np.errstate(divide="ignore"):  # a shift relative to states of 0 is infinite
                 shift = np.divide(shift, size, out=np.zeros_like(shift), where=shift > 0)
         return np.where(self.sites[..., None], shift, np.nan)
 
@@ -70,7 +69,7 @@ class EmbeddingShifts:
         """Return the mean over a sequence's sites ``[b l]``, or over those ``chosen [b t]``; NaN where there is none.
 
         Raises:
-            ValueError: As ``values``; or if ``chosen`` is no booleans ``[b t]``.
+            ValueError: If the norm was not measured, ``at`` is unknown, or ``chosen`` is not booleans ``[b t]``.
         """
         values = self.values(norm, at=at, relative=relative)
         counted = self.sites
@@ -86,17 +85,18 @@ class EmbeddingShifts:
     def estimate(
         self, norm: str = "l2", *, at: str = "whole", relative: bool = False, chosen: np.ndarray | None = None
     ) -> estimate.Estimate:
-        """Estimate the mean shift by layer ``[l]``, over sequences, the independent units.
+        """Estimate the mean shift by layer ``[l]``; the independent units are sequences.
 
         Args:
             norm: One of ``norms``.
-            at: As for ``values``.
-            relative: As for ``values``.
-            chosen: Count these sites only ``[b t]``, such as those of one token, ``tokens == id``; sequences without
-                any are no units.
+            at: ``"own"``, ``"others"`` or ``"whole"``.
+            relative: Whether to divide by the norm of the states at the same tokens.
+            chosen: Sites to count ``[b t]``, such as those of one token, ``tokens == id``; sequences without any are
+                left out. By default all sites.
 
         Raises:
-            ValueError: As ``values``; or if nothing is chosen.
+            ValueError: If the norm was not measured, ``at`` is unknown, or ``chosen`` is not booleans ``[b t]`` with at
+                least one site.
         """
         means = self.per_sequence(norm, at=at, relative=relative, chosen=chosen)
         some = self.sites.any(1) if chosen is None else (self.sites & chosen).any(1)

@@ -1,9 +1,10 @@
-"""Which tokens move the states least, counted over a corpus, and whether norms agree on them."""
+"""The tokens that move the states least, their counts over a corpus, and the agreement of norms on them."""
 
 from typing import NamedTuple
 
 import numpy as np
 
+from jaxsens.execution import checks
 from jaxsens.statistics import estimate
 from jaxsens.typing import Array
 
@@ -14,15 +15,19 @@ def least_shifting(shifts: Array, count: int = 1) -> np.ndarray:
     """Return the positions of a sequence's smallest shifts, smallest first, ``[b count]``; of equal ones the first.
 
     Args:
-        shifts: ``[b t]``, not a number where a token does not count, such as ``shifts.values("l2")[..., 0]``.
-        count: How many.
+        shifts: ``[b t]``, NaN where a token does not count, such as ``shifts.values("l2")[..., 0]``.
+        count: Number of positions.
 
     Raises:
-        ValueError: If a sequence has fewer tokens that count; it is named.
+        ValueError: If ``shifts`` is not ``[b t]``, or a sequence has fewer tokens that count; it is named.
+
+    Example:
+        >>> least_shifting(np.array([[3.0, np.nan, 1.0]]), 2)
+        array([[2, 0]])
     """
-    shifts = np.asarray(shifts, np.float64)
-    if shifts.ndim != 2 or count < 1:
-        raise ValueError(f"shifts must be [b t] and count at least 1, got shape {shifts.shape} and {count}")
+    shifts, count = checks.host_values(shifts, "shifts").astype(np.float64), checks.require_count("count", count)
+    if shifts.ndim != 2:
+        raise ValueError(f"shifts must be [b t], got shape {shifts.shape}")
     counted = (~np.isnan(shifts)).sum(1)
     if (counted < count).any():
         short = int(np.argmax(counted < count))
@@ -34,21 +39,35 @@ def count_tokens(tokens: Array, positions: Array, vocabulary: int) -> np.ndarray
     """Return how often each token is at the ``positions [b count]`` of ``tokens [b t]``, by id ``[v]``.
 
     Raises:
-        ValueError: If a token there is no id below ``vocabulary``.
+        ValueError: If tokens or positions are not integers of these shapes, a position is outside of the sequence, or a
+            token there is no id below ``vocabulary``.
+
+    Example:
+        >>> count_tokens(np.array([[2, 0, 2]]), np.array([[0, 2]]), vocabulary=3)
+        array([0, 0, 2])
     """
-    found = np.take_along_axis(np.asarray(tokens), np.asarray(positions), 1)
-    if found.size and (found.min() < 0 or found.max() >= vocabulary):
-        raise ValueError(f"tokens must be ids from 0 to {vocabulary - 1}, got {found.min()} to {found.max()}")
-    return np.bincount(found.ravel(), minlength=vocabulary)
+    vocabulary = checks.require_count("vocabulary", vocabulary)
+    tokens, positions = checks.host_values(tokens, "tokens"), checks.host_values(positions, "positions")
+    for name, values in (("tokens", tokens), ("positions", positions)):
+        if values.ndim != 2 or values.dtype.kind not in "iu" or len(values) != len(tokens):
+            raise ValueError(f"{name} must be integers, one row for each sequence, got {values.dtype} {values.shape}")
+    if positions.size and (positions.min() < 0 or positions.max() >= tokens.shape[1]):
+        raise ValueError(
+            f"positions must be from 0 to {tokens.shape[1] - 1}, got {positions.min()} to {positions.max()}"
+        )
+    ids = np.take_along_axis(tokens, positions, 1)
+    if ids.size and (ids.min() < 0 or ids.max() >= vocabulary):
+        raise ValueError(f"tokens must be ids from 0 to {vocabulary - 1}, got {ids.min()} to {ids.max()}")
+    return np.bincount(ids.ravel(), minlength=vocabulary)
 
 
 class Agreement(NamedTuple):
-    """How well two norms agree on how often tokens shift least.
+    """Agreement of two norms on how often each token shifts least.
 
     Attributes:
-        pearson: Correlation of the counts, over the tokens that either counts at all.
+        pearson: Correlation of the counts, over the tokens with a count above 0 in either norm.
         spearman: Rank correlation of the counts, over the ``top`` tokens with the largest sum of both counts.
-        share: How much of all counts those tokens have.
+        share: The fraction of all counts that those tokens have.
     """
 
     pearson: float
@@ -59,24 +78,34 @@ class Agreement(NamedTuple):
 def agreement(first: Array, second: Array, *, top: int = 20) -> Agreement:
     """Compare the counts of two norms.
 
-    Conti et al., Probing the Embedding Space of Transformers via Minimal Token Perturbations, s.3.1, give Pearson's
-    correlation, and Spearman's over the top 20 tokens; how those 20 were chosen is not said there. Here ties in the sum
-    go to the smallest id.
+    Conti et al., Probing the Embedding Space of Transformers via Minimal Token Perturbations, s.3.1, report Pearson's
+    correlation, and Spearman's over the top 20 tokens, without saying how these are chosen. Here they have the largest
+    sum of both counts, and of equal sums the smallest id comes first.
 
     Args:
         first: Counts ``[v]``.
         second: Counts ``[v]`` of the same tokens.
-        top: How many tokens are ranked, or all that are counted if they are fewer.
+        top: Number of tokens to rank; all with a count if they are fewer.
 
     Raises:
-        ValueError: If shapes differ, ``top`` is below 2, or counts are constant, so that there is no correlation.
+        ValueError: If shapes differ, a count is negative or not finite, ``top`` is below 2, or counts are constant, so
+            that there is no correlation.
+
+    Example:
+        >>> found = agreement([5, 3, 1, 0], [4, 3, 0, 0])
+        >>> round(found.pearson, 3), round(found.spearman, 3), found.share
+        (0.961, 1.0, 1.0)
     """
-    first, second = np.asarray(first, np.float64), np.asarray(second, np.float64)
-    if first.shape != second.shape or first.ndim != 1 or top < 2:
+    top = checks.require_count("top", top, 2)
+    first, second = (checks.host_values(counts, "counts").astype(np.float64) for counts in (first, second))
+    if first.shape != second.shape or first.ndim != 1:
         raise ValueError(
-            f"first and second must be counts [v] of the same tokens and top at least 2, got {first.shape}, "
-            f"{second.shape} and {top}"
+            f"first and second must be counts [v] of the same tokens, got shapes {first.shape} and {second.shape}"
         )
+    for name, counts in (("first", first), ("second", second)):
+        if not (np.isfinite(counts) & (counts >= 0)).all():
+            wrong = int(np.argmin(np.isfinite(counts) & (counts >= 0)))
+            raise ValueError(f"{name} must hold finite counts of at least 0, got {counts[wrong]} for token {wrong}")
     total = first + second
     counted = np.flatnonzero(total > 0)
     ranked = counted[np.argsort(-total[counted], kind="stable")[:top]]
@@ -88,16 +117,21 @@ def agreement(first: Array, second: Array, *, top: int = 20) -> Agreement:
 
 
 def rank_agreement(first: Array, second: Array) -> estimate.Estimate:
-    """Estimate Spearman's correlation between two norms' shifts within a sequence, over sequences.
+    """Estimate Spearman's correlation between the shifts of two norms within a sequence; the units are sequences.
 
     Args:
-        first: Shifts ``[b t]``, not a number where a token does not count.
-        second: The same tokens' shifts in another norm.
+        first: Shifts ``[b t]``, NaN where a token does not count.
+        second: Shifts ``[b t]`` of the same tokens in another norm.
 
     Raises:
-        ValueError: If they do not count the same tokens, or a sequence's shifts are constant or fewer than two.
+        ValueError: If NaN marks different tokens, or the shifts of a sequence are constant or fewer than two.
+
+    Example:
+        >>> shifts = np.array([[1.0, 2.0, 3.0], [3.0, np.nan, 1.0]])
+        >>> float(rank_agreement(shifts, shifts**2).mean)
+        1.0
     """
-    first, second = np.asarray(first, np.float64), np.asarray(second, np.float64)
+    first, second = (checks.host_values(shifts, "shifts").astype(np.float64) for shifts in (first, second))
     if first.shape != second.shape or first.ndim != 2 or (np.isnan(first) != np.isnan(second)).any():
         raise ValueError(f"first and second must be shifts [b t] of the same tokens, got {first.shape}, {second.shape}")
     counted = ~np.isnan(first)
@@ -106,12 +140,12 @@ def rank_agreement(first: Array, second: Array) -> estimate.Estimate:
 
 
 def _ranks(values: np.ndarray) -> np.ndarray:
-    """Return ranks from 1 on; equal values share the mean of theirs."""
+    """Return ranks counted from 1; equal values get the mean of their ranks."""
     _, kinds, sizes = np.unique(values, return_inverse=True, return_counts=True)
     return (np.cumsum(sizes) - (sizes - 1) / 2)[kinds]
 
 
 def _correlation(first: np.ndarray, second: np.ndarray) -> float:
     if len(first) < 2 or np.ptp(first) == 0 or np.ptp(second) == 0:
-        raise ValueError(f"a correlation needs two different values on either side, got {first} and {second}")
+        raise ValueError(f"a correlation needs two different values in each of both, got {first} and {second}")
     return float(np.corrcoef(first, second)[0, 1])

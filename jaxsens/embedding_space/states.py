@@ -1,4 +1,4 @@
-"""States of changed copies of a sequence, and the checks that every measure of them needs."""
+"""States of copies of a sequence with tokens replaced, and the checks that all measures of them share."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxsens.execution import memory
+from jaxsens.execution import checks, memory
 from jaxsens.typing import Apply, Array, PyTree
 
 __all__ = [
@@ -25,61 +25,66 @@ Layers = str | Sequence[int]
 
 @dataclass(frozen=True)
 class Encoding:
-    """Chosen states of copies of one sequence; equal ones share compiled code.
+    """Chosen states of copies of one sequence; equal ones share compiled code. Each state is float32 at least.
 
     Attributes:
         encode: ``encode(params, tokens [b t *s], mask [b t]) -> states [l+1 b t' d]``; states beyond those of the
             tokens, such as a class token's, come before them.
-        layers: Numbers of the states wanted.
+        layers: Indices of the chosen states.
     """
 
     encode: Apply
     layers: tuple[int, ...]
 
     def __call__(self, params: PyTree, tokens: Array, alternatives: Array, mask: Array | None, which: Array) -> Array:
-        """Return states ``[l b t' d]`` of copies in which the tokens ``which [b t]`` are replaced."""
+        """Return states ``[l b t' d]`` of copies with the tokens ``which [b t]`` replaced."""
         which = which.reshape(which.shape + (1,) * (tokens.ndim - 1))
         copies = jnp.where(which, alternatives[None], tokens[None])
-        # No mask is not passed on, so that models without one do as well.
+        # Without a mask none is passed, so that models without this parameter work.
         states = (
             self.encode(params, copies)
             if mask is None
             else self.encode(params, copies, jnp.broadcast_to(mask, (len(copies), len(mask))))
         )
-        # One by one, not by an array of numbers: layers above the last one wanted are then never computed.
+        # One by one, not by an array of indices: layers above the last chosen one are then not computed.
         states = jnp.stack([states[layer] for layer in self.layers])
         return states.astype(jnp.promote_types(states.dtype, jnp.float32))
 
 
 def real_states(tokens: Array, mask: Array | None, states: Array) -> tuple[int, Array]:
-    """Return how many states come before those of the tokens, and which are real ``[t']``."""
+    """Return the number of states before those of the tokens, and which states are real ``[t']``."""
     added = states.shape[-2] - len(tokens)
     real = jnp.ones(len(tokens), bool) if mask is None else mask
     return added, jnp.concatenate([jnp.ones(added, bool), real])
 
 
 def checked_alternatives(tokens: np.ndarray, alternatives: Array, replaced: np.ndarray) -> np.ndarray:
-    """Return alternatives ``[b t *s]`` in the dtype of the tokens; what they are matters where ``replaced [b t]``.
+    """Return alternatives ``[b t *s]`` in the dtype of the tokens; their values matter only where ``replaced [b t]``.
 
     Raises:
-        ValueError: If they have not the shape of the tokens, or an id is negative where a token is to be replaced: it
-            has no neighbour.
+        ValueError: If their shape or kind is not that of the tokens, the dtype of the tokens does not hold one of them,
+            or an id is negative where a token is replaced (it has no neighbor).
     """
-    alternatives = np.asarray(alternatives)
+    alternatives = checks.host_values(alternatives, "alternatives", narrow=True)
     if alternatives.shape != tokens.shape or alternatives.dtype.kind != tokens.dtype.kind:
         raise ValueError(
             f"alternatives must have the shape and kind of the tokens, {tokens.shape} {tokens.dtype}, "
             f"got {alternatives.shape} {alternatives.dtype}"
         )
     if tokens.dtype.kind in "iu":
+        largest, used = np.iinfo(tokens.dtype).max, alternatives[replaced]
+        if used.size and used.max() > largest:
+            raise ValueError(
+                f"alternatives must fit {tokens.dtype}, the type of the tokens, got {used.max()}: pass int32 tokens"
+            )
         negative = (alternatives < 0).reshape(*replaced.shape, -1).any(2)
         missing = np.argwhere(replaced & negative)
         if len(missing):
             example, place = missing[0].tolist()
             raise ValueError(
-                f"token {tokens[example, place].tolist()} of sequence {example}, position {place}, is to be replaced "
-                f"but has no neighbour ({len(missing)} such places); leave it out of the sites, as "
-                "nearest.replaceable[tokens] tells"
+                f"token {tokens[example, place].tolist()} of sequence {example}, position {place}, has no neighbor to "
+                f"replace it ({len(missing)} such places): leave it out of the sites, sites & "
+                "nearest.replaceable[tokens]"
             )
     return alternatives.astype(tokens.dtype)
 
@@ -87,10 +92,10 @@ def checked_alternatives(tokens: np.ndarray, alternatives: Array, replaced: np.n
 def chosen_layers(
     encode: Apply, layers: Layers, params: PyTree, tokens: np.ndarray, mask: np.ndarray | None
 ) -> tuple[int, ...]:
-    """Return the numbers of the states wanted, from 0 on.
+    """Return the indices of the chosen states, counted from 0.
 
     Raises:
-        ValueError: If the model cannot take the tokens, gives no states ``[l+1 b t' d]``, or has not these layers.
+        ValueError: If the tokens do not fit the model, it returns no states ``[l+1 b t' d]``, or it has no such layer.
     """
     one = jax.tree.map(lambda a: jax.ShapeDtypeStruct((1, *a.shape[1:]), a.dtype), (tokens, mask))
     try:
@@ -106,28 +111,32 @@ def chosen_layers(
         if layers != "all":
             raise ValueError(f'layers must be "all" or numbers of states, got {layers!r}')
         return tuple(range(shape[0]))
-    wanted = tuple(int(layer) for layer in layers)
-    if not wanted or not all(-shape[0] <= layer < shape[0] for layer in wanted):
-        raise ValueError(f"layers must be numbers from 0 to {shape[0] - 1}, or negative from the end, got {layers!r}")
-    return tuple(layer % shape[0] for layer in wanted)
+    message = f"layers must be integers from 0 to {shape[0] - 1}, or negative from the end, got {layers!r}"
+    try:
+        indices = tuple(checks.require_count("layers", layer, -shape[0]) for layer in layers)
+    except (TypeError, ValueError) as error:
+        raise ValueError(message) from error
+    if not indices or max(indices) >= shape[0]:
+        raise ValueError(message)
+    return tuple(layer % shape[0] for layer in indices)
 
 
 def default_chunk(encode: Apply, params: PyTree, tokens: np.ndarray, mask: np.ndarray | None) -> int:
-    """Return the forwards that fit the budget, from the memory that one takes."""
+    """Return the number of forwards that fit ``memory.BYTES``."""
     one = jax.tree.map(lambda a: jax.ShapeDtypeStruct((1, *a.shape[1:]), a.dtype), (tokens, mask))
     return memory.chunk_of(_call(encode), params, *one)
 
 
 def require_finite(values: Sequence[np.ndarray], sites: np.ndarray) -> None:
-    """Raise FloatingPointError if a value ``[b t ...]`` at a site is not finite; it is named."""
+    """Raise FloatingPointError if a value ``[b t ...]`` at a site is not finite, naming its sequence and position."""
     for value in values:
         finite = np.isfinite(value).reshape(*sites.shape, -1).all(2)
-        found = np.argwhere(~finite & sites)
-        if len(found):
-            example, place = found[0].tolist()
+        nonfinite = np.argwhere(~finite & sites)
+        if len(nonfinite):
+            example, place = nonfinite[0].tolist()
             raise FloatingPointError(
                 f"the states of sequence {example} are not finite when place {place} is replaced, or before "
-                f"({len(found)} such places in all); look at the parameters, and at the ids of the alternatives"
+                f"({len(nonfinite)} such places in all); look at the parameters, and at the ids of the alternatives"
             )
 
 

@@ -1,9 +1,11 @@
-"""What the spelling of tokens says of them: which are no words at all, and which are one word spelt in several ways."""
+"""Spelling of tokens: special tokens that are no text, and variants of one word."""
 
 import re
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+
+from jaxsens.execution import checks
 
 __all__ = ["MARKS", "special_tokens", "spelling_groups", "token_strings"]
 
@@ -14,39 +16,54 @@ _SPECIAL = re.compile(r"\[[A-Za-z]+[0-9]*\]|<[^<>\s]+>")
 
 
 def token_strings(ids: Mapping[str, int], rows: int) -> tuple[str, ...]:
-    """Return the strings of a table's rows; ``""`` for a row that no token has.
+    """Return the strings of a table's rows; ``""`` for a row without a token.
 
     Args:
-        ids: From strings to ids, such as ``tokenizer.rules.get_vocab()``.
-        rows: How many rows the table has.
+        ids: Map from strings to ids, such as ``tokenizer.rules.get_vocab()``.
+        rows: Number of rows of the table.
 
     Raises:
-        ValueError: If an id is no row.
+        ValueError: If an id is no row, or two strings have the same id.
+
+    Example:
+        >>> token_strings({"the": 0, "cat": 2}, 3)
+        ('the', '', 'cat')
     """
-    strings = [""] * rows
+    strings = [""] * checks.require_count("rows", rows)
     for string, number in ids.items():
-        if not 0 <= number < rows:
+        number = checks.require_count(f"the id of {string!r}", number, 0)
+        if number < rows and strings[number]:
+            raise ValueError(f"ids must be different, but {strings[number]!r} and {string!r} are both {number}")
+        if number >= rows:
             raise ValueError(f"ids must be rows of the table, 0 to {rows - 1}, but {string!r} is {number}")
         strings[number] = string
     return tuple(strings)
 
 
 def special_tokens(strings: Sequence[str]) -> np.ndarray:
-    """Return which tokens ``[v]`` are no text.
+    """Return which tokens ``[v]`` are no text, for the argument ``exclude`` of ``nearest_tokens``.
 
-    Names in brackets: ``[CLS]``, ``[UNK]``, ``[unused12]``, ``<s>``, ``<|endoftext|>``; and the rows that no token has,
-    ``""``. They serve ``nearest_tokens`` as ``exclude``.
+    These are names in brackets (``[CLS]``, ``[UNK]``, ``[unused12]``, ``<s>``, ``<|endoftext|>``) and rows without a
+    token, ``""``.
+
+    Example:
+        >>> special_tokens(["[CLS]", "cat", "<s>"])
+        array([ True, False,  True])
     """
     return np.array([string == "" or _SPECIAL.fullmatch(string) is not None for string in strings], bool)
 
 
 def spelling_groups(strings: Sequence[str], *, case: bool = True, marks: Sequence[str] = MARKS) -> np.ndarray:
-    """Number tokens ``[v]`` so that variants of one spelling have the same number; ``groups`` of ``nearest_tokens``.
+    """Return the same number for variants of one spelling ``[v]``, for the argument ``groups`` of ``nearest_tokens``.
 
     Args:
         strings: The tokens, in the order of their ids.
         case: Whether ``The`` and ``the`` are variants.
-        marks: Prefixes that do not count, so that ``##ing`` and ``ing`` are variants; ``()`` if they are not to be.
+        marks: Prefixes to ignore, so that ``##ing`` and ``ing`` are variants; ``()`` for none.
+
+    Example:
+        >>> spelling_groups(["The", "the", "cat"])
+        array([0, 0, 1], dtype=int32)
     """
 
     def plain(string: str) -> str:
@@ -56,7 +73,7 @@ def spelling_groups(strings: Sequence[str], *, case: bool = True, marks: Sequenc
                 break
         return string.lower() if case else string
 
-    # Rows without a string are no variants of each other: each is a group of its own.
+    # Rows without a string are no variants of each other: each is one group.
     names = [(0, plain(string)) if string else (1, str(row)) for row, string in enumerate(strings)]
     numbers = {name: number for number, name in enumerate(dict.fromkeys(names))}
     return np.array([numbers[name] for name in names], np.int32)

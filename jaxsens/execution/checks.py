@@ -9,7 +9,7 @@ import numpy as np
 
 from jaxsens.typing import PyTree
 
-__all__ = ["device_arrays", "host_arrays", "require_count"]
+__all__ = ["device_arrays", "host_arrays", "host_values", "require_count", "require_finite"]
 
 
 def require_count(name: str, value: Any, minimum: int = 1, *, hint: str = "") -> int:
@@ -80,6 +80,50 @@ def device_arrays(tree: PyTree, name: str) -> PyTree:
         return _narrowed(_on_host(leaf, name), name) if on_host else leaf
 
     return jax.tree.map(leaf_for_device, tree)
+
+
+def host_values(value: Any, name: str, *, narrow: bool = False) -> np.ndarray:
+    """Return one array, or nested lists as one array, for use on the host, by default in its own precision.
+
+    Args:
+        value: An array of numbers or booleans, or nested lists of them.
+        name: The name of the argument, for the message.
+        narrow: Whether to return it in the dtype that it has on a device, as ``host_arrays`` does.
+
+    Raises:
+        ValueError: If the array is traced by ``jit``, ``vmap`` or ``grad``, is masked, or does not hold numbers, or if
+            a number does not fit the narrowed dtype.
+
+    Example:
+        >>> host_values([0.5, 2.0], "shifts")
+        array([0.5, 2. ])
+    """
+    array = _on_host(value, name)
+    return _narrowed(array, name) if narrow else array
+
+
+def require_finite(name: str, value: Any, least: float = 0, *, above: bool = False) -> float:
+    """Return a number as a ``float`` that is finite and at least, or above, ``least``.
+
+    Args:
+        name: The name of the argument, for the message.
+        value: A Python or NumPy number; booleans are not accepted.
+        least: The smallest valid value.
+        above: Whether ``least`` itself is not valid.
+
+    Raises:
+        ValueError: If the value is no such number.
+
+    Example:
+        >>> require_finite("margin", 1)
+        1.0
+    """
+    number = None
+    if not isinstance(value, jax.core.Tracer) and np.ndim(value) == 0 and np.asarray(value).dtype.kind in "iuf":
+        number = float(value)
+    if number is None or not np.isfinite(number) or number < least or (above and number == least):
+        raise ValueError(f"{name} must be a finite number {'above' if above else 'of at least'} {least}, got {value}")
+    return number
 
 
 def _on_host(leaf: Any, name: str) -> np.ndarray:

@@ -5,8 +5,11 @@ from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxsens import changes
+from jaxsens import labels as class_labels
+from jaxsens.execution import batches
 from jaxsens.typing import Array, PyTree
 
 __all__ = ["ClassifierOutputs", "CrossEntropy", "NormalizedLogits", "all_changes"]
@@ -57,6 +60,10 @@ class ClassifierOutputs:
             "wrong": (logits.argmax(1) != labels).astype(logits.dtype),
         }
 
+    def check_batch(self, params: PyTree, batch: tuple[PyTree, Array]) -> tuple[PyTree, Array]:
+        """Return the batch, or raise ValueError for labels that are no classes; see ``labels.check_batch``."""
+        return CrossEntropy(self.apply).check_batch(params, batch)
+
 
 @dataclass(frozen=True)
 class CrossEntropy:
@@ -66,6 +73,8 @@ class CrossEntropy:
 
     Attributes:
         apply: ``apply(params, inputs)`` -> logits ``[b k]``.
+        ignore_index: A label that marks examples without one, such as -100. Estimators leave these examples out, so
+            that every mean is over the examples with a label; in a direct call their loss is NaN.
 
     Raises:
         ValueError: When called, if logits are not ``[b k]`` of at least two classes, or labels not integers ``[b]``.
@@ -77,10 +86,31 @@ class CrossEntropy:
     """
 
     apply: Callable[[PyTree, PyTree], Array]
+    ignore_index: int | None = None
 
     def __call__(self, params: PyTree, batch: tuple[PyTree, Array]) -> Array:
         """Return the losses, in nats."""
         return ClassifierOutputs(self.apply)(params, batch)["loss"]
+
+    def check_batch(self, params: PyTree, batch: tuple[PyTree, Array]) -> tuple[PyTree, Array]:
+        """Return the examples that have a label; see ``labels.check_batch``.
+
+        Raises:
+            ValueError: If the batch is no pair or does not fit the model, logits are not ``[b k]``, labels are no
+                classes (see ``labels.require_labels``), or all are ignored.
+        """
+        if not (isinstance(batch, tuple | list) and len(batch) == 2):
+            raise ValueError(f"batch must be a pair (inputs, labels), got a {type(batch).__name__}")
+        inputs = jax.tree.map(np.asarray, batch[0])
+        count, one = batches.count_of(inputs), batches.example_spec(inputs)
+        batches.require_fit(self.apply, params, one)
+        logits = jax.eval_shape(self.apply, params, one)
+        if getattr(logits, "ndim", None) != 2:
+            raise ValueError(f"apply must give logits [b k], got {logits} for one example")
+        labels = class_labels.require_labels(batch[1], logits.shape[1], shape=(count,), ignore_index=self.ignore_index)
+        if self.ignore_index is None:
+            return inputs, labels
+        return class_labels.leave_out((inputs, labels), labels == self.ignore_index)
 
 
 @dataclass(frozen=True)

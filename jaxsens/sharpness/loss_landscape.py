@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxsens import parameters, perturb, scales
+from jaxsens import labels, parameters, perturb, scales
 from jaxsens.execution import batches, memory, parallel
 from jaxsens.execution.checks import device_arrays, host_arrays, require_count
 from jaxsens.execution.execution import DEFAULT, Execution
@@ -120,6 +120,7 @@ def loss_plane(
     def measure(params: PyTree, directions: Sequence[PyTree], batch: PyTree) -> LossPlane:
         batch, params = host_arrays(batch, "batch"), device_arrays(params, "params")
         directions = device_arrays(directions, "directions")
+        batch = labels.check_batch(loss, params, batch)
         count, one = batches.count_of(batch), batches.example_spec(batch)
         batches.require_fit(loss, params, one, scalar=True)
         _require_directions(params, directions, len(axes))

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxsens import changes, parameters, perturb
+from jaxsens import changes, labels, parameters, perturb
 from jaxsens.execution import batches, memory, parallel
 from jaxsens.execution.checks import device_arrays, host_arrays
 from jaxsens.execution.execution import Execution
@@ -65,8 +65,9 @@ class WeightNoiseEstimator:
     def _estimates(self, key: Key, params: PyTree, models: int | None, batch: PyTree) -> list[PyTree]:
         require_key(key)
         batch, params = host_arrays(batch, "batch"), device_arrays(params, "params")
-        count, one = batches.count_of(batch), batches.example_spec(batch)
         shapes = jax.eval_shape(lambda tree: tree if models is None else batches.select_model(tree, 0), params)
+        batch = labels.check_batch(self.apply, shapes, batch)
+        count, one = batches.count_of(batch), batches.example_spec(batch)
         batches.require_fit(lambda params, block: _outputs(self.apply, self.where, block, params), shapes, one)
         first = params if models is None else batches.select_model(params, 0)
         require_independent(self.apply, first, batch, execution=self.execution)

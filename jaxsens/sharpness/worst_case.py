@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxsens import norm_balls, parameters, perturb, scales
+from jaxsens import labels, norm_balls, parameters, perturb, scales
 from jaxsens.changes import at_least_float32
 from jaxsens.execution import batches, memory, parallel
 from jaxsens.execution.checks import device_arrays, host_arrays, require_count
@@ -167,7 +167,10 @@ class WorstCaseSharpness:
         """
         require_key(key)
         batch, stacked = host_arrays(batch, "batch"), device_arrays(stacked, "params")
-        models, count = batches.count_of_models(stacked), batches.count_of(batch)
+        models = batches.count_of_models(stacked)
+        one_model = jax.eval_shape(lambda tree: batches.select_model(tree, 0), stacked)
+        batch = labels.check_batch(self.fn.loss, one_model, batch)
+        count = batches.count_of(batch)
         params = jax.eval_shape(lambda tree: batches.select_model(tree, 0), stacked)
         each = self.group or count
         if count % each:
@@ -191,6 +194,7 @@ class WorstCaseSharpness:
         """Return the result for one perturbation of all examples, which are distributed over the devices."""
         require_key(key)
         batch, params = host_arrays(batch, "batch"), device_arrays(params, "params")
+        batch = labels.check_batch(self.fn.loss, params, batch)
         count, forwards = batches.count_of(batch), self._forwards(params, batch)
         rows = batches.evenly(-(-count // batches.PARTS), max(1, forwards // self.fn.restarts))
         blocks = -(-count // (batches.PARTS * rows))

@@ -81,6 +81,7 @@ def test_bad_margins_are_named(margin):
     [
         (np.array([0, 1, -1]), "labels must be 0 or 1, got -1"),
         (np.array([0.5, 1, 0]), "labels must be 0 or 1, got 0.5"),
+        (np.ma.masked_array([0, 1, 0], [0, 1, 0]), "labels must not be a masked array"),
         (np.array([[0], [1], [1]]), r"labels must have the shape \(3,\) of the logits, got \(3, 1\)"),
     ],
 )

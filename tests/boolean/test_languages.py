@@ -88,7 +88,7 @@ def test_equal_languages_share_compiled_code():
     assert languages._accept._cache_size() == compiled + 1
 
 
-def test_random_labels_hang_on_the_string_alone():
+def test_random_labels_depend_only_on_the_string():
     n = 40
     language = languages.random_language(KEY, n)
     x = strings.uniform(jax.random.key(1), 64, n)
@@ -101,7 +101,7 @@ def test_random_labels_hang_on_the_string_alone():
         assert 0.2 < (np.asarray(other.accept(padded)) == labels).mean() < 0.8
 
 
-def test_random_labels_of_neighbours_are_fair_and_independent():
+def test_random_labels_of_neighbors_are_fair_and_independent():
     n = 100
     language = languages.random_language(KEY, n)
     x = strings.uniform(jax.random.key(2), 400, n)
@@ -151,6 +151,8 @@ def test_the_random_language_points_to_truth_tables():
         (lambda: languages.sparse_parity(4, []), r"one or more.*got \(\)"),
         (lambda: languages.sparse_majority(4, [0, 9]), r"got \(0, 9\)"),
         (lambda: languages.sparse_majority(4, [0.5]), r"integers, got \(0.5,\)"),
+        (lambda: languages.sparse_parity(2, [True, False]), "a list of integers, got booleans"),
+        (lambda: languages.parity(True), "n, .*got True"),
         (lambda: languages.sparse_majority(4, 1), "a list of integers, got 1"),
         (lambda: languages.Language("xor", 3), "one of parity.*'xor'"),
         (lambda: languages.Language("parity", 3, (1,)), "indices must be given"),
@@ -177,3 +179,5 @@ def test_bad_strings_are_refused(language):
         language.accept(np.zeros((2, 5), np.float32))
     with pytest.raises(ValueError, match="got -1"):
         language.accept(np.full((2, 5), -1))
+    with pytest.raises(ValueError, match="strings must fit int32"):
+        language.accept(np.full((2, 5), 2**32 + 1))

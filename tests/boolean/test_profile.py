@@ -8,9 +8,9 @@ import pytest
 from scipy import stats
 
 from jaxsens import substitution
-from jaxsens.boolean import decisions as recognition
 from jaxsens.boolean import languages, profile
 from jaxsens.boolean import strings as bit_strings
+from jaxsens.boolean.decisions import REJECT, UNDEFINED
 from jaxsens.execution import Execution, memory, parallel
 
 KEY = jax.random.key(0)
@@ -51,7 +51,7 @@ def uniform(seed, count, n):
     return np.random.default_rng(seed).integers(0, 2, (count, n))
 
 
-def neighbours(x):
+def neighbors(x):
     """Strings with one bit flipped, one by one, ``[n n]``."""
     return [np.concatenate([x[:i], [1 - x[i]], x[i + 1 :]]) for i in range(len(x))]
 
@@ -96,7 +96,7 @@ def test_what_is_exact_has_no_error():
     assert result.scaled_intervals() == (result.scaled, result.scaled)
     for low, high in (result.share_intervals(), result.influence_intervals()):
         np.testing.assert_array_equal(low, high)
-    for estimate in (result.average_sensitivity, result.normalised_average, result.undefined):
+    for estimate in (result.average_sensitivity, result.normalized_average, result.undefined):
         assert estimate.sem == 0
         assert estimate.interval() == (estimate.mean, estimate.mean)
 
@@ -108,7 +108,7 @@ def test_a_string_too_few_or_twice_makes_a_sample():
         assert not result.exhaustive
         low, high = result.share_intervals()
         assert (low < high).all()
-        assert result.normalised_average.interval()[0] < 1
+        assert result.normalized_average.interval()[0] < 1
 
 
 @pytest.mark.parametrize("n", [1, 5, 100])
@@ -124,7 +124,7 @@ def test_every_flip_turns_parity(n):
     assert low[0] == 0 < high[0]
 
 
-def test_majority_hangs_on_nearly_balanced_strings():
+def test_majority_is_sensitive_on_nearly_balanced_strings():
     """Even n = 2m: C(n, m) strings of sensitivity m and C(n, m + 1) of m + 1 (s.2.1 of the paper)."""
     n, m = 10, 5
     result = measure(lambda params, x, mask=None: x.sum(1) - n / 2)(KEY, None, cube(n))
@@ -151,14 +151,14 @@ def test_average_sensitivity_is_the_sum_of_influences():
     result = measure(perceptron)(KEY, perceptron_params(8), uniform(0, 50, 8))
     assert 0 < result.average_sensitivity.mean < 8
     np.testing.assert_allclose(result.influences.sum(), result.average_sensitivity.mean, rtol=1e-12)
-    np.testing.assert_allclose(result.normalised_average.mean, result.average_sensitivity.mean / 8, rtol=1e-12)
+    np.testing.assert_allclose(result.normalized_average.mean, result.average_sensitivity.mean / 8, rtol=1e-12)
     np.testing.assert_allclose((result.shares * np.arange(9)).sum(), result.average_sensitivity.mean, rtol=1e-12)
     np.testing.assert_allclose(result.scaled, result.counts / 50 * 2**8)
     assert result.counts.sum() == 50
     assert result.average_sensitivity.count == 50
 
 
-def test_intervals_are_clopper_and_pearsons_shared_out():
+def test_intervals_are_those_of_clopper_and_pearson_at_a_corrected_level():
     result = measure(perceptron)(KEY, perceptron_params(8), uniform(3, 50, 8))
     for counts, level, found in (
         (result.counts, 1 - 0.1 / 9, result.share_intervals(0.9)),
@@ -218,11 +218,11 @@ def test_small_logits_are_undefined_and_turn_nothing():
         logit = table[int("".join(map(str, x)), 2)]
         return 1 if logit >= margin else 0 if logit <= -margin else None
 
-    expected = [[{acceptance(x), acceptance(y)} == {0, 1} for y in neighbours(x)] for x in strings]
+    expected = [[{acceptance(x), acceptance(y)} == {0, 1} for y in neighbors(x)] for x in strings]
     result = measure(look_up, margin=margin)(KEY, table, strings)
     np.testing.assert_array_equal(result.flips, expected)
     decisions = [acceptance(x) for x in strings]
-    assert [None if d == recognition.UNDEFINED else d for d in result.decisions] == decisions
+    assert [None if d == UNDEFINED else d for d in result.decisions] == decisions
     assert result.undefined.mean == decisions.count(None) / 2**n
     assert 0.2 < result.undefined.mean < 0.8
     sharp = measure(look_up)(KEY, table, strings)
@@ -251,9 +251,9 @@ def test_the_audit_finds_what_float32_gets_wrong():
     """float32 rejects all strings, since w . x vanishes; float64 accepts those with four ones or more."""
     strings = uniform(1, 50, 6)
     result = measure(cancelling, audit=1000)(KEY, CANCELLING, strings)
-    assert (result.decisions == recognition.REJECT).mean() > 0.6
-    narrow = np.array([[np.sum(y) > 4 for y in (x, *neighbours(x))] for x in strings])
-    exact = np.array([[np.sum(y) >= 4 for y in (x, *neighbours(x))] for x in strings])
+    assert (result.decisions == REJECT).mean() > 0.6
+    narrow = np.array([[np.sum(y) > 4 for y in (x, *neighbors(x))] for x in strings])
+    exact = np.array([[np.sum(y) >= 4 for y in (x, *neighbors(x))] for x in strings])
     np.testing.assert_array_equal(result.decisions, narrow[:, 0])
     np.testing.assert_array_equal(result.audit.changed.values, (narrow != exact).mean(1))
     assert result.audit.changed.rate
@@ -271,7 +271,7 @@ def test_the_audit_leaves_a_benign_model_alone():
 def test_the_audit_says_how_far_logits_are_off_in_their_own_scale():
     """A reference that adds .1 to every logit, and both 1000 times as large."""
     strings, params = uniform(2, 50, 8), perceptron_params(8)
-    scale = np.std([perceptron(params, np.array([x, *neighbours(x)])) for x in strings])
+    scale = np.std([perceptron(params, np.array([x, *neighbors(x)])) for x in strings])
     shifted = substitution.one_at_a_time(lambda params, x, mask=None: perceptron(params, x) + params["shift"])
     for factor in (1, 1000):
         scaled = params | {"out": factor * params["out"], "shift": 0.1 * factor}
@@ -439,7 +439,7 @@ def test_logits_that_are_not_finite_in_float64_alone_are_located():
 
 
 BAD_STRINGS = {
-    "a two": (np.array([[0, 1, 0], [1, 2, 0]]), "strings must hold 0 and 1 alone, got 2 for bit 1 of string 1"),
+    "a two": (np.array([[0, 1, 0], [1, 2, 0]]), "strings must hold only 0 and 1, got 2 for bit 1 of string 1"),
     "a sign": (np.array([[0, -1, 0]]), "got -1 for bit 1 of string 0"),
     "a half": (np.array([[0, 1, 0.5]]), "got 0.5 for bit 2 of string 0"),
     "nan": (np.array([[0, 1, np.nan]]), "got nan for bit 2 of string 0"),
@@ -476,8 +476,10 @@ def test_bad_outputs_are_named(output, match):
     ("options", "match"),
     [
         ({"margin": -1.0}, "margin must be a finite number of at least 0, got -1.0"),
-        ({"audit": -1}, "audit must be a number of strings, at least 0, got -1"),
-        ({"audit": 0.5}, "audit must be a number of strings, at least 0, got 0.5"),
+        ({"audit": -1}, "audit must be an integer of at least 0, got -1"),
+        ({"margin": "1"}, "margin must be a finite number of at least 0, got 1"),
+        ({"audit": True}, "audit must be an integer of at least 0, got True"),
+        ({"audit": 0.5}, "audit must be an integer of at least 0, got 0.5"),
     ],
 )
 def test_bad_options_are_named(options, match):
@@ -489,7 +491,7 @@ def test_counts_beyond_float64_are_refused_and_shares_are_not():
     result = measure(parity)(KEY, None, np.zeros((1, 1030), int))
     assert result.shares[-1] == 1
     for ask in (lambda: result.scaled, result.scaled_intervals):
-        with pytest.raises(ValueError, match="counts of 2\\^1030 strings are beyond float64: use shares"):
+        with pytest.raises(ValueError, match="counts of 2\\^1030 strings exceed float64: use shares"):
             ask()
 
 

@@ -91,7 +91,7 @@ def test_a_substitution_of_all_sites_only_will_do():
     same(screened(KEY, WEIGHTS, STRINGS).measured, in_float32())
 
 
-def test_few_neighbours_are_evaluated_again():
+def test_few_neighbors_are_recomputed():
     asked = []
 
     def counted(params, tokens, alternatives, mask=None, sites=None):

@@ -119,6 +119,8 @@ def test_a_label_too_rare_is_said_to_be():
         (lambda: strings.uniform(KEY, 0, 3), "count.*got 0"),
         (lambda: strings.uniform(KEY, 3, 0), "n, .*got 0"),
         (lambda: strings.uniform(KEY, 3, 1.5), "n, .*got 1.5"),
+        (lambda: strings.uniform(KEY, 3, True), "n, .*got True"),
+        (lambda: strings.uniform(KEY, True, 3), "count.*got True"),
         (lambda: strings.exhaustive(25), "from 1 to 24.*got 25"),
         (lambda: strings.balanced(KEY, 0, MAJORITY.accept, 4), "count.*got 0"),
         (lambda: strings.balanced(KEY, 2, MAJORITY.accept, 0), "n, .*got 0"),
@@ -146,10 +148,12 @@ def test_bits_of_any_type_become_int32(kind):
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ([[0, 1, 1], [1, 1, 2]], "strings must hold 0 and 1 alone, got 2 for bit 2 of string 1"),
+        ([[0, 1, 1], [1, 1, 2]], "strings must hold only 0 and 1, got 2 for bit 2 of string 1"),
         ([[0, -1, 2]], "got -1 for bit 1 of string 0"),
         ([[0, 1, 0.5]], "got 0.5 for bit 2 of string 0"),
         ([[0, np.nan]], "got nan for bit 1 of string 0"),
+        ([["0", "1"]], "strings must be arrays of numbers or booleans, got the dtype <U1"),
+        (np.ma.masked_array([[0, 1]], [[True, False]]), "strings must not be a masked array"),
         ([0, 1], r"strings must be \[b n\] .*got shape \(2,\)"),
         (np.zeros((2, 3, 1), int), r"got shape \(2, 3, 1\)"),
         (np.zeros((0, 3), int), r"at least one string and one bit, got shape \(0, 3\)"),

@@ -43,6 +43,8 @@ def test_functions_of_tables_compile_once_and_keep_their_name():
         (np.zeros((0, 4), bool), r"\(0, 4\)"),
         (np.array(True), r"\(\)"),
         (np.zeros(4, np.float32), "float32"),
+        (np.array([0, 1, 2**32, 1]), "got 4294967296"),
+        (np.ma.masked_array([0, 1], [0, 1]), "table must not be a masked array"),
         (np.array([0, 1, 2, 1]), "got 2"),
         (jnp.array([0, 1, -1, 1]), "got -1"),
         (np.broadcast_to(np.zeros(1, bool), 2**31), "2147483648"),

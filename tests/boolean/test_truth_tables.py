@@ -12,9 +12,20 @@ import pytest
 
 from jaxsens.boolean import strings, truth_tables
 
-NUMBERS = [truth_tables.sensitivity, truth_tables.profile, truth_tables.average_sensitivity, truth_tables.min_sensitivity, truth_tables.max_sensitivity,
-           truth_tables.influences, truth_tables.walsh, truth_tables.degree_weights, truth_tables.degree, truth_tables.block_sensitivity,
-           truth_tables.certificate_complexity, partial(truth_tables.noise_stability, rho=0.3)]  # fmt: skip
+NUMBERS = [
+    truth_tables.sensitivity,
+    truth_tables.profile,
+    truth_tables.average_sensitivity,
+    truth_tables.min_sensitivity,
+    truth_tables.max_sensitivity,
+    truth_tables.influences,
+    truth_tables.walsh,
+    truth_tables.degree_weights,
+    truth_tables.degree,
+    truth_tables.block_sensitivity,
+    truth_tables.certificate_complexity,
+    partial(truth_tables.noise_stability, rho=0.3),
+]
 
 
 def name(fn):
@@ -229,13 +240,14 @@ def test_lengths_out_of_reach_are_refused(n):
 
 
 def test_other_bad_input_is_refused():
-    with pytest.raises(ValueError, match=r"chunk.*got 0"):
-        truth_tables.truth_table(lambda x: x[:, 0] == 1, 3, chunk=0)
+    for chunk in (0, 1.5, True):
+        with pytest.raises(ValueError, match=rf"chunk.*got {chunk}"):
+            truth_tables.truth_table(lambda x: x[:, 0] == 1, 3, chunk=chunk)
     with pytest.raises(ValueError, match=r"int32 of shape \(8,\)"):
         truth_tables.truth_table(lambda x: x[:, 0], 3)
     with pytest.raises(ValueError, match=r"bool of shape \(8, 3\)"):
         truth_tables.truth_table(lambda x: x == 1, 3)
-    for rho in (1.1, -2, math.nan, np.zeros(2)):
+    for rho in (1.1, -2, math.nan, np.zeros(2), "0.5", True):
         with pytest.raises(ValueError, match="rho must be"):
             truth_tables.noise_stability([0, 1], rho)
 
@@ -289,9 +301,9 @@ def test_26_variables_fit_in_two_gibibytes(fn):
     """Everything counts: Python, JAX, the table and the result."""
     code = f"""
 import resource, jax, numpy as np
-from jaxsens.boolean import cube
+from jaxsens.boolean import truth_tables
 table = jax.device_put(np.random.default_rng(0).integers(0, 2, 2**26, dtype=np.uint8).view(bool))
-print(float(cube.{fn}(table).astype("float32").sum()))
+print(float(truth_tables.{fn}(table).astype("float32").sum()))
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -39,10 +39,10 @@ def test_it_is_the_second_difference(float64):
     assert abs(expected) > 0.1
 
 
-def test_only_steps_that_bend_take_a_second_derivative():
+def test_only_curved_steps_take_a_second_derivative():
     values, steps, _ = directional._recorded(lambda leaves: jnp.sum(jnp.tanh(A @ leaves[0]) @ leaves[1]), (A, B))
-    bending = [directional._bends(step, values) for step in steps]
-    assert bending == [False, True, True, False]  # A w, tanh, the product of two that move, the sum
+    curved = [directional._is_curved(step, values) for step in steps]
+    assert curved == [False, True, True, False]  # A w, tanh, the product of two that move, the sum
 
 
 def test_what_is_straight_or_stands_still_has_none():

@@ -6,9 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import flatten_util
 
 from jaxsens import curvature
 from jaxsens.execution import Execution
+from jaxsens.sharpness import classification
 
 COUNT, INPUTS, CLASSES = 11, 3, 4
 RNG = np.random.default_rng(0)
@@ -65,7 +67,7 @@ def forms(product, params, parts, vectors):
 
 
 def flat(params):
-    return jax.flatten_util.ravel_pytree(params)
+    return flatten_util.ravel_pytree(params)
 
 
 def test_linear_regression_has_the_second_moments_of_the_inputs(devices):
@@ -73,7 +75,7 @@ def test_linear_regression_has_the_second_moments_of_the_inputs(devices):
     targets = RNG.normal(size=(COUNT, CLASSES)).astype(np.float32)
     expected = np.kron(X.T @ X / COUNT, np.eye(CLASSES))
     batch = (X, targets)
-    one = {"devices": devices[:1]}
+    one = {"execution": Execution(devices=devices[:1])}
     hessian = curvature.hessian_product(lambda params, batch: squared_error(linear(params, batch[0]), batch[1]), **one)
     np.testing.assert_allclose(written_out(hessian, WEIGHTS, batch), expected, atol=1e-5)
     ggn = curvature.ggn_product(linear, curvature.of_convex(squared_error), **one)
@@ -92,7 +94,7 @@ def test_logistic_regression_has_its_weighted_second_moments(devices):
 
 def test_softmax_regression_has_a_sum_of_kronecker_products(devices):
     """``H = G = mean_x x x' kron (diag(p) - p p')``; a single product of two matrices where all p are alike."""
-    one = {"devices": devices[:1]}
+    one = {"execution": Execution(devices=devices[:1])}
     hessian = curvature.hessian_product(lambda params, batch: cross_entropy(linear(params, batch[0]), batch[1]), **one)
     closed = curvature.ggn_product(linear, **one)
     p = np.asarray(jax.nn.softmax(X @ WEIGHTS["w"]))
@@ -261,7 +263,133 @@ def test_a_product_that_is_not_finite_stops_the_run(devices):
     def loss(params, batch):
         return batch * jnp.sqrt(params["w"])
 
-    with pytest.raises(FloatingPointError, match="not finite"):
+    with pytest.raises(FloatingPointError, match="not finite, although all losses are"):
         curvature.hessian_product(loss, execution=Execution(devices=devices[:1]))(
             {"w": np.float32(0)}, np.ones(3, np.float32), (1.0,)
         )
+
+
+def selected(params, batch):
+    """A cross-entropy that is NaN for a label out of range, where its derivative is 0."""
+    inputs, labels = batch
+    here = labels[:, None] == jnp.arange(CLASSES)[None]
+    logits = mlp(params, inputs)
+    loss = jax.nn.logsumexp(logits, 1) - jnp.sum(jnp.where(here, logits, 0), 1)
+    return jnp.where(here.any(1), loss, jnp.nan)
+
+
+@pytest.mark.parametrize("number", [1, 3])
+def test_an_example_with_a_loss_that_is_not_finite_is_named(devices, number):
+    """Its derivatives are 0: a product alone would take it for a flat example."""
+    labels = np.where(np.arange(COUNT) == 7, -100, LABELS)
+    execution = Execution(chunk=2, devices=devices[:number])
+    with pytest.raises(FloatingPointError, match=r"not finite for example 7 \(1 such of 11\)"):
+        curvature.hessian_product(selected, execution=execution)(MLP, (X, labels), direction_for(MLP))
+    (flat,) = jax.grad(lambda w: selected(MLP | {"a": w}, (X[7:8], labels[7:8])).sum())(MLP["a"])[:1]
+    assert np.all(flat == 0)
+
+
+def test_an_output_or_convex_loss_that_is_not_finite_is_named(devices):
+    execution = Execution(devices=devices[:1])
+    nan_target = curvature.ggn_product(mlp, curvature.of_convex(squared_error), execution=execution)
+    targets = np.zeros((COUNT, CLASSES), np.float32)
+    targets[4] = np.nan
+    with pytest.raises(FloatingPointError, match="not finite for example 4"):
+        nan_target(MLP, (X, targets), direction_for(MLP))
+    inputs = X.copy()
+    inputs[9, 0] = np.inf
+    with pytest.raises(FloatingPointError, match="not finite for example 9"):
+        curvature.ggn_product(linear, execution=execution)(WEIGHTS, (inputs, LABELS), direction_for(WEIGHTS))
+
+
+LOSS = classification.CrossEntropy(mlp)
+ONE = Execution(devices=jax.devices()[:1])
+BUILD = {
+    "hessian": lambda **options: curvature.hessian_product(LOSS, execution=ONE, **options),
+    "ggn": lambda **options: curvature.ggn_product(mlp, execution=ONE, **options),
+    "fisher": lambda **options: curvature.fisher_product(LOSS, execution=ONE, **options),
+}
+
+
+@pytest.mark.parametrize("name", BUILD)
+def test_labels_that_are_no_classes_are_refused(name):
+    product = BUILD[name]()
+    for labels, message in (
+        (np.where(np.arange(COUNT) == 3, -1, LABELS), r"classes from 0 to 3, got -1 at \[3\] \(1 such of 11\)"),
+        (np.arange(COUNT) % CLASSES + 1, "got 4 at .* subtract 1"),
+        (np.full(COUNT, -100), r"got -100 at \[0\] \(11 such"),
+        (LABELS.astype(np.float32), r"must be integers.*float32.*astype\(int\)"),
+        (np.eye(CLASSES, dtype=np.float32)[LABELS], r"argmax\(-1\)"),
+        (np.eye(CLASSES, dtype=np.int32)[LABELS], r"argmax\(-1\)"),
+        (LABELS == 1, "bool"),
+        (LABELS + 2**32, "batch must fit int32"),
+        (np.ma.masked_array(LABELS, LABELS == 2), "batch must not be a masked array"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            product(MLP, (X, labels), direction_for(MLP))
+
+
+@pytest.mark.parametrize("name", BUILD)
+def test_ignored_examples_are_left_out_of_the_mean(name):
+    """The matrix is that of the examples with a label, in all three products."""
+    kept = np.arange(COUNT) % 3 != 1
+    labels = np.where(kept, LABELS, -100)
+    ignoring_loss = classification.CrossEntropy(mlp, ignore_index=-100)
+    ignoring = {
+        "hessian": lambda: curvature.hessian_product(ignoring_loss, execution=ONE),
+        "ggn": lambda: curvature.ggn_product(mlp, ignore_index=-100, execution=ONE),
+        "fisher": lambda: curvature.fisher_product(ignoring_loss, execution=ONE),
+    }[name]()
+    direction = direction_for(MLP)
+    expected = BUILD[name]()(MLP, (X[kept], LABELS[kept]), direction)
+    for leaf, other in zip(ignoring(MLP, (X, labels), direction), expected, strict=True):
+        np.testing.assert_allclose(leaf, other, rtol=1e-5, atol=1e-6)
+    with pytest.raises(ValueError, match="all 11 examples have the ignored label"):
+        ignoring(MLP, (X, np.full(COUNT, -100)), direction)
+
+
+def test_ignored_tokens_have_no_curvature():
+    """Two tokens an example: the matrix is the Hessian of the loss that leaves the ignored ones out."""
+
+    def tokens(params, x):
+        return jnp.stack([linear(params, x), 2 * linear(params, x)], 1)
+
+    labels = np.stack([LABELS, np.where(np.arange(COUNT) % 2, LABELS, -1)], 1)
+    labels[0] = -1  # an example with no label counts as none
+
+    def loss(params, batch):
+        x, labels = batch
+        rows = jax.nn.log_softmax(tokens(params, x))
+        picked = jnp.take_along_axis(rows, jnp.maximum(labels, 0)[..., None], 2)[..., 0]
+        return -jnp.sum(jnp.where(labels == -1, 0, picked), 1)
+
+    direction = direction_for(WEIGHTS)
+    (expected,) = curvature.hessian_product(loss, execution=ONE)(WEIGHTS, (X[1:], labels[1:]), direction)
+    (found,) = curvature.ggn_product(tokens, ignore_index=-1, execution=ONE)(WEIGHTS, (X, labels), direction)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
+    with pytest.raises(ValueError, match="ignore_index belongs to softmax_cross_entropy"):
+        curvature.ggn_product(tokens, curvature.of_convex(squared_error), ignore_index=-1)
+
+
+def test_a_ggn_needs_no_labels():
+    product, direction = BUILD["ggn"](), direction_for(MLP)
+    for leaf, other in zip(product(MLP, (X, None), direction), product(MLP, (X, LABELS), direction), strict=True):
+        np.testing.assert_array_equal(leaf, other)
+
+
+def test_traced_data_is_refused():
+    product = curvature.hessian_product(mlp_loss)
+    with pytest.raises(ValueError, match=r"traced by jit.*outside of them"):
+        jax.jit(lambda x: product(MLP, (x, LABELS), direction_for(MLP)))(X)
+
+
+def test_a_loss_that_depends_on_the_batch_is_refused():
+    """Statistics of the batch would give another matrix for every chunk."""
+
+    def loss(params, batch):
+        hidden = batch @ params["w"]
+        return jnp.sum((hidden - hidden.mean(0, keepdims=True)) ** 2, 1)
+
+    with pytest.raises(ValueError, match="another example is beside it"):
+        curvature.hessian_product(loss, execution=ONE)(WEIGHTS, X, direction_for(WEIGHTS))
+    curvature.hessian_product(loss, execution=ONE.replace(check=False))(WEIGHTS, X, direction_for(WEIGHTS))

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import flatten_util
 from sklearn import datasets
 
 from jaxsens import curvature
@@ -93,7 +94,7 @@ def test_a_basis_of_the_whole_space_is_orthonormal():
     np.testing.assert_allclose(np.triu(projected), 2 * np.eye(60), atol=2e-6)
 
 
-def test_too_few_steps_are_told():
+def test_too_few_steps_are_reported():
     batch = planted(np.geomspace(1, 1e-2, SIZE))
     found = curvature.top_eigenpairs(PRODUCT, 4, steps=5)(KEY, WEIGHTS, batch)
     require_eigenpairs(found, batch.mean(0, dtype=np.float64), found.values, np.abs(found.values).max())
@@ -114,7 +115,7 @@ def mlp_loss(params, x):
 
 
 def test_the_top_ten_of_a_network_are_those_of_its_written_out_hessian(devices):
-    vector, restore = jax.flatten_util.ravel_pytree(MLP)
+    vector, restore = flatten_util.ravel_pytree(MLP)
     hessian = np.asarray(jax.jit(jax.hessian(lambda v: mlp_loss(restore(v), X).mean()))(vector), np.float64)
     product = curvature.hessian_product(mlp_loss, execution=Execution(devices=devices[:1]))
     expected = np.linalg.eigvalsh(hessian)[::-1][:10]
@@ -152,7 +153,7 @@ def test_the_density_integrates_to_one_and_has_the_moments_of_the_spectrum(name)
         assert low - 1e-4 <= (eigenvalues == value).mean() <= high + 1e-4
 
 
-def test_the_curve_can_be_drawn_on_a_grid_of_ones_own():
+def test_the_curve_can_be_evaluated_on_another_grid():
     density = curvature.spectral_density(PRODUCT, probes=3)(KEY, WEIGHTS, planted(SPECTRA["distinct"]))
     grid = np.linspace(-5, 10, 4000)
     np.testing.assert_allclose(np.trapezoid(density.smoothed(grid, 0.1).mean, grid), 1, rtol=1e-6)
@@ -169,10 +170,10 @@ def test_the_curve_can_be_drawn_on_a_grid_of_ones_own():
 
 def test_bad_arguments_are_named():
     for k, options, match in (
-        (0, {}, "k from 1 to steps"),
-        (5, {"steps": 4}, "k from 1 to steps, got 5 and 4"),
+        (0, {}, "k must be an integer of at least 1"),
+        (5, {"steps": 4}, "k must be at most steps, got k=5 and steps=4"),
         (2, {"order": "smallest"}, "order must be one of"),
-        (2, {"tolerance": -1.0}, "tolerance must be at least 0"),
+        (2, {"tolerance": -1.0}, "tolerance must be a finite number of at least 0"),
     ):
         with pytest.raises(ValueError, match=match):
             curvature.top_eigenpairs(PRODUCT, k, **options)
@@ -181,7 +182,7 @@ def test_bad_arguments_are_named():
     for options, match in (
         ({"probes": 0}, "probes must be an integer of at least 1"),
         ({"probes": 2, "steps": 0}, "steps must be an integer of at least 1"),
-        ({"probes": 2, "points": 10}, "points must be at least 200"),
+        ({"probes": 2, "points": 10}, "points must be an integer of at least 200"),
         ({"probes": 2, "width": -1.0}, "width must be a finite number above 0"),
     ):
         with pytest.raises(ValueError, match=match):

@@ -71,7 +71,7 @@ def test_hutchinson_is_exact_on_diagonals_and_covers_elsewhere():
     np.testing.assert_allclose(found.sem, np.sqrt(variance), rtol=0.5)
 
 
-def test_probes_hang_on_the_key_and_on_their_number_only():
+def test_probes_depend_only_on_the_key_and_their_number():
     few = curvature.trace(PRODUCT, probes=5)(KEY, WEIGHTS, rotated(DECAY))
     many = HUTCHINSON(KEY, WEIGHTS, rotated(DECAY))
     np.testing.assert_allclose(few.values, many.values[:5], rtol=1e-6)
@@ -129,7 +129,7 @@ def drawn(probes):
     return np.stack([random_probes.sphere(jax.random.fold_in(KEY, i), like) for i in range(probes)], 1)
 
 
-def test_xtrace_is_what_it_is_defined_to_be():
+def test_xtrace_equals_its_definition():
     matrix = rotated(DECAY)
     found = XTRACE(KEY, WEIGHTS, matrix)
     probes = drawn(6).astype(np.float64)

@@ -70,15 +70,14 @@ def test_equal_bits_on_any_number_of_devices_and_either_backend(devices):
 
 
 def test_no_result_on_the_device_is_as_large_as_all_rows_by_all_rows():
-    count, block, chunk = 250_000, nearest_rows.BLOCK, memory.BYTES // (4 * (nearest_rows.BLOCK + 768))
+    count, block, chunk = 250_000, nearest_rows.BLOCK, memory.BYTES // (4 * (nearest_rows.BLOCK + 5 * 768))
     vector = jax.ShapeDtypeStruct((count,), jnp.float32)
-    rows = nearest_rows.Rows(
-        jax.ShapeDtypeStruct((count, 768), jnp.float32), vector, vector, jax.ShapeDtypeStruct((count,), jnp.int32)
-    )
+    table, center = jax.ShapeDtypeStruct((count, 768), jnp.float32), jax.ShapeDtypeStruct((768,), jnp.float32)
+    rows = nearest_rows.Rows(table, vector, center, vector, vector, jax.ShapeDtypeStruct((count,), jnp.int32))
     search = nearest_rows.Search(1, block, "cosine")
 
     def of_chunk(asked, rows):
-        return jax.vmap(lambda row: nearest._of_row(search, row, rows))(asked)
+        return jax.vmap(lambda row: nearest._nearest_to_row(search, row, rows))(asked)
 
     jaxpr = jax.make_jaxpr(of_chunk)(jax.ShapeDtypeStruct((chunk,), jnp.int32), rows)
     sizes = [memory._size(equation) for equation in memory._equations(jaxpr.jaxpr)]
@@ -96,7 +95,7 @@ def test_ties_go_to_the_smallest_id():
     )
 
 
-def test_a_row_of_zeros_has_no_neighbours_and_is_nobodys():
+def test_a_row_of_zeros_has_no_neighbors_and_is_no_neighbor():
     table = TABLE.copy()
     table[[3, 50]] = 0
     for metric in ("cosine", "l2"):
@@ -117,6 +116,46 @@ def test_distances_are_exact_near_zero():
     np.testing.assert_allclose(tiny.distances, nearest_tokens(TABLE).distances, rtol=1e-4)
 
 
+def far_from_zero(name, rows, width):
+    rng = np.random.default_rng(1)
+    spread = rng.normal(size=(rows, width))
+    return {
+        "offset": 100 + 0.1 * spread,
+        "one large dimension": np.concatenate([0.3 * spread[:, 1:], np.full((rows, 1), 3000.0)], 1),
+        "two clusters": np.where(np.arange(rows)[:, None] % 2, 100, -100) + 0.1 * spread,
+        "1e-30": 1e-30 * spread,
+        "1e25": 1e25 * (1 + 0.01 * spread),
+        "far smaller rows": np.where(np.arange(rows)[:, None] % 2, 1, 1e-25) * spread,
+    }[name].astype(np.float32)
+
+
+@pytest.mark.parametrize("metric", ["cosine", "l2"])
+@pytest.mark.parametrize("name", ["offset", "one large dimension", "two clusters", "1e-30", "1e25", "far smaller rows"])
+def test_rows_with_much_in_common_have_the_right_neighbors(name, metric):
+    """Products in float32 lose the digits in which the rows differ."""
+    table = far_from_zero(name, 120, 32)
+    wide = table.astype(np.float64)
+    if metric == "cosine":
+        wide = wide / np.linalg.norm(wide, axis=1, keepdims=True)
+    apart = np.linalg.norm(wide[:, None] - wide[None], axis=2)
+    np.fill_diagonal(apart, np.inf)
+    found = nearest_tokens(table, k=3, metric=metric, block=50)
+    np.testing.assert_array_equal(found.ids, np.argsort(apart, axis=1, kind="stable")[:, :3])
+    expected = np.take_along_axis(apart, found.ids, 1)
+    expected = expected**2 / 2 if metric == "cosine" else expected
+    np.testing.assert_allclose(found.distances, expected, rtol=1e-3)
+
+
+@pytest.mark.parametrize("metric", ["cosine", "l2"])
+def test_the_host_finds_what_the_device_finds(metric):
+    rows, _ = nearest_rows.searchable(TABLE, [4], None, metric)
+    device = nearest_tokens(TABLE, k=2, exclude=[4], metric=metric)
+    some = np.flatnonzero(device.replaceable)
+    ids, distances = nearest_rows.search_exactly(TABLE[some], rows.groups[some], rows, 2, metric)
+    np.testing.assert_array_equal(ids, device.ids[some])
+    np.testing.assert_allclose(distances, device.distances[some], rtol=1e-5)
+
+
 def test_half_precision_tables_are_compared_in_single_precision():
     table = TABLE.astype(jnp.bfloat16)
     single = nearest_tokens(table.astype(np.float32), k=30)
@@ -130,7 +169,10 @@ def test_half_precision_tables_are_compared_in_single_precision():
         ({"table": np.ones((3, 2), int)}, "table must be floats"),
         ({"table": np.array([[1.0], [np.nan], [1.0]])}, "row 1 is not"),
         ({"metric": "l7"}, "metric must be one of cosine, l2"),
-        ({"k": 0}, "k and block must be at least 1"),
+        ({"k": 0}, "k must be an integer of at least 1, got 0"),
+        ({"k": True}, "k must be an integer of at least 1, got True"),
+        ({"block": 1.5}, "block must be an integer of at least 1, got 1.5"),
+        ({"exclude": np.ma.masked_array([1, 2], [0, 1])}, "exclude must not be a masked array"),
         ({"exclude": [53]}, "exclude must be booleans"),
         ({"exclude": np.ones(4, bool)}, "exclude must be booleans"),
         ({"exclude": np.ones(53, bool)}, "leaves no row"),
@@ -141,7 +183,7 @@ def test_half_precision_tables_are_compared_in_single_precision():
         ({"k": 53}, "52 others to choose from, fewer than k=53"),
     ],
 )
-def test_what_does_not_fit_is_told(arguments, message):
+def test_what_does_not_fit_is_named(arguments, message):
     with pytest.raises(ValueError, match=message):
         nearest_tokens(**{"table": TABLE, **arguments})
 
@@ -157,6 +199,7 @@ def test_replacements_of_a_batch():
     np.testing.assert_array_equal(found.replace(pairs)[..., 1], 7)
     for wrong, message in (
         (tokens - 1, "rows of the table"),
+        (tokens.astype(np.int64) + 2**32, "tokens must fit int32"),
         (tokens.astype(float), "integers"),
         (tokens[0], "integers"),
     ):
@@ -166,7 +209,19 @@ def test_replacements_of_a_batch():
         found.replace(tokens, rank=2)
 
 
-def test_neighbours_are_a_perturbation_that_tells_how_often_the_prediction_changes():
+def test_narrow_tokens_do_not_wrap():
+    """A neighbor with the id 200 is no int8."""
+    table = np.concatenate([np.eye(100, 101), np.eye(101), np.ones((99, 101))]).astype(np.float32)
+    found = nearest_tokens(table, exclude=np.arange(200, 300))
+    tokens = np.array([[99, 3]], np.int8)
+    np.testing.assert_array_equal(found.replace(tokens), [[199, 103]])
+    assert found.replace(tokens.astype(np.int16)).dtype == np.int16
+    np.testing.assert_array_equal(found.replace(np.array([[200]], np.uint16)), [[-1]])
+    with pytest.raises(ValueError, match="tokens of int8 cannot hold ids from -1 to 299: use int32"):
+        found(None, 0, jnp.asarray(tokens[0]))
+
+
+def test_neighbors_are_a_perturbation_of_which_the_prediction_changes_are_counted():
     found = nearest_tokens(TABLE, k=2, exclude=[4])
     tokens = np.array([[1, 4, 2, 9], [52, 0, 0, 30]], np.int32)
     params = RNG.normal(size=(53, 3)).astype(np.float32)
@@ -185,10 +240,10 @@ def test_neighbours_are_a_perturbation_that_tells_how_often_the_prediction_chang
             expected = params[changed].sum(0).argmax() != params[tokens[b]].sum(0).argmax()
             assert result.changes[b, r, t] == expected
     assert result.changes.any()
-    with pytest.raises(FloatingPointError):  # the excluded token is a site, and has no neighbour
+    with pytest.raises(FloatingPointError):  # the excluded token is a site, and has no neighbor
         token_sensitivity(primitive, found)(jax.random.key(0), params, tokens)
     sites = found.replaceable[tokens]
-    with pytest.raises(FloatingPointError):  # only two neighbours were asked for
+    with pytest.raises(FloatingPointError):  # only two neighbors were asked for
         token_sensitivity(primitive, found, draws=3)(jax.random.key(0), params, tokens, sites=sites)
 
 

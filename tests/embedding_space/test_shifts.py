@@ -126,7 +126,7 @@ def test_equal_bits_on_any_number_of_devices_and_either_backend(devices):
     jax.tree.map(np.testing.assert_array_equal, run(12, 1, "pmap"), run(12, 2, "pmap"))  # several sequences at once
 
 
-def test_layers_that_are_not_wanted_are_not_computed():
+def test_layers_above_the_last_chosen_one_are_not_computed():
     def operations(*layers):
         one = Encoding(encode, layers)
         compiled = jax.jit(one).lower(PARAMS, TOKENS[0], OTHER[0], MASK[0], np.eye(5, dtype=bool)).compile()
@@ -208,7 +208,7 @@ def test_joint_shifts_are_those_of_plain_forwards():
         (np.array([[[1, 2]], [[0, 1]], [[-1, -1]]]), r"places\[2, 0\]"),
     ],
 )
-def test_places_that_do_not_fit_are_told(places, message):
+def test_places_that_do_not_fit_are_named(places, message):
     with pytest.raises(ValueError, match=message):
         joint_shifts(encode)(PARAMS, TOKENS, OTHER, places, MASK)
 
@@ -238,6 +238,25 @@ def test_identifiability_is_the_nearest_row_of_every_state(metric):
         result.rate(3)
 
 
+@pytest.mark.parametrize("metric", ["cosine", "l2"])
+def test_states_with_one_large_dimension_are_identified(metric):
+    """The states are the rows themselves; float32 scores alone identify a hundredth of them."""
+    table = np.float32(0.05) * RNG.normal(size=(60, 16)).astype(np.float32)
+    table[:, 0] = 3000
+    tokens = RNG.integers(0, 60, (4, 5))
+    found = identifiability(lambda params, ids: params[ids][None], metric=metric, execution=Execution(chunk=2))(
+        table, table, tokens
+    )
+    assert found.identified.all()
+
+
+def test_sites_must_be_rows_of_the_table():
+    measure = identifiability(lambda params, ids: params[jnp.maximum(ids, 0)][None])
+    for wrong in (-1, VOCABULARY):
+        with pytest.raises(ValueError, match=rf"0 to 10, got {wrong} in sequence 1 at position 2"):
+            measure(PARAMS["table"], PARAMS["table"], np.where(TOKENS == 8, wrong, TOKENS), MASK)
+
+
 def test_a_class_token_is_not_identified():
     states = identifiability(lambda params, ids, mask: with_class(params, params["table"][ids], mask), layers=[0])
     assert states(PARAMS, PARAMS["table"], TOKENS, MASK).rate(0).mean == 1
@@ -263,23 +282,28 @@ def measure(**changes):
         ({"norms": ("l3",)}, "norms must be different names out of l1, l2, linf"),
         ({"norms": ()}, "norms must be"),
         ({"norms": ("l1", "l1")}, "norms must be"),
-        ({"layers": [3]}, "layers must be numbers from 0 to 2"),
+        ({"layers": [3]}, "layers must be integers from 0 to 2"),
         ({"layers": "last"}, 'layers must be "all"'),
-        ({"layers": []}, "layers must be numbers"),
+        ({"layers": []}, "layers must be integers"),
+        ({"layers": [1.0]}, "layers must be integers"),
+        ({"layers": [True]}, "layers must be integers"),
+        ({"layers": 1}, "layers must be integers"),
+        ({"tokens": TOKENS.astype(np.int8), "alternatives": OTHER + 126}, "alternatives must fit int8"),
+        ({"tokens": TOKENS.astype(np.int64) + 2**32}, "tokens must fit int32"),
         ({"alternatives": OTHER[:2]}, "alternatives must have the shape"),
         ({"alternatives": OTHER.astype(float)}, "alternatives must have the shape and kind"),
-        ({"alternatives": np.where(TOKENS == 8, -1, OTHER)}, "token 8 of sequence 1, position 2, .* has no neighbour"),
+        ({"alternatives": np.where(TOKENS == 8, -1, OTHER)}, "token 8 of sequence 1, position 2, has no neighbor"),
         ({"sites": SITES & (TOKENS != 2) & (TOKENS > 5)}, "example 0 has no real token"),
         ({"encode": lambda params, tokens, mask: encode(params, tokens, mask)[-1]}, r"must give states \[l\+1 b t d\]"),
         ({"params": {}}, "do not fit together"),
     ],
 )
-def test_what_does_not_fit_is_told(changes, message):
+def test_what_does_not_fit_is_named(changes, message):
     with pytest.raises(ValueError, match=message):
         measure(**changes)
 
 
-def test_no_neighbour_matters_at_sites_only():
+def test_a_missing_neighbor_matters_at_sites_only():
     expected = measure()
     result = measure(alternatives=np.where(SITES, OTHER, -1))
     jax.tree.map(np.testing.assert_array_equal, dataclasses.asdict(result), dataclasses.asdict(expected))
@@ -291,7 +315,7 @@ def test_padding_is_no_site_even_if_asked_for():
     np.testing.assert_array_equal(result.estimate().mean, measure(sites=None).estimate().mean)
 
 
-def test_states_that_are_not_finite_are_told_with_their_place():
+def test_states_that_are_not_finite_are_named_with_their_place():
     params = PARAMS | {"table": PARAMS["table"].copy()}
     params["table"][0] = np.inf  # what token 8 of sequence 1 becomes
     with pytest.raises(FloatingPointError, match="sequence 1 are not finite when place 2"):

@@ -23,6 +23,12 @@ def test_counts_by_token():
     np.testing.assert_array_equal(count_tokens(tokens, [[1, 3, 4], [4, 2, 1]], 9), [0, 1, 3, 1, 0, 0, 0, 1, 0])
     with pytest.raises(ValueError, match="ids from 0 to 6"):
         count_tokens(tokens, [[0], [0]], 7)
+    for positions in ([[-1], [0]], [[5], [0]]):
+        with pytest.raises(ValueError, match="positions must be from 0 to 4"):
+            count_tokens(tokens, positions, 9)
+    for wrong in (tokens.astype(float), tokens[0]):
+        with pytest.raises(ValueError, match="tokens must be integers"):
+            count_tokens(wrong, [[0], [0]], 9)
 
 
 def test_agreement_of_the_published_counts():
@@ -40,6 +46,14 @@ def test_agreement_of_the_published_counts():
         agreement(l2, np.ones(10))
     with pytest.raises(ValueError, match="same tokens"):
         agreement(l2, l1[:3])
+    for wrong in (NAN, np.inf, -1):
+        with pytest.raises(
+            ValueError, match=f"second must hold finite counts of at least 0, got {float(wrong)} for token 9"
+        ):
+            agreement(l2, np.append(l1[:9], wrong))
+    for top in (1, 2.5, True):
+        with pytest.raises(ValueError, match="top must be an integer of at least 2"):
+            agreement(l2, l1, top=top)
 
 
 def test_rank_agreement_within_sequences():

@@ -74,3 +74,18 @@ def test_masks_strings_objects_keys_and_tracers_are_refused():
         "none": None,
         "lr": 0.1,
     }
+
+
+def test_values_on_the_host_keep_their_precision():
+    assert checks.host_values([0.1], "x").dtype == np.float64
+    with pytest.raises(ValueError, match="x must not be a masked array"):
+        checks.host_values(np.ma.masked_array([1, 2], [0, 1]), "x")
+
+
+def test_finite_numbers_are_checked():
+    assert checks.require_finite("x", np.float32(2)) == 2
+    for value in (-1, np.nan, np.inf, "1", True, None, [1.0]):
+        with pytest.raises(ValueError, match="x must be a finite number of at least 0, got"):
+            checks.require_finite("x", value)
+    with pytest.raises(ValueError, match="x must be a finite number above 0, got 0"):
+        checks.require_finite("x", 0, above=True)

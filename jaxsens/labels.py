@@ -1,0 +1,95 @@
+"""Class labels: one check of them, used wherever labels enter (curvature, sharpness, training, accuracy).
+
+A label outside of ``0 .. classes - 1`` is dangerous: gradients of a selected NaN are 0, negative indices count from the
+end, and the example counts as flat or as one of the last class.
+"""
+
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxsens.execution import checks
+from jaxsens.typing import Array, PyTree
+
+__all__ = ["check_batch", "leave_out", "require_labels"]
+
+
+def require_labels(
+    labels: Array,
+    classes: int,
+    *,
+    shape: tuple[int, ...] | None = None,
+    ignore_index: int | None = None,
+    name: str = "labels",
+) -> np.ndarray:
+    """Return labels as int32, all of them from 0 to ``classes - 1``, or equal to ``ignore_index``.
+
+    Args:
+        labels: Integers, one for each example ``[b]``, or of ``shape``.
+        classes: The number of classes k.
+        shape: Shape that the labels must have; by default any ``[b]``.
+        ignore_index: The one other value that is allowed, for examples (or tokens) without a label.
+        name: Name of the argument, for the errors.
+
+    Raises:
+        ValueError: If labels are not integers, have another shape, or one is no class; the message names the first
+            such label, its index, and a remedy.
+
+    Example:
+        >>> require_labels(np.array([2, 0, 1]), classes=3)
+        array([2, 0, 1], dtype=int32)
+    """
+    labels = checks.host_values(labels, name, narrow=True)
+    one_hot = labels.ndim == (1 if shape is None else len(shape)) + 1 and labels.shape[-1] == classes
+    if labels.dtype.kind not in "iu" or one_hot:
+        remedy = (
+            f"; {name}.argmax(-1) makes them of one-hot rows"
+            if one_hot
+            else f"; {name}.astype(int) converts them if they number the classes from 0"
+        )
+        raise ValueError(f"{name} must be integers from 0 to {classes - 1}, got {labels.dtype} {labels.shape}{remedy}")
+    if labels.ndim != 1 if shape is None else labels.shape != tuple(shape):
+        expected = "[b], one for each example" if shape is None else f"of shape {tuple(shape)}"
+        raise ValueError(f"{name} must be integers {expected}, got shape {labels.shape}")
+    wrong = (labels < 0) | (labels >= classes)
+    if ignore_index is not None:
+        wrong &= labels != ignore_index
+    if wrong.any():
+        first = tuple(np.argwhere(wrong)[0].tolist())
+        from_one = labels[wrong].max() == classes and labels.min() >= 1
+        remedy = f"subtract 1 if {name} count from 1" if from_one else "leave out examples without a label"
+        if not from_one and ignore_index is None:
+            remedy += ", or pass ignore_index where a function has it"
+        raise ValueError(
+            f"{name} must be classes from 0 to {classes - 1}, got {labels[first]} at {list(first)} ({wrong.sum()} such "
+            f"of {labels.size}): {remedy}"
+        )
+    return labels.astype(np.int32)
+
+
+def check_batch(loss: Any, params: PyTree, batch: PyTree) -> PyTree:
+    """Return the examples that count, after a check by the loss where it knows what its batch means.
+
+    A loss may have a method ``check_batch(params, batch) -> batch``, as ``classification.CrossEntropy`` has: it raises
+    ValueError for labels that are no classes, and leaves out the ignored ones. Estimators call this function once,
+    before they lay their data out, so that the mean is over examples that count.
+
+    Args:
+        loss: A loss, or any other function of ``(params, batch)``.
+        params: The model's parameters; only their shapes are read.
+        batch: All examples, on the host.
+    """
+    check = getattr(loss, "check_batch", None)
+    return batch if check is None else check(params, batch)
+
+
+def leave_out(batch: PyTree, ignored: np.ndarray) -> PyTree:
+    """Return the examples of a batch ``[b ...]`` that are not ``ignored [b]``.
+
+    Raises:
+        ValueError: If all are.
+    """
+    if ignored.all():
+        raise ValueError(f"labels: all {len(ignored)} examples have the ignored label, so that nothing is left")
+    return jax.tree.map(lambda a: np.asarray(a)[~ignored], batch)

@@ -1,0 +1,82 @@
+"""Labels are classes, or an error names the first that is not."""
+
+import jax
+import numpy as np
+import pytest
+
+from jaxsens import labels, perturb, sharpness
+from jaxsens.sharpness import classification
+
+LABELS = np.array([2, 0, 1, 2])
+
+
+@pytest.mark.parametrize("kind", [np.int8, np.uint8, np.int64, list])
+def test_labels_of_any_integer_type_become_int32(kind):
+    given = LABELS.tolist() if kind is list else LABELS.astype(kind)
+    found = labels.require_labels(given, 3)
+    assert found.dtype == np.int32
+    np.testing.assert_array_equal(found, LABELS)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ([2, -1, 5], r"classes from 0 to 2, got -1 at \[1\] \(2 such of 3\)"),
+        ([1, 2, 3], r"got 3 at \[2\] .*subtract 1"),
+        (LABELS + 2**32, "labels must fit int32"),
+        (LABELS.astype(float), r"float.*astype\(int\)"),
+        (np.eye(3)[LABELS], r"argmax\(-1\)"),
+        (np.eye(3, dtype=int)[LABELS], r"argmax\(-1\)"),
+        (LABELS > 0, "got bool"),
+        (LABELS[:, None], r"\[b\], one for each example, got shape \(4, 1\)"),
+        (["a", "b"], "labels must be arrays of numbers"),
+        (np.ma.masked_array(LABELS, [0, 1, 0, 0]), "labels must not be a masked array"),
+    ],
+)
+def test_what_is_no_label_is_named(wrong, message):
+    with pytest.raises(ValueError, match=message):
+        labels.require_labels(wrong, 3)
+
+
+def test_one_value_outside_the_classes_may_be_ignored():
+    np.testing.assert_array_equal(labels.require_labels([0, 255, 1], 2, ignore_index=255), [0, 255, 1])
+    with pytest.raises(ValueError, match=r"got -1 at \[1, 0\]"):
+        labels.require_labels([[0, 255], [-1, 1]], 2, shape=(2, 2), ignore_index=255)
+
+
+def apply(params, x):
+    return x @ params
+
+
+def test_a_cross_entropy_leaves_ignored_examples_out():
+    x, params = np.arange(8, dtype=np.float32).reshape(4, 2), np.ones((2, 3), np.float32)
+    loss = classification.CrossEntropy(apply, ignore_index=-1)
+    inputs, kept = labels.check_batch(loss, params, (x, np.array([2, -1, 1, -1])))
+    np.testing.assert_array_equal(inputs, x[[0, 2]])
+    np.testing.assert_array_equal(kept, [2, 1])
+    for other in (classification.CrossEntropy(apply), classification.ClassifierOutputs(apply)):
+        with pytest.raises(ValueError, match=r"got -1 at \[1\]"):
+            labels.check_batch(other, params, (x, np.array([2, -1, 1, -1])))
+    with pytest.raises(ValueError, match="all 4 examples"):
+        labels.check_batch(loss, params, (x, np.full(4, -1)))
+    assert labels.check_batch(apply, params, x) is x  # a function without a check of its own
+
+
+@pytest.mark.parametrize("group", [None, 2])
+def test_sharpness_leaves_ignored_examples_out(group):
+    """The mean is over the examples with a label, as if the others were not there."""
+    rng, key = np.random.default_rng(0), jax.random.key(0)
+    x, params = rng.normal(size=(6, 2)).astype(np.float32), rng.normal(size=(2, 3)).astype(np.float32)
+    targets = np.array([2, -1, 1, 0, -1, 0])
+    kept = targets != -1
+    plain, ignoring = (classification.CrossEntropy(apply, index) for index in (None, -1))
+    for build in (
+        lambda loss: sharpness.average_sharpness(loss, perturb.gaussian(0.01), draws=3),
+        lambda loss: sharpness.worst_case_sharpness(loss, 0.1, iterations=2, group=group),
+    ):
+        expected = build(plain)(key, params, (x[kept], targets[kept])).mean
+        np.testing.assert_allclose(build(ignoring)(key, params, (x, targets)).mean, expected, rtol=1e-5)
+        with pytest.raises(ValueError, match=r"got -1 at \[1\]"):
+            build(plain)(key, params, (x, targets))
+    plane = sharpness.loss_plane(ignoring, [0.0, 1.0])(params, [params], (x, targets))
+    assert plane.losses.count == 4
