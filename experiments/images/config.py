@@ -111,7 +111,7 @@ class ImageSetting:
 
     def training(self, learning_rate: float) -> training.Config:
         """Return how to train at a learning rate."""
-        optimiser = training.Optimiser(self.optimiser, schedule=self.schedule)
+        optimiser = training.Optimizer(self.optimiser, schedule=self.schedule)
         return training.Config(self.epochs, self.batch, learning_rate, optimiser, self.parts)
 
 
@@ -145,7 +145,7 @@ def load(config: ImageSetting) -> Data:
 
     def split(which: Array, labels: Array, count: int) -> tuple[Array, Array]:
         chosen = np.random.default_rng(config.seed).permutation(len(labels))[:count]
-        return images.to_patches(images.normalise(which[chosen]), config.token), labels[chosen]
+        return images.to_patches(images.normalize(which[chosen]), config.token), labels[chosen]
 
     tokens, labels = split(found.train_images, found.train_labels, config.train_examples)
     held_out = round(config.validation * len(labels))

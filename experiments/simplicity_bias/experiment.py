@@ -157,10 +157,10 @@ def learn_parity(config: Config, kind: str, count: int, seed: int) -> dict[str, 
         ),
         (np.stack([given.strings] * levels), given.labels),
         training.ManyConfig(
-            epochs=config.epochs(count), halve_after=None, stop_after=None, keep="last", rows=config.rows,
-            at_once=config.at_once,
+            epochs=config.epochs(count), lr_patience=None, patience=None, keep="last", rows=config.rows,
+            models_per_device=config.at_once,
         ),
-        watched=tuple(np.stack([a] * levels) for a in given.validation),
+        validation=tuple(np.stack([a] * levels) for a in given.validation),
         after_epoch=follow,
         progress=f"{kind}, parity {seed}, {count} strings",
     )  # fmt: skip
@@ -201,10 +201,10 @@ def learn_labels(config: Config, kind: str, checkpoint: Path | None = None) -> d
         ),
         (strings, labels),
         training.ManyConfig(
-            epochs=config.label_epochs, halve_after=None, stop_after=None, enough=1.0, keep="last", rows=config.rows,
-            at_once=config.at_once, checkpoint_every=config.checkpoint_every,
+            epochs=config.label_epochs, lr_patience=None, patience=None, target_accuracy=1.0, keep="last", rows=config.rows,
+            models_per_device=config.at_once, checkpoint_every=config.checkpoint_every,
         ),
-        watched=(strings, labels),
+        validation=(strings, labels),
         checkpoint=checkpoint,
         progress=f"{kind}, random labels",
     )  # fmt: skip

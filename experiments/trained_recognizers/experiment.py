@@ -117,14 +117,14 @@ def train(
         dataset=np.array(group.datasets),
     )
     how = ManyConfig(
-        epochs=config.random_epochs if group.random else config.epochs, halve_after=config.halve_after,
-        stop_after=config.stop_after, enough_loss=config.enough_loss, rows=config.rows, at_once=config.at_once,
+        epochs=config.random_epochs if group.random else config.epochs, lr_patience=config.halve_after,
+        patience=config.stop_after, target_loss=config.enough_loss, rows=config.rows, models_per_device=config.at_once,
         checkpoint_every=config.checkpoint_every,
     )  # fmt: skip
     return training.fit_many(
         config.key("order", group.sizes.layers, *group.sizes.shape, int(group.random)),
         recognizers.training_evaluation(group.sizes.config(config.epsilon)), first, members, data["training"], how,
-        watched=data["validation"], after_epoch=after_epoch, checkpoint=checkpoint, progress=group.name,
+        validation=data["validation"], after_epoch=after_epoch, checkpoint=checkpoint, progress=group.name,
     )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Labelled images by name: the UCI digits, and TFDS data sets read without TensorFlow, kept as arrays."""
+"""Labeled images by name: the UCI digits, and TFDS data sets read without TensorFlow, kept as arrays."""
 
 import contextlib
 import dataclasses
@@ -15,7 +15,7 @@ from jaxsens.data import array_cache, tfds
 from jaxsens.data.patches import from_patches, to_patches
 from jaxsens.typing import Array
 
-__all__ = ["NAMES", "ImageData", "from_patches", "load", "normalise", "to_patches"]
+__all__ = ["NAMES", "ImageData", "from_patches", "load", "normalize", "to_patches"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +43,7 @@ _FORMAT = 1  # of the cached arrays: raise it when the same key would give other
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class ImageData:
-    """Labelled images, all of one size, in the order in which they are stored.
+    """Labeled images, all of one size, in the order in which they are stored.
 
     Attributes:
         name: the data set's name, as given to ``load``.
@@ -88,7 +88,7 @@ class ImageData:
         return self.train_images.shape[1:]
 
 
-def normalise(images: Array) -> Array:
+def normalize(images: Array) -> Array:
     """Map bytes to the pixel space in which models see images and noise is added: ``(x / 255 - 0.5) / 0.5``.
 
     One unit of noise is thus half of the range of a pixel. Vasudeva et al. (ICLR 2025), s.5 and its code: mean .5,
@@ -101,7 +101,7 @@ def normalise(images: Array) -> Array:
         float32 in [-1, 1], of the same shape.
 
     Raises:
-        ValueError: if ``images`` is not uint8 (normalised already, or on another scale).
+        ValueError: if ``images`` is not uint8 (normalized already, or on another scale).
     """
     if images.dtype != np.uint8:
         raise ValueError(f"images must be uint8 in 0..255, got {images.dtype}")
@@ -115,7 +115,7 @@ def load(
     limit: int | None = None,
     image_size: int | None = None,
 ) -> ImageData:
-    """Load labelled images; a data set that was asked for is never replaced by another.
+    """Load labeled images; a data set that was asked for is never replaced by another.
 
     ``digits`` are in scikit-learn: 1,437 training and 360 test images (every fifth) of 8 x 8 pixels. The other names
     are TFDS data sets prepared as array_record. ``fashion_mnist`` is also taken from the files of Debian's package
@@ -128,7 +128,7 @@ def load(
         limit: keep the first ``limit`` examples of each split, in the stored order (TFDS shuffles when preparing);
             required for imagenet2012.
         image_size: resize the shorter side to this many pixels (Pillow, bilinear with antialiasing) and crop the
-            centre; by default 224 for imagenet2012, and the size as it is for all others.
+            center; by default 224 for imagenet2012, and the size as it is for all others.
 
     Returns:
         the images and labels of both splits.
@@ -227,7 +227,7 @@ def _decoded(name: str, sources: Mapping[str, Any], limit: int | None, image_siz
 
     info = sources["train"].dataset_info
     files = [path for path in Path(info.data_dir).glob("*") if path.is_file()]
-    if not files:  # nothing to recognise the data by again, as under tfds.testing.mock_data
+    if not files:  # nothing to recognize the data by again, as under tfds.testing.mock_data
         return decode()
     key = {
         "format": _FORMAT,
@@ -264,7 +264,7 @@ def _decode(source: Sequence, count: int, image_size: int | None, title: str) ->
 
 
 def _resized(image: np.ndarray, size: int) -> np.ndarray:
-    """Resize the shorter side to ``size`` and crop the centre: ``[h w c] -> [size size c]``."""
+    """Resize the shorter side to ``size`` and crop the center: ``[h w c] -> [size size c]``."""
     from PIL import Image
 
     height, width, channels = image.shape

@@ -1,4 +1,4 @@
-"""Labelled texts, or pairs of them: TFDS data sets by name, and CSV or JSONL files of your own."""
+"""Labeled texts, or pairs of them: TFDS data sets by name, and CSV or JSONL files of your own."""
 
 import csv
 import dataclasses
@@ -161,7 +161,7 @@ def read_file(
                     raise ValueError(f"texts[{index}] of {path} has no column {column!r}; it has {found}")
             yield _text([row[column] for column in columns]), 0 if label is None else _label(row[label], path, index)
 
-    return _collected(path.name, rows(), None, str(path), drop_empty, labelled=label is not None)
+    return _collected(path.name, rows(), None, str(path), drop_empty, labeled=label is not None)
 
 
 def held_out(data: TextData, fraction: float = 0.2, *, seed: int = 0) -> tuple[TextData, TextData]:
@@ -193,7 +193,7 @@ def _collected(
     source: str,
     drop_empty: bool,
     *,
-    labelled: bool = True,
+    labeled: bool = True,
 ) -> TextData:
     """Return texts and labels; without a number of classes, that which the labels need."""
     texts, labels, dropped = [], [], 0
@@ -204,7 +204,7 @@ def _collected(
         texts.append(text)
         labels.append(label)
     source += f"; {dropped} empty texts left out" if dropped else ""
-    if not labelled:
+    if not labeled:
         return TextData(name, tuple(texts), None, 0, source)
     needed = max(labels, default=0) + 1
     return TextData(name, tuple(texts), np.asarray(labels, np.int32), classes or needed, source)

@@ -6,7 +6,7 @@ import numpy as np
 
 from jaxsens.typing import Array
 
-__all__ = ["PER", "commonness", "corpus_frequencies", "word_frequencies"]
+__all__ = ["PER", "corpus_frequencies", "normalized_log_frequency", "word_frequencies"]
 
 PER = 1e9
 """Occurrences in the language are counted in this many words."""
@@ -60,7 +60,7 @@ def word_frequencies(
     return np.array([np.nan if word is None else PER * frequency(word) for word in words], np.float64)
 
 
-def commonness(frequencies: Array) -> np.ndarray:
+def normalized_log_frequency(frequencies: Array) -> np.ndarray:
     """Return ``(f - min f) / (max f - min f)`` with ``f = log(1 + frequency)``, in 0 .. 1, ``[v]``.
 
     Conti et al., Probing the Embedding Space of Transformers via Minimal Token Perturbations, s.3.2. NaN stays NaN and

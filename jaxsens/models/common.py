@@ -149,7 +149,7 @@ def evaluation(module: nn.Module) -> Apply:
 def train_apply(module: nn.Module) -> TrainApply:
     """Return ``train_apply(variables, tokens, key) -> (logits, variables)``: training mode.
 
-    Dropout draws from ``key``; normalisation uses the batch and the variables returned have the new ``batch_stats``.
+    Dropout draws from ``key``; normalization uses the batch and the variables returned have the new ``batch_stats``.
     Models without them return what they got. Equality, and errors, are those of ``evaluation``.
     """
     return _TrainApply(module)

@@ -59,7 +59,7 @@ class Config:
         activation: One of ``ACTIVATIONS``.
         attention: ``"softmax"``; or ``"relu"``, the weights ``relu(q k' / sqrt(head size)) / tokens`` over the tokens
             that are seen (Wortsman et al. 2023, arXiv 2309.08586).
-        epsilon: What layer normalisation adds to the variance.
+        epsilon: What layer normalization adds to the variance.
         dropout: Probability of dropping, in training, an activation that a block adds, an embedding, or what a
             classifier reads.
         dtype: In which activations are computed. Attention weights, logits and other outputs are at least float32.
@@ -67,7 +67,7 @@ class Config:
             cuDNN's kernel in bfloat16 or float16, and XLA's elsewhere. Results are the same up to rounding. It takes
             the softmax in float32, so that it is not for float64.
 
-    An architecture says, for all its sizes: whether normalisation comes before attention and MLP or after them;
+    An architecture says, for all its sizes: whether normalization comes before attention and MLP or after them;
     whether tokens see earlier ones only; whether what a block adds is scaled; whether queries, keys and values have
     biases; whether dropout is also applied within the MLP; how many tokens of its own it puts first; and how its
     kernels begin.
@@ -127,7 +127,7 @@ class Config:
 
     @property
     def final_norm(self) -> bool:
-        """Whether the last block's activations are normalised before they are read."""
+        """Whether the last block's activations are normalized before they are read."""
         return self.norm_first
 
 
@@ -192,7 +192,7 @@ class Transformer(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention and MLP, each added to what goes in, with a normalisation before each or after each sum."""
+    """Attention and MLP, each added to what goes in, with a normalization before each or after each sum."""
 
     config: Config
 
@@ -308,7 +308,7 @@ def attention_weights(config: Config, scores: jax.Array, mask: Array | None, *, 
 
 
 def norm(config: Config) -> nn.LayerNorm:
-    """Return a layer normalisation."""
+    """Return a layer normalization."""
     # Flax's default variance, E[x^2] - E[x]^2, cancels where a few activations are far larger than the others.
     return nn.LayerNorm(epsilon=config.epsilon, dtype=config.dtype, use_fast_variance=False)
 

@@ -187,13 +187,13 @@ def token_map(
         unused.set_axis_off()
     axes = axes[: len(maps) + 1]
     extent = (0, w, h, 0)
-    grey = {"cmap": "gray", "vmin": 0, "vmax": 1, "extent": extent}
-    axes[0].imshow(pixels[..., 0] if pixels.shape[2] == 1 else pixels, interpolation="nearest", **grey)
+    gray = {"cmap": "gray", "vmin": 0, "vmax": 1, "extent": extent}
+    axes[0].imshow(pixels[..., 0] if pixels.shape[2] == 1 else pixels, interpolation="nearest", **gray)
     axes[0].set_title("image")
     ghost = pixels.mean(axis=2)
-    ghost = 0.7 + 0.3 * (ghost if ghost.mean() > 0.5 else 1 - ghost)  # nearly white: the colours above are to be read
+    ghost = 0.7 + 0.3 * (ghost if ghost.mean() > 0.5 else 1 - ghost)  # nearly white: the colors above are to be read
     for ax, (label, values) in zip(axes[1:], maps.items(), strict=True):
-        ax.imshow(ghost, interpolation="nearest", **grey)
+        ax.imshow(ghost, interpolation="nearest", **gray)
         drawn = ax.imshow(values, cmap=_heat(), vmin=0, vmax=top, extent=extent, interpolation="nearest")
         ax.set_title(label)
     for ax in axes:
@@ -273,9 +273,9 @@ def _heat() -> "Colormap":
     from matplotlib import colormaps
     from matplotlib.colors import ListedColormap
 
-    colours = colormaps["YlOrRd"](np.linspace(0, 1, 256))
-    colours[:, 3] = np.linspace(0, 0.95, 256) ** 0.6
-    return ListedColormap(colours)
+    colors = colormaps["YlOrRd"](np.linspace(0, 1, 256))
+    colors[:, 3] = np.linspace(0, 0.95, 256) ** 0.6
+    return ListedColormap(colors)
 
 
 def _pixels(image: Array) -> np.ndarray:
@@ -286,7 +286,7 @@ def _pixels(image: Array) -> np.ndarray:
         pixels = pixels / 255
     if not (pixels.min() >= 0 and pixels.max() <= 1):
         raise ValueError(
-            f"image holds values from {pixels.min()} to {pixels.max()}: undo the normalisation; allowed are floats in "
+            f"image holds values from {pixels.min()} to {pixels.max()}: undo the normalization; allowed are floats in "
             "[0, 1] and integers in [0, 255]"
         )
     return pixels.astype(float)

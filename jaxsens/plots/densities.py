@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 __all__ = ["spectral_densities"]
 
-_COLOURS = ("#3f90da", "#bd1f01", "#ffa90e", "#832db6")
+_COLORS = ("#3f90da", "#bd1f01", "#ffa90e", "#832db6")
 
 
 def spectral_densities(
@@ -42,8 +42,8 @@ def spectral_densities(
     """
     require_some("panels", panels)
     labels = list(dict.fromkeys(label for lines in panels.values() for label in lines))
-    if len(labels) > len(_COLOURS):
-        raise ValueError(f"labels = {labels}: {len(labels)} are more than the {len(_COLOURS)} that can be told apart")
+    if len(labels) > len(_COLORS):
+        raise ValueError(f"labels = {labels}: {len(labels)} are more than the {len(_COLORS)} that can be told apart")
     if not smallest > 0:
         raise ValueError(f"smallest must be above 0, got {smallest}: the scale is logarithmic")
     columns = min(2, len(panels))
@@ -58,9 +58,9 @@ def spectral_densities(
             where = f"panels[{title!r}][{label!r}]"
             x, mean, low, high = finite_vectors(where, columns_of, 4)
             require_ordered(where, mean, low, high)
-            colour = _COLOURS[labels.index(label)]
-            ax.plot(x, mean.clip(smallest / 10), color=colour, linewidth=1.3, label=label)
-            ax.fill_between(x, low.clip(smallest / 10), high.clip(smallest / 10), color=colour, alpha=0.2, linewidth=0)
+            color = _COLORS[labels.index(label)]
+            ax.plot(x, mean.clip(smallest / 10), color=color, linewidth=1.3, label=label)
+            ax.fill_between(x, low.clip(smallest / 10), high.clip(smallest / 10), color=color, alpha=0.2, linewidth=0)
         ax.set_title(title, fontsize="medium")
         ax.set(yscale="log", xlabel=quantity)
         if number % columns == 0:

@@ -21,9 +21,9 @@ class Quantity(NamedTuple):
 
     Attributes:
         unit: What lies along y.
-        series: Label -> ``(x [n], mean [n], low [n], high [n])``. A label has one colour in all panels.
+        series: Label -> ``(x [n], mean [n], low [n], high [n])``. A label has one color in all panels.
         models: Label -> ``(x [m], value [m], solid [m])``: a faint dot for each model, a cross where not solid.
-        references: Label -> ``(x [n], values [n])``, dashed, in the colour of a series of that name, else grey.
+        references: Label -> ``(x [n], values [n])``, dashed, in the color of a series of that name, else gray.
         log: Whether the y axis is logarithmic; all but the lower ends of intervals are positive then.
     """
 
@@ -114,9 +114,9 @@ def _models(
         solid = np.asarray(solid, bool)
         aside = (i - (len(panel.models) - 1) / 2) * 0.02
         at = at * (1 + aside) if log_x else at + aside * np.ptp(at)
-        colour = styles[label]["color"] if label in styles else "0.5"
-        ax.scatter(at[solid], values[solid], s=12, alpha=0.45, linewidths=0, color=colour, zorder=1)
-        ax.scatter(at[~solid], values[~solid], s=16, alpha=0.6, linewidths=1, marker="x", color=colour, zorder=1)
+        color = styles[label]["color"] if label in styles else "0.5"
+        ax.scatter(at[solid], values[solid], s=12, alpha=0.45, linewidths=0, color=color, zorder=1)
+        ax.scatter(at[~solid], values[~solid], s=16, alpha=0.6, linewidths=1, marker="x", color=color, zorder=1)
         shown.append(values)
     return shown
 
@@ -129,8 +129,8 @@ def _references(
         where = f"panels[{title!r}].references[{label!r}]"
         at, values = finite_vectors(where, pair, 2)
         _require_positive(where, (at, log_x), (values, panel.log))
-        colour = styles[label]["color"] if label in styles else "0.35"
-        (line,) = ax.plot(at, values, color=colour, linestyle="--", linewidth=1.2, zorder=1)
+        color = styles[label]["color"] if label in styles else "0.35"
+        (line,) = ax.plot(at, values, color=color, linestyle="--", linewidth=1.2, zorder=1)
         if label not in styles:
             handles.setdefault(label, line)
         shown.append(values)

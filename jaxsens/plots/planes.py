@@ -19,13 +19,13 @@ def loss_planes(
     *,
     quantity: str = "loss",
     unit: str = "nats",
-    direction: str = "filter-normalised direction",
+    direction: str = "filter-normalized direction",
     dataset: str,
     sample: str,
 ) -> "Figure":
     """Draw the loss along a line, all lines in one panel; or on planes, a panel of contours for each.
 
-    Planes share one logarithmic scale of colours, so that they can be compared; a cross marks the weights themselves.
+    Planes share one logarithmic scale of colors, so that they can be compared; a cross marks the weights themselves.
 
     Args:
         planes: Label -> ``(coordinates, losses)``, as in ``LossPlane.coordinates`` and ``LossPlane.losses.mean``:

@@ -26,7 +26,7 @@ __all__ = [
     "style",
 ]
 
-# Petroff's ten colours (arXiv:2107.02270), told apart with any colour vision; the marker tells the rest.
+# Petroff's ten colors (arXiv:2107.02270), told apart with any color vision; the marker tells the rest.
 _LOOKS = {
     "vit": ("#3f90da", "o"),
     "mlp": ("#ffa90e", "s"),
@@ -45,7 +45,7 @@ Interval = tuple[float, float, float]
 
 
 def style(labels: Sequence[str]) -> dict[str, dict[str, str]]:
-    """Return colour and marker of every label: those of the model whose name it begins with, else the next free ones.
+    """Return color and marker of every label: those of the model whose name it begins with, else the next free ones.
 
     Raises:
         ValueError: more than ten labels, which no reader could tell apart.

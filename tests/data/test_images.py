@@ -130,16 +130,16 @@ def test_limit_keeps_the_first_of_each_split():
     assert len(images.load("digits", limit=7).test_labels) == 7
 
 
-def test_normalise_maps_bytes_onto_minus_one_to_one():
+def test_normalize_maps_bytes_onto_minus_one_to_one():
     every_byte = np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1)
-    pixels = images.normalise(every_byte)
+    pixels = images.normalize(every_byte)
     assert pixels.dtype == np.float32
     assert (pixels.min(), pixels.max()) == (-1, 1)
     np.testing.assert_allclose(pixels, 2 * every_byte.astype(np.float64) / 255 - 1, atol=1e-7)
-    on_device = images.normalise(jnp.asarray(every_byte))
+    on_device = images.normalize(jnp.asarray(every_byte))
     np.testing.assert_allclose(on_device, pixels, rtol=0, atol=2e-7)  # XLA multiplies by 1 / 255
     with pytest.raises(ValueError, match="float32"):
-        images.normalise(pixels)
+        images.normalize(pixels)
 
 
 # TFDS data sets
@@ -190,7 +190,7 @@ def test_jpeg_images_are_named_in_the_source(tmp_path):
     assert "JPEG" not in images.load("imagenet2012", data_dir=folder, limit=1).source, "ImageNet was published so"
 
 
-def test_imagenet_is_cropped_to_the_centre_after_resizing_the_shorter_side(tmp_path):
+def test_imagenet_is_cropped_to_the_center_after_resizing_the_shorter_side(tmp_path):
     rng = np.random.default_rng(0)
     wide, tall, same = (rng.integers(0, 256, (*size, 3), np.uint8) for size in [(8, 16), (13, 8), (8, 8)])
     flat = np.full((24, 40, 3), 77, np.uint8)

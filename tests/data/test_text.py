@@ -173,11 +173,11 @@ def test_commonness_is_the_logarithm_from_the_rarest_to_the_most_common():
     np.testing.assert_array_equal(counts, [0, 4, 1, 1, 0])
     np.testing.assert_array_equal(word_frequency.corpus_frequencies(np.stack([tokens, tokens], -1), counted, 5), counts)
     expected = np.log(1 + counts) / np.log(5)
-    np.testing.assert_allclose(word_frequency.commonness(counts), expected)
-    np.testing.assert_allclose(word_frequency.commonness([np.nan, 3, 1, 7]), [np.nan, 0.5, 0, 1])
+    np.testing.assert_allclose(word_frequency.normalized_log_frequency(counts), expected)
+    np.testing.assert_allclose(word_frequency.normalized_log_frequency([np.nan, 3, 1, 7]), [np.nan, 0.5, 0, 1])
     for wrong in ([1, 1, np.nan], [np.nan], [-1, 2], [1, np.inf]):
         with pytest.raises(ValueError, match="frequencies"):
-            word_frequency.commonness(wrong)
+            word_frequency.normalized_log_frequency(wrong)
     with pytest.raises(ValueError, match="ids from 0 to 2"):
         word_frequency.corpus_frequencies(tokens, counted, 3)
     with pytest.raises(ValueError, match="counted must be booleans"):

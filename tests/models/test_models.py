@@ -46,9 +46,9 @@ def example(module, count=5):
     draws = np.random.default_rng(0)
 
     def draw(path, leaf):
-        centre = 1 if path[-1].key in ("scale", "var") else 0
+        center = 1 if path[-1].key in ("scale", "var") else 0
         spread = math.prod(leaf.shape[:-1]) ** -0.5 if path[-1].key == "kernel" else 0.2
-        return (centre + spread * draws.normal(size=leaf.shape)).astype(leaf.dtype)
+        return (center + spread * draws.normal(size=leaf.shape)).astype(leaf.dtype)
 
     shapes = jax.eval_shape(lambda key: models.init(module, key), jax.random.key(0))
     tokens = draws.normal(size=(count, *module.config.token_shape)).astype(np.float32)
@@ -421,7 +421,7 @@ def test_the_class_token_sees_every_patch():
     assert np.all(saliency[1:] == 0)
 
 
-def test_normalising_patches_takes_out_their_brightness_and_contrast():
+def test_normalizing_patches_takes_out_their_brightness_and_contrast():
     module = TINY_MODULES["vit class"]
     variables, tokens = example(module)
     apply = functools.partial(evaluate, module)

@@ -52,7 +52,7 @@ VARIANTS = {"small": partial(Config, width=64, depth=4), "paper": partial(Config
 
 
 class ConvMixer(ConvolutionalNetwork):
-    """Patch embedding, ``depth`` blocks, mean over the grid, linear head; every activation is batch-normalised."""
+    """Patch embedding, ``depth`` blocks, mean over the grid, linear head; every activation is batch-normalized."""
 
     config: Config
 
@@ -73,7 +73,7 @@ class ConvMixer(ConvolutionalNetwork):
             after = place.after(depthwise.reach)
             x, padding = place.read(x, depthwise.reach, after, depthwise.name)
             y = self._activate(depthwise(x, padding), f"depthwise_norm_{index}", train)
-            x = y + depthwise.reach.centre(x, padding)
+            x = y + depthwise.reach.center(x, padding)
             x = nn.Dense(config.width, dtype=config.dtype, name=f"pointwise_{index}")(x)
             x = self._activate(x, f"pointwise_norm_{index}", train)
         x = after.whole(x, "features").mean(axis=(1, 2))
@@ -94,7 +94,7 @@ class Depthwise(nn.Module):
     @property
     def reach(self) -> Reach:
         """What an output reads."""
-        return Reach.centred(self.config.kernel)
+        return Reach.centered(self.config.kernel)
 
     @nn.compact
     def __call__(self, x: jax.Array, padding: Padding) -> jax.Array:
@@ -114,7 +114,7 @@ def convolve_depthwise(x: jax.Array, kernel: jax.Array, padding: Padding | None 
     Its own grouped convolution is many times slower on CPU.
     """
     size = len(kernel)
-    padded = jnp.pad(x, ((0, 0), *(padding or Reach.centred(size).padding), (0, 0)))
+    padded = jnp.pad(x, ((0, 0), *(padding or Reach.centered(size).padding), (0, 0)))
     height, width = (extent - size + 1 for extent in padded.shape[1:3])
     return sum(
         padded[:, row : row + height, column : column + width] * kernel[None, row : row + 1, column : column + 1, 0]

@@ -50,7 +50,7 @@ class Convolution(nn.Module):
     @property
     def reach(self) -> Reach:
         """What an output reads."""
-        return Reach.centred(self.kernel, self.stride)
+        return Reach.centered(self.kernel, self.stride)
 
     @nn.compact
     def __call__(self, x: jax.Array, place: Place = WHOLE, after: Place | None = None, *, train: bool) -> jax.Array:
@@ -99,7 +99,7 @@ def _derivative(
 
 
 def _convolve(x: Array, kernel: Array, stride: int = 1, padding: Padding | None = None) -> jax.Array:
-    padding = padding or Reach.centred(len(kernel)).padding
+    padding = padding or Reach.centered(len(kernel)).padding
     return jax.lax.conv_general_dilated(
         x, kernel, (stride, stride), padding, dimension_numbers=("NHWC", "HWIO", "NHWC")
     )
@@ -108,7 +108,7 @@ def _convolve(x: Array, kernel: Array, stride: int = 1, padding: Padding | None 
 def _as_product(x: Array, kernel: Array, stride: int = 1, padding: Padding | None = None) -> jax.Array:
     """Lay the shifted copies side by side, and multiply them as one matrix."""
     size = len(kernel)
-    padded = jnp.pad(x, ((0, 0), *(padding or Reach.centred(size).padding), (0, 0)))
+    padded = jnp.pad(x, ((0, 0), *(padding or Reach.centered(size).padding), (0, 0)))
     height, width = (extent - size + 1 for extent in padded.shape[1:3])
     shifted = [padded[:, u : u + height : stride, v : v + width : stride] for u in range(size) for v in range(size)]
     return jnp.concatenate(shifted, axis=-1) @ kernel.reshape(-1, kernel.shape[-1])

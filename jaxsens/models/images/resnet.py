@@ -47,7 +47,7 @@ class ResNet(ConvolutionalNetwork):
         config = self.config
         stem = Convolution(config.width, 3, config.dtype, use_bias=False, name="stem")
         x, place = stem(x, place, train=train), place.after(stem.reach)
-        x = nn.relu(_normalisation(config, train, "stem_norm")(x))
+        x = nn.relu(_normalization(config, train, "stem_norm")(x))
         for stage, blocks in enumerate(config.blocks):
             for index in range(blocks):
                 stride = 2 if stage > 0 and index == 0 else 1
@@ -60,7 +60,7 @@ class ResNet(ConvolutionalNetwork):
 class Block(nn.Module):
     """A basic block: ``relu(x + norm(conv(relu(norm(conv(x))))))``, with kernels of 3.
 
-    Where it changes the size, ``x`` passes through a convolution of kernel 1 and a normalisation of its own.
+    Where it changes the size, ``x`` passes through a convolution of kernel 1 and a normalization of its own.
     """
 
     config: Config
@@ -71,22 +71,22 @@ class Block(nn.Module):
     def __call__(self, x: jax.Array, place: Place = WHOLE, *, train: bool) -> tuple[jax.Array, Place]:
         """Map ``x [b h w c]`` at ``place`` to ``[b h/stride w/stride features]``, and say where it lies."""
         convolution = partial(Convolution, features=self.features, dtype=self.config.dtype, use_bias=False)
-        normalisation = partial(_normalisation, self.config, train)
+        normalization = partial(_normalization, self.config, train)
         first = convolution(kernel=3, stride=self.stride, name="convolution_0")
         second = convolution(kernel=3, name="convolution_1")
         middle = place.after(first.reach)
         after = middle.after(second.reach)
-        y = nn.relu(normalisation("norm_0")(first(x, place, train=train)))
-        y = normalisation("norm_1")(second(y, middle, train=train))
+        y = nn.relu(normalization("norm_0")(first(x, place, train=train)))
+        y = normalization("norm_1")(second(y, middle, train=train))
         if self.stride == 1 and x.shape[-1] == self.features:
             x, _ = place.read(x, Reach(), after, "/".join((*self.path, "shortcut")))
         else:
             shortcut = convolution(kernel=1, stride=self.stride, name="shortcut")
-            x = normalisation("shortcut_norm")(shortcut(x, place, after, train=train))
+            x = normalization("shortcut_norm")(shortcut(x, place, after, train=train))
         return nn.relu(x + y), after
 
 
-def _normalisation(config: Config, train: bool, name: str) -> nn.Module:
+def _normalization(config: Config, train: bool, name: str) -> nn.Module:
     return nn.BatchNorm(
         use_running_average=not train, momentum=0.9, use_fast_variance=False, dtype=config.dtype, name=name
     )

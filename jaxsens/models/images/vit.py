@@ -34,7 +34,7 @@ class Config(transformer.Config, Patches):
         head_dim: Numbers in a query; ``width // heads`` if None.
         pool: What is classified: the ``"class"`` token, or the ``"mean"`` over the patches.
         positions: ``"learned"``, or ``"sinusoidal"`` in two dimensions.
-        normalize_patches: Whether layer normalisation is applied to the pixels of each patch before the embedding.
+        normalize_patches: Whether layer normalization is applied to the pixels of each patch before the embedding.
             It takes the scale out of a patch, and with it out of noise added to a patch.
     """
 
@@ -75,7 +75,7 @@ class Config(transformer.Config, Patches):
 
     @property
     def final_norm(self) -> bool:
-        """False: what is pooled is normalised instead."""
+        """False: what is pooled is normalized instead."""
         return False
 
     @property
@@ -97,7 +97,7 @@ class Config(transformer.Config, Patches):
 # Vasudeva et al. (ICLR 2025), App. D, trained ViTs of the PyTorch package vit-pytorch. Width, head_dim and dropout are
 # not stated there: 64, 64 and .1 are from the authors' code. Not as published: the "paper" ones are without shifted
 # patch tokenisation (a token also sees the image shifted by a pixel in four directions) and locality self-attention (a
-# learned temperature, and no token attends to itself); "simple_cifar10" is without a second normalisation after the
+# learned temperature, and no token attends to itself); "simple_cifar10" is without a second normalization after the
 # embedding, and its output projections have biases.
 _published = partial(Config, width=64, head_dim=64, normalize_patches=True)
 _published_small = partial(_published, pool="class", positions="learned", dropout=0.1)
@@ -113,9 +113,9 @@ VARIANTS = {
 
 
 class ViT(Transformer):
-    """Patches, linear embedding and positions, ``depth`` blocks, pooling, normalisation, linear head.
+    """Patches, linear embedding and positions, ``depth`` blocks, pooling, normalization, linear head.
 
-    What is pooled is normalised, rather than the activations before: ``normalize_last`` has no effect on its hidden
+    What is pooled is normalized, rather than the activations before: ``normalize_last`` has no effect on its hidden
     states. With a class token, that comes first in them.
     """
 

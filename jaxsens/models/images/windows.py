@@ -7,8 +7,8 @@ activations of the clean image, which an evaluation before has kept (``Clean``).
     after = place.after(reach)                       # where the outputs lie
     x, padding = place.read(x, reach, after, name)   # what they read, and the zeros that are still to be added
 
-and is the same for all three. Only what looks at neighbouring pixels needs its place; everything else, such as a
-normalisation or a product with every pixel, takes ``x`` as it is.
+and is the same for all three. Only what looks at neighboring pixels needs its place; everything else, such as a
+normalization or a product with every pixel, takes ``x`` as it is.
 """
 
 import dataclasses
@@ -42,7 +42,7 @@ class Reach(NamedTuple):
     behind: int = 0
 
     @classmethod
-    def centred(cls, kernel: int, stride: int = 1) -> "Reach":
+    def centered(cls, kernel: int, stride: int = 1) -> "Reach":
         """Return that of a convolution with zeros around: as many outputs as pixels, over the stride."""
         return cls(kernel, stride, (kernel - 1) // 2, kernel // 2)
 
@@ -51,7 +51,7 @@ class Reach(NamedTuple):
         """The zeros around an image."""
         return ((self.before, self.behind),) * 2
 
-    def centre(self, x: jax.Array, padding: Padding) -> jax.Array:
+    def center(self, x: jax.Array, padding: Padding) -> jax.Array:
         """Return the pixels in the place of the outputs, of those that were read, where the stride is 1."""
         if padding != NO_PADDING:
             return x

@@ -10,7 +10,7 @@ __all__ = ["resize_positions"]
 def resize_positions(table: Array, old: tuple[int, int], new: tuple[int, int]) -> np.ndarray:
     """Interpolate a ViT's positions to another grid of patches, by cubic convolution (Keys 1981) both ways.
 
-    The free parameter is -3/4, centres of patches are aligned, beyond the border its values go on, and nothing is
+    The free parameter is -3/4, centers of patches are aligned, beyond the border its values go on, and nothing is
     smoothed before a reduction: what DINOv2 and, if asked to, ViTs in ``transformers`` do.
 
     Args:

@@ -1,7 +1,7 @@
 """The published ViT (Dosovitskiy et al. 2021, arXiv 2010.11929), and DINOv2 (Oquab et al. 2023, arXiv 2304.07193).
 
 Beside ``vit`` because trained weights fix what that one leaves out: biases of queries, keys and values, a position of
-the class token, and a final normalisation before pooling.
+the class token, and a final normalization before pooling.
 """
 
 import dataclasses
@@ -30,7 +30,7 @@ class Config(transformer.Config, Patches):
         image_shape: ``(h, w, c)``.
         patch: Side of the square patches that are the tokens, in pixels; divides h and w.
         layer_scale: Whether what a block adds is multiplied by trained factors, as in DINOv2.
-        read_out: What is read of the normalised final activations: those of the ``"class"`` token; ``tanh`` of an
+        read_out: What is read of the normalized final activations: those of the ``"class"`` token; ``tanh`` of an
             affine map of them, the ``"pooler"``; their ``"mean"`` over the patches; or ``"class and mean"`` side by
             side, as DINOv2's classifier has them.
         classes: How many logits a linear classifier makes of that, or None for outputs without one.
@@ -62,7 +62,7 @@ class Config(transformer.Config, Patches):
 
 
 class PretrainedViT(Transformer):
-    """Linear embedding of patches, class token, positions; blocks; normalisation; read-out.
+    """Linear embedding of patches, class token, positions; blocks; normalization; read-out.
 
     ``embed`` gives the patches' embeddings ``[b t d]``; hidden states ``[l+1 b 1+t d]`` begin with the class token.
     """
@@ -82,7 +82,7 @@ class PretrainedViT(Transformer):
             self.classifier = nn.Dense(config.classes, dtype=config.logits_dtype, kernel_init=small_normal)
 
     def embed(self, tokens: Array, mask: Array | None = None) -> jax.Array:
-        """Map patches ``[b t p]``, their pixels normalised as in training, to embeddings ``[b t d]``."""
+        """Map patches ``[b t p]``, their pixels normalized as in training, to embeddings ``[b t d]``."""
         x = self.patches(read_tokens(self.config, tokens, mask))
         return x + jnp.asarray(self.positions[:, 1:], x.dtype)
 

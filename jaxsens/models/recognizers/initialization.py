@@ -27,7 +27,7 @@ class Spec:
 
     Attributes:
         shape: Its shape, with the layers it is stacked over.
-        role: ``weight``, ``bias`` (added to a product), ``gain`` and ``offset`` (of a normalisation), ``embedding``.
+        role: ``weight``, ``bias`` (added to a product), ``gain`` and ``offset`` (of a normalization), ``embedding``.
         fans: ``(fan in, fan out)`` of a weight or an embedding.
     """
 

@@ -29,7 +29,7 @@ __all__ = [
     "at_depth",
     "attention",
     "attention_input",
-    "centre",
+    "center",
     "contract",
     "embed",
     "end",
@@ -40,7 +40,7 @@ __all__ = [
     "join_heads",
     "layer",
     "mlp",
-    "normalise",
+    "normalize",
     "positions",
     "project",
     "read_out",
@@ -67,15 +67,15 @@ class Config:
 
     Attributes:
         block: ``"standard"``, the encoder block of F.1: heads are concatenated to ``width`` and projected; attention
-            and MLP each have a residual and a normalisation with gain and offset. ``"paper"``, that of s.2.2: every
+            and MLP each have a residual and a normalization with gain and offset. ``"paper"``, that of s.2.2: every
             head maps ``width`` to ``width``, heads are summed, ``d = y + mlp(sum of heads)`` has the only residual,
-            and one normalisation without gain and offset follows it (Eqs. 8 to 13).
+            and one normalization without gain and offset follows it (Eqs. 8 to 13).
         depth: Layers; with ``at_depth``, the most that the variables can hold.
         heads: Attention heads.
         head_size: Numbers of a query; in the block of the paper the width D.
         multiplier: Hidden units of the MLP over the width; the paper's s.2.2 has 1.
-        epsilon: What layer normalisation adds to the variance. With 0, a row of zero variance is mapped to 0.
-        norm_first: Normalise before attention and MLP in place of after, and once more at the end (standard block).
+        epsilon: What layer normalization adds to the variance. With 0, a row of zero variance is mapped to 0.
+        norm_first: Normalize before attention and MLP in place of after, and once more at the end (standard block).
         scaled: Divide scores by ``sqrt(head_size)``; by default in the standard block, not in the paper's (Eq. 8a).
     """
 
@@ -195,7 +195,7 @@ def training_evaluation(config: Config) -> Apply:
 
 
 def internals(config: Config) -> Callable[[PyTree, Array], Internals]:
-    """Return ``internals(variables, strings [b n]) -> Internals``, with activations and normalisers of every layer.
+    """Return ``internals(variables, strings [b n]) -> Internals``, with activations and normalizers of every layer.
 
     Functions of equal configurations are equal.
 
@@ -247,7 +247,7 @@ class _Internals:
         normalizers = normalizers.reshape(-1, *x.shape[:2])  # [l r b t] -> [l*r b t]
         logits = read_out(self.config, params["readout"], final[:, -1])
         if self.config.norm_first:
-            normalizers = jnp.concatenate([normalizers, normalise(self.config, final)[1][None]])
+            normalizers = jnp.concatenate([normalizers, normalize(self.config, final)[1][None]])
         return Internals(logits, states, normalizers.swapaxes(0, 1))
 
 
@@ -298,30 +298,30 @@ def take_layer(stack: PyTree, index: Array | int) -> PyTree:
 
 
 def layer(config: Config, weights: PyTree, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Map activations ``[b t d]`` to the next ones, and return the normalisers ``[r b t]`` used on the way."""
+    """Map activations ``[b t d]`` to the next ones, and return the normalizers ``[r b t]`` used on the way."""
     attended, z_input = attention_input(config, weights, x)
     x, *z = after_attention(config, weights, x, attention(config, weights, attended))
     return x, jnp.stack([*z_input, *z])
 
 
 def attention_input(config: Config, weights: PyTree, x: jax.Array) -> tuple[jax.Array, tuple[jax.Array, ...]]:
-    """Return what the heads see of ``x [... d]``, and the normaliser where it is normalised first."""
+    """Return what the heads see of ``x [... d]``, and the normalizer where it is normalized first."""
     if not config.norm_first:
         return x, ()
-    y, z = normalise(config, x, weights, "attention")
+    y, z = normalize(config, x, weights, "attention")
     return y, (z,)
 
 
 def after_attention(config: Config, weights: PyTree, x: jax.Array, attended: jax.Array) -> tuple[jax.Array, ...]:
-    """Return the rest of a layer for rows ``x [... d]`` and what attention gave them, and the normalisers ``[...]``."""
+    """Return the rest of a layer for rows ``x [... d]`` and what attention gave them, and the normalizers ``[...]``."""
     if not config.standard:
-        return normalise(config, x + mlp(weights, attended))
+        return normalize(config, x + mlp(weights, attended))
     if config.norm_first:
         x += attended
-        y, z = normalise(config, x, weights, "mlp")
+        y, z = normalize(config, x, weights, "mlp")
         return x + mlp(weights, y), z
-    x, z_attention = normalise(config, x + attended, weights, "attention")
-    x, z_mlp = normalise(config, x + mlp(weights, x), weights, "mlp")
+    x, z_attention = normalize(config, x + attended, weights, "attention")
+    x, z_mlp = normalize(config, x + mlp(weights, x), weights, "mlp")
     return x, z_attention, z_mlp
 
 
@@ -369,14 +369,14 @@ def affine(x: jax.Array, weight: jax.Array, bias: jax.Array) -> jax.Array:
     return x @ weight + jnp.expand_dims(bias, range(x.ndim - 1))
 
 
-def normalise(config: Config, x: jax.Array, weights: Mapping[str, Any] = {}, name: str = "") -> tuple[jax.Array, Any]:
+def normalize(config: Config, x: jax.Array, weights: Mapping[str, Any] = {}, name: str = "") -> tuple[jax.Array, Any]:
     """Return ``z (x - mean)`` over the last axis, with the gain and offset of ``name`` if there are, and ``z [...]``.
 
     ``z = 1 / sqrt(variance + epsilon)`` (Eqs. 11 to 13). Where both are zero, the result is 0, its gradient 0 and z
     infinite. Where the variance overflows beside a positive epsilon, both are NaN.
     """
-    centred, z = centre(config, x)
-    y = centred * finite_factor(z)
+    centered, z = center(config, x)
+    y = centered * finite_factor(z)
     prefix = f"{name}_" if name else ""
     if f"{prefix}gain" in weights:
         y = y * jnp.expand_dims(weights[f"{prefix}gain"], range(x.ndim - 1))
@@ -384,31 +384,31 @@ def normalise(config: Config, x: jax.Array, weights: Mapping[str, Any] = {}, nam
     return y, z
 
 
-def centre(config: Config, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+def center(config: Config, x: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Return ``x - mean`` over the last axis, and ``1 / sqrt(variance + epsilon)``, infinite where both are zero."""
     if config.epsilon > 0:
-        centred = x - x.mean(-1, keepdims=True)
-        stabilised = (centred**2).mean(-1) + config.epsilon
+        centered = x - x.mean(-1, keepdims=True)
+        stabilized = (centered**2).mean(-1) + config.epsilon
         # An overflow would make of a finite row a row of zeros, which nobody would notice.
-        return centred, jnp.where(jnp.isinf(stabilised), jnp.nan, 1 / jnp.sqrt(stabilised))
+        return centered, jnp.where(jnp.isinf(stabilized), jnp.nan, 1 / jnp.sqrt(stabilized))
     x = x - x[..., :1]  # so that a constant row is exactly zero, rather than rounding noise blown up to size 1
-    centred = x - x.mean(-1, keepdims=True)
-    size = jax.lax.stop_gradient(jnp.abs(centred).max(-1))  # divided out, so that no square under- or overflows
+    centered = x - x.mean(-1, keepdims=True)
+    size = jax.lax.stop_gradient(jnp.abs(centered).max(-1))  # divided out, so that no square under- or overflows
     constant = size == 0
     size = jnp.where(constant, 1, size)
-    variance = jnp.where(constant, 1, ((centred / size[..., None]) ** 2).mean(-1))
-    return centred, jnp.where(constant, jnp.inf, 1 / (jnp.sqrt(variance) * size))
+    variance = jnp.where(constant, 1, ((centered / size[..., None]) ** 2).mean(-1))
+    return centered, jnp.where(constant, jnp.inf, 1 / (jnp.sqrt(variance) * size))
 
 
 def finite_factor(z: jax.Array) -> jax.Array:
-    """Return what a centred row is multiplied by, ``[... 1]``: z, but 0 where it is infinite, as the row is 0 there."""
+    """Return what a centered row is multiplied by, ``[... 1]``: z, but 0 where it is infinite, as the row is 0 there."""
     return jnp.where(jnp.isinf(z), 0, z)[..., None]
 
 
 def read_out(config: Config, weights: PyTree, final: jax.Array) -> jax.Array:
     """Return the logits ``[b]`` of the last activation of the end of string ``[b d]`` (Eq. 14)."""
     if config.norm_first:
-        final = normalise(config, final, weights)[0]
+        final = normalize(config, final, weights)[0]
     return final @ weights["weight"] + weights["bias"]
 
 

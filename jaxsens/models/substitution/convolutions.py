@@ -3,7 +3,7 @@
 A changed patch reaches only its receptive field, which grows from layer to layer by the kernel. The activations of the
 clean image are computed once; for each patch every layer is evaluated on the window that the change reaches, laid over
 the clean activations around it, until the window is the whole image. Nothing is approximated: outside the window both
-images have the same activations. Normalisation uses running statistics, as in evaluation mode, hence by pixel.
+images have the same activations. Normalization uses running statistics, as in evaluation mode, hence by pixel.
 
 Windows are smaller at the borders of the image than in its middle, and programs have fixed sizes. So the rows of
 patches fall into a few groups with windows of one size each, and the columns; a program is compiled for each pair.
@@ -118,7 +118,7 @@ def operations(module: nn.Module, groups: int | None = 2, sites: int | None = No
     """Return the floating-point operations of an image and its substitutions: evaluated plainly, and on windows.
 
     Multiplications and additions of convolutions and matrix products, counted in the programs themselves;
-    normalisations, pooling and the shifted adds of depthwise convolutions, of lower order, are left out.
+    normalizations, pooling and the shifted adds of depthwise convolutions, of lower order, are left out.
 
     Args:
         module: As ``substitute`` takes it.

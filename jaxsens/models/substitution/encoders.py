@@ -60,7 +60,7 @@ def operations(config: Config, count: int, sites: int | None = None) -> tuple[in
     """Return the floating-point operations of an input and its substitutions: evaluated plainly, and shared.
 
     Multiplications and additions of matrix products, between the embedding and the final activations; exponentials and
-    normalisations, of lower order, are left out. ``lambda sites, draws: draws * operations(config, count, sites)[1]``
+    normalizations, of lower order, are left out. ``lambda sites, draws: draws * operations(config, count, sites)[1]``
     is the cost of a sample of sites, for ``variance_components.allocate``.
 
     Args:

@@ -15,7 +15,7 @@ subtraction would cancel: where i is the row's maximum, the sums without it are 
 The row of the substituted token itself is a row of its own.
 
 ``F`` reaches as far as the next nonlinearity: through the heads' projection and the MLP's first matrix. In the standard
-block a normalisation lies between the two; it is linear but for the factor z of the row, which is put in at the end.
+block a normalization lies between the two; it is linear but for the factor z of the row, which is put in at the end.
 """
 
 from dataclasses import dataclass
@@ -57,7 +57,7 @@ def substitute(config: Config, rows: int | None = None) -> SubstituteAt:
 def operations(config: Config, depth: int, length: int, sites: int | None = None) -> tuple[int, int]:
     """Return the floating-point operations of a string's substitutions: evaluated plainly, and shared.
 
-    Multiplications and additions of matrix products and of the first layer's mixing of features; normalisations and
+    Multiplications and additions of matrix products and of the first layer's mixing of features; normalizations and
     exponentials, of lower order, are left out.
 
     Args:
@@ -210,7 +210,7 @@ def _at_maximum(scores: jax.Array) -> jax.Array:
 def _features(config: Config, weights: PyTree, value: jax.Array) -> jax.Array:
     """Return what a token's values ``[m h k]`` become, a head at a time, up to the next nonlinearity ``[m h f]``.
 
-    In the standard block these are the projected value and, of that one centred, the hidden units it leads to.
+    In the standard block these are the projected value and, of that one centered, the hidden units it leads to.
     """
     if not config.standard:
         return value @ weights["expand"]
@@ -219,7 +219,7 @@ def _features(config: Config, weights: PyTree, value: jax.Array) -> jax.Array:
 
 
 def _hidden(config: Config, weights: PyTree, x: jax.Array) -> jax.Array:
-    """Return what ``x [... d]`` adds to the hidden units, before the normalisation's factor z."""
+    """Return what ``x [... d]`` adds to the hidden units, before the normalization's factor z."""
     gain = weights["mlp_gain" if config.norm_first else "attention_gain"]
     return (x - x.mean(-1, keepdims=True)) @ (gain[:, None] * weights["expand"])
 
@@ -249,16 +249,16 @@ def _after(config: Config, weights: PyTree, x: jax.Array, base: Any, mixed: jax.
     across = range(mixed.ndim - 1)
     bias = jnp.expand_dims(weights["expand_bias"], across)
     if not config.standard:
-        return recognizer.normalise(config, x + recognizer.contract(weights, mixed + bias))[0]
+        return recognizer.normalize(config, x + recognizer.contract(weights, mixed + bias))[0]
     width = config.width
     x = x + (mixed[..., :width] + jnp.expand_dims(weights["out_bias"], across))
     which = "mlp" if config.norm_first else "attention"
-    normalised, z = recognizer.normalise(config, x, weights, which)
+    normalized, z = recognizer.normalize(config, x, weights, which)
     bias = bias + jnp.expand_dims(weights[f"{which}_offset"] @ weights["expand"], across)
     contracted = recognizer.contract(weights, recognizer.finite_factor(z) * (mixed[..., width:] + base) + bias)
     if config.norm_first:
         return x + contracted
-    return recognizer.normalise(config, normalised + contracted, weights, "mlp")[0]
+    return recognizer.normalize(config, normalized + contracted, weights, "mlp")[0]
 
 
 def _last_layer(config: Config, weights: PyTree, x: jax.Array) -> jax.Array:

@@ -1,6 +1,6 @@
 """BERT (Devlin et al. 2019, arXiv 1810.04805) and RoBERTa (Liu et al. 2019, arXiv 1907.11692): encoders of text.
 
-Blocks are normalised after each sum. Tokens are ids ``[b t]``, or ``[b t 2]`` with the type of each beside its id: 0
+Blocks are normalized after each sum. Tokens are ids ``[b t]``, or ``[b t 2]`` with the type of each beside its id: 0
 for the first text, 1 for the second of a pair.
 """
 
@@ -72,7 +72,7 @@ class Config(transformer.Config):
 
 
 class Bert(Transformer):
-    """Embeddings of token, position and type, normalised; blocks; read-out."""
+    """Embeddings of token, position and type, normalized; blocks; read-out."""
 
     config: Config
 

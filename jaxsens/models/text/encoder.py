@@ -26,8 +26,8 @@ def init(module: nn.Module, key: Key) -> PyTree:
 def embed(module: nn.Module) -> Apply:
     """Return ``embed(variables, tokens [b t *s], mask [b t] = None) -> embeddings [b t d]``, one for each token.
 
-    They are what ``from_embeddings`` takes and what noise is added to: with position and type, and normalised where
-    the model normalises them.
+    They are what ``from_embeddings`` takes and what noise is added to: with position and type, and normalized where
+    the model normalizes them.
 
     Raises:
         ValueError: When called, if tokens, mask or variables do not fit the module.
@@ -54,7 +54,7 @@ def hidden_states(module: nn.Module, *, normalize_last: bool = False) -> Apply:
 
     Args:
         module: The model.
-        normalize_last: Whether to apply the final normalisation of GPT-2 and the ViTs to the last state. The
+        normalize_last: Whether to apply the final normalization of GPT-2 and the ViTs to the last state. The
             ``transformers`` library does so for GPT-2 and not for ViTs.
 
     Raises:

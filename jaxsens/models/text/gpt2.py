@@ -25,7 +25,7 @@ class Config(transformer.Config):
     Attributes:
         vocabulary: Number of token ids.
         positions: How many tokens a text may have.
-        read_out: What is read of the normalised final activations: those of the ``"last"`` real token ``[b d]``; the
+        read_out: What is read of the normalized final activations: those of the ``"last"`` real token ``[b d]``; the
             logits of the ``"next"`` token after it ``[b vocabulary]``, by products with the embeddings; or such logits
             after ``"every"`` token ``[b t vocabulary]``.
         classes: How many logits a linear classifier makes of the ``"last"`` read-out; None without one.
@@ -60,7 +60,7 @@ class Config(transformer.Config):
 
 
 class GPT2(Transformer):
-    """Embeddings of token and position; blocks; normalisation; read-out."""
+    """Embeddings of token and position; blocks; normalization; read-out."""
 
     config: Config
 

@@ -62,7 +62,7 @@ class Config:
 
 
 class LSTM(nn.Module):
-    """Normalised embeddings, ``depth`` layers from the first token to the last, linear classifier."""
+    """Normalized embeddings, ``depth`` layers from the first token to the last, linear classifier."""
 
     config: Config
 
@@ -80,7 +80,7 @@ class LSTM(nn.Module):
         return self.from_embeddings(self.embed(tokens, mask), mask, train=train)
 
     def embed(self, tokens: Array, mask: Array | None = None) -> jax.Array:
-        """Map ids ``[b t]`` to embeddings ``[b t d]``, each normalised."""
+        """Map ids ``[b t]`` to embeddings ``[b t d]``, each normalized."""
         tokens = token_ids.read_ids(tokens, mask, below=self.config.vocabulary)
         return self.norm_embedding(token_ids.look_up(self.tokens, tokens, self.config.dtype))
 

@@ -44,7 +44,7 @@ def close(found, expected, tolerance=2e-5):
 # The same in NumPy and float64, by loops over heads and positions, from the equations of s.2.2 and 2.3.
 
 
-def normalised(v, epsilon, gain=1.0, offset=0.0):
+def normalized(v, epsilon, gain=1.0, offset=0.0):
     z = 1 / math.sqrt(np.mean((v - v.mean()) ** 2) + epsilon)  # Eqs. 11, 12
     return gain * z * (v - v.mean()) + offset  # Eq. 13
 
@@ -67,8 +67,8 @@ def layer_by_loops(config, w, y):
     mlp = lambda v: np.maximum(v @ w["expand"] + w["expand_bias"], 0) @ w["contract"] + w["contract_bias"]  # noqa: E731
     if not config.standard:
         c = heads_by_loops(config, w, y)
-        return np.stack([normalised(y[n] + mlp(c[n].sum(0)), config.epsilon) for n in range(len(y))])  # Eq. 9
-    norm = lambda name, v: normalised(v, config.epsilon, w[f"{name}_gain"], w[f"{name}_offset"])  # noqa: E731
+        return np.stack([normalized(y[n] + mlp(c[n].sum(0)), config.epsilon) for n in range(len(y))])  # Eq. 9
+    norm = lambda name, v: normalized(v, config.epsilon, w[f"{name}_gain"], w[f"{name}_offset"])  # noqa: E731
     project = lambda c: np.concatenate(c) @ w["out"].reshape(-1, config.width) + w["out_bias"]  # noqa: E731
     if config.norm_first:
         c = heads_by_loops(config, w, np.stack([norm("attention", row) for row in y]))
@@ -94,7 +94,7 @@ def logit_by_loops(config, variables, string):
     readout = jax.tree.map(np.float64, variables["params"]["readout"])
     final = states_by_loops(config, variables, string)[-1, -1]
     if config.norm_first:
-        final = normalised(final, config.epsilon, readout["gain"], readout["offset"])
+        final = normalized(final, config.epsilon, readout["gain"], readout["offset"])
     return readout["weight"] @ final + readout["bias"]  # Eq. 14
 
 
@@ -206,8 +206,8 @@ def test_internals_agree_with_the_evaluation(config):
         recognizer.internals(config)(recognizer.at_depth(variables, 3), STRINGS)
 
 
-def test_normalizers_are_those_of_the_normalised_rows():
-    """By Eqs. 12 and 13 a row has mean 0 and variance ``1 - epsilon z^2`` after its normalisation."""
+def test_normalizers_are_those_of_the_normalized_rows():
+    """By Eqs. 12 and 13 a row has mean 0 and variance ``1 - epsilon z^2`` after its normalization."""
     found = internals(PAPER, variables_of(PAPER), STRINGS)
     np.testing.assert_allclose(found.states[:, 1:].mean(-1), 0, atol=1e-6)
     np.testing.assert_allclose(found.states[:, 1:].var(-1), 1 - PAPER.epsilon * found.normalizers**2, rtol=1e-5)
@@ -221,12 +221,12 @@ def test_normalizers_are_those_of_the_normalised_rows():
 def test_without_epsilon_a_constant_row_is_zero_and_flat(constant):
     config = Config(block="paper", depth=1, heads=1, head_size=7, epsilon=0)
     row = jnp.full((7,), constant)
-    normalise = lambda x: recognizer.normalise(config, x)  # noqa: E731
-    value, z = normalise(row)
+    normalize = lambda x: recognizer.normalize(config, x)  # noqa: E731
+    value, z = normalize(row)
     np.testing.assert_array_equal(value, np.zeros(7))
     assert z == np.inf
-    np.testing.assert_array_equal(jax.jacobian(lambda x: normalise(x)[0])(row), np.zeros((7, 7)))
-    close(np.var(normalise(row + jnp.arange(7.0))[0]), 1, 1e-6)
+    np.testing.assert_array_equal(jax.jacobian(lambda x: normalize(x)[0])(row), np.zeros((7, 7)))
+    close(np.var(normalize(row + jnp.arange(7.0))[0]), 1, 1e-6)
 
 
 def test_without_epsilon_a_constant_row_in_a_model_blows_up():
@@ -314,7 +314,7 @@ def test_a_bad_configuration_is_named(field, value, message):
         Config(**{**vars(STANDARD), field: value})
 
 
-def test_the_block_of_the_paper_normalises_after_the_mlp():
+def test_the_block_of_the_paper_normalizes_after_the_mlp():
     with pytest.raises(ValueError, match="norm_first is True, but must be False in the block of the paper"):
         Config(**{**vars(PAPER), "norm_first": True})
 
@@ -349,20 +349,20 @@ def test_bad_variables_are_named():
         apply({**variables, "positions": np.zeros((5, 6))}, STRINGS)
 
 
-def test_nothing_wrong_is_hidden_by_a_normalisation():
+def test_nothing_wrong_is_hidden_by_a_normalization():
     """NaN stays NaN, an overflow becomes one, and without epsilon small and large rows alike have unit variance."""
     row = jnp.array([1.0, -1.0, 2.0, 0.5])
     zero, small = (recognizer.Config(block="paper", depth=1, heads=1, head_size=4, epsilon=e) for e in (0.0, 1e-5))
     for config in (zero, small):
-        y, z = recognizer.normalise(config, row.at[1].set(jnp.nan))
+        y, z = recognizer.normalize(config, row.at[1].set(jnp.nan))
         assert jnp.isnan(y).all()
         assert jnp.isnan(z)
-    y, z = recognizer.normalise(small, 1e20 * row)
+    y, z = recognizer.normalize(small, 1e20 * row)
     assert jnp.isnan(y).all()
     assert jnp.isnan(z)
-    expected, z = recognizer.normalise(zero, row)
+    expected, z = recognizer.normalize(zero, row)
     for factor in (1e-25, 1e20):
-        scaled, own = recognizer.normalise(zero, factor * row)
+        scaled, own = recognizer.normalize(zero, factor * row)
         np.testing.assert_allclose(scaled, expected, rtol=1e-5)
         np.testing.assert_allclose(own * factor, z, rtol=1e-5)
 

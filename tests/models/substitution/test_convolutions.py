@@ -52,9 +52,9 @@ def example(module, dtype=np.float32):
     draws = np.random.default_rng(0)
 
     def draw(path, leaf):
-        centre = 1 if path[-1].key in ("scale", "var") else 0
+        center = 1 if path[-1].key in ("scale", "var") else 0
         spread = math.prod(leaf.shape[:-1]) ** -0.5 if path[-1].key == "kernel" else 0.2
-        return (centre + spread * draws.normal(size=leaf.shape)).astype(dtype)
+        return (center + spread * draws.normal(size=leaf.shape)).astype(dtype)
 
     shapes = jax.eval_shape(lambda key: models.init(module, key), jax.random.key(0))
     tokens, alternatives = draws.normal(size=(2, *module.config.token_shape)).astype(dtype)

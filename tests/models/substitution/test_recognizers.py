@@ -177,7 +177,7 @@ def test_the_end_of_string_is_a_token_too():
 
 
 def test_without_epsilon_a_constant_row_stays_zero():
-    """Its normaliser is infinite, and what it is multiplied with is zero: all rows but the end of string's are such."""
+    """Its normalizer is infinite, and what it is multiplied with is zero: all rows but the end of string's are such."""
     config = Config(depth=2, heads=2, head_size=4, multiplier=2, epsilon=0)
     params = jax.tree.map(lambda spec: np.full(spec.shape, spec.role == "gain", np.float32), config.specs)
     params["embedding"][:] = [[3.0] * 8, [5.0] * 8, np.arange(8)]

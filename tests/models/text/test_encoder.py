@@ -95,8 +95,8 @@ def test_fused_attention_is_attention(name, monkeypatch):
 
 
 def norm(p, x, epsilon=1e-3):
-    centred = x - x.mean(-1, keepdims=True)
-    return centred / np.sqrt((centred**2).mean(-1, keepdims=True) + epsilon) * p["scale"] + p["bias"]
+    centered = x - x.mean(-1, keepdims=True)
+    return centered / np.sqrt((centered**2).mean(-1, keepdims=True) + epsilon) * p["scale"] + p["bias"]
 
 
 def affine(p, x):
@@ -220,15 +220,15 @@ def test_embeddings_are_what_the_model_goes_on_with(module):
     np.testing.assert_allclose(np.asarray(x)[mask], first[mask], rtol=0, atol=1e-6)
 
 
-def test_the_last_state_may_be_normalised():
+def test_the_last_state_may_be_normalized():
     """As BERT's are anyway."""
     for name in ("gpt2", "bert"):
         module = MODULES[name]
         variables, tokens = example(module)
         states = np.asarray(run(module, variables, tokens)[1])
-        normalised = quick(encoder.hidden_states(module, normalize_last=True))(variables, tokens)
+        normalized = quick(encoder.hidden_states(module, normalize_last=True))(variables, tokens)
         last = norm(variables["params"]["norm"], states[-1]) if name == "gpt2" else states[-1]
-        np.testing.assert_allclose(normalised, [*states[:-1], last], rtol=0, atol=1e-5)
+        np.testing.assert_allclose(normalized, [*states[:-1], last], rtol=0, atol=1e-5)
 
 
 # --- padding ----------------------------------------------------------------------------------------------------------
