@@ -1,8 +1,10 @@
-"""What the classifiers share: an image model's configuration, how it reads tokens, and a module as pure functions."""
+"""What all models share: checks of arguments, the configuration of image models, and modules as pure functions."""
 
 import dataclasses
 import functools
 import math
+import numbers
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
@@ -16,11 +18,17 @@ __all__ = [
     "FLOATS",
     "ImageConfig",
     "Patches",
+    "as_sizes",
     "evaluation",
     "init",
     "parameter_count",
     "read_tokens",
     "require",
+    "require_choice",
+    "require_classes",
+    "require_dtype",
+    "require_flags",
+    "require_number",
     "require_positive",
     "require_shapes",
     "require_variables",
@@ -45,6 +53,49 @@ def require_positive(**arguments: Any) -> None:
         require(whole and value >= 1, argument, value, "an integer of at least 1")
 
 
+def require_flags(**arguments: Any) -> None:
+    """Raise ValueError unless every argument is True or False; a text such as "no" would count as true."""
+    for argument, value in arguments.items():
+        require(isinstance(value, bool | np.bool_), argument, value, "True or False")
+
+
+def require_choice(argument: str, value: object, allowed: Iterable[str]) -> None:
+    """Raise ValueError unless the value is one of the texts allowed."""
+    allowed = tuple(allowed)
+    require(isinstance(value, str) and value in allowed, argument, value, f"one of {', '.join(allowed)}")
+
+
+def require_number(argument: str, value: object, holds: Callable[[float], bool], allowed: str) -> None:
+    """Raise ValueError unless the value is a finite real number, no boolean, for which ``holds`` is true."""
+    real = isinstance(value, numbers.Real | np.number) and not isinstance(value, bool | np.bool_)
+    require(real and math.isfinite(value) and holds(value), argument, value, allowed)
+
+
+def require_classes(classes: int | None) -> None:
+    """Raise ValueError unless ``classes`` is None, for a model without a classifier, or a positive integer."""
+    whole = isinstance(classes, int | np.integer) and not isinstance(classes, bool)
+    require(classes is None or (whole and classes >= 1), "classes", classes, "an integer of at least 1, or None")
+
+
+def require_dtype(dtype: Any) -> np.dtype:
+    """Return a dtype that models compute in, one of ``FLOATS``, or raise ValueError."""
+    try:
+        found = jnp.dtype(dtype)
+    except TypeError:
+        found = None
+    require(found is not None and str(found) in FLOATS, "dtype", dtype, f"one of {', '.join(FLOATS)}")
+    return found
+
+
+def as_sizes(argument: str, values: Any) -> tuple[int, ...]:
+    """Return positive integers as a tuple, or raise ValueError; lists come from files of settings."""
+    given = isinstance(values, Iterable) and not isinstance(values, str | bytes)
+    require(given, argument, values, "a tuple of integers")
+    values = tuple(values)
+    require_positive(**{f"{argument}[{index}]": value for index, value in enumerate(values)})
+    return values
+
+
 class Patches:
     """How an image is cut into tokens, for configurations with ``image_shape`` and ``patch``."""
 
@@ -53,11 +104,10 @@ class Patches:
 
     def require_patches(self) -> None:
         """Make ``image_shape`` a tuple, and raise ValueError unless it is ``(h, w, c)`` and the patch divides it."""
-        # Lists come from files of settings; equal settings must become equal modules.
-        object.__setattr__(self, "image_shape", tuple(self.image_shape))
+        # Equal settings must become equal modules.
+        object.__setattr__(self, "image_shape", as_sizes("image_shape", self.image_shape))
         require_positive(patch=self.patch)
         require(len(self.image_shape) == 3, "image_shape", self.image_shape, "(h, w, c)")
-        require_positive(**{f"image_shape[{axis}]": size for axis, size in enumerate(self.image_shape)})
         height, width, _ = self.image_shape
         divides = height % self.patch == 0 and width % self.patch == 0
         require(divides, "patch", self.patch, f"a divisor of the image's height {height} and width {width}")
@@ -76,14 +126,14 @@ class Patches:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ImageConfig(Patches):
-    """What every image model needs to know. Equal configurations are equal, and hash equal.
+    """The settings that all image models share. Configurations of equal values are equal, and hash equal.
 
     Attributes:
         classes: Number of classes.
         image_shape: ``(h, w, c)``.
         patch: Side of the square patches that are the tokens, in pixels; divides h and w.
-        dtype: In which activations are computed; parameters are created in float32 whatever it is, and logits are
-            at least float32. ``bfloat16`` is mixed precision.
+        dtype: The dtype of activations. Parameters are always created in float32, and logits are at least float32;
+            ``bfloat16`` is therefore mixed precision.
     """
 
     classes: int
@@ -94,8 +144,7 @@ class ImageConfig(Patches):
     def __post_init__(self) -> None:
         self.require_patches()
         require_positive(classes=self.classes)
-        require(str(jnp.dtype(self.dtype)) in FLOATS, "dtype", self.dtype, f"one of {', '.join(FLOATS)}")
-        object.__setattr__(self, "dtype", jnp.dtype(self.dtype))
+        object.__setattr__(self, "dtype", require_dtype(self.dtype))
 
     @property
     def logits_dtype(self) -> Any:

@@ -5,7 +5,7 @@ import dataclasses
 import jax
 from flax import linen as nn
 
-from jaxsens.models.common import ImageConfig, require, require_positive
+from jaxsens.models.common import ImageConfig, as_sizes, require, require_positive
 from jaxsens.models.images.convolution import Convolution, ConvolutionalNetwork
 from jaxsens.models.images.windows import WHOLE, Place, Reach
 
@@ -33,8 +33,7 @@ class Config(ImageConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         for name in ("channels", "hidden"):
-            object.__setattr__(self, name, tuple(getattr(self, name)))
-            require_positive(**{f"{name}[{layer}]": width for layer, width in enumerate(getattr(self, name))})
+            object.__setattr__(self, name, as_sizes(name, getattr(self, name)))
         require_positive(kernel=self.kernel)
         side = min(self.image_shape[:2])
         allowed = f"at most {side.bit_length() - 1} layers, since each halves a side of {side} pixels"

@@ -9,9 +9,9 @@ from flax import linen as nn
 
 from jaxsens.data.patches import to_patches
 from jaxsens.models.common import ImageConfig, require, require_positive
-from jaxsens.models.gelu import gelu
 from jaxsens.models.images.convolution import ConvolutionalNetwork
 from jaxsens.models.images.windows import WHOLE, Padding, Place, Reach
+from jaxsens.models.transformer import gelu
 
 __all__ = ["VARIANTS", "Config", "ConvMixer", "Depthwise", "convolve_depthwise"]
 

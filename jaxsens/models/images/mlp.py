@@ -7,7 +7,7 @@ import jax
 from flax import linen as nn
 
 from jaxsens.data.patches import from_patches
-from jaxsens.models.common import ImageConfig, read_tokens, require, require_positive
+from jaxsens.models.common import ImageConfig, as_sizes, read_tokens, require, require_choice
 from jaxsens.typing import Array
 
 __all__ = ["ACTIVATIONS", "MLP", "VARIANTS", "Config"]
@@ -29,10 +29,9 @@ class Config(ImageConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        object.__setattr__(self, "hidden", tuple(self.hidden))
+        object.__setattr__(self, "hidden", as_sizes("hidden", self.hidden))
         require(len(self.hidden) > 0, "hidden", self.hidden, "the width of at least one hidden layer")
-        require_positive(**{f"hidden[{layer}]": width for layer, width in enumerate(self.hidden)})
-        require(self.activation in ACTIVATIONS, "activation", self.activation, f"one of {', '.join(ACTIVATIONS)}")
+        require_choice("activation", self.activation, ACTIVATIONS)
 
 
 # Vasudeva et al. (ICLR 2025), App. D: small already; 512 and 128 on Fashion-MNIST, one layer of 100 on MNIST.

@@ -6,7 +6,7 @@ from functools import partial
 import jax
 from flax import linen as nn
 
-from jaxsens.models.common import ImageConfig, require, require_positive
+from jaxsens.models.common import ImageConfig, as_sizes, require, require_positive
 from jaxsens.models.images.convolution import Convolution, ConvolutionalNetwork
 from jaxsens.models.images.windows import WHOLE, Place, Reach
 
@@ -27,9 +27,9 @@ class Config(ImageConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        object.__setattr__(self, "blocks", tuple(self.blocks))
+        object.__setattr__(self, "blocks", as_sizes("blocks", self.blocks))
         require(len(self.blocks) > 0, "blocks", self.blocks, "the number of blocks of at least one stage")
-        require_positive(width=self.width, **{f"blocks[{stage}]": n for stage, n in enumerate(self.blocks)})
+        require_positive(width=self.width)
 
 
 VARIANTS = {"small": partial(Config, width=16), "paper": Config}

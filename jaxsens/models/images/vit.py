@@ -10,11 +10,11 @@ import numpy as np
 from flax import linen as nn
 
 from jaxsens.models import transformer
-from jaxsens.models.common import Patches, read_tokens, require, require_positive
-from jaxsens.models.transformer import Transformer
+from jaxsens.models.common import Patches, read_tokens, require, require_choice, require_flags, require_positive
+from jaxsens.models.transformer import Transformer, mean_over_tokens
 from jaxsens.typing import Array
 
-__all__ = ["POOLS", "POSITIONS", "VARIANTS", "Config", "ViT", "mean_over_tokens", "put_first", "sinusoidal_positions"]
+__all__ = ["POOLS", "POSITIONS", "VARIANTS", "Config", "ViT", "put_first", "sinusoidal_positions"]
 
 # The scale of the embeddings that positions are added to; with .02 instead, a small ViT learns digits far worse.
 _unit_normal = nn.initializers.normal(1.0)
@@ -56,8 +56,9 @@ class Config(transformer.Config, Patches):
         super().__post_init__()
         self.require_patches()
         require_positive(classes=self.classes)
-        require(self.pool in POOLS, "pool", self.pool, f"one of {POOLS}")
-        require(self.positions in POSITIONS, "positions", self.positions, f"one of {POSITIONS}")
+        require_choice("pool", self.pool, POOLS)
+        require_choice("positions", self.positions, POSITIONS)
+        require_flags(normalize_patches=self.normalize_patches)
         if self.positions == "sinusoidal":
             require(self.width % 4 == 0, "width", self.width, "a multiple of 4 for sinusoidal positions")
 
@@ -169,11 +170,3 @@ def sinusoidal_positions(grid: tuple[int, int], width: int) -> np.ndarray:
     frequencies = 10_000.0 ** -np.linspace(0, 1, width // 4)
     angles = [np.outer(places, frequencies) for places in (columns, rows)]
     return np.concatenate([wave(angle) for angle in angles for wave in (np.sin, np.cos)], axis=1)
-
-
-def mean_over_tokens(x: jax.Array, mask: Array | None) -> jax.Array:
-    """Return the mean ``[b d]`` of ``x [b t d]`` over the real tokens; zero where there are none."""
-    if mask is None:
-        return x.mean(axis=1)
-    real = mask[:, :, None]
-    return jnp.where(real, x, 0).sum(axis=1) / jnp.maximum(real.sum(axis=1), 1).astype(x.dtype)

@@ -10,11 +10,11 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from jaxsens.models.pretrained import vit as vit_pretrained
+from jaxsens.models.pretrained import vit
 from jaxsens.models.text import bert, gpt2
 from jaxsens.typing import PyTree
 
-__all__ = ["Tensor", "by_path", "from_parameters", "nested", "tensors_of", "to_parameters"]
+__all__ = ["Tensor", "by_path", "from_parameters", "nested", "tensor_shape", "tensors_of", "to_parameters"]
 
 
 class Tensor(NamedTuple):
@@ -51,6 +51,16 @@ def from_parameters(tensor: Tensor, parameters: Mapping[str, np.ndarray]) -> np.
     return values.T if tensor.transposed else values
 
 
+def tensor_shape(tensor: Tensor, shapes: Mapping[str, tuple[int, ...]]) -> tuple[int, ...]:
+    """Return the shape of a tensor in the file, from shapes of parameters by path."""
+    parts = [shapes[path] for path in tensor.parameters]
+    shape = (*parts[0][:-1], sum(part[-1] for part in parts))
+    if tensor.patches:
+        side = tensor.patches
+        shape = (shape[1], shape[0] // side**2, side, side)
+    return shape[::-1] if tensor.transposed else shape
+
+
 def by_path(params: PyTree) -> dict[str, PyTree]:
     """Return the leaves of nested parameters under paths such as ``block_0/attention/query/kernel``."""
     return {jax.tree_util.keystr(path, simple=True, separator="/"): a for path, a in jax.tree.leaves_with_path(params)}
@@ -68,7 +78,7 @@ def nested(parameters: Mapping[str, np.ndarray]) -> PyTree:
     return tree
 
 
-def tensors_of(config: bert.Config | gpt2.Config | vit_pretrained.Config) -> list[Tensor]:
+def tensors_of(config: bert.Config | gpt2.Config | vit.Config) -> list[Tensor]:
     """Return the tensors of which a configuration's parameters are made, heads without prefix included."""
     return _TENSORS[type(config)](config)
 
@@ -91,7 +101,7 @@ def _attention(name: str, block: str) -> list[Tensor]:
     return [t for kind in ("query", "key", "value") for t in _affine(f"{name}.{kind}", f"{block}/attention/{kind}")]
 
 
-def _head(config: bert.Config | vit_pretrained.Config) -> list[Tensor]:
+def _head(config: bert.Config | vit.Config) -> list[Tensor]:
     # RoBERTa's classifier has two layers of its own, the first of which is what BERT calls the pooler.
     own = isinstance(config, bert.Config) and config.roberta and config.classes is not None
     pooler, classifier = ("classifier.dense", "classifier.out_proj") if own else ("pooler.dense", "classifier")
@@ -127,7 +137,7 @@ def _gpt2(config: gpt2.Config) -> list[Tensor]:
     return tensors
 
 
-def _vit(config: vit_pretrained.Config) -> list[Tensor]:
+def _vit(config: vit.Config) -> list[Tensor]:
     projection = "embeddings.patch_embeddings.projection"
     tensors = [
         Tensor("embeddings.cls_token", ("class_token",)),
@@ -156,5 +166,5 @@ def _vit(config: vit_pretrained.Config) -> list[Tensor]:
 _TENSORS: dict[type, Callable[..., list[Tensor]]] = {
     bert.Config: _bert,
     gpt2.Config: _gpt2,
-    vit_pretrained.Config: _vit,
+    vit.Config: _vit,
 }

@@ -9,15 +9,15 @@ from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 
 from jaxsens.models import transformer
-from jaxsens.models.common import Patches, read_tokens, require
-from jaxsens.models.images.vit import mean_over_tokens
-from jaxsens.models.transformer import Transformer, small_normal
+from jaxsens.models.common import Patches, read_tokens, require_choice, require_classes, require_flags
+from jaxsens.models.transformer import Transformer, mean_over_tokens, small_normal
 from jaxsens.typing import Array
 
-__all__ = ["READ_OUTS", "Config", "PretrainedViT"]
+__all__ = ["READ_OUTS", "Config", "PretrainedViT", "resize_positions"]
 
 READ_OUTS = ("class", "pooler", "mean", "class and mean")
 
@@ -47,8 +47,9 @@ class Config(transformer.Config, Patches):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.require_patches()
-        require(self.read_out in READ_OUTS, "read_out", self.read_out, f"one of {', '.join(READ_OUTS)}")
-        require(self.classes is None or self.classes >= 1, "classes", self.classes, "at least 1, or None")
+        require_flags(layer_scale=self.layer_scale)
+        require_choice("read_out", self.read_out, READ_OUTS)
+        require_classes(self.classes)
 
     @property
     def reads_one_row(self) -> bool:
@@ -105,3 +106,43 @@ class PretrainedViT(Transformer):
         if config.classes is None:
             return y.astype(config.logits_dtype)
         return self.classifier(self.drop(y, deterministic=not train))
+
+
+def resize_positions(table: Array, old: tuple[int, int], new: tuple[int, int]) -> np.ndarray:
+    """Interpolate a ViT's positions to another grid of patches, by cubic convolution (Keys 1981) both ways.
+
+    The free parameter is -3/4, centers of patches are aligned, values at the border are repeated beyond it, and
+    nothing is smoothed before a reduction. DINOv2 does the same, and so do the ViTs of ``transformers`` on request.
+
+    Args:
+        table: ``[1 1+t d]``, the class token's position first, which stays.
+        old: Patches down and across of the table.
+        new: Patches down and across of the result.
+
+    Returns:
+        ``[1 1+t' d]`` in the dtype of the table.
+
+    Example:
+        >>> resize_positions(np.ones((1, 1 + 4, 8)), (2, 2), (3, 2)).shape
+        (1, 7, 8)
+    """
+    first, patches = np.split(np.asarray(table), [1], axis=1)
+    grid = patches.reshape(*old, -1).astype(np.float64)
+    resized = np.einsum("ih,jw,hwd->ijd", _weights(old[0], new[0]), _weights(old[1], new[1]), grid)
+    return np.concatenate([first, resized.reshape(1, -1, grid.shape[2]).astype(first.dtype)], axis=1)
+
+
+def _weights(old: int, new: int) -> np.ndarray:
+    """Return ``[new old]``: the weight of every old position in every new one."""
+    places = (np.arange(new) + 0.5) * old / new - 0.5
+    weights = np.zeros((new, old))
+    for tap in range(-1, 3):
+        near = np.floor(places) + tap
+        np.add.at(weights, (np.arange(new), np.clip(near, 0, old - 1).astype(int)), _cubic(np.abs(places - near)))
+    return weights
+
+
+def _cubic(distance: np.ndarray, a: float = -0.75) -> np.ndarray:
+    inner = (a + 2) * distance**3 - (a + 3) * distance**2 + 1
+    outer = a * (distance**3 - 5 * distance**2 + 8 * distance - 4)
+    return np.where(distance <= 1, inner, np.where(distance < 2, outer, 0))

@@ -13,10 +13,9 @@ import numpy as np
 from flax import linen as nn
 
 from jaxsens.models import transformer
-from jaxsens.models.common import require, require_positive
-from jaxsens.models.images.vit import mean_over_tokens
+from jaxsens.models.common import require, require_choice, require_classes, require_positive
 from jaxsens.models.text import token_ids
-from jaxsens.models.transformer import Transformer, small_normal
+from jaxsens.models.transformer import Transformer, mean_over_tokens, small_normal
 from jaxsens.typing import Array
 
 __all__ = ["READ_OUTS", "Bert", "Config"]
@@ -51,9 +50,11 @@ class Config(transformer.Config):
     def __post_init__(self) -> None:
         super().__post_init__()
         require_positive(vocabulary=self.vocabulary, positions=self.positions, types=self.types)
-        require(self.position_offset >= 0, "position_offset", self.position_offset, "at least 0")
-        require(self.read_out in READ_OUTS, "read_out", self.read_out, f"one of {', '.join(READ_OUTS)}")
-        require(self.classes is None or self.classes >= 1, "classes", self.classes, "at least 1, or None")
+        offset = self.position_offset
+        whole = isinstance(offset, int | np.integer) and not isinstance(offset, bool)
+        require(whole and offset >= 0, "position_offset", offset, "an integer of at least 0")
+        require_choice("read_out", self.read_out, READ_OUTS)
+        require_classes(self.classes)
 
     @property
     def roberta(self) -> bool:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from jaxsens.models import transformer
-from jaxsens.models.common import require, require_positive
+from jaxsens.models.common import require, require_choice, require_classes, require_positive
 from jaxsens.models.text import token_ids
 from jaxsens.models.transformer import Transformer, small_normal
 from jaxsens.typing import Array
@@ -43,8 +43,8 @@ class Config(transformer.Config):
     def __post_init__(self) -> None:
         super().__post_init__()
         require_positive(vocabulary=self.vocabulary, positions=self.positions)
-        require(self.read_out in READ_OUTS, "read_out", self.read_out, f"one of {', '.join(READ_OUTS)}")
-        require(self.classes is None or self.classes >= 1, "classes", self.classes, "at least 1, or None")
+        require_choice("read_out", self.read_out, READ_OUTS)
+        require_classes(self.classes)
         fits = self.classes is None or self.read_out == "last"
         require(fits, "read_out", self.read_out, "'last' where there are classes")
 

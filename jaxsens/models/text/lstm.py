@@ -11,10 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from jaxsens.models.common import FLOATS, require, require_positive
-from jaxsens.models.images.vit import mean_over_tokens
+from jaxsens.models.common import require, require_choice, require_dtype, require_number, require_positive
 from jaxsens.models.text import token_ids
-from jaxsens.models.transformer import require_mask, small_normal
+from jaxsens.models.transformer import mean_over_tokens, require_mask, small_normal
 from jaxsens.typing import Array
 
 __all__ = ["GATES", "LSTM", "READ_OUTS", "Config", "Layer"]
@@ -50,10 +49,9 @@ class Config:
     def __post_init__(self) -> None:
         sizes = {name: getattr(self, name) for name in ("vocabulary", "width", "depth", "classes")}
         require_positive(**sizes)
-        require(self.read_out in READ_OUTS, "read_out", self.read_out, f"one of {', '.join(READ_OUTS)}")
-        require(0 <= self.dropout < 1, "dropout", self.dropout, "at least 0 and below 1")
-        require(str(jnp.dtype(self.dtype)) in FLOATS, "dtype", self.dtype, f"one of {', '.join(FLOATS)}")
-        object.__setattr__(self, "dtype", jnp.dtype(self.dtype))
+        require_choice("read_out", self.read_out, READ_OUTS)
+        require_number("dropout", self.dropout, lambda rate: 0 <= rate < 1, "at least 0 and below 1")
+        object.__setattr__(self, "dtype", require_dtype(self.dtype))
 
     @property
     def example(self) -> jax.ShapeDtypeStruct:

@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import os
+import tracemalloc
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +19,7 @@ from jaxsens import models
 from jaxsens.data.patches import to_patches
 from jaxsens.models import pretrained
 from jaxsens.models.pretrained import vit as vit_pretrained
-from jaxsens.models.pretrained.positions import resize_positions
+from jaxsens.models.pretrained.vit import resize_positions
 from jaxsens.models.text import bert, encoder, gpt2, lstm, tokenizer
 
 SIZES = {"width": 6, "depth": 2, "heads": 3, "hidden": 12}
@@ -343,6 +345,62 @@ def test_settings_that_are_not_supported_are_named(changes, message, tmp_path):
     written(tmp_path)
     resettle(tmp_path, **changes)
     with pytest.raises(ValueError, match=message):
+        pretrained.load(tmp_path)
+
+
+def test_weights_beyond_the_range_of_the_dtype_are_refused(tmp_path):
+    written(tmp_path)
+    name = "embeddings.LayerNorm.weight"
+    rewrite(tmp_path, **{name: np.full(6, 1e5, np.float32)})
+    with pytest.raises(ValueError, match=rf"model.safetensors holds {name} with values beyond the range of float16"):
+        pretrained.load(tmp_path, dtype="float16")
+    for dtype in ("float32", "bfloat16"):
+        loaded = pretrained.load(tmp_path, dtype=dtype).variables["params"]["norm_embedding"]["scale"]
+        np.testing.assert_allclose(np.asarray(loaded, np.float32), 1e5, rtol=0.01)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"vocab_size": 200_000_000}, r"of shape \(7, 6\), but config.json makes it \(200000000, 6\)"),
+        ({"num_hidden_layers": 10**9}, r"the number of layers in .*config.json is 1000000000, but must be at most 37"),
+        ({"num_hidden_layers": 30}, r"lacks encoder.layer.10.attention.output.LayerNorm.bias, .*448 missing"),
+    ],
+)
+def test_sizes_are_compared_with_the_file_before_anything_is_made(changes, message, tmp_path):
+    written(tmp_path)
+    resettle(tmp_path, **changes)
+    tracemalloc.start()
+    with pytest.raises(ValueError, match=message):
+        pretrained.load(tmp_path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2**24
+
+
+def test_a_truncated_file_of_gigabytes_is_not_read_to_say_so(tmp_path):
+    written(tmp_path)
+    entry = {"dtype": "F32", "shape": [2**30], "data_offsets": [0, 2**32]}
+    header = json.dumps({"embeddings.word_embeddings.weight": entry}).encode()
+    with (tmp_path / "model.safetensors").open("wb") as file:
+        file.write(len(header).to_bytes(8, "little") + header)
+        file.truncate(3 * 2**30)  # without blocks on the disk
+    tracemalloc.start()
+    with pytest.raises(
+        ValueError, match=r"is truncated or corrupted \(it ends within embeddings.word_embeddings.weight"
+    ):
+        pretrained.load(tmp_path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2**24
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+def test_pipes_are_not_waited_for(name, tmp_path):
+    written(tmp_path)
+    (tmp_path / name).unlink()
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(ValueError, match=f"{name} cannot be read"):
         pretrained.load(tmp_path)
 
 
