@@ -133,6 +133,12 @@ def test_a_file_of_ones_own(files, name):
         ("a.csv", b"t\n\xff\n", "no CSV in UTF-8"),
         ("a.csv", b't\n"open\n', "no CSV"),
         ("a.csv", b"t\n", "has no texts"),
+        ("a.csv", b"t,u\nGood, but not great,1\n", r"texts\[0\] of .*1 more fields than the header, '1' .*quoted"),
+        ("a.csv", b"t,u,t\na,1,b\n", "has the column 't' twice"),
+        ("a.jsonl", b'{"t": "a", "t": "b", "u": 1}', "line 1 of .*the name 't' is there twice"),
+        ("a.jsonl", b'{"t": "a \\ud83d", "u": 1}', r"texts\[0\] of 'a.jsonl' is no valid Unicode"),
+        ("a.jsonl", b'{"t": "a", "u": true}', "label of .*True"),
+        ("a.jsonl", b"[" * 100_000, "line 1 of .* no JSON"),
         ("a.jsonl", b'{"t": "fine", "u": 1}\n{"t": ""}', r"texts\[1\] .*no column 'u'"),
         ("a.jsonl", b'{"t": "fine", "u": 1}\n{"t": 3, "u": 1}', r"texts\[1\] of 'a.jsonl' is empty, or no text: 3"),
         ("a.jsonl", b'{"t": "a", "u": 1}\n{', "line 2 of .* no JSON"),
@@ -147,6 +153,37 @@ def test_damaged_files_are_told(tmp_path, name, content, message):
         text.read_file(tmp_path / name, text="t", label="u" if b"u" in content else None)
     with pytest.raises(ValueError, match="is no file"):
         text.read_file(tmp_path / "missing.csv", text="t")
+
+
+def test_texts_are_chosen_by_number_only():
+    data = text.TextData("own", ("a", "b", "c"), np.array([0, 1, 0]), 2, "here")
+    assert data.subset(np.array([2, 0])).texts == ("c", "a")
+    for index, message in (
+        ([True, False, True], "np.flatnonzero makes numbers of booleans"),
+        ([-1], "from 0 to 2, got -1"),
+        ([3], "from 0 to 2, got 3"),
+        ([1.9], "got float64"),
+        ([], "of shape"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            data.subset(index)
+
+
+@pytest.mark.parametrize(
+    ("texts", "labels", "message"),
+    [
+        ("hello", None, "must be a tuple of texts, got the single text 'hello'"),
+        (("a", ("b", "c", "d")), None, r"texts\[1\] of 'own' is empty, or no text"),
+        (("a", "b"), np.array([0.0, 1.0]), "labels must be integers"),
+        (("a", "b"), np.array([0, 2]), r"labels\[1\] is 2, but labels must be class numbers from 0 to 1"),
+        (("a", "b"), np.array([0, -1]), "hidden, as -1"),
+        (("a", "b"), np.array([0]), "must be 2, one for each text, got 1"),
+        (("a", "b"), np.ma.masked_array([0, 1], [0, 1]), "masked array"),
+    ],
+)
+def test_texts_and_labels_that_do_not_fit_are_named(texts, labels, message):
+    with pytest.raises(ValueError, match=message):
+        text.TextData("own", texts, labels, 2, "here")
 
 
 def test_a_held_out_fraction_is_the_same_for_a_seed_and_loses_nothing():

@@ -348,6 +348,24 @@ def test_settings_that_are_not_supported_are_named(changes, message, tmp_path):
         pretrained.load(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("name", "changes", "message"),
+    [
+        ("RobertaModel", {"pad_token_id": None}, "pad_token_id in config.json is None, but must be an integer"),
+        ("GPT2Model", {"n_inner": None, "n_embd": "6"}, "n_embd in config.json is '6', but must be an integer"),
+        ("Dinov2Model", {"mlp_ratio": "2"}, "mlp_ratio in config.json is '2', but must be a number above 0"),
+        ("ViTModel", {"image_size": None}, "config.json: "),
+        ("BertModel", {"model_type": ["bert"]}, "config.json: "),
+        ("BertModel", {"layer_norm_eps": "1e-5"}, "epsilon is '1e-5', but must be a finite number above 0"),
+    ],
+)
+def test_settings_of_another_type_are_named(name, changes, message, tmp_path):
+    written(tmp_path, name)
+    resettle(tmp_path, **changes)
+    with pytest.raises(ValueError, match=message):
+        pretrained.load(tmp_path)
+
+
 def test_weights_beyond_the_range_of_the_dtype_are_refused(tmp_path):
     written(tmp_path)
     name = "embeddings.LayerNorm.weight"
