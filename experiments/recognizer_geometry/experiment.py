@@ -54,6 +54,7 @@ from experiments.recognizer_geometry.constructions import CONSTRUCTIONS, telling
 from jaxsens.boolean import blow_up, strings, truth_tables
 from jaxsens.boolean.profile import sensitivity_profile
 from jaxsens.execution import Execution, parallel
+from jaxsens.models.recognizers import layers
 from jaxsens.models.recognizers import transformer as recognizer
 from jaxsens.models.substitution import recognizers as recognizer_substitution
 from jaxsens.typing import Array, Key, PyTree
@@ -216,9 +217,9 @@ class Influences:
 
         with jax.default_matmul_precision("highest"):
             _, x = recognizer.embed(self.config, variables, bits)
-            first = recognizer.take_layer(params["layers"], 0)
-            query, key = recognizer.project(first, "query", x[:, -1]), recognizer.project(first, "key", x)
-            scores = jnp.einsum("bhk,bmhk->bhm", query, key) * recognizer.score_scale(self.config)
+            first = layers.take_layer(params["layers"], 0)
+            query, key = layers.project(first, "query", x[:, -1]), layers.project(first, "key", x)
+            scores = jnp.einsum("bhk,bmhk->bhm", query, key) * layers.score_scale(self.config)
             return *jax.lax.map(of, bits), jnp.ptp(scores, axis=-1).max(-1)
 
 

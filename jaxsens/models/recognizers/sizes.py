@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxsens.models.recognizers import transformer as recognizer
+from jaxsens.models.recognizers.config import Config
 
 __all__ = ["Sizes", "drawn"]
 
@@ -37,10 +37,10 @@ class Sizes:
         """What an evaluation is compiled for, where the number of layers is data."""
         return self.heads, self.head_size, self.multiplier
 
-    def config(self, epsilon: float, **fields: Any) -> recognizer.Config:
+    def config(self, epsilon: float, **fields: Any) -> Config:
         """Return the recognizer's configuration; in the block of the paper the heads have the model's width."""
         head_size = self.width if fields.get("block") == "paper" else self.head_size
-        return recognizer.Config(
+        return Config(
             depth=self.layers,
             heads=self.heads,
             head_size=head_size,
