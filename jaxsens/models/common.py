@@ -30,6 +30,7 @@ __all__ = [
     "require_flags",
     "require_number",
     "require_positive",
+    "require_rows",
     "require_shapes",
     "require_variables",
     "shapes_by_path",
@@ -75,6 +76,13 @@ def require_classes(classes: int | None) -> None:
     """Raise ValueError unless ``classes`` is None, for a model without a classifier, or a positive integer."""
     whole = isinstance(classes, int | np.integer) and not isinstance(classes, bool)
     require(classes is None or (whole and classes >= 1), "classes", classes, "an integer of at least 1, or None")
+
+
+def require_rows(rows: int | None) -> None:
+    """Raise ValueError unless ``rows``, evaluated at once, is None or an integer of at least 1."""
+    whole = isinstance(rows, int | np.integer) and not isinstance(rows, bool)
+    if not (rows is None or (whole and rows >= 1)):
+        raise ValueError(f"rows must be at least 1, or None for all at once, got {rows!r}")
 
 
 def require_dtype(dtype: Any) -> np.dtype:
@@ -173,24 +181,43 @@ def read_tokens(config: ImageConfig, tokens: Array, mask: Array | None) -> jax.A
 
 
 def init(module: nn.Module, key: Key) -> PyTree:
-    """Return the initial variables of an image model: ``params``, and ``batch_stats`` where the model has them."""
+    """Return the initial variables of an image model: ``params``, and ``batch_stats`` if the model has them.
+
+    Example:
+        >>> from jaxsens import models
+        >>> module = models.build("mlp", "small", image_shape=(8, 8, 1), classes=10, patch=2)
+        >>> sorted(models.init(module, jax.random.key(0)))
+        ['params']
+    """
     return module.init(key, jnp.zeros((1, *module.config.token_shape), module.config.dtype))
 
 
 def parameter_count(variables: PyTree) -> int:
-    """Return how many numbers are trained: all of ``params``, none of ``batch_stats``."""
+    """Return the number of trained parameters: all of ``params``, none of ``batch_stats``.
+
+    Example:
+        >>> parameter_count({"params": {"w": np.zeros((2, 3))}, "batch_stats": {"mean": np.zeros(3)}})
+        6
+    """
     return sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
 
 
 def evaluation(module: nn.Module) -> Apply:
     """Return ``apply(variables, tokens [b t *s], mask [b t] = None) -> logits [b classes]``, deterministic.
 
-    Functions of equal modules are equal and hash equal, so that what was compiled for one serves the other; a bound
-    ``module.apply`` does not, because bound methods are compared by the identity of the object.
+    Functions of equal modules are equal and hash equal, so they share compiled code; bound methods ``module.apply`` do
+    not, because they are compared by the identity of the object.
 
     Raises:
         ValueError: When called, if tokens, mask or variables do not fit the module. Variables are compared with those
-            that the module would create, since Flax itself ignores what it does not look up, a surplus layer say.
+            that the module would create, since Flax ignores variables that it does not need, such as a surplus layer.
+
+    Example:
+        >>> from jaxsens import models
+        >>> module = models.build("mlp", "small", image_shape=(8, 8, 1), classes=10, patch=2)
+        >>> variables = models.init(module, jax.random.key(0))
+        >>> evaluation(module)(variables, np.zeros((3, 16, 4), np.float32)).shape
+        (3, 10)
     """
     return _Evaluation(module)
 
@@ -198,8 +225,19 @@ def evaluation(module: nn.Module) -> Apply:
 def train_apply(module: nn.Module) -> TrainApply:
     """Return ``train_apply(variables, tokens, key) -> (logits, variables)``: training mode.
 
-    Dropout draws from ``key``; normalization uses the batch and the variables returned have the new ``batch_stats``.
-    Models without them return what they got. Equality, and errors, are those of ``evaluation``.
+    Dropout draws from ``key``; normalization uses the statistics of the batch, and the variables returned have the new
+    ``batch_stats``, if the model has them. Functions of equal modules are equal and hash equal.
+
+    Raises:
+        ValueError: When called, if tokens or variables do not fit the module.
+
+    Example:
+        >>> from jaxsens import models
+        >>> module = models.build("mlp", "small", image_shape=(8, 8, 1), classes=10, patch=2)
+        >>> variables = models.init(module, jax.random.key(0))
+        >>> logits, _ = train_apply(module)(variables, np.zeros((3, 16, 4), np.float32), jax.random.key(1))
+        >>> logits.shape
+        (3, 10)
     """
     return _TrainApply(module)
 

@@ -7,7 +7,7 @@ from flax import linen as nn
 
 from jaxsens.models.common import ImageConfig, as_sizes, require, require_positive
 from jaxsens.models.images.convolution import Convolution, ConvolutionalNetwork
-from jaxsens.models.images.windows import WHOLE, Place, Reach
+from jaxsens.models.images.windows import WHOLE, ReceptiveField, Region
 
 __all__ = ["CNN", "VARIANTS", "Config"]
 
@@ -50,18 +50,18 @@ class CNN(ConvolutionalNetwork):
     config: Config
 
     @nn.compact
-    def from_pixels(self, x: jax.Array, place: Place = WHOLE, *, train: bool = False) -> jax.Array:
-        """Map pixels ``[b h w c]`` at ``place`` to logits ``[b classes]``."""
+    def from_pixels(self, x: jax.Array, region: Region = WHOLE, *, train: bool = False) -> jax.Array:
+        """Map pixels ``[b h w c]`` at ``region`` to logits ``[b classes]``."""
         config = self.config
         for layer, channels in enumerate(config.channels):
             convolve = Convolution(channels, config.kernel, config.dtype, name=f"convolution_{layer}")
-            x, place = nn.relu(convolve(x, place, train=train)), place.after(convolve.reach)
-            x, place = place.read(x, _HALVE, place.after(_HALVE), f"pool_{layer}")[0], place.after(_HALVE)
+            x, region = nn.relu(convolve(x, region, train=train)), region.after(convolve.receptive_field)
+            x, region = region.read(x, _HALVE, region.after(_HALVE), f"pool_{layer}")[0], region.after(_HALVE)
             x = nn.max_pool(x, (2, 2), strides=(2, 2))
-        x = place.whole(x, "features").reshape(len(x), -1)
+        x = region.whole(x, "features").reshape(len(x), -1)
         for layer, width in enumerate(config.hidden):
             x = nn.relu(nn.Dense(width, dtype=config.dtype, name=f"hidden_{layer}")(x))
         return nn.Dense(config.classes, dtype=config.logits_dtype, name="head")(x)
 
 
-_HALVE = Reach(kernel=2, stride=2)
+_HALVE = ReceptiveField(kernel=2, stride=2)

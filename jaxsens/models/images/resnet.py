@@ -8,7 +8,7 @@ from flax import linen as nn
 
 from jaxsens.models.common import ImageConfig, as_sizes, require, require_positive
 from jaxsens.models.images.convolution import Convolution, ConvolutionalNetwork
-from jaxsens.models.images.windows import WHOLE, Place, Reach
+from jaxsens.models.images.windows import WHOLE, ReceptiveField, Region
 
 __all__ = ["VARIANTS", "Block", "Config", "ResNet"]
 
@@ -42,18 +42,18 @@ class ResNet(ConvolutionalNetwork):
     config: Config
 
     @nn.compact
-    def from_pixels(self, x: jax.Array, place: Place = WHOLE, *, train: bool = False) -> jax.Array:
-        """Map pixels ``[b h w c]`` at ``place`` to logits ``[b classes]``."""
+    def from_pixels(self, x: jax.Array, region: Region = WHOLE, *, train: bool = False) -> jax.Array:
+        """Map pixels ``[b h w c]`` at ``region`` to logits ``[b classes]``."""
         config = self.config
         stem = Convolution(config.width, 3, config.dtype, use_bias=False, name="stem")
-        x, place = stem(x, place, train=train), place.after(stem.reach)
+        x, region = stem(x, region, train=train), region.after(stem.receptive_field)
         x = nn.relu(_normalization(config, train, "stem_norm")(x))
         for stage, blocks in enumerate(config.blocks):
             for index in range(blocks):
                 stride = 2 if stage > 0 and index == 0 else 1
                 block = Block(config, config.width << stage, stride, name=f"block_{stage}_{index}")
-                x, place = block(x, place, train=train)
-        x = place.whole(x, "features").mean(axis=(1, 2))
+                x, region = block(x, region, train=train)
+        x = region.whole(x, "features").mean(axis=(1, 2))
         return nn.Dense(config.classes, dtype=config.logits_dtype, name="head")(x)
 
 
@@ -68,21 +68,21 @@ class Block(nn.Module):
     stride: int
 
     @nn.compact
-    def __call__(self, x: jax.Array, place: Place = WHOLE, *, train: bool) -> tuple[jax.Array, Place]:
-        """Map ``x [b h w c]`` at ``place`` to ``[b h/stride w/stride features]``, and say where it lies."""
+    def __call__(self, x: jax.Array, region: Region = WHOLE, *, train: bool) -> tuple[jax.Array, Region]:
+        """Map ``x [b h w c]`` at ``region`` to ``[b h/stride w/stride features]``, and say where it lies."""
         convolution = partial(Convolution, features=self.features, dtype=self.config.dtype, use_bias=False)
         normalization = partial(_normalization, self.config, train)
         first = convolution(kernel=3, stride=self.stride, name="convolution_0")
         second = convolution(kernel=3, name="convolution_1")
-        middle = place.after(first.reach)
-        after = middle.after(second.reach)
-        y = nn.relu(normalization("norm_0")(first(x, place, train=train)))
+        middle = region.after(first.receptive_field)
+        after = middle.after(second.receptive_field)
+        y = nn.relu(normalization("norm_0")(first(x, region, train=train)))
         y = normalization("norm_1")(second(y, middle, train=train))
         if self.stride == 1 and x.shape[-1] == self.features:
-            x, _ = place.read(x, Reach(), after, "/".join((*self.path, "shortcut")))
+            x, _ = region.read(x, ReceptiveField(), after, "/".join((*self.path, "shortcut")))
         else:
             shortcut = convolution(kernel=1, stride=self.stride, name="shortcut")
-            x = normalization("shortcut_norm")(shortcut(x, place, after, train=train))
+            x = normalization("shortcut_norm")(shortcut(x, region, after, train=train))
         return nn.relu(x + y), after
 
 

@@ -37,7 +37,7 @@ class LSTMConfig:
 
     Example:
         >>> parameter_count(LSTMConfig(depth=1, width=8))
-        601
+        577
     """
 
     depth: int

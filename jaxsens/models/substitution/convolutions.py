@@ -53,12 +53,23 @@ def substitute(module: nn.Module, rows: int | None = None, *, groups: int | None
         Equal arguments give equal functions, which share compiled code.
 
     Raises:
-        ValueError: If ``rows`` or ``groups`` is smaller than 1, or the module is of no such family; when called, if
-            tokens, alternatives, mask, sites or variables do not fit.
+        ValueError: If ``rows`` or ``groups`` is no integer of at least 1, or the module is of no such family; when
+            called, if tokens, alternatives, mask, sites or variables do not fit.
+
+    Example:
+        >>> from jaxsens import models
+        >>> module = models.build("cnn", "small", image_shape=(4, 4, 1), classes=3, patch=2)
+        >>> tokens = np.zeros((4, 4), np.float32)
+        >>> clean, changed = substitute(module)(models.init(module, jax.random.key(0)), tokens, tokens + 1)
+        >>> clean.shape, changed.shape
+        ((3,), (4, 3))
     """
-    for name, value, everything in (("rows", rows, "all at once"), ("groups", groups, "one for each size")):
-        if value is not None and value < 1:
-            raise ValueError(f"{name} must be at least 1, or None for {everything}, got {value}")
+    common.require_rows(rows)
+    if groups is not None:
+        try:
+            common.require_positive(groups=groups)
+        except ValueError as error:
+            raise ValueError(f"groups must be at least 1, or None for one for each size, got {groups!r}") from error
     require(isinstance(module, ConvolutionalNetwork), "module", type(module).__name__, "a CNN, a ConvMixer or a ResNet")
     return OnWindows(module, rows, groups)
 
@@ -123,7 +134,14 @@ def operations(module: nn.Module, groups: int | None = 2, sites: int | None = No
     Args:
         module: As ``substitute`` takes it.
         groups: As ``substitute`` takes it; ``None`` for the fewest operations.
-        sites: How many patches are substituted, by default all.
+        sites: The number of patches that are substituted, by default all.
+
+    Example:
+        >>> from jaxsens import models
+        >>> module = models.build("cnn", "small", image_shape=(8, 8, 1), classes=3, patch=2)
+        >>> plain, shared = operations(module)
+        >>> plain > shared
+        True
     """
     config = module.config
     tokens = jax.ShapeDtypeStruct(config.token_shape, config.dtype)

@@ -26,6 +26,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from jaxsens.models.common import require_rows
 from jaxsens.models.recognizers import layers
 from jaxsens.models.recognizers.config import Config
 from jaxsens.models.recognizers.transformer import embed
@@ -48,11 +49,19 @@ def substitute(config: Config, rows: int | None = None) -> SubstituteAt:
         functions, which share compiled code.
 
     Raises:
-        ValueError: If ``rows`` is smaller than 1; when called, as ``recognizers.evaluation``, if alternatives do not
-            match the tokens, or if sites are no numbers of tokens.
+        ValueError: If ``rows`` is no integer of at least 1; when called, if strings, alternatives, sites or variables
+            do not fit, or with a mask.
+
+    Example:
+        >>> import numpy as np
+        >>> from jaxsens.models import recognizers
+        >>> config = recognizers.Config(depth=2, heads=1, head_size=4)
+        >>> bits = np.array([0, 1, 1], np.int32)
+        >>> clean, flipped = substitute(config)(recognizers.init(config, jax.random.key(0)), bits, 1 - bits)
+        >>> flipped.shape
+        (3,)
     """
-    if rows is not None and rows < 1:
-        raise ValueError(f"rows must be at least 1, or None for all at once, got {rows}")
+    require_rows(rows)
     return SharedLayers(config, rows)
 
 
@@ -64,9 +73,14 @@ def operations(config: Config, depth: int, length: int, sites: int | None = None
 
     Args:
         config: The sizes.
-        depth: Layers.
+        depth: The number of layers.
         length: Bits of the string.
-        sites: How many of them are substituted, by default all.
+        sites: The number of bits that are substituted, by default all.
+
+    Example:
+        >>> plain, shared = operations(Config(depth=2, heads=4, head_size=32), 2, 100)
+        >>> round(plain / shared, 1)
+        4.7
     """
     d, h, k, f, t = config.width, config.heads, config.head_size, config.multiplier * config.width, length + 1
     inputs = (length if sites is None else sites) + 1
@@ -126,7 +140,7 @@ class SharedLayers:
 
 
 class _Shared(NamedTuple):
-    """What all substitutions of a string have in common in the first layer, for rows n and heads h.
+    """The parts of the first layer that all substitutions of a string share, for rows n and heads h.
 
     Attributes:
         x: What goes in ``[n d]``.
@@ -140,7 +154,7 @@ class _Shared(NamedTuple):
 
 
 class _Own(NamedTuple):
-    """What each substitution j has of its own in the first layer.
+    """The parts of the first layer that belong to each substitution j.
 
     Attributes:
         site: The token replaced ``[j]``.

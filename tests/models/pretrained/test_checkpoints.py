@@ -18,7 +18,6 @@ from safetensors import numpy as safetensors
 from jaxsens import models
 from jaxsens.data.patches import to_patches
 from jaxsens.models import pretrained
-from jaxsens.models.pretrained import vit as vit_pretrained
 from jaxsens.models.pretrained.vit import resize_positions
 from jaxsens.models.text import bert, encoder, gpt2, lstm, tokenizer
 
@@ -36,15 +35,15 @@ MODULES = {
     "GPT2LMHeadModel": gpt2.GPT2(gpt2.Config(**SIZES, **TEXT, read_out="every")),
     "GPT2ForSequenceClassification": gpt2.GPT2(gpt2.Config(**SIZES, **TEXT, read_out="last", classes=2)),
     "GPT2Model": gpt2.GPT2(gpt2.Config(**SIZES, **TEXT, read_out="last")),
-    "ViTForImageClassification": vit_pretrained.PretrainedViT(vit_pretrained.Config(**SIZES, **IMAGE, classes=2)),
-    "ViTModel": vit_pretrained.PretrainedViT(
-        vit_pretrained.Config(**SIZES, image_shape=(4, 6, 1), patch=2, read_out="pooler")
+    "ViTForImageClassification": pretrained.vit.PretrainedViT(pretrained.vit.Config(**SIZES, **IMAGE, classes=2)),
+    "ViTModel": pretrained.vit.PretrainedViT(
+        pretrained.vit.Config(**SIZES, image_shape=(4, 6, 1), patch=2, read_out="pooler")
     ),
-    "Dinov2ForImageClassification": vit_pretrained.PretrainedViT(
-        vit_pretrained.Config(**SIZES, **IMAGE, layer_scale=True, read_out="class and mean", classes=2)
+    "Dinov2ForImageClassification": pretrained.vit.PretrainedViT(
+        pretrained.vit.Config(**SIZES, **IMAGE, layer_scale=True, read_out="class and mean", classes=2)
     ),
-    "Dinov2Model": vit_pretrained.PretrainedViT(
-        vit_pretrained.Config(**SIZES, **IMAGE, layer_scale=True, read_out="mean")
+    "Dinov2Model": pretrained.vit.PretrainedViT(
+        pretrained.vit.Config(**SIZES, **IMAGE, layer_scale=True, read_out="mean")
     ),
 }
 

@@ -13,13 +13,13 @@ import pytest
 from jaxsens import models, substitution
 from jaxsens.execution import Execution
 from jaxsens.models.images import cnn, convmixer, mlp, resnet
-from jaxsens.models.substitution import convolutions as windowed_substitution
+from jaxsens.models.substitution import convolutional, convolutional_operations
 from jaxsens.sensitivity import token
 
 # Compiling is what takes long; what LLVM makes of the program is not what is tested.
 quick = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 
-fast_of = windowed_substitution.substitute
+fast_of = convolutional
 
 
 def plain_of(module, rows=None):
@@ -109,7 +109,7 @@ def test_operations_for_a_few_sites():
     """Every window is as large as the largest, so that nine sites take nine times what one takes beside the image."""
     module = models.build("convmixer", "small", image_shape=(32, 32, 3), classes=10, patch=4)
     (plain_1, one), (plain_9, nine), (_, seventeen) = (
-        windowed_substitution.operations(module, sites=sites) for sites in (1, 9, 17)
+        convolutional_operations(module, sites=sites) for sites in (1, 9, 17)
     )
     assert plain_9 == 5 * plain_1
     assert nine - one == seventeen - nine
@@ -143,7 +143,7 @@ def test_operations_of_a_convmixer_are_those_of_its_windows():
     stem, pixel, head = 2 * 48 * 128, 2 * 128**2, 2 * 128 * 10
     image = 64 * (stem + 6 * pixel) + head
     expected = image + 64 * (stem + head) + pixel * sum(window.sum() ** 2 for window in windows)
-    assert windowed_substitution.operations(module, None) == (65 * image, expected)
+    assert convolutional_operations(module, None) == (65 * image, expected)
     assert round(65 * image / expected, 2) == 1.9
 
 
@@ -153,7 +153,7 @@ def test_operations_of_a_convmixer_are_those_of_its_windows():
 )
 def test_operations_of_the_papers_networks(name, groups, ratio):
     module = models.build(name, "paper", image_shape=(32, 32, 3), classes=10, patch=4)
-    plain, shared = windowed_substitution.operations(module, groups)
+    plain, shared = convolutional_operations(module, groups)
     assert round(plain / shared, 2) == ratio
 
 

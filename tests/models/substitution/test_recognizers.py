@@ -13,7 +13,9 @@ from jaxsens.execution import Execution, flops
 from jaxsens.models import recognizers
 from jaxsens.models.recognizers import Config
 from jaxsens.models.recognizers.initialization import SCHEMES
-from jaxsens.models.substitution import recognizers as recognizer_substitution
+from jaxsens.models.substitution import recognizer as fast_of
+from jaxsens.models.substitution import recognizer_operations
+from jaxsens.models.substitution import recognizers as module
 from jaxsens.sensitivity import token
 
 # Compiling is what takes long; what LLVM makes of the program is not what is tested.
@@ -24,9 +26,6 @@ SMALL = Config(depth=3, heads=2, head_size=4, multiplier=2)
 
 def plain_of(config, rows=None):
     return substitution.one_at_a_time(recognizers.evaluation(config), rows)
-
-
-fast_of = recognizer_substitution.substitute
 
 
 def models_and_strings(config, length, seeds=1, schemes=tuple(SCHEMES)):
@@ -148,7 +147,7 @@ def test_a_token_that_held_all_attention_leaves_no_trace(monkeypatch):
         scale = np.abs(expected).max()
         np.testing.assert_allclose(found, expected, rtol=0, atol=2e-6 * scale, err_msg=f"gap {gap}")
         with monkeypatch.context() as unprotected:
-            unprotected.setattr(recognizer_substitution, "_at_maximum", lambda scores: jnp.zeros(scores.shape, bool))
+            unprotected.setattr(module, "_at_maximum", lambda scores: jnp.zeros(scores.shape, bool))
             _, found = naive(*model)
         assert not abs(found[site] - expected[site]) < 2e-5 * scale, f"gap {gap}"
         others = np.arange(8) != site
@@ -174,9 +173,7 @@ def test_a_token_of_large_values_leaves_no_trace(block, monkeypatch):
         )
         assert fast <= 2 * plain + 4 * np.finfo(np.float32).eps * abs(exact)
         with monkeypatch.context() as unprotected:
-            unprotected.setattr(
-                recognizer_substitution, "_extra_weight", lambda features: jnp.zeros(features.shape[1::-1])
-            )
+            unprotected.setattr(module, "_extra_weight", lambda features: jnp.zeros(features.shape[1::-1]))
             naive = float(quick(fast_of(config).__call__)(model, tokens, 1 - tokens)[1][2])
         assert abs(naive - exact) > 2e-6 or ratio < 1e5
 
@@ -284,7 +281,7 @@ def test_operations_are_those_of_the_programs(config, sites):
     plain, shared = (
         flops.count(make(config), {"params": params}, string, string, *few).operations for make in (plain_of, fast_of)
     )
-    said_plain, said_shared = recognizer_substitution.operations(config, config.depth, length, sites)
+    said_plain, said_shared = recognizer_operations(config, config.depth, length, sites)
     assert plain - 2 * config.width * inputs == said_plain  # all but the read-out
     hidden = config.multiplier * config.width + (config.width if config.standard else 0)
     mixing = 7 * (length + 1) * inputs * config.heads * hidden  # in a loop without matrix products

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from jaxsens import models
-from jaxsens.models.pretrained import vit as vit_pretrained
+from jaxsens.models import pretrained
 from jaxsens.models.text import bert, encoder, gpt2, lstm
 
 SIZES = {"width": 12, "depth": 1, "heads": 3, "hidden": 10, "epsilon": 1e-3}
@@ -26,9 +26,9 @@ MODULES = {
     ),
     "gpt2": gpt2.GPT2(gpt2.Config(**SIZES | {"depth": 2}, **TEXT)),
     "gpt2 classifier": gpt2.GPT2(gpt2.Config(**SIZES, **TEXT, attention="relu", read_out="last", classes=3)),
-    "vit": vit_pretrained.PretrainedViT(vit_pretrained.Config(**SIZES, **IMAGE, read_out="pooler", classes=3)),
-    "dinov2": vit_pretrained.PretrainedViT(
-        vit_pretrained.Config(
+    "vit": pretrained.vit.PretrainedViT(pretrained.vit.Config(**SIZES, **IMAGE, read_out="pooler", classes=3)),
+    "dinov2": pretrained.vit.PretrainedViT(
+        pretrained.vit.Config(
             **SIZES | {"depth": 2}, **IMAGE, layer_scale=True, read_out="class and mean", activation="silu"
         )
     ),
@@ -446,9 +446,9 @@ def test_tokens_that_do_not_fit_are_refused(name):
         (bert.Config, {"classes": 0}, "classes is 0"),
         (gpt2.Config, {"read_out": "class"}, "read_out is 'class', but must be one of last, next, every"),
         (gpt2.Config, {"classes": 2}, "read_out is 'next', but must be 'last' where there are classes"),
-        (vit_pretrained.Config, {"patch": 5}, "patch is 5, but must be a divisor of the image's height 4"),
-        (vit_pretrained.Config, {"image_shape": (4, 6)}, r"image_shape is \(4, 6\), but must be \(h, w, c\)"),
-        (vit_pretrained.Config, {"read_out": "max"}, "read_out is 'max'"),
+        (pretrained.vit.Config, {"patch": 5}, "patch is 5, but must be a divisor of the image's height 4"),
+        (pretrained.vit.Config, {"image_shape": (4, 6)}, r"image_shape is \(4, 6\), but must be \(h, w, c\)"),
+        (pretrained.vit.Config, {"read_out": "max"}, "read_out is 'max'"),
         (lstm.Config, {"width": 0}, "width is 0"),
         (lstm.Config, {"read_out": "first"}, "read_out is 'first', but must be one of last, mean"),
     ],
@@ -456,7 +456,7 @@ def test_tokens_that_do_not_fit_are_refused(name):
 def test_configurations_that_cannot_work_are_refused(config, changes, message):
     sizes = {
         lstm.Config: {"vocabulary": 13, "width": 6, "depth": 1, "classes": 2},
-        vit_pretrained.Config: {**SIZES, **IMAGE},
+        pretrained.vit.Config: {**SIZES, **IMAGE},
     }.get(config, {**SIZES, **TEXT})
     config(**sizes)
     with pytest.raises(ValueError, match=message):
