@@ -123,7 +123,7 @@ def load(
         split: Name of a split; a missing one is never replaced by another, ``held_out`` makes one.
         data_dir: TFDS folder; by default ``$TFDS_DATA_DIR`` or ``~/tensorflow_datasets``.
         limit: Keep the first ``limit`` texts in the stored order (TFDS shuffles when preparing).
-        drop_empty: Whether to leave out empty texts, which are an error otherwise; ``source`` says how many.
+        drop_empty: Whether to leave out empty texts, which are an error otherwise; ``source`` counts them.
 
     Raises:
         ValueError: If the name is unknown, the data set or the split is not there (says where it was looked for and the
@@ -164,7 +164,7 @@ def read_file(
         text: Name of the column with the texts.
         second: Name of the column with the second texts of pairs.
         label: Name of the column with labels: integers from 0 on; the number of classes is one more than the largest.
-        drop_empty: Whether to leave out empty texts, which are an error otherwise; ``source`` says how many.
+        drop_empty: Whether to leave out empty texts, which are an error otherwise; ``source`` counts them.
 
     Raises:
         ValueError: If the file is missing, of another kind, damaged, lacks a column or has it twice; if a row has more

@@ -78,7 +78,7 @@ def record(source: Sequence, index: int, name: str, split: str) -> Any:
     """
     try:
         return source[index]
-    except Exception as error:  # of Riegeli, Pillow or TFDS, by what is damaged
+    except Exception as error:  # of Riegeli, Pillow or TFDS, depending on the damage
         reason = str(error).partition("\n")[0][:200] or type(error).__name__
         raise ValueError(f"record {index} of split {split!r} {_damaged(source, name)}: {reason}") from error
 

@@ -28,6 +28,7 @@ __all__ = [
     "require_classes",
     "require_dtype",
     "require_flags",
+    "require_mask",
     "require_number",
     "require_positive",
     "require_rows",
@@ -42,7 +43,7 @@ FLOATS = ("bfloat16", "float16", "float32", "float64")
 
 
 def require(holds: bool, argument: str, value: object, allowed: str) -> None:
-    """Raise ValueError with the argument's name, its value and what is allowed, unless ``holds``."""
+    """Raise ValueError with the argument's name, its value and the values allowed, unless ``holds``."""
     if not holds:
         raise ValueError(f"{argument} is {value!r}, but must be {allowed}.")
 
@@ -85,6 +86,13 @@ def require_rows(rows: int | None) -> None:
         raise ValueError(f"rows must be at least 1, or None for all at once, got {rows!r}")
 
 
+def require_mask(mask: Array | None, shape: tuple[int, ...]) -> None:
+    """Raise ValueError unless there is no mask, or one of booleans and of this shape."""
+    if mask is not None:
+        require(np.shape(mask) == shape, "mask's shape", np.shape(mask), f"{shape}, one per token")
+        require(mask.dtype == np.bool_, "mask's dtype", str(mask.dtype), "bool")
+
+
 def require_dtype(dtype: Any) -> np.dtype:
     """Return a dtype that models compute in, one of ``FLOATS``, or raise ValueError."""
     try:
@@ -105,7 +113,7 @@ def as_sizes(argument: str, values: Any) -> tuple[int, ...]:
 
 
 class Patches:
-    """How an image is cut into tokens, for configurations with ``image_shape`` and ``patch``."""
+    """The patches of an image, for configurations with ``image_shape`` and ``patch``."""
 
     image_shape: tuple[int, int, int]
     patch: int
@@ -128,7 +136,7 @@ class Patches:
 
     @property
     def token_shape(self) -> tuple[int, int]:
-        """``(t, d)`` of the tokens: number of patches, numbers in a patch."""
+        """``(t, d)`` of the tokens: number of patches, pixels times channels of a patch."""
         return math.prod(self.grid), self.patch**2 * self.image_shape[2]
 
 
@@ -264,7 +272,7 @@ class _TrainApply:
 
 
 def require_variables(module: nn.Module, variables: PyTree, tokens: Array) -> None:
-    """Raise ValueError unless variables are those that the module would create for ``tokens [b t *s]``."""
+    """Raise ValueError unless variables have the shapes that the module would create for ``tokens [b t *s]``."""
     require_shapes(module, variables, _variable_shapes(module, tokens.shape[1:], tokens.dtype))
 
 
@@ -272,9 +280,9 @@ def require_shapes(module: nn.Module, variables: PyTree, expected: dict[str, tup
     """Raise ValueError unless the leaves of variables have the paths and shapes expected; see ``shapes_by_path``."""
     given = shapes_by_path(variables)
     for path in sorted(expected.keys() | given.keys()):
-        wanted, found = expected.get(path, "absent"), given.get(path, "absent")
-        if wanted != found:
-            raise ValueError(f"variables{path} is {found}, but {type(module).__name__} needs it to be {wanted}.")
+        needed, present = expected.get(path, "absent"), given.get(path, "absent")
+        if needed != present:
+            raise ValueError(f"variables{path} is {present}, but {type(module).__name__} needs it to be {needed}.")
 
 
 @functools.lru_cache(maxsize=256)

@@ -1,8 +1,7 @@
 """The transformer that BERT, GPT-2 and the ViTs have in common.
 
 Queries, keys and values are separate matrices and the steps of a block are methods, so that
-``jaxsens.models.substitution.encoder`` can share among substitutions what they have in common, with the same
-parameters.
+``jaxsens.models.substitution.encoder`` can share computations among substitutions, with the same parameters.
 """
 
 import dataclasses
@@ -20,6 +19,7 @@ from jaxsens.models.common import (
     require_choice,
     require_dtype,
     require_flags,
+    require_mask,
     require_number,
     require_positive,
 )
@@ -37,21 +37,13 @@ __all__ = [
     "gelu",
     "mean_over_tokens",
     "norm",
-    "require_mask",
     "small_normal",
 ]
 
 
 def gelu(x: jax.Array) -> jax.Array:
-    """Return the Gaussian error linear unit ``x Phi(x)``, with the normal distribution function Phi.
-
-    The absolute error is at most the rounding of ``x``.
-
-    Example:
-        >>> f"{gelu(1.0):.4f}"
-        '0.8413'
-    """
-    # By erf: Flax's erfc, whose relative error is small near 0 too, takes three times as long on a CPU.
+    """Return the Gaussian error linear unit ``x Phi(x)``, with an absolute error of the rounding of ``x``."""
+    # By erf: Flax's erfc, accurate for results near 0 too, takes three times as long on a CPU.
     return 0.5 * x * (1 + jax.lax.erf(x * 0.5**0.5))
 
 
@@ -283,7 +275,7 @@ class Attention(nn.Module):
 
     def project(self, x: jax.Array) -> tuple[jax.Array, ...]:
         """Return queries, keys and values, each ``[... h t k]``, of ``x [... t d]``."""
-        # Heads before tokens: XLA's products of matrices on a CPU are up to five times slower the other way round.
+        # Heads before tokens: XLA's matrix products on a CPU are up to five times slower in the other order.
         shape = (*x.shape[:-1], self.config.heads, self.config.head_size)
         return tuple(map_(x).reshape(shape).swapaxes(-3, -2) for map_ in (self.query, self.key, self.value))
 
@@ -355,10 +347,3 @@ def mean_over_tokens(x: jax.Array, mask: Array | None) -> jax.Array:
         return x.mean(axis=1)
     real = mask[:, :, None]
     return jnp.where(real, x, 0).sum(axis=1) / jnp.maximum(real.sum(axis=1), 1).astype(x.dtype)
-
-
-def require_mask(mask: Array | None, shape: tuple[int, ...]) -> None:
-    """Raise ValueError unless there is no mask, or one of booleans and of this shape."""
-    if mask is not None:
-        require(np.shape(mask) == shape, "mask's shape", np.shape(mask), f"{shape}, one per token")
-        require(mask.dtype == np.bool_, "mask's dtype", str(mask.dtype), "bool")

@@ -145,14 +145,14 @@ def _require_leaves(folder: Path, step: int, expected: Mapping[str, Any], writte
 
 
 def _require_no_remains(folder: Path) -> None:
-    """Raise ValueError if there are numbered folders that Orbax does not take for checkpoints."""
+    """Raise ValueError if there are numbered folders that Orbax does not recognize as checkpoints."""
     remains = sorted(path.name for path in folder.iterdir() if path.name.isdecimal())
     if remains:
         raise ValueError(f"{remains[-1]} is there, but it is no whole checkpoint")
 
 
 def _system_error(error: Exception, step: int, folder: Path) -> Exception:
-    """Return an error of the operating system as what it is: Orbax's storage wraps it into those of other types."""
+    """Return the error of the operating system that Orbax's storage has wrapped, if there is one."""
     code, cause = None, error
     while code is None and cause is not None:
         written = re.search(r"os_error_code='(\d+)'|\[Errno (\d+)\]", str(cause))

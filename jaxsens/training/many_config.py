@@ -1,4 +1,4 @@
-"""How many models are trained together: what they share, and the numbers of each."""
+"""Configuration of training many models: the shared settings, and the numbers of each member."""
 
 from dataclasses import dataclass
 

@@ -1,7 +1,7 @@
 """Training many models of one shape together: stacked on a leading axis, mapped over, distributed over devices.
 
 Every member has its own key, learning rate, batch size, data set and stopping time, and takes the steps that it would
-take alone. Members that have stopped are no longer sent to the devices. The recipe is that of Kövér et al.,
+take alone. Members that have stopped are no longer sent to the devices. The recipe follows Kövér et al.,
 Understanding the Parameter Space Geometry of Transformers Encoding Boolean Functions, F.2.
 """
 
@@ -160,10 +160,10 @@ def _advance(
     epoch_of: Epoch, state: State, members: Members, words: np.ndarray, active: np.ndarray, done: int, data: Examples,
     validation: Examples | None, config: ManyConfig, devices: Sequence[jax.Device] | None,
 ) -> tuple[Weights, Scores]:  # fmt: skip
-    """Let the active members do an epoch.
+    """Train the active members for an epoch.
 
-    They come first, those of similar batches next to each other, and the places of the others are filled with idle
-    copies: so all epochs have one shape and one program, and whole blocks of idle members take no time.
+    They come first, sorted by batch size, and the rest of the stack is filled with idle copies. All epochs therefore
+    have one shape and one program, and whole blocks of idle members take no time.
     """
     count = len(members.batch)
     order = active[np.argsort(members.batch[active], kind="stable")]
@@ -230,7 +230,7 @@ def _checked_data(members: Members, data: Examples, criterion: Criterion, sets: 
 
 
 def _checked(name: str, examples: Examples, criterion: Criterion) -> tuple[Examples, int]:
-    """Return examples as devices hold them, and how many data sets they are, or raise ValueError."""
+    """Return examples as devices hold them, and the number of data sets, or raise ValueError."""
     if not isinstance(examples, tuple | list) or len(examples) != 2:
         raise ValueError(f"{name} must be strings [s n *] and targets [s n], got {type(examples).__name__}")
     strings, targets = (

@@ -1,4 +1,4 @@
-"""What training minimizes: ``(train_apply, variables, tokens, labels, key) -> (loss, variables)``, in nats."""
+"""Training objectives: ``(train_apply, variables, tokens, labels, key) -> (loss, variables)``, in nats."""
 
 from dataclasses import dataclass
 from typing import ClassVar, Protocol

@@ -14,9 +14,9 @@ __all__ = ["CNN", "VARIANTS", "Config"]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config(ImageConfig):
-    """Sizes of a convolutional network, beside those of every image model.
+    """Sizes of a convolutional network, in addition to the fields of every image model.
 
-    Vasudeva et al. (ICLR 2025), App. D, have two convolutions of 32 channels, kernel 3, with max-pooling, and two fully
+    Vasudeva et al. (ICLR 2025), App. D, use two convolutions of 32 channels, kernel 3, with max-pooling, and two fully
     connected layers of 128, and call it a network of three hidden layers. Both hold if the second fully connected layer
     is the read-out, from 128 to the classes; the defaults are that.
 
@@ -24,6 +24,13 @@ class Config(ImageConfig):
         channels: Channels of the convolutions; each is followed by ReLU and max-pooling that halves height and width.
         kernel: Side of the convolutions' kernels.
         hidden: Widths of the fully connected hidden layers.
+
+    Raises:
+        ValueError: If a size is not a positive integer, or pooling would reduce the image to nothing.
+
+    Example:
+        >>> Config(image_shape=(28, 28, 1), classes=10, patch=4).channels
+        (32, 32)
     """
 
     channels: tuple[int, ...] = (32, 32)

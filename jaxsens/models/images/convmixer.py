@@ -18,14 +18,21 @@ __all__ = ["VARIANTS", "Config", "ConvMixer", "Depthwise", "convolve_depthwise"]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config(ImageConfig):
-    """Sizes of a ConvMixer, beside those of every image model.
+    """Sizes of a ConvMixer, in addition to the fields of every image model.
 
     Attributes:
         width: Channels.
         depth: Number of blocks.
         kernel: Side of the depthwise convolutions' kernels.
         stem: Side of the patches that the first layer embeds, in pixels; the tokens' ``patch`` if None. A smaller one
-            keeps a finer grid where images are tiny.
+            keeps a finer grid for tiny images.
+
+    Raises:
+        ValueError: If a size is not a positive integer, or the stem does not divide the image.
+
+    Example:
+        >>> Config(image_shape=(32, 32, 3), classes=10, patch=4, width=128, depth=6).stem_patch
+        4
     """
 
     width: int
@@ -98,7 +105,7 @@ class Depthwise(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, padding: Padding) -> jax.Array:
-        """Map ``x [b h w c]``, which lacks zeros around it, to what is in its region."""
+        """Map ``x [b h w c]``, to which ``padding`` is added, to the outputs at its pixels."""
         config = self.config
         shape = (config.kernel, config.kernel, 1, config.width)
         kernel = self.param("kernel", nn.initializers.lecun_normal(), shape)
@@ -110,8 +117,8 @@ def convolve_depthwise(x: jax.Array, kernel: jax.Array, padding: Padding | None 
     """Return the depthwise convolution of ``x [b h w c]`` with ``kernel [k k 1 c]``, zeros around, same size.
 
     ``y[i, j] = sum_uv kernel[u, v] x[i + u - p, j + v - p]`` with p zeros before the first row and column, by default
-    ``(k - 1) // 2`` before and ``k // 2`` behind: shifted copies, weighted and added, which XLA fuses into one loop.
-    Its own grouped convolution is many times slower on CPU.
+    ``(k - 1) // 2`` before and ``k // 2`` behind. It is computed as a weighted sum of shifted copies, which XLA fuses
+    into one loop; XLA's grouped convolution is many times slower on CPU.
     """
     size = len(kernel)
     padded = jnp.pad(x, ((0, 0), *(padding or ReceptiveField.centered(size).padding), (0, 0)))

@@ -15,11 +15,18 @@ __all__ = ["VARIANTS", "Block", "Config", "ResNet"]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config(ImageConfig):
-    """Sizes of a ResNet of basic blocks, beside those of every image model.
+    """Sizes of a ResNet of basic blocks, in addition to the fields of every image model.
 
     Attributes:
         width: Channels of the first stage; each further stage doubles them, and halves height and width.
         blocks: Blocks of each stage; two in each of four make ResNet-18.
+
+    Raises:
+        ValueError: If a size is not a positive integer, or there is no stage.
+
+    Example:
+        >>> Config(image_shape=(32, 32, 3), classes=10, patch=4).blocks
+        (2, 2, 2, 2)
     """
 
     width: int = 64
@@ -60,7 +67,7 @@ class ResNet(ConvolutionalNetwork):
 class Block(nn.Module):
     """A basic block: ``relu(x + norm(conv(relu(norm(conv(x))))))``, with kernels of 3.
 
-    Where it changes the size, ``x`` passes through a convolution of kernel 1 and a normalization of its own.
+    If the size changes, the shortcut is a convolution of kernel 1 and a normalization.
     """
 
     config: Config
@@ -69,7 +76,7 @@ class Block(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, region: Region = WHOLE, *, train: bool) -> tuple[jax.Array, Region]:
-        """Map ``x [b h w c]`` at ``region`` to ``[b h/stride w/stride features]``, and say where it lies."""
+        """Map ``x [b h w c]`` at ``region`` to ``[b h/stride w/stride features]``, and return the region of that."""
         convolution = partial(Convolution, features=self.features, dtype=self.config.dtype, use_bias=False)
         normalization = partial(_normalization, self.config, train)
         first = convolution(kernel=3, stride=self.stride, name="convolution_0")

@@ -16,7 +16,7 @@ from jaxsens.typing import Array
 
 __all__ = ["POOLS", "POSITIONS", "VARIANTS", "Config", "ViT", "put_first", "sinusoidal_positions"]
 
-# The scale of the embeddings that positions are added to; with .02 instead, a small ViT learns digits far worse.
+# The scale of the embeddings that positions are added to; with 0.02 a small ViT learns digits far worse.
 _unit_normal = nn.initializers.normal(1.0)
 
 POOLS = ("class", "mean")
@@ -25,20 +25,28 @@ POSITIONS = ("learned", "sinusoidal")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config(transformer.Config, Patches):
-    """Sizes of a vision transformer, beside those of every transformer.
+    """Sizes of a vision transformer, in addition to the fields of every transformer.
 
     Attributes:
         classes: Number of classes.
         image_shape: ``(h, w, c)``.
         patch: Side of the square patches that are the tokens, in pixels; divides h and w.
-        head_dim: Numbers in a query; ``width // heads`` if None.
-        pool: What is classified: the ``"class"`` token, or the ``"mean"`` over the patches.
+        head_dim: Length of a query; ``width // heads`` if None.
+        pool: The input of the classifier: the ``"class"`` token, or the ``"mean"`` over the patches.
         positions: ``"learned"``, or ``"sinusoidal"`` in two dimensions.
         normalize_patches: Whether layer normalization is applied to the pixels of each patch before the embedding.
-            It takes the scale out of a patch, and with it out of noise added to a patch.
+            It removes the scale of a patch, and therefore that of noise added to a patch.
+
+    Raises:
+        ValueError: If a size is not a positive integer, or sizes do not fit each other or the image.
+
+    Example:
+        >>> config = Config(image_shape=(8, 8, 1), classes=10, patch=2, width=16, depth=1, heads=2, hidden=32)
+        >>> ViT(config).config.token_shape
+        (16, 4)
     """
 
-    # Of the biases of keys softmax sees nothing, and those of values make one with that of the output.
+    # Softmax is invariant to biases of keys, and biases of values are equivalent to one of the output.
     projection_biases: ClassVar[bool] = False
     drop_hidden: ClassVar[bool] = True
     kernel_init: ClassVar = staticmethod(nn.linear.default_kernel_init)
@@ -71,12 +79,12 @@ class Config(transformer.Config, Patches):
 
     @property
     def head_size(self) -> int:
-        """Numbers in a query."""
+        """Length of a query."""
         return self.width // self.heads if self.head_dim is None else self.head_dim
 
     @property
     def final_norm(self) -> bool:
-        """False: what is pooled is normalized instead."""
+        """False: normalization comes after pooling."""
         return False
 
     @property
@@ -116,8 +124,8 @@ VARIANTS = {
 class ViT(Transformer):
     """Patches, linear embedding and positions, ``depth`` blocks, pooling, normalization, linear head.
 
-    What is pooled is normalized, rather than the activations before: ``normalize_last`` has no effect on its hidden
-    states. With a class token, that comes first in them.
+    Normalization comes after pooling, so ``normalize_last`` has no effect on its hidden states, in which a class token
+    comes first.
     """
 
     config: Config
@@ -128,7 +136,7 @@ class ViT(Transformer):
         config = self.config
         if config.normalize_patches:
             self.norm_patches = transformer.norm(config)
-        # Its parameters are called as the method that applies it.
+        # Its parameters have the name of the method that applies it.
         self.patches = nn.Dense(config.width, dtype=config.dtype, name="embed")
         if config.positions == "learned":
             self.positions = self.param("positions", _unit_normal, (1, config.token_shape[0], config.width))

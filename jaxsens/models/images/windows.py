@@ -43,7 +43,7 @@ class ReceptiveField(NamedTuple):
 
     @classmethod
     def centered(cls, kernel: int, stride: int = 1) -> "ReceptiveField":
-        """Return that of a convolution with zeros around the image: as many outputs as pixels, over the stride."""
+        """Return the field of a convolution with zeros around the image: as many outputs as pixels, over the stride."""
         return cls(kernel, stride, (kernel - 1) // 2, kernel // 2)
 
     @property
@@ -60,7 +60,7 @@ class ReceptiveField(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Whole:
-    """Activations are whole images ``[b h w c]``."""
+    """Activations of whole images ``[b h w c]``."""
 
     def after(self, field: ReceptiveField) -> "Whole":  # noqa: ARG002
         """Return the region of the outputs."""
@@ -96,7 +96,7 @@ class Axis:
 
     @classmethod
     def of_patches(cls, count: int, patch: int) -> "Axis":
-        """Return that of the pixels of each of ``count`` patches in a row."""
+        """Return the axis for the pixels of each of ``count`` patches in a row."""
         first = np.arange(count) * patch
         return cls(first, first + patch - 1, count * patch, tuple(range(count)))
 
@@ -153,7 +153,7 @@ class Kept(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Clean(Whole):
-    """Activations are those of one whole image, and kept by the names of the layers that read them."""
+    """The activations of one whole image, which are kept under the names of the layers that read them."""
 
     rows: Axis
     columns: Axis
@@ -164,22 +164,22 @@ class Clean(Whole):
         return dataclasses.replace(self, rows=self.rows.after(field), columns=self.columns.after(field))
 
     def read(self, x: jax.Array, field: ReceptiveField, after: Whole, name: str) -> tuple[jax.Array, Padding]:
-        """Keep ``x [1 h w c]``, and return it as it is."""
+        """Keep ``x [1 h w c]``, and return it unchanged."""
         self.kept[name] = Kept(jnp.pad(x[0], (*field.padding, (0, 0))), self.rows, self.columns)
         return super().read(x, field, after, name)
 
     def whole(self, x: jax.Array, name: str) -> jax.Array:
-        """Keep ``x [1 h w c]``, and return it as it is."""
+        """Keep ``x [1 h w c]``, and return it unchanged."""
         return self.read(x, ReceptiveField(), self, name)[0]
 
 
 @dataclasses.dataclass(frozen=True)
 class Windows:
-    """Activations are windows ``[r m n c]`` of images, each of which differs from the clean one in a window alone.
+    """Activations of windows ``[r m n c]`` of images, each of which differs from the clean one in a window alone.
 
     Attributes:
-        rows: Where the windows lie, down.
-        columns: And across.
+        rows: The positions of the windows, down.
+        columns: Their positions, across.
         positions: Row and column of the changed patch in the grid of patches, one of each for each window ``[r]``.
         kept: Clean activations by name.
     """
@@ -214,7 +214,7 @@ class Windows:
             window, own, around, inside = one
             return jnp.where(inside[..., None], _pixels(window, own), _pixels(clean, around))
 
-        # In a loop of its own, and behind a barrier, since XLA would repeat it for each of a kernel's shifted copies.
+        # In a separate loop and behind a barrier, since XLA would repeat it for each of a kernel's shifted copies.
         return jax.lax.optimization_barrier(jax.lax.map(lay, (x, own, around, inside))), NO_PADDING
 
     def whole(self, x: jax.Array, name: str) -> jax.Array:

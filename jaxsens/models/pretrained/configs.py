@@ -1,4 +1,4 @@
-"""What ``config.json`` of a checkpoint in the Hugging Face format says, and how to say it, for every architecture."""
+"""Reading and writing ``config.json`` of checkpoints in the Hugging Face format, for every architecture."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -16,16 +16,16 @@ Json = Mapping[str, Any]
 
 
 class Kind(NamedTuple):
-    """An architecture as checkpoints have it.
+    """An architecture in the Hugging Face format.
 
     Attributes:
         module: The model.
         config: Its configuration.
-        prefix: What precedes the names of all tensors but those of a head, where there is a head.
-        read_outs: Names of the model with each head, and what is read of it.
+        prefix: The prefix of the names of all tensors except those of a head, if there is a head.
+        read_outs: Names of the model with each head, and the read-out of each.
         classifying: Name of the model with a classifier.
-        extras: Names of tensors that a checkpoint may hold beside those of the model, without the prefix.
-        fixed: What settings must be if they are given, since nothing else is supported.
+        extras: Names of further tensors that a checkpoint may hold, without the prefix.
+        fixed: The only supported values of settings.
         read: Makes arguments of the configuration.
         write: Makes settings.
     """
@@ -108,7 +108,7 @@ def _read_gpt2(settings: Json) -> dict[str, Any]:
 
 
 def _write_gpt2(config: gpt2.Config) -> dict[str, Any]:
-    # Padding has no id of its own here; `transformers` looks for one to find the last token.
+    # This library has no id for padding; `transformers` uses one to find the last token.
     return _give(config, _DECODER) | {"embd_pdrop": config.dropout, "attn_pdrop": 0.0, "pad_token_id": None}
 
 
@@ -222,7 +222,7 @@ KINDS = {
 """The architectures by ``model_type``."""
 
 READ_OUT = "jaxsens_read_out"
-"""A setting of this library's own: what ``save`` was given, where the name of the model does not tell."""
+"""A setting of this library: the read-out, where the name of the model does not determine it."""
 
 
 def kind_of(config: Any) -> str:
@@ -236,12 +236,12 @@ def kind_of(config: Any) -> str:
     if isinstance(config, gpt2.Config):
         return "gpt2"
     known = isinstance(config, vit.Config)
-    require(known, "module.config", config, "that of a Bert, a GPT2 or a PretrainedViT")
+    require(known, "module.config", config, "the configuration of a Bert, a GPT2 or a PretrainedViT")
     return "dinov2" if config.layer_scale else "vit"
 
 
 def model_name(config: Any) -> str:
-    """Return what ``transformers`` calls a model with this head.
+    """Return the name that ``transformers`` has for a model with this head.
 
     Raises:
         ValueError: If it has no such model.

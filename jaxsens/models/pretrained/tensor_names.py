@@ -1,7 +1,7 @@
-"""Which tensor of a checkpoint in the Hugging Face format is which parameter here, for every architecture.
+"""The tensors of checkpoints in the Hugging Face format and the parameters they correspond to, by architecture.
 
 A name is given without the prefix that a model with a head puts before it (``bert.``). The original names are facts of
-the format; the layouts say how their arrays lie: PyTorch's linear layers are ``[out in]``, GPT-2's ``[in out]``.
+the format, as are their layouts: PyTorch's linear layers are ``[out in]``, GPT-2's ``[in out]``.
 """
 
 from collections.abc import Callable, Mapping
@@ -22,8 +22,8 @@ class Tensor(NamedTuple):
 
     Attributes:
         name: Its name in the file.
-        parameters: Where its numbers belong here; more than one path where it joins several along its last axis.
-        transposed: Whether its two axes are to be swapped.
+        parameters: Paths of its parameters; more than one if it joins several along its last axis.
+        transposed: Whether its two axes are swapped.
         patches: Side of its patches, if it is the kernel ``[d c p p]`` of a convolution over them.
     """
 
@@ -102,7 +102,7 @@ def _attention(name: str, block: str) -> list[Tensor]:
 
 
 def _head(config: bert.Config | vit.Config) -> list[Tensor]:
-    # RoBERTa's classifier has two layers of its own, the first of which is what BERT calls the pooler.
+    # RoBERTa's classifier has two layers, the first of which corresponds to BERT's pooler.
     own = isinstance(config, bert.Config) and config.roberta and config.classes is not None
     pooler, classifier = ("classifier.dense", "classifier.out_proj") if own else ("pooler.dense", "classifier")
     tensors = _affine(pooler, "pooler") if config.read_out == "pooler" else []

@@ -1,7 +1,7 @@
 """The published ViT (Dosovitskiy et al. 2021, arXiv 2010.11929), and DINOv2 (Oquab et al. 2023, arXiv 2304.07193).
 
-Beside ``vit`` because trained weights fix what that one leaves out: biases of queries, keys and values, a position of
-the class token, and a final normalization before pooling.
+Unlike ``models.images.vit``, these models have biases of queries, keys and values, a position of the class token, and a
+final normalization before pooling, as the trained weights require.
 """
 
 import dataclasses
@@ -24,16 +24,24 @@ READ_OUTS = ("class", "pooler", "mean", "class and mean")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config(transformer.Config, Patches):
-    """Sizes of a ViT, beside those of every transformer.
+    """Sizes of a ViT, in addition to the fields of every transformer.
 
     Attributes:
         image_shape: ``(h, w, c)``.
         patch: Side of the square patches that are the tokens, in pixels; divides h and w.
-        layer_scale: Whether what a block adds is multiplied by trained factors, as in DINOv2.
-        read_out: What is read of the normalized final activations: those of the ``"class"`` token; ``tanh`` of an
-            affine map of them, the ``"pooler"``; their ``"mean"`` over the patches; or ``"class and mean"`` side by
-            side, as DINOv2's classifier has them.
-        classes: How many logits a linear classifier makes of that, or None for outputs without one.
+        layer_scale: Whether the outputs of attention and MLP are multiplied by trained factors, as in DINOv2.
+        read_out: The outputs, from the normalized final activations: those of the ``"class"`` token; ``tanh`` of an
+            affine map of them, the ``"pooler"``; their ``"mean"`` over the patches; or ``"class and mean"``
+            concatenated, as in DINOv2's classifier.
+        classes: The number of logits of a linear classifier on top, or None without a classifier.
+
+    Raises:
+        ValueError: If a size is not a positive integer, or a setting is not supported.
+
+    Example:
+        >>> sizes = {"width": 16, "depth": 1, "heads": 2, "hidden": 32}
+        >>> Config(**sizes, image_shape=(8, 8, 3), patch=4, classes=5).token_shape
+        (4, 48)
     """
 
     added_tokens: ClassVar[int] = 1
@@ -65,7 +73,7 @@ class Config(transformer.Config, Patches):
 class PretrainedViT(Transformer):
     """Linear embedding of patches, class token, positions; blocks; normalization; read-out.
 
-    ``embed`` gives the patches' embeddings ``[b t d]``; hidden states ``[l+1 b 1+t d]`` begin with the class token.
+    ``embed`` returns the patches' embeddings ``[b t d]``; in hidden states ``[l+1 b 1+t d]`` the class token is first.
     """
 
     config: Config
@@ -95,7 +103,7 @@ class PretrainedViT(Transformer):
         return x, None if mask is None else jnp.pad(mask, ((0, 0), (1, 0)), constant_values=True)
 
     def read(self, x: jax.Array, mask: Array | None, *, train: bool = False) -> jax.Array:
-        """Map final activations ``[b 1+t d]`` to logits ``[b classes]``, or to what a classifier would read."""
+        """Map final activations ``[b 1+t d]`` to logits ``[b classes]``, or without a classifier to its input."""
         config = self.config
         y = x[:, 0]
         if "mean" in config.read_out:

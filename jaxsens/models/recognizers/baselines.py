@@ -135,7 +135,7 @@ def parameter_count(config: Architecture) -> int:
 
 
 def matched(kind: str, parameters: int, length: int, depth: int = 2) -> LSTMConfig | MLPConfig:
-    """Return the configuration whose number of parameters is nearest to a given one; of two the narrower.
+    """Return the configuration whose number of parameters is nearest to a given one, the narrower of two.
 
     Args:
         kind: One of ``KINDS``.

@@ -3,7 +3,7 @@
 A changed patch reaches only its receptive field, which grows from layer to layer by the kernel. The activations of the
 clean image are computed once; for each patch every layer is evaluated on the window that the change reaches, laid over
 the clean activations around it, until the window is the whole image. Nothing is approximated: outside the window both
-images have the same activations. Normalization uses running statistics, as in evaluation mode, hence by pixel.
+images have the same activations. Normalization uses running statistics, as in evaluation mode, and is therefore local.
 
 Windows are smaller at the borders of the image than in its middle, and programs have fixed sizes. So the rows of
 patches fall into a few groups with windows of one size each, and the columns; a program is compiled for each pair.
@@ -11,7 +11,7 @@ patches fall into a few groups with windows of one size each, and the columns; a
 ``operations`` counts: for images of 32 x 32 pixels in patches of 4 the ratio, plain over windows, is 5.69 for the
 paper's CNN, 1.72 for its ConvMixer (1.85 in three groups) and 1.67 for ResNet-18. One CPU core gave 2.7 (all of a
 group at once), 1.5 (1.6; blocks of 4) and 1.42 (blocks of 16), where blocks of 13 were best for the plain way. The
-CNN's windows are so cheap that its thin convolutions, dense layer and copies weigh more than what is saved. With JAX
+CNN's windows are so cheap that its thin convolutions, dense layer and copies dominate. With JAX
 0.10 blocks of 1 are slow, since XLA then repeats the copies of clean activations.
 """
 
@@ -43,13 +43,13 @@ def substitute(module: nn.Module, rows: int | None = None, *, groups: int | None
     Args:
         module: A ``cnn.CNN``, ``convmixer.ConvMixer`` or ``resnet.ResNet``.
         rows: Substitutions evaluated at once; ``None`` for all whose windows are of one size.
-        groups: Groups of rows of patches, and of columns, whose windows have sizes of their own. More save operations
+        groups: Groups of rows of patches, and of columns, whose windows have one size each. More save operations
             and take longer to compile, by the square; ``None`` for as many as there are sizes.
 
     Returns:
         ``substitute(variables, tokens [t d], alternatives [t d], mask [t] = None) -> (clean [*k], changed [t *k])``.
         Padding counts as zero pixels, and so does its alternative. With ``sites [n]``, a fifth argument, only those are
-        substituted, ``changed [n *k]``, in windows of the largest size, as it is not known beforehand where they lie.
+        substituted, ``changed [n *k]``, in windows of the largest size, since their positions are data.
         Equal arguments give equal functions, which share compiled code.
 
     Raises:

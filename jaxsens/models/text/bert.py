@@ -25,17 +25,23 @@ READ_OUTS = ("class", "pooler", "mean")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config(transformer.Config):
-    """Sizes of an encoder of text, beside those of every transformer.
+    """Sizes of an encoder of text, in addition to the fields of every transformer.
 
     Attributes:
         vocabulary: Number of token ids.
-        positions: How many tokens a text may have.
+        positions: The largest number of tokens of a text.
         position_offset: Rows of the table of positions before that of the first token: 0 in BERT, 2 in RoBERTa.
         types: Types of tokens.
-        read_out: What is read of the final activations: those of the first real token, the
-            ``"class"`` token; ``tanh`` of an affine
-            map of them, the ``"pooler"``; or their ``"mean"`` over the real tokens.
-        classes: How many logits a linear classifier makes of that, or None for outputs ``[b d]`` without one.
+        read_out: The outputs, from the final activations: those of the first real token, the ``"class"`` token;
+            ``tanh`` of an affine map of them, the ``"pooler"``; or their ``"mean"`` over the real tokens.
+        classes: The number of logits of a linear classifier on top, or None for outputs ``[b d]`` without one.
+
+    Raises:
+        ValueError: If a size is not a positive integer, or a setting is not supported.
+
+    Example:
+        >>> Config(width=16, depth=1, heads=2, hidden=32, vocabulary=100, positions=20, classes=2).head_size
+        8
     """
 
     norm_first: ClassVar[bool] = False
@@ -58,7 +64,7 @@ class Config(transformer.Config):
 
     @property
     def roberta(self) -> bool:
-        """Whether this is RoBERTa, whose positions begin after the id of padding."""
+        """Whether this is RoBERTa, in which the first position follows the id of padding."""
         return self.position_offset > 0
 
     @property

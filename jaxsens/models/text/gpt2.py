@@ -20,15 +20,22 @@ READ_OUTS = ("last", "next", "every")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config(transformer.Config):
-    """Sizes of a GPT-2, beside those of every transformer.
+    """Sizes of a GPT-2, in addition to the fields of every transformer.
 
     Attributes:
         vocabulary: Number of token ids.
-        positions: How many tokens a text may have.
-        read_out: What is read of the normalized final activations: those of the ``"last"`` real token ``[b d]``; the
+        positions: The largest number of tokens of a text.
+        read_out: The outputs, from the normalized final activations: those of the ``"last"`` real token ``[b d]``; the
             logits of the ``"next"`` token after it ``[b vocabulary]``, by products with the embeddings; or such logits
             after ``"every"`` token ``[b t vocabulary]``.
-        classes: How many logits a linear classifier makes of the ``"last"`` read-out; None without one.
+        classes: The number of logits of a linear classifier on the ``"last"`` read-out; None without one.
+
+    Raises:
+        ValueError: If a size is not a positive integer, or a setting is not supported.
+
+    Example:
+        >>> Config(width=16, depth=1, heads=2, hidden=32, vocabulary=100, positions=20).read_out
+        'next'
     """
 
     causal: ClassVar[bool] = True

@@ -11,9 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from jaxsens.models.common import require, require_choice, require_dtype, require_number, require_positive
+from jaxsens.models.common import require, require_choice, require_dtype, require_mask, require_number, require_positive
 from jaxsens.models.text import token_ids
-from jaxsens.models.transformer import mean_over_tokens, require_mask, small_normal
+from jaxsens.models.transformer import mean_over_tokens, small_normal
 from jaxsens.typing import Array
 
 __all__ = ["GATES", "LSTM", "READ_OUTS", "Config", "Layer"]
@@ -21,21 +21,28 @@ __all__ = ["GATES", "LSTM", "READ_OUTS", "Config", "Layer"]
 READ_OUTS = ("last", "mean")
 
 GATES = 4
-"""In this order: input, forget, cell, output."""
+"""The number of gates, in this order: input, forget, cell, output."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config:
-    """Sizes of an LSTM. Equal configurations are equal, and hash equal.
+    """Sizes of an LSTM. Configurations of equal values are equal, and hash equal.
 
     Attributes:
         vocabulary: Number of token ids.
-        width: Numbers of an embedding, and of every layer's state.
-        depth: Layers.
-        classes: How many logits there are.
-        read_out: What is classified: the last layer's state at the ``"last"`` real token, or its ``"mean"``.
-        dropout: Probability of dropping, in training, what goes into a layer or into the classifier.
-        dtype: In which activations are computed; logits are at least float32.
+        width: Length of embeddings, and of the state of every layer.
+        depth: Number of layers.
+        classes: The number of logits.
+        read_out: The input of the classifier: the last layer's state at the ``"last"`` real token, or its ``"mean"``.
+        dropout: Dropout rate, in training, of the inputs of layers and classifier.
+        dtype: The dtype of activations; logits are at least float32.
+
+    Raises:
+        ValueError: If a size is not a positive integer, or a setting is not supported.
+
+    Example:
+        >>> Config(vocabulary=100, width=16, depth=2, classes=2).read_out
+        'last'
     """
 
     vocabulary: int
@@ -104,7 +111,7 @@ class LSTM(nn.Module):
 
 
 class Layer(nn.Module):
-    """One layer: ``c = sigmoid(f) c + sigmoid(i) tanh(g)``, ``h = sigmoid(o) tanh(c)``; padding leaves both alone."""
+    """One layer: ``c = sigmoid(f) c + sigmoid(i) tanh(g)``, ``h = sigmoid(o) tanh(c)``; padding changes neither."""
 
     config: Config
 

@@ -1,4 +1,4 @@
-"""Texts to token ids, by the ``tokenizer.json`` that lies beside a model's weights.
+"""Texts to token ids, by the ``tokenizer.json`` in the folder of a model.
 
 Needs the package ``tokenizers``, of the extra ``text``. Truncation and padding that the file asks for are switched off:
 texts are cut only on request, and padding is marked in a mask.
@@ -26,7 +26,7 @@ class Tokens(NamedTuple):
     """A batch of texts.
 
     Attributes:
-        tokens: Ids ``[b t]`` int32, or ``[b t 2]`` with the types of the tokens beside them if there are pairs.
+        tokens: Ids ``[b t]`` int32, or ``[b t 2]``, ids and types, if there are pairs.
         mask: Which tokens are real ``[b t]``.
         sites: Which tokens belong to the text itself ``[b t]``: no class token, separator or end of text.
         truncated: Which texts were cut ``[b]``.
@@ -126,15 +126,21 @@ class Tokenizer:
 
 
 def load(path: str | os.PathLike[str], *, vocabulary: int) -> Tokenizer:
-    """Read ``tokenizer.json``, or that of a folder.
+    """Read ``tokenizer.json``.
 
     Args:
-        path: The file or the folder.
+        path: The file, or the folder that holds it.
         vocabulary: The number of token ids of the model; its table may be larger than the tokenizer needs.
 
     Raises:
         ValueError: If the file is missing or corrupted, or makes ids that the model does not have.
         ImportError: If the package ``tokenizers`` is missing.
+
+    Example:
+        With a model in the folder ``models/minilm``::
+
+            texts = load("models/minilm", vocabulary=30522)
+            tokens, mask, sites, truncated = texts(["a fine film"], longest=128, truncate=True)
     """
     try:
         from tokenizers import Tokenizer as Rules
