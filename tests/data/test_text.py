@@ -1,4 +1,4 @@
-"""Texts by name and from files of one's own; what is empty, missing or damaged is told; commonness."""
+"""Texts by name and from files; empty, missing and damaged ones; word frequencies."""
 
 import json
 
@@ -74,7 +74,7 @@ def test_mocked_data_of_every_name(name):
     )
 
 
-def test_what_is_not_there_is_told(tmp_path):
+def test_missing_data_names_places_and_command(tmp_path):
     with pytest.raises(ValueError, match=r"'glue/qqp' is not there: looked in .*scripts/prepare_data glue/qqp"):
         text.load("glue/qqp", data_dir=tmp_path)
     with pytest.raises(ValueError, match="known are imdb_reviews, glue/mrpc, glue/qqp, glue/sst2"):
@@ -83,7 +83,7 @@ def test_what_is_not_there_is_told(tmp_path):
         text.load("imdb_reviews", limit=0)
 
 
-def test_an_empty_text_is_told_with_its_index_or_left_out(tmp_path):
+def test_empty_text_is_named_by_index_or_left_out(tmp_path):
     records = [{"text": ["fine", "  "][i == 2], "label": 0} for i in range(3)]
     write_tfds(tmp_path, "imdb_reviews", records)
     with pytest.raises(ValueError, match=r"texts\[\d\] of 'imdb_reviews' is empty"):
@@ -93,7 +93,7 @@ def test_an_empty_text_is_told_with_its_index_or_left_out(tmp_path):
     assert data.source.endswith("1 empty texts left out")
 
 
-def test_labels_that_are_hidden_are_told(tmp_path):
+def test_hidden_labels_are_refused(tmp_path):
     write_tfds(tmp_path, "imdb_reviews", [{"text": "a", "label": -1}], split="test")
     with pytest.raises(ValueError, match="hidden"):
         text.load("imdb_reviews", "test", data_dir=tmp_path)
@@ -112,7 +112,7 @@ def files(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["own.csv", "own.jsonl"])
-def test_a_file_of_ones_own(files, name):
+def test_own_files_are_read(files, name):
     pairs = text.read_file(files / name, text="first", second="second", label="class")
     assert pairs.texts == tuple((a, b) for a, b, _ in ROWS)
     assert (pairs.labels.tolist(), pairs.classes) == ([2, 0, 0], 3)
@@ -147,7 +147,7 @@ def test_a_file_of_ones_own(files, name):
         ("a.txt", b"fine", r"must end with \.csv or \.jsonl"),
     ],
 )
-def test_damaged_files_are_told(tmp_path, name, content, message):
+def test_damaged_files_are_named(tmp_path, name, content, message):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(ValueError, match=message):
         text.read_file(tmp_path / name, text="t", label="u" if b"u" in content else None)
@@ -203,7 +203,7 @@ def test_a_held_out_fraction_is_the_same_for_a_seed_and_loses_nothing():
             text.held_out(data, fraction)
 
 
-def test_commonness_is_the_logarithm_from_the_rarest_to_the_most_common():
+def test_normalized_log_frequency_goes_from_the_rarest_to_the_most_common():
     tokens = np.array([[3, 1, 1, 0], [1, 2, 1, 0]])
     counted = np.array([[1, 1, 1, 0], [1, 1, 1, 0]], bool)
     counts = word_frequency.corpus_frequencies(tokens, counted, 5)

@@ -69,7 +69,7 @@ def train(module, variables, tokens, key):
 
 
 @pytest.mark.parametrize("name", models.MODELS)
-def test_small_models_begin_with_finite_logits_that_tell_examples_apart(name):
+def test_initial_logits_are_finite_and_differ_between_examples(name):
     module = models.build(name, "small", **SMALL)
     _, tokens = example(module)
     logits = quick(lambda key: models.evaluation(module)(models.init(module, key), tokens))(jax.random.key(0))
@@ -374,7 +374,7 @@ def test_float64_is_computed_in_float64(module, float64):
 
 
 @pytest.mark.parametrize("pool", vit.POOLS)
-def test_only_positions_tell_a_vit_the_order_of_tokens(pool):
+def test_vit_depends_on_token_order_only_through_positions(pool):
     module = vit.ViT(vit.Config(**TINY_VIT, pool=pool))
     variables, tokens = example(module)
     apply = functools.partial(evaluate, module)

@@ -1,4 +1,4 @@
-"""Laws of training many models together: each one's steps, its schedule, and that nobody hangs on anybody."""
+"""Training many models together: the steps of each, schedules, and independence of the members."""
 
 import os
 import resource
@@ -134,7 +134,7 @@ def test_one_device_and_eight_give_the_same_bits(devices):
     chex.assert_trees_all_equal(fit(devices=devices[:1]).variables, fit(devices=devices).variables)
 
 
-def test_the_rate_is_halved_and_training_stops_when_nothing_gets_better():
+def test_rate_is_halved_and_training_stops_without_progress():
     """Of a model whose offset alone is used, and nowhere where it is 0: its first epoch is its best."""
 
     def half_dead(variables, strings, mask=None):
@@ -171,7 +171,7 @@ def test_the_best_weights_are_kept_or_the_last():
             np.testing.assert_allclose(loss, wanted[i], rtol=1e-4)
 
 
-def test_a_member_that_is_accurate_enough_stops_and_is_no_more_reported():
+def test_member_that_reaches_its_target_stops():
     seen = {}
     slow = members(learning_rate=[0.1, 1e-6, 1e-6, 1e-6], batch=[5] * 4)
     found = fit(
@@ -195,7 +195,7 @@ def test_a_member_that_is_accurate_enough_stops_and_is_no_more_reported():
     assert sooner.status.tolist() == found.status.tolist()
 
 
-def test_a_member_that_diverges_is_told_and_the_others_go_on():
+def test_diverged_member_is_reported_and_others_continue():
     broken = start(4)
     broken["params"]["w"][1] = 3e38
     found = fit(variables=broken)
@@ -212,7 +212,7 @@ def test_a_member_that_diverges_is_told_and_the_others_go_on():
         chex.assert_trees_all_equal(found.member(i), whole.member(i))
 
 
-def test_fresh_data_are_asked_for_by_epoch():
+def test_data_function_is_called_with_the_epoch():
     asked = []
 
     def fresh(epoch):
@@ -346,7 +346,7 @@ def test_a_full_disk_stops_it_with_the_path_and_the_last_checkpoint_stands(tmp_p
         (lambda: training.stack([start(1), start(2)]), "number 1 has"),
     ],
 )
-def test_bad_input_is_told(broken, match):
+def test_bad_input_is_named(broken, match):
     with pytest.raises(ValueError, match=match):
         broken()
 

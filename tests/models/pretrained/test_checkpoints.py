@@ -99,7 +99,7 @@ def test_what_is_written_is_read_again(name, tmp_path):
 
 
 @pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16, np.float64])
-def test_numbers_of_any_size_become_those_asked_for(dtype, tmp_path):
+def test_weights_of_any_float_dtype_are_cast(dtype, tmp_path):
     variables = written(tmp_path, dtype=dtype)
     assert {a.dtype for a in tensors_in(tmp_path).values()} == {np.dtype(dtype)}
     loaded = pretrained.load(tmp_path)

@@ -11,10 +11,8 @@ import numpy as np
 import pytest
 
 from jaxsens import models, substitution
-from jaxsens.execution import Execution
 from jaxsens.models.images import cnn, convmixer, mlp, resnet
 from jaxsens.models.substitution import convolutional, convolutional_operations
-from jaxsens.sensitivity import token
 
 # Compiling is what takes long; what LLVM makes of the program is not what is tested.
 quick = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
@@ -115,24 +113,6 @@ def test_operations_for_a_few_sites():
     assert nine - one == seventeen - nine
     assert one - (nine - one) / 8 == plain_1 / 2  # the clean image
     assert nine < plain_9
-
-
-def test_sensitivity_cannot_tell_which_substitution_it_got():
-    module = small(CNN, (8, 8, 1), 2, channels=(3,), hidden=(4,))
-    variables, *_ = example(module)
-    tokens = np.random.default_rng(1).normal(size=(3, 16, 4)).astype(np.float32)
-    options = {
-        "change": lambda clean, changed: (changed - clean).sum(),
-        "execution": Execution(chunk=34, devices=jax.devices()[:1]),
-    }
-    plain, fast = (
-        token.token_sensitivity(make(module, 3), lambda key, draw, x: -x, **options)(
-            jax.random.key(0), variables, tokens
-        )
-        for make in (plain_of, fast_of)
-    )
-    assert np.abs(plain.changes).max() > 1e-2
-    np.testing.assert_allclose(fast.changes, plain.changes, rtol=0, atol=1e-5)
 
 
 def test_operations_of_a_convmixer_are_those_of_its_windows():

@@ -245,7 +245,7 @@ def test_depth_as_data_equals_depth_as_shape():
     assert padded_fast._cache_size() == 1
 
 
-def test_sensitivity_cannot_tell_which_substitution_it_got():
+def test_sensitivity_is_equal_with_plain_and_fast_substitution():
     config = Config(depth=2, heads=1, head_size=6, multiplier=1)
     variables, *_ = one_model(config)
     strings = np.random.default_rng(1).integers(0, 2, (6, 7)).astype(np.int32)

@@ -351,7 +351,7 @@ def test_dropout_draws_from_the_key_in_training_only(name):
     np.testing.assert_array_equal(run(dropping, variables, tokens)[0], run(module, variables, tokens)[0])
 
 
-def test_padding_is_told_by_its_id_in_training():
+def test_padding_is_marked_by_its_id_in_training():
     module = MODULES["bert"]
     variables, tokens = example(module)
     mask = np.arange(6)[None] < np.array([[6], [4]])
@@ -365,7 +365,7 @@ def test_padding_is_told_by_its_id_in_training():
         encoder.train_apply(MODULES["vit"], padding=-1)
 
 
-def test_initial_models_tell_examples_apart():
+def test_initial_outputs_differ_between_examples():
     module = MODULES["bert"]
     variables = quick(lambda key: encoder.init(module, key))(jax.random.key(0))
     encoder.require_variables(module, variables)
@@ -376,7 +376,7 @@ def test_initial_models_tell_examples_apart():
 # --- precision --------------------------------------------------------------------------------------------------------
 
 
-def test_precision_is_what_was_asked_for():
+def test_activations_have_the_dtype_of_the_configuration():
     module = MODULES["bert"]
     variables, tokens = example(module)
     exact, _ = run(module, variables, tokens)
