@@ -33,6 +33,7 @@ __all__ = [
     "require_positive",
     "require_rows",
     "require_shapes",
+    "require_unmasked",
     "require_variables",
     "shapes_by_path",
     "train_apply",
@@ -91,6 +92,12 @@ def require_mask(mask: Array | None, shape: tuple[int, ...]) -> None:
     if mask is not None:
         require(np.shape(mask) == shape, "mask's shape", np.shape(mask), f"{shape}, one per token")
         require(mask.dtype == np.bool_, "mask's dtype", str(mask.dtype), "bool")
+
+
+def require_unmasked(argument: str, values: Array) -> None:
+    """Raise ValueError for a masked array of NumPy, whose mask JAX would drop."""
+    masked = isinstance(values, np.ma.MaskedArray)
+    require(not masked, argument, "a masked array", "an array; give the mask as the argument mask")
 
 
 def require_dtype(dtype: Any) -> np.dtype:
@@ -180,6 +187,7 @@ def read_tokens(config: ImageConfig, tokens: Array, mask: Array | None) -> jax.A
     require(np.ndim(tokens) == 3 and np.shape(tokens)[1:] == (count, size), "tokens' shape", np.shape(tokens), expected)
     if config.dtype == jnp.float64:
         require(jax.config.jax_enable_x64, "dtype", "float64", "used with jax_enable_x64 on")
+    require_unmasked("tokens", tokens)
     tokens = jnp.asarray(tokens, config.dtype)
     if mask is None:
         return tokens

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxsens.models.common import require, require_mask
+from jaxsens.models.common import require, require_mask, require_unmasked
 from jaxsens.typing import Array
 
 __all__ = ["first_token", "last_token", "look_up", "positions_of", "read_ids"]
@@ -19,6 +19,7 @@ def read_ids(ids: Array, mask: Array | None, *, below: int, longest: int | None 
         ValueError: If shape or dtype does not fit, there are more than ``longest`` tokens, or a real token's id is
             negative or not ``below`` the size of the vocabulary.
     """
+    require_unmasked(name, ids)
     require(np.ndim(ids) == 2 and np.shape(ids)[1] > 0, f"{name}' shape", np.shape(ids), "[b, t], t at least 1")
     require(jnp.issubdtype(ids.dtype, jnp.integer), f"{name}' dtype", str(ids.dtype), "int32")
     count = np.shape(ids)[1]
