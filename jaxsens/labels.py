@@ -17,7 +17,7 @@ __all__ = ["check_batch", "leave_out", "require_labels"]
 
 def require_labels(
     labels: Array,
-    classes: int,
+    classes: int | None,
     *,
     shape: tuple[int, ...] | None = None,
     ignore_index: int | None = None,
@@ -27,7 +27,7 @@ def require_labels(
 
     Args:
         labels: Integers, one for each example ``[b]``, or of ``shape``.
-        classes: The number of classes k.
+        classes: The number of classes k, or None where it is not known: then any from 0 on that int32 holds.
         shape: Shape that the labels must have; by default any ``[b]``.
         ignore_index: The one other value that is allowed, for examples (or tokens) without a label.
         name: Name of the argument, for the errors.
@@ -41,6 +41,7 @@ def require_labels(
         array([2, 0, 1], dtype=int32)
     """
     labels = checks.host_values(labels, name, narrow=True)
+    classes = np.iinfo(np.int32).max if classes is None else classes
     one_hot = labels.ndim == (1 if shape is None else len(shape)) + 1 and labels.shape[-1] == classes
     if labels.dtype.kind not in "iu" or one_hot:
         remedy = (

@@ -45,7 +45,7 @@ def _training(
     def ours(rows: int) -> Callable[[int], np.ndarray]:
         def run(epochs: int) -> np.ndarray:
             how = training.ManyConfig(
-                epochs=epochs, halve_after=None, stop_after=None, keep="last", rows=rows, checkpoint_every=epochs
+                epochs=epochs, lr_patience=None, patience=None, keep="last", rows=rows, checkpoint_every=epochs
             )
             trained = training.fit_many(
                 jax.random.key(config.seed), apply, start, members, (x[None].astype(np.uint8), y[None]), how

@@ -113,7 +113,7 @@ class ImageSettings(Settings):
 
     def training(self, learning_rate: float) -> training.Config:
         """Return the settings of ``training.fit`` at a learning rate."""
-        optimizer = training.Optimiser(self.optimizer, schedule=self.schedule)
+        optimizer = training.Optimizer(self.optimizer, schedule=self.schedule)
         return training.Config(self.epochs, self.batch, learning_rate, optimizer, self.parts)
 
 

@@ -56,7 +56,7 @@ def load(config: ImageSettings, data: ImageData | None = None) -> Data:
 
     def split(which: Array, labels: Array, count: int) -> tuple[Array, Array]:
         chosen = np.random.default_rng(config.seed).permutation(len(labels))[:count]
-        return images.to_patches(images.normalise(which[chosen]), config.token), labels[chosen]
+        return images.to_patches(images.normalize(which[chosen]), config.token), labels[chosen]
 
     tokens, labels = split(data.train_images, data.train_labels, config.train_examples)
     held_out = round(config.validation * len(labels))

@@ -145,10 +145,10 @@ def _trained(
 ) -> many_models.Trained:
     """Train for all steps at a constant learning rate, with the mean squared error."""
     how = many_models.ManyConfig(
-        epochs=steps // config.epoch_steps, halve_after=None, stop_after=None, keep="last", rows=config.rows,
-        at_once=config.models_per_device, checkpoint_every=config.checkpoint_every,
+        epochs=steps // config.epoch_steps, lr_patience=None, patience=None, keep="last", rows=config.rows,
+        models_per_device=config.models_per_device, checkpoint_every=config.checkpoint_every,
     )  # fmt: skip
     return many_models.fit_many(
-        key, recognizers.training_evaluation(config.architecture), variables, members, data, how, watched=watched,
+        key, recognizers.training_evaluation(config.architecture), variables, members, data, how, validation=watched,
         criterion=member_epoch.SQUARED_ERROR, checkpoint=checkpoint, progress=label,
     )  # fmt: skip

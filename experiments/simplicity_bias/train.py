@@ -105,10 +105,10 @@ def learn_parity(config: Config, kind: str, count: int, seed: int) -> dict[str, 
         ),
         (np.stack([drawn.strings] * levels), drawn.labels),
         training.ManyConfig(
-            epochs=config.epochs(count), halve_after=None, stop_after=None, keep="last", rows=config.rows,
-            at_once=config.models_per_device,
+            epochs=config.epochs(count), lr_patience=None, patience=None, keep="last", rows=config.rows,
+            models_per_device=config.models_per_device,
         ),
-        watched=tuple(np.stack([a] * levels) for a in drawn.validation),
+        validation=tuple(np.stack([a] * levels) for a in drawn.validation),
         after_epoch=follow,
         progress=f"{kind}, parity {seed}, {count} strings",
     )  # fmt: skip
@@ -161,10 +161,10 @@ def learn_labels(
         ),
         data,
         training.ManyConfig(
-            epochs=config.label_epochs, halve_after=None, stop_after=None, enough=1.0, keep="last", rows=config.rows,
-            at_once=config.models_per_device, checkpoint_every=config.checkpoint_every,
+            epochs=config.label_epochs, lr_patience=None, patience=None, target_accuracy=1.0, keep="last",
+            rows=config.rows, models_per_device=config.models_per_device, checkpoint_every=config.checkpoint_every,
         ),
-        watched=data,
+        validation=data,
         checkpoint=checkpoint,
         progress=f"{kind}, random labels",
     )  # fmt: skip

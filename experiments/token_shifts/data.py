@@ -171,7 +171,7 @@ def load(config: Config, vocabulary: int, data: text.TextData | None = None) -> 
     special = embedding_space.special_tokens(strings)
     counted = {"corpus": frequencies.astype(np.float64), "wordfreq": word_frequency.word_frequencies(strings)}
     counted["corpus"][special] = np.nan
-    common = {name: word_frequency.commonness(values) for name, values in counted.items()}
+    common = {name: word_frequency.normalized_log_frequency(values) for name, values in counted.items()}
     return Corpus(name, data.source, kept, held, words, strings, special, common)
 
 
@@ -258,7 +258,7 @@ def choose_points(
 def load_pictures(config: Config) -> Pictures:
     """Load images, cut into patches; what a patch is replaced with is chosen among all different ones."""
     data, patch = images.load(config.images, data_dir=config.data_dir), SETTINGS[config.images][0]
-    train, test = (images.to_patches(images.normalise(a), patch) for a in (data.train_images, data.test_images))
+    train, test = (images.to_patches(images.normalize(a), patch) for a in (data.train_images, data.test_images))
     test = test[: max(config.tested, config.sequences)]
     measured = test[: config.sequences]
     flat = np.concatenate([train.reshape(-1, train.shape[2]), measured.reshape(-1, train.shape[2])])

@@ -69,7 +69,7 @@ def train(
             epochs,
             config.batch if fine else config.small_batch,
             config.learning_rate if fine else config.small_learning_rate,
-            training.Optimiser("adamw", weight_decay=0.01, schedule="cosine", warmup=0.1),
+            training.Optimizer("adamw", weight_decay=0.01, schedule="cosine", warmup=0.1),
             config.parts,
         ),
         progress=f"{kind}, seed {seed}",

@@ -85,14 +85,14 @@ def train(
         dataset=np.array(group.datasets),
     )
     how = ManyConfig(
-        epochs=config.random_epochs if group.random else config.epochs, halve_after=config.lr_patience,
-        stop_after=config.patience, enough_loss=config.target_loss, rows=config.rows, at_once=config.models_per_device,
-        checkpoint_every=config.checkpoint_every,
+        epochs=config.random_epochs if group.random else config.epochs, lr_patience=config.lr_patience,
+        patience=config.patience, target_loss=config.target_loss, rows=config.rows,
+        models_per_device=config.models_per_device, checkpoint_every=config.checkpoint_every,
     )  # fmt: skip
     return training.fit_many(
         KEYS(config.seed, "order", group.sizes.layers, *group.sizes.shape, int(group.random)),
         recognizers.training_evaluation(group.sizes.config(config.epsilon)), first, members, data["training"], how,
-        watched=data["validation"], after_epoch=after_epoch, checkpoint=checkpoint, progress=group.name,
+        validation=data["validation"], after_epoch=after_epoch, checkpoint=checkpoint, progress=group.name,
     )  # fmt: skip
 
 

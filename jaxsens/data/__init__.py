@@ -1,3 +1,22 @@
-"""Data sets: the only files that import tensorflow_datasets, and only when a data set is asked for."""
+"""Data sets of images and texts, patches, and word frequencies.
 
-__all__: list[str] = []
+The modules ``images``, ``text``, ``patches`` and ``word_frequency`` are imported when they are first used;
+tensorflow_datasets, when a data set is loaded.
+"""
+
+import importlib
+from types import ModuleType
+
+__all__ = ["images", "patches", "text", "word_frequency"]
+
+
+def __getattr__(name: str) -> ModuleType:
+    """Import a module of data when it is first used."""
+    if name in __all__:
+        return importlib.import_module(f"jaxsens.data.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return sorted(__all__)

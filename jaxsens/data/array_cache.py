@@ -1,4 +1,4 @@
-"""Arrays that took long to make, kept on disk: whole or not at all, and only for exactly what they were made from."""
+"""A cache on disk for arrays that take long to compute, stored under a hash of everything they depend on."""
 
 import contextlib
 import hashlib
@@ -26,33 +26,38 @@ def folder() -> Path:
 
 
 def fingerprint(files: Iterable[Path]) -> list[tuple[str, int, int]]:
-    """Describe files by path, size and modification time, so that other data of the same name is never taken for them.
+    """Return path, size and modification time of files, which tell apart different data of the same name.
 
     Raises:
-        OSError: if a file does not exist.
+        OSError: If a file does not exist.
     """
     described = [(str(file.resolve()), file.stat()) for file in sorted(files)]
     return [(path, status.st_size, status.st_mtime_ns) for path, status in described]
 
 
 def digest(key: Mapping[str, object]) -> str:
-    """Hash a key made of what JSON can hold; equal keys have equal digests, on every machine and in every run."""
+    """Return a hash of a key of JSON values; equal keys have equal hashes, on every machine and in every run.
+
+    Example:
+        >>> digest({"b": 1, "a": 2}) == digest({"a": 2, "b": 1})
+        True
+    """
     return hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:32]
 
 
 def cached(name: str, key: Mapping[str, object], make: Callable[[], Arrays]) -> Arrays:
-    """Return the arrays kept for this key, or make and keep them.
+    """Return the arrays stored for a key, or make and store them.
 
-    A damaged file is made again. A folder that cannot be written costs time, never the result. Both are logged as
-    warnings. Nothing is ever unpickled; the checksums of the zip format are verified on reading.
+    If the file is damaged, the arrays are made again; if the folder cannot be written, they are not stored. Both are
+    logged as warnings. Nothing is ever unpickled; the checksums of the zip format are verified on reading.
 
     Args:
-        name: begins the file's name, for the human reader.
-        key: everything that the arrays depend on, as JSON holds it.
-        make: makes the arrays.
+        name: The first part of the file's name, for human readers.
+        key: Everything that the arrays depend on, as JSON values.
+        make: A function that makes the arrays.
 
     Returns:
-        the arrays by name.
+        The arrays by name.
     """
     path = folder() / f"{name}-{digest(key)}.npz"
     try:
@@ -60,7 +65,7 @@ def cached(name: str, key: Mapping[str, object], make: Callable[[], Arrays]) -> 
             return {field: stored[field] for field in stored.files}
     except FileNotFoundError:
         pass
-    except Exception as error:  # whatever is wrong with the copy, the original is still there
+    except Exception as error:  # whatever the damage, the arrays can be made again
         _log.warning("the cached arrays %s cannot be read (%s): making them again", path, error)
     arrays = make()
     try:

@@ -37,7 +37,7 @@ def idx_files(folder: Path) -> dict[str, tuple[Path, Path]]:
 
 
 def is_present(folder: Path) -> bool:
-    """Tell whether all four idx files are in the folder."""
+    """Return whether all four idx files are in the folder."""
     return all(path.is_file() for pair in idx_files(folder).values() for path in pair)
 
 
@@ -45,13 +45,13 @@ def read_idx(path: Path) -> np.ndarray:
     """Read a gzipped idx file of bytes: two zeros, type 8, the rank, the big-endian sizes, the values.
 
     Args:
-        path: the ``.gz`` file.
+        path: The ``.gz`` file.
 
     Returns:
-        uint8 array of the shape given in the file.
+        A uint8 array of the shape given in the file.
 
     Raises:
-        ValueError: if it is not such a file, or holds more or fewer values than its header says.
+        ValueError: If it is not such a file, or holds more or fewer values than its header says.
     """
     try:
         with gzip.open(path) as file:
@@ -70,10 +70,10 @@ def read_idx(path: Path) -> np.ndarray:
 def prepare(source: Path, data_dir: Path) -> None:
     """Write ``data_dir/fashion_mnist/3.0.1`` as array_record from the idx files in ``source``; exact, no TensorFlow.
 
-    A folder that is there already is left as it is, and an interrupted run leaves none.
+    An existing folder is not changed, and an interrupted run leaves none.
 
     Raises:
-        ValueError: if an idx file is missing, or damaged, or its images and labels do not fit together.
+        ValueError: If an idx file is missing, or damaged, or its images and labels do not fit together.
     """
     if not is_present(source):
         needed = ", ".join(path.name for pair in idx_files(source).values() for path in pair)
@@ -85,7 +85,7 @@ def prepare(source: Path, data_dir: Path) -> None:
 
 
 class _FashionMnistIdx(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-    """The stock data set by another road; unregistered, because the stock builder has the name."""
+    """The stock data set, built from other files; unregistered, because the stock builder has the name."""
 
     name = "fashion_mnist"
     VERSION = tfds.core.Version("3.0.1")

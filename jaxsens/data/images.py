@@ -1,4 +1,4 @@
-"""Labelled images by name: the UCI digits, and TFDS data sets read without TensorFlow, kept as arrays."""
+"""Labeled images by name: the UCI digits, and TFDS data sets read without TensorFlow, kept as arrays."""
 
 import contextlib
 import dataclasses
@@ -13,14 +13,15 @@ from tqdm.auto import tqdm
 
 from jaxsens.data import array_cache, tfds
 from jaxsens.data.patches import from_patches, to_patches
+from jaxsens.labels import require_labels
 from jaxsens.typing import Array
 
-__all__ = ["NAMES", "ImageData", "from_patches", "load", "normalise", "to_patches"]
+__all__ = ["NAMES", "ImageData", "from_patches", "load", "normalize", "to_patches"]
 
 
 @dataclasses.dataclass(frozen=True)
 class _Stock:
-    """What is known of a TFDS data set before it is opened."""
+    """Facts about a TFDS data set that are needed before it is opened."""
 
     classes: int
     test_split: str = "test"
@@ -35,7 +36,7 @@ _STOCK = {
     "imagenet2012": _Stock(1000, test_split="validation", lossless=False),
 }
 NAMES = ("digits", *_STOCK)
-"""The names that ``load`` knows."""
+"""The names that ``load`` accepts."""
 
 _IMAGENET_SIZE = 224
 _FORMAT = 1  # of the cached arrays: raise it when the same key would give other arrays
@@ -43,19 +44,24 @@ _FORMAT = 1  # of the cached arrays: raise it when the same key would give other
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class ImageData:
-    """Labelled images, all of one size, in the order in which they are stored.
+    """Labeled images, all of one size, in the order in which they are stored.
 
     Attributes:
-        name: the data set's name, as given to ``load``.
+        name: The data set's name, as given to ``load``.
         train_images: ``[n h w c]`` uint8, 0..255.
         train_labels: ``[n]`` int32, 0..classes-1.
         test_images: ``[n' h w c]`` uint8.
         test_labels: ``[n']`` int32.
-        classes: number of classes.
-        source: where the data came from, and what is to be said beside every number made with it.
+        classes: The number of classes.
+        source: Where the data came from, to be reported with results.
 
     Raises:
-        ValueError: if a split is empty, or shapes, dtypes or labels do not fit.
+        ValueError: If a split is empty, or shapes, dtypes or labels do not fit.
+
+    Example:
+        >>> images = np.zeros((2, 4, 4, 1), np.uint8)
+        >>> ImageData("mine", images, np.array([0, 1]), images, np.array([1, 1]), 2, "here").image_shape
+        (4, 4, 1)
     """
 
     name: str
@@ -69,6 +75,8 @@ class ImageData:
     def __post_init__(self) -> None:
         for split in ("train", "test"):
             images, labels = getattr(self, f"{split}_images"), getattr(self, f"{split}_labels")
+            if isinstance(images, np.ma.MaskedArray):
+                raise ValueError(f"{split}_images of {self.name!r} must not be a masked array, its mask would be lost")
             if len(images) == 0:
                 raise ValueError(f"the data set {self.name!r} has no {split} examples (source: {self.source})")
             if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != self.train_images.shape[1:]:
@@ -76,11 +84,13 @@ class ImageData:
                     f"{split}_images of {self.name!r} must be uint8 [n h w c], of one size for both splits, "
                     f"got {images.dtype} {images.shape} and train_images {self.train_images.shape}"
                 )
-            if labels.shape != images.shape[:1] or labels.min() < 0 or labels.max() >= self.classes:
-                raise ValueError(
-                    f"{split}_labels of {self.name!r} must be {len(images)} integers in 0..{self.classes - 1}, "
-                    f"got shape {labels.shape} in {labels.min()}..{labels.max()}"
-                )
+            try:
+                labels = require_labels(labels, self.classes)
+            except ValueError as error:
+                raise ValueError(f"{split}_labels of {self.name!r}: {error}") from error
+            if len(labels) != len(images):
+                raise ValueError(f"{split}_labels of {self.name!r} must be {len(images)}, got {len(labels)}")
+            object.__setattr__(self, f"{split}_labels", labels)
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -88,20 +98,24 @@ class ImageData:
         return self.train_images.shape[1:]
 
 
-def normalise(images: Array) -> Array:
-    """Map bytes to the pixel space in which models see images and noise is added: ``(x / 255 - 0.5) / 0.5``.
+def normalize(images: Array) -> Array:
+    """Map bytes to the pixel values that models read and noise is added to: ``(x / 255 - 0.5) / 0.5``.
 
-    One unit of noise is thus half of the range of a pixel. Vasudeva et al. (ICLR 2025), s.5 and its code: mean .5,
-    deviation .5 for every channel.
+    One unit of noise is therefore half of the range of a pixel. Vasudeva et al. (ICLR 2025), s.5 and its code: mean
+    0.5, standard deviation 0.5 for every channel.
 
     Args:
-        images: uint8, of any shape; NumPy in, NumPy out.
+        images: uint8, of any shape. The result is a NumPy array if this is one.
 
     Returns:
         float32 in [-1, 1], of the same shape.
 
     Raises:
-        ValueError: if ``images`` is not uint8 (normalised already, or on another scale).
+        ValueError: If ``images`` is not uint8 (already normalized, or on another scale).
+
+    Example:
+        >>> normalize(np.array([0, 255], np.uint8))
+        array([-1.,  1.], dtype=float32)
     """
     if images.dtype != np.uint8:
         raise ValueError(f"images must be uint8 in 0..255, got {images.dtype}")
@@ -115,7 +129,7 @@ def load(
     limit: int | None = None,
     image_size: int | None = None,
 ) -> ImageData:
-    """Load labelled images; a data set that was asked for is never replaced by another.
+    """Load labeled images by the name of the data set.
 
     ``digits`` are in scikit-learn: 1,437 training and 360 test images (every fifth) of 8 x 8 pixels. The other names
     are TFDS data sets prepared as array_record. ``fashion_mnist`` is also taken from the files of Debian's package
@@ -123,25 +137,29 @@ def load(
     ``array_cache.folder``.
 
     Args:
-        name: one of ``NAMES``; the test split of imagenet2012 is its ``validation``.
+        name: One of ``NAMES``; the test split of imagenet2012 is its ``validation``.
         data_dir: TFDS folder; by default ``$TFDS_DATA_DIR`` or ``~/tensorflow_datasets``. Not used for ``digits``.
-        limit: keep the first ``limit`` examples of each split, in the stored order (TFDS shuffles when preparing);
+        limit: Keep the first ``limit`` examples of each split, in the stored order (TFDS shuffles when preparing);
             required for imagenet2012.
-        image_size: resize the shorter side to this many pixels (Pillow, bilinear with antialiasing) and crop the
-            centre; by default 224 for imagenet2012, and the size as it is for all others.
+        image_size: Resize the shorter side to this many pixels (Pillow, bilinear with antialiasing) and crop the
+            center; by default 224 for imagenet2012, and no change for all others.
 
     Returns:
-        the images and labels of both splits.
+        The images and labels of both splits.
 
     Raises:
-        ValueError: if the name is unknown, the data set is not there (says where it was looked for and the command that
-            prepares it) or empty, ``limit`` is missing for imagenet2012, or ``limit`` or ``image_size`` is below 1.
+        ValueError: If the name is unknown; the data set is not there (says where it was looked for and the command that
+            prepares it), damaged or empty; ``limit`` is missing for imagenet2012; or ``limit`` or ``image_size`` is no
+            integer of at least 1.
+
+    Example:
+        >>> load("digits").train_images.shape
+        (1437, 8, 8, 1)
     """
     if name not in NAMES:
         raise ValueError(f"name={name!r} is not a known data set; known are {', '.join(NAMES)}")
     for argument, value in (("limit", limit), ("image_size", image_size)):
-        if value is not None and value < 1:
-            raise ValueError(f"{argument}={value} must be at least 1, or None")
+        tfds.require_limit(argument, value)
     if name == "digits":
         return _digits(limit, image_size)
     if name == "imagenet2012":
@@ -206,8 +224,10 @@ def _full_name(sources: Mapping[str, Any]) -> str:
 
 
 def _jpeg_remark(name: str, source: Any) -> str:
-    """Say so if images that were published losslessly are stored as JPEG: their pixels are not the published ones."""
-    record = source.data_source[0] if len(source) else b""
+    """Return a remark if images that were published losslessly are stored as JPEG, which changes pixels."""
+    record = b""
+    with contextlib.suppress(Exception):  # a damaged record is reported when it is decoded
+        record = source.data_source[0] if len(source) else b""
     if _STOCK[name].lossless and isinstance(record, bytes) and b"\xff\xd8\xff" in record and b"\x89PNG" not in record:
         return "; images are stored re-encoded as JPEG, so that pixels differ slightly from the published ones"
     return ""
@@ -220,14 +240,12 @@ def _decoded(name: str, sources: Mapping[str, Any], limit: int | None, image_siz
         arrays = {}
         for split, source in sources.items():
             count = len(source) if limit is None else min(limit, len(source))
-            arrays[f"{split}_images"], arrays[f"{split}_labels"] = _decode(
-                source, count, image_size, f"decode {name} {split}"
-            )
+            arrays[f"{split}_images"], arrays[f"{split}_labels"] = _decode(source, count, image_size, name, split)
         return arrays
 
     info = sources["train"].dataset_info
     files = [path for path in Path(info.data_dir).glob("*") if path.is_file()]
-    if not files:  # nothing to recognise the data by again, as under tfds.testing.mock_data
+    if not files:  # nothing that identifies the data, as under tfds.testing.mock_data
         return decode()
     key = {
         "format": _FORMAT,
@@ -239,17 +257,20 @@ def _decoded(name: str, sources: Mapping[str, Any], limit: int | None, image_siz
     return array_cache.cached(info.full_name.replace("/", "-"), key, decode)
 
 
-def _decode(source: Sequence, count: int, image_size: int | None, title: str) -> tuple[np.ndarray, np.ndarray]:
+def _decode(
+    source: Sequence, count: int, image_size: int | None, name: str, split: str
+) -> tuple[np.ndarray, np.ndarray]:
     """Decode the first ``count`` examples; labels may be integers or arrays (mocked data)."""
     labels = np.zeros(count, np.int32)
     if count == 0:
         return np.zeros((0, 1, 1, 1), np.uint8), labels
 
     def example(index: int) -> tuple[np.ndarray, int]:
-        record = source[index]
+        record = tfds.record(source, index, name, split)
         image = np.asarray(record["image"])
         return image if image_size is None else _resized(image, image_size), int(record["label"])
 
+    title = f"decode {name} {split}"
     images = np.zeros((count, *example(0)[0].shape), np.uint8)
     with ThreadPool(os.cpu_count()) as pool:  # Pillow decodes and resizes outside of the interpreter's lock
         decoded = pool.imap(example, range(count), chunksize=64)
@@ -264,7 +285,7 @@ def _decode(source: Sequence, count: int, image_size: int | None, title: str) ->
 
 
 def _resized(image: np.ndarray, size: int) -> np.ndarray:
-    """Resize the shorter side to ``size`` and crop the centre: ``[h w c] -> [size size c]``."""
+    """Resize the shorter side to ``size`` and crop the center: ``[h w c] -> [size size c]``."""
     from PIL import Image
 
     height, width, channels = image.shape

@@ -15,14 +15,20 @@ def to_patches(images: Array, patch: int) -> Array:
     is the exact inverse.
 
     Args:
-        images: ``[*b h w c]``, with any number of leading axes; NumPy in, NumPy out.
-        patch: side of a patch in pixels; must divide both h and w.
+        images: ``[*b h w c]``, with any number of leading axes.
+        patch: Side of a patch in pixels; must divide both h and w.
 
     Returns:
-        tokens ``[*b t patch*patch*c]`` with ``t = (h / patch) * (w / patch)``, of the dtype of ``images``.
+        Tokens ``[*b t patch*patch*c]`` with ``t = (h / patch) * (w / patch)``, of the type and dtype of ``images``.
 
     Raises:
-        ValueError: if ``images`` has no axes h, w, c, or ``patch`` does not divide h and w.
+        ValueError: If ``images`` has no axes h, w, c, or ``patch`` is no positive integer that divides h and w.
+
+    Example:
+        >>> import numpy as np
+        >>> to_patches(np.arange(8).reshape(2, 4, 1), 2)
+        array([[0, 1, 4, 5],
+               [2, 3, 6, 7]])
     """
     if images.ndim < 3:
         raise ValueError(f"images must have axes [*b h w c], got shape {tuple(images.shape)}")
@@ -37,14 +43,21 @@ def from_patches(tokens: Array, patch: int, image_shape: tuple[int, int, int]) -
 
     Args:
         tokens: ``[*b t patch*patch*c]``.
-        patch: side of a patch in pixels, as given to ``to_patches``.
+        patch: Side of a patch in pixels, as given to ``to_patches``.
         image_shape: ``(h, w, c)`` of one image.
 
     Returns:
-        images ``[*b h w c]``.
+        Images ``[*b h w c]``.
 
     Raises:
-        ValueError: if ``patch`` does not divide h and w, or tokens of this shape do not make up such an image.
+        ValueError: If ``patch`` is no positive integer that divides h and w, or tokens of this shape do not make up
+            such an image.
+
+    Example:
+        >>> import numpy as np
+        >>> from_patches(np.array([[0, 1, 4, 5], [2, 3, 6, 7]]), 2, (2, 4, 1))[..., 0]
+        array([[0, 1, 2, 3],
+               [4, 5, 6, 7]])
     """
     height, width, channels = image_shape
     patch, rows, columns = _grid(patch, height, width)
@@ -61,6 +74,8 @@ def from_patches(tokens: Array, patch: int, image_shape: tuple[int, int, int]) -
 
 def _grid(patch: int, height: int, width: int) -> tuple[int, int, int]:
     """Return the patch as an int, and the rows and columns of the grid of patches."""
+    if isinstance(patch, bool) or not hasattr(patch, "__index__"):
+        raise ValueError(f"patch={patch!r} must be an integer, the side of a patch in pixels")
     patch = operator.index(patch)
     if patch < 1 or height % patch or width % patch:
         allowed = [p for p in range(1, min(height, width) + 1) if height % p == 0 and width % p == 0]

@@ -1,11 +1,24 @@
 """TFDS data sets that were prepared as array_record: opened without TensorFlow, or an error that says what to do."""
 
+import operator
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-__all__ = ["data_folder", "open_splits"]
+import numpy as np
+
+__all__ = ["data_folder", "open_splits", "record", "require_limit"]
+
+
+def require_limit(argument: str, value: int | None) -> None:
+    """Raise ValueError unless the value is None or an integer of at least 1."""
+    try:
+        whole = value is None or (not isinstance(value, bool | np.bool_) and operator.index(value) >= 1)
+    except TypeError:
+        whole = False
+    if not whole:
+        raise ValueError(f"{argument}={value!r} must be an integer of at least 1, or None")
 
 
 def data_folder(data_dir: str | os.PathLike[str] | None) -> Path:
@@ -22,32 +35,87 @@ def open_splits(
 
     Args:
         name: TFDS name, with its configuration if it has one.
-        splits: from the caller's names of the splits to those of TFDS.
+        splits: From the caller's names of the splits to those of TFDS.
         data_dir: TFDS folder, see ``data_folder``.
-        other_places: where else the caller has looked, for the error.
+        other_places: Other places in which the caller has looked, for the error.
 
     Returns:
-        from the caller's names to ``tfds.data_source``s.
+        A ``tfds.data_source`` for each of the caller's names.
 
     Raises:
-        ValueError: if the data set is not there, or cannot be read without TensorFlow; it names the places looked in
-            and the command that prepares the data set.
+        ValueError: If the data set is not there, cannot be read without TensorFlow, or its files hold another number of
+            records than its description says. The error names the places looked in and the command that prepares the
+            data set.
     """
     import tensorflow_datasets as tfds
 
     root = data_folder(data_dir)
     try:
-        return {
+        sources = {
             ours: tfds.data_source(name, split=theirs, data_dir=str(root), download=False)
             for ours, theirs in splits.items()
         }
     except Exception as error:  # TFDS has no one type for this: KeyError, NotImplementedError, AssertionError, ...
         places = " and in ".join(str(place) for place in (root / name, *other_places))
-        found = "is not there"
+        state = "is not there"
         if (root / name).is_dir():
             reason = str(error).partition("\n")[0] or type(error).__name__
-            found = f"is there, but not as array_record of this version (tensorflow-datasets says: {reason})"
+            state = f"is there, but not as array_record of this version (tensorflow-datasets says: {reason})"
         raise ValueError(
-            f"data set {name!r} {found}: looked in {places}. "
+            f"data set {name!r} {state}: looked in {places}. "
             f"Prepare it with: python scripts/prepare_data {name} --data-dir {root}"
         ) from error
+    for ours, theirs in splits.items():
+        _require_whole(sources[ours], name, theirs)
+    return sources
+
+
+def record(source: Sequence, index: int, name: str, split: str) -> Any:
+    """Return a decoded record.
+
+    Raises:
+        ValueError: If its file is damaged; the data set, its folder and the command that prepares it are named.
+    """
+    try:
+        return source[index]
+    except Exception as error:  # of Riegeli, Pillow or TFDS, depending on the damage
+        reason = str(error).partition("\n")[0][:200] or type(error).__name__
+        raise ValueError(f"record {index} of split {split!r} {_damaged(source, name)}: {reason}") from error
+
+
+def _require_whole(source: Any, name: str, split: str) -> None:
+    """Raise ValueError unless the files of a split hold as many records as the description of the data set says."""
+    files = [path for path in _files(source, split) if path.is_file()]
+    if not files:  # mocked data
+        return
+    from array_record.python.array_record_module import ArrayRecordReader
+
+    count = 0
+    for path in files:
+        try:
+            reader = ArrayRecordReader(str(path))
+            count += reader.num_records()
+            reader.close()
+        except Exception as error:
+            reason = str(error).partition("\n")[0][:200]
+            raise ValueError(f"file {path.name} of split {split!r} {_damaged(source, name)}: {reason}") from error
+    if count != len(source):
+        raise ValueError(
+            f"split {split!r} {_damaged(source, name)}: its description lists {len(source)} records, its files hold "
+            f"{count}"
+        )
+
+
+def _files(source: Any, split: str) -> list[Path]:
+    try:
+        return [Path(path) for path in source.dataset_info.splits[split].filepaths]
+    except (AttributeError, KeyError, ValueError):  # a part of a split, or mocked data
+        return []
+
+
+def _damaged(source: Any, name: str) -> str:
+    folder = getattr(getattr(source, "dataset_info", None), "data_dir", "")
+    return (
+        f"of data set {name!r} is damaged, in {folder}: delete that folder and prepare it again with: "
+        f"python scripts/prepare_data {name}"
+    )

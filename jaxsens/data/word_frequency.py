@@ -1,4 +1,4 @@
-"""How common a token is: from the corpus that is looked at, and from the language at large."""
+"""Token frequencies: in a corpus, and in the language at large."""
 
 from collections.abc import Callable, Sequence
 
@@ -6,10 +6,10 @@ import numpy as np
 
 from jaxsens.typing import Array
 
-__all__ = ["PER", "commonness", "corpus_frequencies", "word_frequencies"]
+__all__ = ["PER", "corpus_frequencies", "normalized_log_frequency", "word_frequencies"]
 
 PER = 1e9
-"""Occurrences in the language are counted in this many words."""
+"""Frequencies in the language are occurrences in this many words."""
 
 
 def corpus_frequencies(tokens: Array, counted: Array, vocabulary: int) -> np.ndarray:
@@ -17,11 +17,15 @@ def corpus_frequencies(tokens: Array, counted: Array, vocabulary: int) -> np.nda
 
     Args:
         tokens: Ids ``[b t]``, or ``[b t 2]`` with types.
-        counted: Which of them count ``[b t]``: the sites, so that neither padding nor class tokens do.
-        vocabulary: How many ids there are.
+        counted: Which tokens are counted ``[b t]``: usually the sites, which exclude padding and class tokens.
+        vocabulary: The number of ids.
 
     Raises:
-        ValueError: If shapes do not fit, or an id that counts is not below ``vocabulary``.
+        ValueError: If shapes do not fit, or a counted id is not below ``vocabulary``.
+
+    Example:
+        >>> corpus_frequencies(np.array([[2, 0, 2]]), np.array([[True, True, True]]), 3)
+        array([1, 0, 2])
     """
     tokens, counted = np.asarray(tokens), np.asarray(counted)
     if counted.dtype != bool or counted.shape != tokens.shape[:2] or tokens.ndim not in (2, 3):
@@ -35,23 +39,29 @@ def corpus_frequencies(tokens: Array, counted: Array, vocabulary: int) -> np.nda
 def word_frequencies(
     strings: Sequence[str], *, mark: str = "##", language: str = "en", frequency: Callable[[str], float] | None = None
 ) -> np.ndarray:
-    """Return how often each token is a word of the language, in 10^9 words, ``[v]``; from the package ``wordfreq``.
+    """Return the frequency of each token as a word of the language, in 10^9 words, ``[v]``.
 
-    A piece that continues a word is no word: ``##ing`` is not the word ``ing``, and what the package says of ``ing``
-    would be another thing's frequency. It gets NaN, as do tokens without a letter or a digit, which the package does
-    not count (punctuation would seem rare), and names in brackets. A piece that begins a word and is a word itself, as
-    ``un`` is, gets that word's frequency. A word that the package does not know has 0.
+    Frequencies are those of the package ``wordfreq``. NaN stands for tokens that are no words: pieces that continue a
+    word (``##ing`` is not the word ``ing``), tokens without a letter or a digit, which the package does not count, and
+    names in brackets. A piece that begins a word and is a word itself, such as ``un``, gets that word's frequency. A
+    word that the package does not list gets 0.
 
     Args:
         strings: The tokens, in the order of their ids, such as ``embedding_space.token_strings`` gives them.
         mark: ``"##"`` marks pieces that continue a word; any other mark, ``"Ġ"`` or ``"▁"``, those that begin one.
-        language: Of the words, as ``wordfreq`` names it.
-        frequency: In place of the package: a word's share of all words.
+        language: The language, as ``wordfreq`` names it.
+        frequency: A function to use in place of the package: a word's share of all words.
 
     Raises:
-        ValueError: If the mark is empty.
+        ValueError: If the mark is empty, or ``strings`` is a single text.
         ImportError: If the package is needed and missing.
+
+    Example:
+        >>> word_frequencies(["the", "##ing", "."], frequency=lambda word: 0.05)
+        array([50000000.,       nan,       nan])
     """
+    if isinstance(strings, str):
+        raise ValueError(f"strings must be a list of tokens, got the single text {strings!r}")
     if not mark:
         raise ValueError("mark must be the prefix that the tokenizer uses, such as '##' or 'Ġ', got ''")
     if frequency is None:
@@ -60,14 +70,18 @@ def word_frequencies(
     return np.array([np.nan if word is None else PER * frequency(word) for word in words], np.float64)
 
 
-def commonness(frequencies: Array) -> np.ndarray:
+def normalized_log_frequency(frequencies: Array) -> np.ndarray:
     """Return ``(f - min f) / (max f - min f)`` with ``f = log(1 + frequency)``, in 0 .. 1, ``[v]``.
 
-    Conti et al., Probing the Embedding Space of Transformers via Minimal Token Perturbations, s.3.2. NaN stays NaN and
-    counts for neither end. Over all the tokens given: those that never occur are the rarest, at 0.
+    Conti et al., Probing the Embedding Space of Transformers via Minimal Token Perturbations, s.3.2. Minimum and
+    maximum are over all tokens given except NaN, which stays NaN; tokens that never occur have the smallest value, 0.
 
     Raises:
         ValueError: If a frequency is negative or infinite, or all are equal.
+
+    Example:
+        >>> normalized_log_frequency([0, 1, 3])
+        array([0. , 0.5, 1. ])
     """
     frequencies = np.asarray(frequencies, np.float64)
     known = frequencies[~np.isnan(frequencies)]
@@ -81,7 +95,7 @@ def commonness(frequencies: Array) -> np.ndarray:
 
 
 def _word(string: str, mark: str) -> str | None:
-    """Return the word that a token is, or None if it is none."""
+    """Return the word that a token stands for, or None if it is no word."""
     if mark == "##":
         word = None if string.startswith(mark) else string
     else:

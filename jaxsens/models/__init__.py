@@ -1,31 +1,64 @@
 """Neural networks in Linen: the only files that import flax.
 
-Image models take the patches of an image as ``tokens [b t d]``, so that one perturbation serves all of them alike:
+Image models read the patches of an image as ``tokens [b t d]``, so that the same perturbation applies to all of them:
 
     module = models.build("vit", "small", image_shape=(8, 8, 1), classes=10, patch=2)
     variables = models.init(module, key)
     logits = models.evaluation(module)(variables, tokens)
 
-Models of text take ids ``tokens [b t]``. They, and the pretrained ViTs, have embeddings and hidden states too:
+Models of text read ids ``tokens [b t]``. They, and the pretrained ViTs, have embeddings and hidden states too:
 
-    model = pretrained.load("models/minilm", read_out="mean")
-    states = encoder.hidden_states(model.module)(model.variables, ids, mask)
+    model = models.pretrained.load("models/minilm", read_out="mean")
+    states = models.text.encoder.hidden_states(model.module)(model.variables, ids, mask)
+
+``images`` is imported with this package; ``pretrained``, ``recognizers``, ``substitution`` and ``text`` when they are
+first used.
 """
 
+import importlib
 from functools import partial
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from flax import linen as nn
 
-from jaxsens.models.common import evaluation, init, parameter_count, require, train_apply
+from jaxsens.models import images
+from jaxsens.models.common import evaluation, init, parameter_count, require_choice, train_apply
 from jaxsens.models.images import cnn, convmixer, mlp, resnet, vit
 
-__all__ = ["MODELS", "Family", "build", "evaluation", "init", "parameter_count", "train_apply"]
+_LAZY = ("pretrained", "recognizers", "substitution", "text")
+
+__all__ = [
+    "MODELS",
+    "Family",
+    "build",
+    "evaluation",
+    "images",
+    "init",
+    "parameter_count",
+    "pretrained",
+    "recognizers",
+    "substitution",
+    "text",
+    "train_apply",
+]
+
+
+def __getattr__(name: str) -> ModuleType:
+    """Import a part of the models when it is first used."""
+    if name in _LAZY:
+        return importlib.import_module(f"jaxsens.models.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return sorted(__all__)
 
 
 class Family(NamedTuple):
-    """Models that differ in size: the module, and its configurations by name."""
+    """A model in several sizes: the module, and its configurations by name."""
 
     module: type[nn.Module]
     variants: dict[str, Any]
@@ -55,11 +88,23 @@ def build(
 ) -> nn.Module:
     """Return the image model ``name`` in the size ``variant``, for images ``[h w c]`` cut into square patches.
 
+    Args:
+        name: One of ``MODELS``.
+        variant: The size, such as ``"small"`` or ``"paper"``; see the ``VARIANTS`` of the model's module.
+        image_shape: ``(h, w, c)``.
+        classes: The number of classes.
+        patch: Side of the patches in pixels; divides h and w.
+        dtype: The dtype of activations; ``bfloat16`` is mixed precision.
+
     Raises:
         ValueError: If the name or the variant is unknown, or a size does not fit.
+
+    Example:
+        >>> build("mlp", "small", image_shape=(8, 8, 1), classes=10, patch=2).config.token_shape
+        (16, 4)
     """
-    require(name in MODELS, "name", name, f"one of {', '.join(MODELS)}")
+    require_choice("name", name, MODELS)
     family = MODELS[name]
-    require(variant in family.variants, "variant", variant, f"one of {', '.join(family.variants)} for {name}")
+    require_choice(f"variant of {name}", variant, family.variants)
     make_config = family.variants[variant]
     return family.module(make_config(image_shape=image_shape, classes=classes, patch=patch, dtype=dtype))

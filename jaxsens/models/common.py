@@ -1,8 +1,10 @@
-"""What the classifiers share: an image model's configuration, how it reads tokens, and a module as pure functions."""
+"""What all models share: checks of arguments, the configuration of image models, and modules as pure functions."""
 
 import dataclasses
 import functools
 import math
+import numbers
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
@@ -16,13 +18,22 @@ __all__ = [
     "FLOATS",
     "ImageConfig",
     "Patches",
+    "as_sizes",
     "evaluation",
     "init",
     "parameter_count",
     "read_tokens",
     "require",
+    "require_choice",
+    "require_classes",
+    "require_dtype",
+    "require_flags",
+    "require_mask",
+    "require_number",
     "require_positive",
+    "require_rows",
     "require_shapes",
+    "require_unmasked",
     "require_variables",
     "shapes_by_path",
     "train_apply",
@@ -33,7 +44,7 @@ FLOATS = ("bfloat16", "float16", "float32", "float64")
 
 
 def require(holds: bool, argument: str, value: object, allowed: str) -> None:
-    """Raise ValueError with the argument's name, its value and what is allowed, unless ``holds``."""
+    """Raise ValueError with the argument's name, its value and the values allowed, unless ``holds``."""
     if not holds:
         raise ValueError(f"{argument} is {value!r}, but must be {allowed}.")
 
@@ -45,19 +56,81 @@ def require_positive(**arguments: Any) -> None:
         require(whole and value >= 1, argument, value, "an integer of at least 1")
 
 
+def require_flags(**arguments: Any) -> None:
+    """Raise ValueError unless every argument is True or False; a text such as "no" would count as true."""
+    for argument, value in arguments.items():
+        require(isinstance(value, bool | np.bool_), argument, value, "True or False")
+
+
+def require_choice(argument: str, value: object, allowed: Iterable[str]) -> None:
+    """Raise ValueError unless the value is one of the texts allowed."""
+    allowed = tuple(allowed)
+    require(isinstance(value, str) and value in allowed, argument, value, f"one of {', '.join(allowed)}")
+
+
+def require_number(argument: str, value: object, holds: Callable[[float], bool], allowed: str) -> None:
+    """Raise ValueError unless the value is a finite real number, no boolean, for which ``holds`` is true."""
+    real = isinstance(value, numbers.Real | np.number) and not isinstance(value, bool | np.bool_)
+    require(real and math.isfinite(value) and holds(value), argument, value, allowed)
+
+
+def require_classes(classes: int | None) -> None:
+    """Raise ValueError unless ``classes`` is None, for a model without a classifier, or a positive integer."""
+    whole = isinstance(classes, int | np.integer) and not isinstance(classes, bool)
+    require(classes is None or (whole and classes >= 1), "classes", classes, "an integer of at least 1, or None")
+
+
+def require_rows(rows: int | None) -> None:
+    """Raise ValueError unless ``rows``, evaluated at once, is None or an integer of at least 1."""
+    whole = isinstance(rows, int | np.integer) and not isinstance(rows, bool)
+    if not (rows is None or (whole and rows >= 1)):
+        raise ValueError(f"rows must be at least 1, or None for all at once, got {rows!r}")
+
+
+def require_mask(mask: Array | None, shape: tuple[int, ...]) -> None:
+    """Raise ValueError unless there is no mask, or one of booleans and of this shape."""
+    if mask is not None:
+        require(np.shape(mask) == shape, "mask's shape", np.shape(mask), f"{shape}, one per token")
+        require(mask.dtype == np.bool_, "mask's dtype", str(mask.dtype), "bool")
+
+
+def require_unmasked(argument: str, values: Array) -> None:
+    """Raise ValueError for a masked array of NumPy, whose mask JAX would drop."""
+    masked = isinstance(values, np.ma.MaskedArray)
+    require(not masked, argument, "a masked array", "an array; give the mask as the argument mask")
+
+
+def require_dtype(dtype: Any) -> np.dtype:
+    """Return a dtype that models compute in, one of ``FLOATS``, or raise ValueError."""
+    try:
+        found = jnp.dtype(dtype)
+    except TypeError:
+        found = None
+    require(found is not None and str(found) in FLOATS, "dtype", dtype, f"one of {', '.join(FLOATS)}")
+    return found
+
+
+def as_sizes(argument: str, values: Any) -> tuple[int, ...]:
+    """Return positive integers as a tuple, or raise ValueError; lists come from files of settings."""
+    given = isinstance(values, Iterable) and not isinstance(values, str | bytes)
+    require(given, argument, values, "a tuple of integers")
+    values = tuple(values)
+    require_positive(**{f"{argument}[{index}]": value for index, value in enumerate(values)})
+    return values
+
+
 class Patches:
-    """How an image is cut into tokens, for configurations with ``image_shape`` and ``patch``."""
+    """The patches of an image, for configurations with ``image_shape`` and ``patch``."""
 
     image_shape: tuple[int, int, int]
     patch: int
 
     def require_patches(self) -> None:
         """Make ``image_shape`` a tuple, and raise ValueError unless it is ``(h, w, c)`` and the patch divides it."""
-        # Lists come from files of settings; equal settings must become equal modules.
-        object.__setattr__(self, "image_shape", tuple(self.image_shape))
+        # Equal settings must become equal modules.
+        object.__setattr__(self, "image_shape", as_sizes("image_shape", self.image_shape))
         require_positive(patch=self.patch)
         require(len(self.image_shape) == 3, "image_shape", self.image_shape, "(h, w, c)")
-        require_positive(**{f"image_shape[{axis}]": size for axis, size in enumerate(self.image_shape)})
         height, width, _ = self.image_shape
         divides = height % self.patch == 0 and width % self.patch == 0
         require(divides, "patch", self.patch, f"a divisor of the image's height {height} and width {width}")
@@ -70,20 +143,20 @@ class Patches:
 
     @property
     def token_shape(self) -> tuple[int, int]:
-        """``(t, d)`` of the tokens: number of patches, numbers in a patch."""
+        """``(t, d)`` of the tokens: number of patches, pixels times channels of a patch."""
         return math.prod(self.grid), self.patch**2 * self.image_shape[2]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ImageConfig(Patches):
-    """What every image model needs to know. Equal configurations are equal, and hash equal.
+    """The settings that all image models share. Configurations of equal values are equal, and hash equal.
 
     Attributes:
         classes: Number of classes.
         image_shape: ``(h, w, c)``.
         patch: Side of the square patches that are the tokens, in pixels; divides h and w.
-        dtype: In which activations are computed; parameters are created in float32 whatever it is, and logits are
-            at least float32. ``bfloat16`` is mixed precision.
+        dtype: The dtype of activations. Parameters are always created in float32, and logits are at least float32;
+            ``bfloat16`` is therefore mixed precision.
     """
 
     classes: int
@@ -94,8 +167,7 @@ class ImageConfig(Patches):
     def __post_init__(self) -> None:
         self.require_patches()
         require_positive(classes=self.classes)
-        require(str(jnp.dtype(self.dtype)) in FLOATS, "dtype", self.dtype, f"one of {', '.join(FLOATS)}")
-        object.__setattr__(self, "dtype", jnp.dtype(self.dtype))
+        object.__setattr__(self, "dtype", require_dtype(self.dtype))
 
     @property
     def logits_dtype(self) -> Any:
@@ -115,6 +187,7 @@ def read_tokens(config: ImageConfig, tokens: Array, mask: Array | None) -> jax.A
     require(np.ndim(tokens) == 3 and np.shape(tokens)[1:] == (count, size), "tokens' shape", np.shape(tokens), expected)
     if config.dtype == jnp.float64:
         require(jax.config.jax_enable_x64, "dtype", "float64", "used with jax_enable_x64 on")
+    require_unmasked("tokens", tokens)
     tokens = jnp.asarray(tokens, config.dtype)
     if mask is None:
         return tokens
@@ -124,24 +197,43 @@ def read_tokens(config: ImageConfig, tokens: Array, mask: Array | None) -> jax.A
 
 
 def init(module: nn.Module, key: Key) -> PyTree:
-    """Return the initial variables of an image model: ``params``, and ``batch_stats`` where the model has them."""
+    """Return the initial variables of an image model: ``params``, and ``batch_stats`` if the model has them.
+
+    Example:
+        >>> from jaxsens import models
+        >>> module = models.build("mlp", "small", image_shape=(8, 8, 1), classes=10, patch=2)
+        >>> sorted(models.init(module, jax.random.key(0)))
+        ['params']
+    """
     return module.init(key, jnp.zeros((1, *module.config.token_shape), module.config.dtype))
 
 
 def parameter_count(variables: PyTree) -> int:
-    """Return how many numbers are trained: all of ``params``, none of ``batch_stats``."""
+    """Return the number of trained parameters: all of ``params``, none of ``batch_stats``.
+
+    Example:
+        >>> parameter_count({"params": {"w": np.zeros((2, 3))}, "batch_stats": {"mean": np.zeros(3)}})
+        6
+    """
     return sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
 
 
 def evaluation(module: nn.Module) -> Apply:
     """Return ``apply(variables, tokens [b t *s], mask [b t] = None) -> logits [b classes]``, deterministic.
 
-    Functions of equal modules are equal and hash equal, so that what was compiled for one serves the other; a bound
-    ``module.apply`` does not, because bound methods are compared by the identity of the object.
+    Functions of equal modules are equal and hash equal, so they share compiled code; bound methods ``module.apply`` do
+    not, because they are compared by the identity of the object.
 
     Raises:
         ValueError: When called, if tokens, mask or variables do not fit the module. Variables are compared with those
-            that the module would create, since Flax itself ignores what it does not look up, a surplus layer say.
+            that the module would create, since Flax ignores variables that it does not need, such as a surplus layer.
+
+    Example:
+        >>> from jaxsens import models
+        >>> module = models.build("mlp", "small", image_shape=(8, 8, 1), classes=10, patch=2)
+        >>> variables = models.init(module, jax.random.key(0))
+        >>> evaluation(module)(variables, np.zeros((3, 16, 4), np.float32)).shape
+        (3, 10)
     """
     return _Evaluation(module)
 
@@ -149,8 +241,19 @@ def evaluation(module: nn.Module) -> Apply:
 def train_apply(module: nn.Module) -> TrainApply:
     """Return ``train_apply(variables, tokens, key) -> (logits, variables)``: training mode.
 
-    Dropout draws from ``key``; normalisation uses the batch and the variables returned have the new ``batch_stats``.
-    Models without them return what they got. Equality, and errors, are those of ``evaluation``.
+    Dropout draws from ``key``; normalization uses the statistics of the batch, and the variables returned have the new
+    ``batch_stats``, if the model has them. Functions of equal modules are equal and hash equal.
+
+    Raises:
+        ValueError: When called, if tokens or variables do not fit the module.
+
+    Example:
+        >>> from jaxsens import models
+        >>> module = models.build("mlp", "small", image_shape=(8, 8, 1), classes=10, patch=2)
+        >>> variables = models.init(module, jax.random.key(0))
+        >>> logits, _ = train_apply(module)(variables, np.zeros((3, 16, 4), np.float32), jax.random.key(1))
+        >>> logits.shape
+        (3, 10)
     """
     return _TrainApply(module)
 
@@ -177,7 +280,7 @@ class _TrainApply:
 
 
 def require_variables(module: nn.Module, variables: PyTree, tokens: Array) -> None:
-    """Raise ValueError unless variables are those that the module would create for ``tokens [b t *s]``."""
+    """Raise ValueError unless variables have the shapes that the module would create for ``tokens [b t *s]``."""
     require_shapes(module, variables, _variable_shapes(module, tokens.shape[1:], tokens.dtype))
 
 
@@ -185,9 +288,9 @@ def require_shapes(module: nn.Module, variables: PyTree, expected: dict[str, tup
     """Raise ValueError unless the leaves of variables have the paths and shapes expected; see ``shapes_by_path``."""
     given = shapes_by_path(variables)
     for path in sorted(expected.keys() | given.keys()):
-        wanted, found = expected.get(path, "absent"), given.get(path, "absent")
-        if wanted != found:
-            raise ValueError(f"variables{path} is {found}, but {type(module).__name__} needs it to be {wanted}.")
+        needed, present = expected.get(path, "absent"), given.get(path, "absent")
+        if needed != present:
+            raise ValueError(f"variables{path} is {present}, but {type(module).__name__} needs it to be {needed}.")
 
 
 @functools.lru_cache(maxsize=256)

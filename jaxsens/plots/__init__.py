@@ -1,7 +1,7 @@
 """The figures.
 
 Every function takes plain numbers and returns a `matplotlib.figure.Figure` that belongs to no global state; save it
-with ``Run.figure`` or ``figure.savefig``. A model keeps its colour and its marker in all figures.
+with ``Run.figure`` or ``figure.savefig``. A model has the same color and marker in all figures.
 """
 
 from jaxsens.plots.architectures import bars_with_intervals, scatter_with_intervals, token_map, training_curves

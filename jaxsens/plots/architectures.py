@@ -39,22 +39,28 @@ def training_curves(
     accuracy: Mapping[str, tuple[Array, Array, Array, Array]] | None = None,
     level: float = 0.95,
 ) -> "Figure":
-    """Draw a quantity during training, one line a model with its band; test accuracy beside it if that is given.
+    """Draw a quantity during training, one line with a band for each model, optionally with test accuracy.
 
-    The axis is logarithmic where the means span more than a factor of ten; what is below a third of the smallest
-    positive mean is then drawn there, and the axis says so.
+    The axis is logarithmic if the means span more than a factor of ten. Values below a third of the smallest positive
+    mean are then drawn there, and the axis label says so.
 
     Args:
         series: label -> ``(epochs [n], mean [n], low [n], high [n])``.
-        dataset: name of the data, for the title.
-        sample: how many examples and seeds, for the title, such as ``500 test images, 3 seeds``.
-        quantity: what is drawn.
-        unit: its unit.
-        accuracy: as ``series``, with test accuracies in [0, 1].
-        level: of the intervals.
+        dataset: Name of the data, for the title.
+        sample: Number of examples and seeds, for the title, such as ``500 test images, 3 seeds``.
+        quantity: Name of the quantity.
+        unit: Its unit.
+        accuracy: Like ``series``, with test accuracies in [0, 1].
+        level: Confidence level of the intervals.
 
     Raises:
-        ValueError: no series, arrays of several lengths or that are not finite, or a mean outside its interval.
+        ValueError: If there is no series, arrays differ in length or are not finite, or a mean is outside its interval.
+
+    Example:
+        >>> series = {"ViT": ([1, 2], [0.2, 0.1], [0.1, 0.05], [0.3, 0.2])}
+        >>> figure = training_curves(series, dataset="digits", sample="360 test images, 1 seed")
+        >>> len(figure.axes)
+        1
     """
     panels = [("series", series, f"{quantity}\n({unit})")]
     if accuracy is not None:
@@ -90,24 +96,30 @@ def scatter_with_intervals(
     seeds: Mapping[str, tuple[Array, Array]] | None = None,
     level: float = 0.95,
 ) -> "Figure":
-    """Draw one quantity against another, a point a model with an interval in both directions.
+    """Draw one quantity against another, one point with intervals in both directions for each model.
 
-    An axis is logarithmic where its points span more than a factor of ten (see `training_curves`).
+    An axis is logarithmic if its points span more than a factor of ten (see `training_curves`).
 
     Args:
         points: label -> ``(x, x_low, x_high, y, y_low, y_high)``.
-        dataset: name of the data, for the title.
-        sample: how many examples and seeds, for the title.
-        x_quantity: what is drawn along x.
-        x_unit: its unit.
-        y_quantity: what is drawn along y.
-        y_unit: its unit.
-        seeds: label -> ``(x [n], y [n])``, drawn as faint dots: one a seed.
-        level: of the intervals.
+        dataset: Name of the data, for the title.
+        sample: Number of examples and seeds, for the title.
+        x_quantity: Name of the quantity along x.
+        x_unit: Its unit.
+        y_quantity: Name of the quantity along y.
+        y_unit: Its unit.
+        seeds: label -> ``(x [n], y [n])``, a faint dot for each seed.
+        level: Confidence level of the intervals.
 
     Raises:
-        ValueError: no points, not six finite numbers, a value outside its interval, seeds of an unknown label or with
-            two lengths.
+        ValueError: If there are no points, not six finite numbers, a value outside its interval, or
+            seeds of an unknown label or with two lengths.
+
+    Example:
+        >>> points = {"ViT": (1.0, 0.9, 1.1, 0.02, 0.01, 0.03), "CNN": (2.0, 1.8, 2.2, 0.05, 0.04, 0.06)}
+        >>> figure = scatter_with_intervals(points, dataset="digits", sample="360 test images")
+        >>> figure.axes[0].get_xlabel()
+        'output sharpness (logits)'
     """
     require_some("points", points)
     checked = {
@@ -146,20 +158,26 @@ def token_map(
     quantity: str = "token sensitivity",
     unit: str = "fraction of predictions changed",
 ) -> "Figure":
-    """Draw an image, and over a pale copy of it the sensitivity to every patch, one panel a model, on one scale.
+    """Draw an image, and for each model the sensitivity to every patch over a pale copy of it, on one scale.
 
     Args:
         image: ``[h w c]`` with c = 1 or 3; floats in [0, 1], or integers in [0, 255].
-        sensitivity: label -> ``[t]``, one value a patch, row by row (as `jaxsens.data.patches.to_patches` orders them).
-        patch: side of a patch in pixels.
-        dataset: name of the data, for the title.
-        sample: which image and how many draws, for the title.
-        quantity: what is drawn.
-        unit: its unit.
+        sensitivity: label -> ``[t]``, one value for each patch, in the order of ``to_patches``.
+        patch: Side of a patch in pixels.
+        dataset: Name of the data, for the title.
+        sample: Which image and the number of draws, for the title.
+        quantity: Name of the quantity.
+        unit: Its unit.
 
     Raises:
-        ValueError: no models, an image of another shape or range, a patch that does not divide it, values of another
-            number than patches, negative or not finite.
+        ValueError: If there are no models, an image of another shape or range, a patch that does not divide
+            it, or values that are not one for each patch, negative or not finite.
+
+    Example:
+        >>> values = {"ViT": [0.1, 0.2, 0.0, 0.4]}
+        >>> figure = token_map(np.zeros((4, 4, 1)), values, 2, dataset="digits", sample="1 image")
+        >>> [ax.get_title() for ax in figure.axes[:2]]
+        ['image', 'ViT']
     """
     require_some("sensitivity", sensitivity)
     pixels = _pixels(image)
@@ -187,13 +205,15 @@ def token_map(
         unused.set_axis_off()
     axes = axes[: len(maps) + 1]
     extent = (0, w, h, 0)
-    grey = {"cmap": "gray", "vmin": 0, "vmax": 1, "extent": extent}
-    axes[0].imshow(pixels[..., 0] if pixels.shape[2] == 1 else pixels, interpolation="nearest", **grey)
+    gray = {"cmap": "gray", "vmin": 0, "vmax": 1, "extent": extent}
+    axes[0].imshow(pixels[..., 0] if pixels.shape[2] == 1 else pixels, interpolation="nearest", **gray)
     axes[0].set_title("image")
     ghost = pixels.mean(axis=2)
-    ghost = 0.7 + 0.3 * (ghost if ghost.mean() > 0.5 else 1 - ghost)  # nearly white: the colours above are to be read
+    ghost = 0.7 + 0.3 * (
+        ghost if ghost.mean() > 0.5 else 1 - ghost
+    )  # nearly white, so that the colors above it stay readable
     for ax, (label, values) in zip(axes[1:], maps.items(), strict=True):
-        ax.imshow(ghost, interpolation="nearest", **grey)
+        ax.imshow(ghost, interpolation="nearest", **gray)
         drawn = ax.imshow(values, cmap=_heat(), vmin=0, vmax=top, extent=extent, interpolation="nearest")
         ax.set_title(label)
     for ax in axes:
@@ -217,20 +237,25 @@ def bars_with_intervals(
     published: Mapping[str, Sequence[float]] | None = None,
     level: float = 0.95,
 ) -> "Figure":
-    """Draw a bar with its interval for every model, and hollow markers where a paper published its values.
+    """Draw a bar with its interval for every model, and hollow markers for published values.
 
     Args:
         measured: label -> ``(mean, low, high)``.
-        dataset: name of the data, for the title.
-        sample: how many examples and seeds, for the title.
-        quantity: what is drawn.
-        unit: its unit.
+        dataset: Name of the data, for the title.
+        sample: Number of examples and seeds, for the title.
+        quantity: Name of the quantity.
+        unit: Its unit.
         published: label -> published values, one or several.
-        level: of the intervals.
+        level: Confidence level of the intervals.
 
     Raises:
-        ValueError: no bars, not three finite numbers, a mean outside its interval, or published values that are not
-            finite or of an unknown label.
+        ValueError: If there are no bars, not three finite numbers, a mean outside its interval, or published
+            values that are not finite or of an unknown label.
+
+    Example:
+        >>> figure = bars_with_intervals({"ViT": (0.02, 0.01, 0.03)}, dataset="digits", sample="360 test images")
+        >>> len(figure.axes)
+        1
     """
     require_some("measured", measured)
     for label, triple in measured.items():
@@ -273,9 +298,9 @@ def _heat() -> "Colormap":
     from matplotlib import colormaps
     from matplotlib.colors import ListedColormap
 
-    colours = colormaps["YlOrRd"](np.linspace(0, 1, 256))
-    colours[:, 3] = np.linspace(0, 0.95, 256) ** 0.6
-    return ListedColormap(colours)
+    colors = colormaps["YlOrRd"](np.linspace(0, 1, 256))
+    colors[:, 3] = np.linspace(0, 0.95, 256) ** 0.6
+    return ListedColormap(colors)
 
 
 def _pixels(image: Array) -> np.ndarray:
@@ -286,7 +311,7 @@ def _pixels(image: Array) -> np.ndarray:
         pixels = pixels / 255
     if not (pixels.min() >= 0 and pixels.max() <= 1):
         raise ValueError(
-            f"image holds values from {pixels.min()} to {pixels.max()}: undo the normalisation; allowed are floats in "
+            f"image holds values from {pixels.min()} to {pixels.max()}: undo the normalization; allowed are floats in "
             "[0, 1] and integers in [0, 255]"
         )
     return pixels.astype(float)

@@ -27,21 +27,27 @@ def curve_grid(
     references: Mapping[str, Mapping[str, tuple[str, float]]] | None = None,
     level: float = 0.95,
 ) -> "Figure":
-    """Draw quantities during training, one a row, with a column for every setting and a line with its band a model.
+    """Draw quantities during training: a row for each quantity, a column for each setting, a line for each model.
 
-    Epochs are on a logarithmic axis that is linear up to 1, so that what was measured before training has a place.
+    The axis of epochs is logarithmic and linear up to 1, so that epoch 0, before training, can be shown.
 
     Args:
         rows: Quantity with its unit -> setting -> label -> ``Curve``; every row has the same settings.
-        heading: What the figure is about.
-        dataset: What was learned, for the title.
-        sample: How many models, for the title.
+        heading: Title of the figure.
+        dataset: Name of the data, for the title.
+        sample: Number of models, for the title.
         references: Quantity -> setting -> ``(name, value)``, drawn as a dashed line, of another kind in every row.
-        level: Of the intervals.
+        level: Confidence level of the intervals.
 
     Raises:
         ValueError: If there is nothing to draw; if rows have other settings, or references another quantity or setting;
             if curves have several lengths, are not finite, have a negative epoch, or a mean outside its interval.
+
+    Example:
+        >>> rows = {"accuracy": {"parity": {"LSTM": ([0, 1], [0.5, 0.9], [0.4, 0.8], [0.6, 1.0])}}}
+        >>> figure = curve_grid(rows, heading="Training", dataset="parity", sample="5 models")
+        >>> figure.axes[0].get_title()
+        'parity'
     """
     require_some("rows", rows)
     settings = list(next(iter(rows.values())))

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 __all__ = ["spectral_densities"]
 
-_COLOURS = ("#3f90da", "#bd1f01", "#ffa90e", "#832db6")
+_COLORS = ("#3f90da", "#bd1f01", "#ffa90e", "#832db6")
 
 
 def spectral_densities(
@@ -29,21 +29,29 @@ def spectral_densities(
 
     Args:
         panels: Title -> label -> ``(eigenvalues [g], mean [g], low [g], high [g])``, the same labels in all panels.
-        quantity: What the eigenvalues are of, with their unit.
-        heading: What the figure is about.
-        dataset: What was measured, for the title.
-        sample: How many models and examples, for the title.
-        smallest: The density at which the scale ends; what is less is not drawn.
-        level: Of the intervals.
+        quantity: Label of the eigenvalues, with their unit.
+        heading: Title of the figure.
+        dataset: Name of the data, for the title.
+        sample: Number of models and examples, for the title.
+        smallest: The lower end of the density axis; smaller densities are not drawn.
+        level: Confidence level of the intervals.
 
     Raises:
         ValueError: If there is nothing to draw; if arrays are of several lengths or not finite, a mean is outside of
             its interval, ``smallest`` is not positive, or there are more than four labels.
+
+    Example:
+        >>> panels = {"MNIST": {"SGD": ([0.0, 1.0], [1.0, 0.1], [0.9, 0.05], [1.1, 0.2])}}
+        >>> figure = spectral_densities(
+        ...     panels, quantity="eigenvalue", heading="Hessian", dataset="MNIST", sample="3 models", smallest=1e-3
+        ... )
+        >>> figure.axes[0].get_title()
+        'MNIST'
     """
     require_some("panels", panels)
     labels = list(dict.fromkeys(label for lines in panels.values() for label in lines))
-    if len(labels) > len(_COLOURS):
-        raise ValueError(f"labels = {labels}: {len(labels)} are more than the {len(_COLOURS)} that can be told apart")
+    if len(labels) > len(_COLORS):
+        raise ValueError(f"labels = {labels}: {len(labels)} are more than the {len(_COLORS)} colors of this figure")
     if not smallest > 0:
         raise ValueError(f"smallest must be above 0, got {smallest}: the scale is logarithmic")
     columns = min(2, len(panels))
@@ -58,9 +66,9 @@ def spectral_densities(
             where = f"panels[{title!r}][{label!r}]"
             x, mean, low, high = finite_vectors(where, columns_of, 4)
             require_ordered(where, mean, low, high)
-            colour = _COLOURS[labels.index(label)]
-            ax.plot(x, mean.clip(smallest / 10), color=colour, linewidth=1.3, label=label)
-            ax.fill_between(x, low.clip(smallest / 10), high.clip(smallest / 10), color=colour, alpha=0.2, linewidth=0)
+            color = _COLORS[labels.index(label)]
+            ax.plot(x, mean.clip(smallest / 10), color=color, linewidth=1.3, label=label)
+            ax.fill_between(x, low.clip(smallest / 10), high.clip(smallest / 10), color=color, alpha=0.2, linewidth=0)
         ax.set_title(title, fontsize="medium")
         ax.set(yscale="log", xlabel=quantity)
         if number % columns == 0:

@@ -1,4 +1,4 @@
-"""Figures of several quantities against one axis, each with a scale of its own; models are dots beside their means."""
+"""Figures of several quantities against one axis, each with its own scale; models are dots next to their means."""
 
 import math
 from collections.abc import Mapping
@@ -20,10 +20,10 @@ class Quantity(NamedTuple):
     """One pair of axes.
 
     Attributes:
-        unit: What lies along y.
-        series: Label -> ``(x [n], mean [n], low [n], high [n])``. A label has one colour in all panels.
+        unit: Label of the y axis.
+        series: Label -> ``(x [n], mean [n], low [n], high [n])``. A label has one color in all panels.
         models: Label -> ``(x [m], value [m], solid [m])``: a faint dot for each model, a cross where not solid.
-        references: Label -> ``(x [n], values [n])``, dashed, in the colour of a series of that name, else grey.
+        references: Label -> ``(x [n], values [n])``, dashed, in the color of a series of that name, else gray.
         log: Whether the y axis is logarithmic; all but the lower ends of intervals are positive then.
     """
 
@@ -51,17 +51,25 @@ def side_by_side(
 
     Args:
         panels: Title -> ``Quantity``.
-        x: What lies along x, with its unit.
-        heading: What the figure is about.
-        dataset: What was measured, for the title.
-        sample: On how much of it, for the title.
-        meaning: What dots and crosses are, for the legend.
+        x: Label of the x axis, with its unit.
+        heading: Title of the figure.
+        dataset: Name of the data, for the title.
+        sample: Number of models and examples, for the title.
+        meaning: Meaning of dots and crosses, for the legend.
         log_x: Whether the x axis is logarithmic.
-        level: Of the intervals.
+        level: Confidence level of the intervals.
 
     Raises:
         ValueError: If there is nothing to draw; if arrays are of several lengths or not finite, or a mean outside its
             interval; or if a logarithmic axis is given numbers that are not positive.
+
+    Example:
+        >>> panel = Quantity("bits", {"ViT": ([10, 20], [1.0, 2.0], [0.9, 1.9], [1.1, 2.1])})
+        >>> figure = side_by_side(
+        ...     {"sensitivity": panel}, x="length", heading="Growth", dataset="bits", sample="3 models"
+        ... )
+        >>> figure.axes[0].get_xlabel()
+        'length'
     """
     require_some("panels", panels)
     styles = style(list(dict.fromkeys(label for panel in panels.values() for label in panel.series)))
@@ -114,9 +122,9 @@ def _models(
         solid = np.asarray(solid, bool)
         aside = (i - (len(panel.models) - 1) / 2) * 0.02
         at = at * (1 + aside) if log_x else at + aside * np.ptp(at)
-        colour = styles[label]["color"] if label in styles else "0.5"
-        ax.scatter(at[solid], values[solid], s=12, alpha=0.45, linewidths=0, color=colour, zorder=1)
-        ax.scatter(at[~solid], values[~solid], s=16, alpha=0.6, linewidths=1, marker="x", color=colour, zorder=1)
+        color = styles[label]["color"] if label in styles else "0.5"
+        ax.scatter(at[solid], values[solid], s=12, alpha=0.45, linewidths=0, color=color, zorder=1)
+        ax.scatter(at[~solid], values[~solid], s=16, alpha=0.6, linewidths=1, marker="x", color=color, zorder=1)
         shown.append(values)
     return shown
 
@@ -129,8 +137,8 @@ def _references(
         where = f"panels[{title!r}].references[{label!r}]"
         at, values = finite_vectors(where, pair, 2)
         _require_positive(where, (at, log_x), (values, panel.log))
-        colour = styles[label]["color"] if label in styles else "0.35"
-        (line,) = ax.plot(at, values, color=colour, linestyle="--", linewidth=1.2, zorder=1)
+        color = styles[label]["color"] if label in styles else "0.35"
+        (line,) = ax.plot(at, values, color=color, linestyle="--", linewidth=1.2, zorder=1)
         if label not in styles:
             handles.setdefault(label, line)
         shown.append(values)

@@ -19,26 +19,32 @@ def loss_planes(
     *,
     quantity: str = "loss",
     unit: str = "nats",
-    direction: str = "filter-normalised direction",
+    direction: str = "filter-normalized direction",
     dataset: str,
     sample: str,
 ) -> "Figure":
     """Draw the loss along a line, all lines in one panel; or on planes, a panel of contours for each.
 
-    Planes share one logarithmic scale of colours, so that they can be compared; a cross marks the weights themselves.
+    Planes share one logarithmic scale of colors, so that they can be compared; a cross marks the weights themselves.
 
     Args:
         planes: Label -> ``(coordinates, losses)``, as in ``LossPlane.coordinates`` and ``LossPlane.losses.mean``:
             ``([p],), [p]`` for lines, or ``([p], [q]), [p q]`` for planes.
-        quantity: What is drawn.
+        quantity: Name of the quantity.
         unit: Its unit.
-        direction: What the coordinates run along.
-        dataset: What was measured, for the title.
-        sample: On how much of it, for the title.
+        direction: Label of the coordinates.
+        dataset: Name of the data, for the title.
+        sample: Number of models and examples, for the title.
 
     Raises:
         ValueError: If there is no plane, if lines and planes are mixed, or if shapes do not match or values are not
             finite; for planes, if a side has a single point or a loss is not positive.
+
+    Example:
+        >>> plane = ([np.array([-1.0, 0.0, 1.0])], np.array([1.0, 0.0, 1.0]))
+        >>> figure = loss_planes({"SGD": plane}, dataset="digits", sample="1 model")
+        >>> len(figure.axes)
+        1
     """
     require_some("planes", planes)
     checked = {label: _checked(label, *plane) for label, plane in planes.items()}

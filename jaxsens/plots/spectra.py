@@ -1,4 +1,4 @@
-"""Figures of Boolean functions: sensitivity spectra, how models are distributed, and rates beside a limit."""
+"""Figures of Boolean functions: sensitivity spectra, how models are distributed, and rates with their limit."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["Panels", "dots", "rate_by_length", "spectra", "survival"]
 
 Panels = Mapping[str, Mapping[str, Any]]
-"""Panel -> label -> what is drawn."""
+"""Panel -> label -> data."""
 
 
 def spectra(
@@ -41,14 +41,20 @@ def spectra(
     Args:
         panels: Panel -> label -> ``(mean, low, high)``, each ``[k]``: shares of strings in bins of sensitivity.
         at: Middles of the bins ``[k]``, in bits.
-        dataset: What the strings are, for the title.
-        sample: How many models, for the title.
+        dataset: Name of the data, for the title.
+        sample: Number of models, for the title.
         reference: Name and shares ``[k]`` of a distribution to compare with.
-        level: Of the intervals.
+        level: Confidence level of the intervals.
 
     Raises:
         ValueError: If there is nothing to draw, or shares are not finite, not inside their intervals, or not as many as
             there are bins.
+
+    Example:
+        >>> lines = {"transformer": ([0.9, 0.1], [0.8, 0.0], [1.0, 0.2])}
+        >>> figure = spectra({"n = 20": lines}, at=[0.5, 1.5], dataset="uniform strings", sample="10 models")
+        >>> figure.axes[0].get_title()
+        'n = 20'
     """
     figure, axes = _grid(panels, 3.4)
     smallest = []
@@ -77,13 +83,19 @@ def survival(panels: Panels, *, dataset: str, sample: str, quantity: str, smalle
 
     Args:
         panels: Panel -> label -> one value for each model.
-        dataset: For the title.
-        sample: For the title.
-        quantity: What is on the horizontal axis, with its unit.
-        smallest: Where the logarithmic axis begins; lower values are drawn there.
+        dataset: Name of the data, for the title.
+        sample: Number of models, for the title.
+        quantity: Label of the horizontal axis, with its unit.
+        smallest: The lower end of the logarithmic axis; lower values are drawn there.
 
     Raises:
         ValueError: If there is nothing to draw or a value is not finite.
+
+    Example:
+        >>> panels = {"n = 20": {"transformer": [0.1, 0.3]}}
+        >>> figure = survival(panels, dataset="strings", sample="2 models", quantity="bits", smallest=0.01)
+        >>> len(figure.axes)
+        1
     """
     figure, axes = _grid(panels, 3.2)
     for ax, (panel, lines) in zip(axes, panels.items(), strict=False):
@@ -115,14 +127,20 @@ def dots(
 
     Args:
         panels: Panel -> label -> ``(mean, low, high)``.
-        dataset: For the title.
-        sample: For the title.
-        heading: What the figure is about.
-        quantity: What is on the horizontal axis, with its unit.
-        level: Of the intervals.
+        dataset: Name of the data, for the title.
+        sample: Number of models, for the title.
+        heading: Title of the figure.
+        quantity: Label of the horizontal axis, with its unit.
+        level: Confidence level of the intervals.
 
     Raises:
         ValueError: If there is nothing to draw, or a mean lies outside its interval.
+
+    Example:
+        >>> groups = {"n = 20": {"transformer": (0.2, 0.1, 0.3)}}
+        >>> figure = dots(groups, dataset="strings", sample="9 models", heading="Sensitivity", quantity="bits")
+        >>> figure.axes[0].get_xlabel()
+        'bits'
     """
     figure, axes = _grid(panels, 0.8 + 0.28 * max((len(group) for group in panels.values()), default=1))
     for ax, (panel, group) in zip(axes, panels.items(), strict=False):
@@ -148,10 +166,18 @@ def rate_by_length(
     sample: str,
     quantity: str,
 ) -> "Figure":
-    """Draw a rate with its interval against the length of strings, beside the limit that it should tend to.
+    """Draw a rate with its interval against the length of strings, together with its expected limit.
 
     Raises:
         ValueError: If there is nothing to draw, or a rate lies outside its interval.
+
+    Example:
+        >>> figure = rate_by_length(
+        ...     [10, 20], [(0.5, 0.4, 0.6), (0.6, 0.5, 0.7)],
+        ...     limit=("limit", 0.63), dataset="strings", sample="99 functions", quantity="rate",
+        ... )  # fmt: skip
+        >>> figure.axes[0].get_ylabel()
+        'rate'
     """
     require_some("lengths", dict.fromkeys(lengths))
     at, mean, low, high = finite_vectors("rates", [lengths, *np.reshape(rates, (-1, 3)).T], 4)

@@ -1,4 +1,4 @@
-"""What all figures share: looks that a model keeps, titles, legends, axes, and checks of what is to be drawn."""
+"""Shared parts of all figures: colors and markers, titles, legends, axes, and checks of the data."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -26,7 +26,7 @@ __all__ = [
     "style",
 ]
 
-# Petroff's ten colours (arXiv:2107.02270), told apart with any colour vision; the marker tells the rest.
+# Petroff's ten colors (arXiv:2107.02270), distinguishable with any color vision, and a marker for each.
 _LOOKS = {
     "vit": ("#3f90da", "o"),
     "mlp": ("#ffa90e", "s"),
@@ -45,13 +45,19 @@ Interval = tuple[float, float, float]
 
 
 def style(labels: Sequence[str]) -> dict[str, dict[str, str]]:
-    """Return colour and marker of every label: those of the model whose name it begins with, else the next free ones.
+    """Return color and marker of every label: those of the model that its name starts with, else the next free ones.
 
     Raises:
-        ValueError: more than ten labels, which no reader could tell apart.
+        ValueError: If there are more than ten labels, which readers could not distinguish.
+
+    Example:
+        >>> style(["ViT, small", "mine"])["ViT, small"]
+        {'color': '#3f90da', 'marker': 'o'}
     """
     if len(labels) > len(_LOOKS):
-        raise ValueError(f"labels = {list(labels)}: {len(labels)} are more than the {len(_LOOKS)} looks that there are")
+        raise ValueError(
+            f"labels = {list(labels)}: {len(labels)} are more than the {len(_LOOKS)} pairs of color and marker"
+        )
     free = list(_LOOKS)
     chosen: dict[str, str] = {}
     for label in labels:
@@ -66,7 +72,7 @@ def style(labels: Sequence[str]) -> dict[str, dict[str, str]]:
 
 
 def new_figure(width: float, height: float) -> "Figure":
-    """Return an empty figure of a size in inches, or say what to install."""
+    """Return an empty figure of a size in inches, or raise ImportError that names the package to install."""
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
@@ -77,7 +83,7 @@ def new_figure(width: float, height: float) -> "Figure":
 def finish(
     figure: "Figure", heading: str, dataset: str, sample: str, note: str, handles: list[Any], labels: list[str]
 ) -> "Figure":
-    """Say what it shows, of what, and over how many; and what the marks mean."""
+    """Add title, legend and note to a figure, and return it."""
     figure.suptitle(f"{heading}\n{dataset}, {sample}", fontsize="medium")
     for ax in figure.axes:
         ax.spines[["top", "right"]].set_visible(False)
@@ -118,7 +124,7 @@ def clip(values: Array | Sequence[Array], floor: float | None) -> np.ndarray:
 
 
 def dress(ax: "Axes", which: str, text: str, floor: float | None, lows: Sequence[Array]) -> None:
-    """Label an axis; make it logarithmic if it has a floor, and say so if anything was moved up to that."""
+    """Label an axis; with a floor make it logarithmic, and note on the label if values were moved up to it."""
     if floor is not None:
         from matplotlib.ticker import LogLocator, NullLocator
 
@@ -134,14 +140,14 @@ def dress(ax: "Axes", which: str, text: str, floor: float | None, lows: Sequence
 
 
 def capital(text: str) -> str:
-    """Return the text with its first letter large."""
+    """Return the text with its first letter in upper case."""
     return text[:1].upper() + text[1:]
 
 
 def require_some(name: str, values: Mapping[str, Any]) -> None:
     """Raise ValueError if there is nothing to draw."""
     if not values:
-        raise ValueError(f"{name} = {{}}: give one entry at least")
+        raise ValueError(f"{name} = {{}}: give at least one entry")
 
 
 def finite_vectors(name: str, values: Sequence[Array], count: int) -> list[np.ndarray]:

@@ -8,7 +8,7 @@ from jaxsens.training.many_models import ManyConfig, Members, Trained, fit_many,
 from jaxsens.training.member_epoch import CROSS_ENTROPY, SQUARED_ERROR, Criterion
 from jaxsens.training.objectives import CrossEntropy, NoiseConsistency
 from jaxsens.training.one_model import Config, Diverged, accuracy, fit
-from jaxsens.training.optimizers import Optimiser
+from jaxsens.training.optimizers import Optimizer
 from jaxsens.training.sam import SharpnessAware, sharpness_aware
 
 __all__ = [
@@ -21,7 +21,7 @@ __all__ = [
     "ManyConfig",
     "Members",
     "NoiseConsistency",
-    "Optimiser",
+    "Optimizer",
     "SharpnessAware",
     "Trained",
     "accuracy",

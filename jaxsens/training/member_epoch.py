@@ -1,9 +1,10 @@
-"""One epoch of one model, as a pure function of its own numbers: what ``many`` maps over its members.
+"""One epoch of one model as a pure function, which ``fit_many`` maps over its members.
 
-A batch is walked in blocks of ``rows`` strings whose gradients are added up before the step, so that models with
+A batch is processed in blocks of ``rows`` strings whose gradients are added up before the step, so that models with
 different batch sizes share one program, and the memory is that of a block.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -19,42 +20,48 @@ __all__ = ["CROSS_ENTROPY", "SQUARED_ERROR", "Assignment", "Criterion", "Epoch",
 
 @dataclass(frozen=True)
 class Criterion:
-    """What is minimised, and what counts as a correct output; equal ones share compiled code.
+    """The loss, and which outputs count as correct; equal criteria share compiled code.
 
     Attributes:
         loss: ``loss(outputs [b], targets [b]) -> [b]``.
-        threshold: Outputs above 0 are correct where targets are above it, the others where they are not.
+        threshold: An output is correct if it is above 0 and its target is above the threshold, or if neither is.
+        targets: The smallest and the largest target allowed.
+
+    Example:
+        >>> float(SQUARED_ERROR.loss(jnp.float32(0.5), jnp.float32(1.0)))
+        0.25
     """
 
     loss: Callable[[Array, Array], Array]
     threshold: float
+    targets: tuple[float, float] = (-math.inf, math.inf)
 
 
-CROSS_ENTROPY = Criterion(optax.sigmoid_binary_cross_entropy, 0.5)
-"""``-log sigmoid(logit)`` for targets 1 and ``-log sigmoid(-logit)`` for targets 0, in nats."""
+CROSS_ENTROPY = Criterion(optax.sigmoid_binary_cross_entropy, 0.5, (0.0, 1.0))
+"""``-log sigmoid(logit)`` for targets 1 and ``-log sigmoid(-logit)`` for targets 0, in nats; linear between."""
 
-SQUARED_ERROR = Criterion(optax.squared_error, 0.0)
+SQUARED_ERROR = Criterion(optax.squared_error, 0.0, (-1.0, 1.0))
 """``(output - target)^2``, for targets -1 and 1, or between."""
 
 
 class Weights(NamedTuple):
-    """What training moves: parameters, and the averages that Adam keeps of their gradients."""
+    """What a step updates: parameters, and the averages that Adam keeps of their gradients."""
 
     params: PyTree
     moments: PyTree
 
 
 class Assignment(NamedTuple):
-    """What tells a member from the others, and its epochs from each other; scalars, but for the key's two words.
+    """The numbers of one member for one epoch; scalars, except for the two words of the key.
 
     Attributes:
         key: Data of the key that orders its examples.
-        learning_rate: Of Adam.
-        weight_decay: Decoupled, relative to the learning rate.
+        learning_rate: Learning rate of Adam.
+        weight_decay: Decoupled weight decay, multiplied by the learning rate.
         batch: Strings in a step; the last step of an epoch takes what is left.
         dataset: The number of its data set.
         epoch: Epochs done.
-        at_work: Whether it has an epoch to do; one that is idle takes no time.
+        active: Whether the member trains in this epoch; an idle one takes no time.
     """
 
     key: Array
@@ -63,11 +70,11 @@ class Assignment(NamedTuple):
     batch: Array
     dataset: Array
     epoch: Array
-    at_work: Array
+    active: Array
 
 
 class Scores(NamedTuple):
-    """How an epoch went: mean loss while training; mean loss and share of correct outputs afterwards; all finite."""
+    """Scores of an epoch: the mean loss while training; mean loss and accuracy afterwards; whether all is finite."""
 
     training_loss: Array
     loss: Array
@@ -82,9 +89,9 @@ def adam(weight_decay: Array | float) -> optax.GradientTransformation:
 
 @dataclass(frozen=True)
 class Epoch:
-    """One epoch of a member: ``(weights, assignment), (strings, targets), watched -> weights, scores``.
+    """One epoch of a member: ``(weights, assignment), (strings, targets), validation -> weights, scores``.
 
-    Strings are ``[s n *]``, targets ``[s n]``, for data sets 0 to s - 1; ``watched`` is another such pair, on which
+    Strings are ``[s n *]``, targets ``[s n]``, for data sets 0 to s - 1; ``validation`` is another such pair, on which
     scores are taken, or None for the training data themselves. Equal ones share compiled code.
     """
 
@@ -94,13 +101,13 @@ class Epoch:
     precision: str
 
     def __call__(
-        self, member: tuple[Weights, Assignment], data: tuple[Array, Array], watched: tuple[Array, Array] | None
+        self, member: tuple[Weights, Assignment], data: tuple[Array, Array], validation: tuple[Array, Array] | None
     ) -> tuple[Weights, Scores]:
-        """Return the weights after the epoch, and how it went."""
+        """Return the weights after the epoch, and its scores."""
         weights, own = member
         with jax.default_matmul_precision(self.precision):
             weights, training_loss = self._train(weights, own, *data)
-            loss, accuracy = self._score(weights.params, own, *(data if watched is None else watched))
+            loss, accuracy = self._score(weights.params, own, *(data if validation is None else validation))
         finite = [jnp.isfinite(leaf).all() for leaf in jax.tree.leaves((weights.params, training_loss, loss))]
         return weights, Scores(training_loss, loss, accuracy, jnp.stack(finite).all())
 
@@ -136,7 +143,7 @@ class Epoch:
 
         zeros = jax.tree.map(jnp.zeros_like, weights.params)
         start = (weights, zeros, jnp.zeros((), jnp.float32))
-        weights, _, total = jax.lax.fori_loop(0, jnp.where(own.at_work, blocks, 0), block, start)
+        weights, _, total = jax.lax.fori_loop(0, jnp.where(own.active, blocks, 0), block, start)
         return weights, total / count
 
     def _score(self, params: PyTree, own: Assignment, strings: Array, targets: Array) -> tuple[Array, Array]:
@@ -145,13 +152,13 @@ class Epoch:
         def block(number: Array, totals: tuple[Array, Array]) -> tuple[Array, Array]:
             within = number * rows + jnp.arange(rows)
             index = jnp.minimum(within, count - 1)
-            outputs, wanted = self.apply({"params": params}, strings[own.dataset, index]), targets[own.dataset, index]
-            correct = (outputs > 0) == (wanted > self.criterion.threshold)
-            found = (self.criterion.loss(outputs, wanted), correct)
-            return tuple(total + jnp.where(within < count, a, 0).sum() for total, a in zip(totals, found, strict=True))
+            outputs, expected = self.apply({"params": params}, strings[own.dataset, index]), targets[own.dataset, index]
+            correct = (outputs > 0) == (expected > self.criterion.threshold)
+            scores = (self.criterion.loss(outputs, expected), correct)
+            return tuple(total + jnp.where(within < count, a, 0).sum() for total, a in zip(totals, scores, strict=True))
 
         nothing = (jnp.zeros((), jnp.float32),) * 2
-        loss, correct = jax.lax.fori_loop(0, jnp.where(own.at_work, _ceil(count, rows), 0), block, nothing)
+        loss, correct = jax.lax.fori_loop(0, jnp.where(own.active, _ceil(count, rows), 0), block, nothing)
         return loss / count, correct / count
 
 

@@ -1,7 +1,7 @@
-"""What training minimises: ``(train_apply, variables, tokens, labels, key) -> (loss, variables)``, in nats."""
+"""Training objectives: ``(train_apply, variables, tokens, labels, key) -> (loss, variables)``, in nats."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +14,10 @@ __all__ = ["CrossEntropy", "NoiseConsistency", "Objective"]
 
 
 class Objective(Protocol):
-    """A loss over a batch."""
+    """A loss over a batch.
+
+    An attribute ``class_labels`` that is true says that labels are class numbers, which ``training.fit`` then checks.
+    """
 
     def __call__(
         self, train_apply: TrainApply, variables: PyTree, tokens: Array, labels: Array, key: Key, /
@@ -25,7 +28,17 @@ class Objective(Protocol):
 
 @dataclass(frozen=True)
 class CrossEntropy:
-    """The mean over examples of ``-log softmax(logits)[label]``, in nats."""
+    """The mean over examples of ``-log softmax(logits)[label]``, in nats.
+
+    Example:
+        >>> def train_apply(variables, tokens, key):
+        ...     return tokens, variables
+        >>> loss, _ = CrossEntropy()(train_apply, {}, jnp.zeros((3, 4)), jnp.array([0, 1, 2]), jax.random.key(0))
+        >>> f"{loss:.4f}"  # log 4
+        '1.3863'
+    """
+
+    class_labels: ClassVar[bool] = True
 
     def __call__(
         self, train_apply: TrainApply, variables: PyTree, tokens: Array, labels: Array, key: Key
@@ -37,16 +50,25 @@ class CrossEntropy:
 
 @dataclass(frozen=True)
 class NoiseConsistency:
-    """The sensitivity regulariser: outputs should not move when one token is perturbed.
+    """Cross-entropy with a penalty on how far outputs move when one token is perturbed.
 
     ``(1 - strength) CE(f(X), y) + strength mean_k (f_k(X') - f_k(X))^2``, where ``X'`` has Gaussian noise on one token
-    of each example, drawn anew at every step (Vasudeva et al., Transformers Learn Low Sensitivity Functions, s.7.1;
-    the weights are those of its code).
+    of each example, drawn anew at every step (Vasudeva et al., Transformers Learn Low Sensitivity Functions, s.7.1; the
+    weights are those of its code). The first term is in nats, the second in squared logits.
 
     Attributes:
-        variance: Of the noise, per element.
+        variance: Variance of the noise, for each element of the token.
         strength: Weight of the penalty, in [0, 1].
+
+    Raises:
+        ValueError: If the variance is negative or not finite, or the strength is outside [0, 1].
+
+    Example:
+        >>> NoiseConsistency(variance=0.5, strength=0.1)
+        NoiseConsistency(variance=0.5, strength=0.1)
     """
+
+    class_labels: ClassVar[bool] = True
 
     variance: float = 1.0
     strength: float = 0.25
@@ -66,7 +88,7 @@ class NoiseConsistency:
         chosen = jax.random.randint(site, (count, 1), 0, length) == jnp.arange(length)[None]
         chosen = chosen.reshape(count, length, *[1] * (tokens.ndim - 2))
         noisy = perturb.gaussian(self.variance)(noise, jnp.uint32(0), tokens)
-        # The same dropout on both sides: the penalty is for the noise alone.
+        # The same dropout on both sides, so that the penalty measures only the noise.
         moved, _ = train_apply(variables, jnp.where(chosen, noisy, tokens), forward)
         penalty = jnp.mean((moved - logits) ** 2)
         return (1 - self.strength) * _cross_entropy(logits, labels) + self.strength * penalty, updated

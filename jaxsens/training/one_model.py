@@ -1,10 +1,11 @@
-"""Training: whole epochs in one compiled program, with the data on the device.
+"""Training of one model: whole epochs in one compiled program, with the data on the device.
 
-Every random number hangs on the seed and on the epoch or step only: a run that was killed and resumed takes the same
-steps, and so does one on other devices (from two on to the bit, see ``parallel.sum_over_parts``).
+Every random number depends only on the seed and on the epoch or step: a run that was killed and resumed takes the same
+steps. So does one on another number of devices, to the bit from two devices on (see ``parallel.sum_over_parts``).
 """
 
 import functools
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,8 +19,10 @@ from tqdm.auto import tqdm
 
 from jaxsens.execution import parallel
 from jaxsens.execution.execution import Execution
+from jaxsens.labels import require_labels
+from jaxsens.training import checks
 from jaxsens.training.objectives import CrossEntropy, Objective
-from jaxsens.training.optimizers import Optimiser, build
+from jaxsens.training.optimizers import Optimizer, build
 from jaxsens.typing import Array, Key, PyTree, TrainApply
 
 __all__ = ["Config", "Diverged", "State", "accuracy", "fit", "resume"]
@@ -27,49 +30,55 @@ __all__ = ["Config", "Diverged", "State", "accuracy", "fit", "resume"]
 
 @dataclass(frozen=True)
 class Config:
-    """How to train.
+    """How to train one model.
 
     Attributes:
         epochs: Passes over the data.
-        batch: Examples in a step; those left over in an epoch are left out of it, others each time.
-        learning_rate: The peak, where there is a schedule.
-        optimiser: The rule of steps.
+        batch: Examples in a step. The examples left over in an epoch are not used in it; they are others each time.
+        learning_rate: The largest learning rate, where there is a schedule.
+        optimizer: The optimizer, without its learning rate.
         parts: Into how many equal parts a batch is cut. Devices share the parts, and partial gradients are added in
-            order, so the steps do not hang on the number of devices (but for the last bit on a single one); use as
-            many parts as there are devices. Batch normalisation sees a part, not the batch.
-        precision: Of matrix products, as in ``jax.default_matmul_precision``.
+            order, so the steps do not depend on the number of devices (but for the last bit on a single one); use as
+            many parts as there are devices. Batch normalization uses the statistics of a part, not of the batch.
+        precision: Precision of matrix products, as in ``jax.default_matmul_precision``.
 
     Raises:
         ValueError: If a number is out of range, or ``parts`` does not divide ``batch``.
+
+    Example:
+        >>> Config(epochs=10, batch=50, learning_rate=3e-3).batch
+        50
     """
 
     epochs: int
     batch: int = 100
     learning_rate: float = 1e-3
-    optimiser: Optimiser = field(default_factory=Optimiser)
+    optimizer: Optimizer = field(default_factory=Optimizer)
     parts: int = 1
     precision: str = "highest"
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch", "parts"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if not (np.isfinite(self.learning_rate) and self.learning_rate > 0):
-            raise ValueError(f"learning_rate must be a finite number above 0, got {self.learning_rate}")
+        checks.require_counts(self, ("epochs", "batch", "parts"))
+        largest = float(np.finfo(np.float32).max)
+        checks.require_number(
+            "learning_rate", self.learning_rate, "a finite float32 above 0", 0, largest, open_low=True
+        )
+        if not isinstance(self.optimizer, Optimizer):
+            raise ValueError(f"optimizer must be a training.Optimizer, got {self.optimizer!r}")
         if self.batch % self.parts:
             raise ValueError(f"parts must divide the batch of {self.batch}, got {self.parts}")
 
 
 class State(NamedTuple):
-    """What training carries from epoch to epoch: variables ``{"params": ...}``, optimiser's state, losses so far."""
+    """What training carries from epoch to epoch: variables ``{"params": ...}``, the optimizer's state, the losses."""
 
     variables: PyTree
-    optimiser: PyTree
+    optimizer: PyTree
     losses: Array
 
 
 class Diverged(FloatingPointError):
-    """The training loss became NaN or infinite; the message says at which epoch and step."""
+    """The training loss or a weight became NaN or infinite; the message says at which epoch and step."""
 
 
 def fit(
@@ -82,7 +91,7 @@ def fit(
     *,
     objective: Objective | None = None,
     after_epoch: Callable[[int, PyTree], None] | None = None,
-    checkpoint: Path | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
     devices: Sequence[jax.Device] | None = None,
     progress: str | None = None,
 ) -> tuple[PyTree, np.ndarray]:
@@ -93,34 +102,47 @@ def fit(
         train_apply: The model in training mode; equal functions share compiled code.
         variables: Where to start: a dictionary with the collection ``params``, which is trained.
         tokens: ``[n t *s]``, kept on the device.
-        labels: Class numbers ``[n]``.
+        labels: Class numbers ``[n]``. An objective of your own gets labels as they are, unless its attribute
+            ``class_labels`` is true.
         config: How to train.
         objective: The loss, by default cross-entropy.
         after_epoch: Called as ``after_epoch(epochs done, variables)`` with 1, 2, ...; the variables are valid during
             the call only. A resumed run starts with the epoch it resumes from, for the call may have been cut short.
-        checkpoint: A folder to save the state in after every epoch, and to resume from; for one training only.
+        checkpoint: A folder to save the state in after every epoch, and to resume from. It holds a fingerprint of
+            configuration, key, data and initial variables, and another training is refused.
         devices: The devices that share each step; no more than ``config.parts`` are used.
         progress: Label of a progress bar.
 
     Raises:
-        ValueError: If tokens and labels do not match, or there are fewer examples than a batch.
-        Diverged: If a loss is not finite.
+        ValueError: If tokens and labels do not match, a label is not the number of a class, there are fewer examples
+            than a batch, or the checkpoint is damaged or belongs to another training.
+        Diverged: If a loss, or after an epoch a weight, is not finite.
+
+    Example:
+        >>> def train_apply(variables, tokens, key):
+        ...     return tokens.reshape(len(tokens), -1) @ variables["params"]["w"], variables
+        >>> tokens = np.array([[[1.0]], [[-1.0]]] * 4, np.float32)
+        >>> start = {"params": {"w": np.zeros((1, 2), np.float32)}}
+        >>> trained, losses = fit(
+        ...     jax.random.key(0), train_apply, start, tokens, np.array([0, 1] * 4), Config(epochs=2, batch=4)
+        ... )
+        >>> losses.shape, bool(losses[1] < losses[0])
+        ((2,), True)
     """
-    count, steps = len(tokens), len(tokens) // config.batch
-    if len(labels) != count:
-        raise ValueError(f"labels must be as many as tokens, {count}, got {len(labels)}")
-    if steps == 0:
-        raise ValueError(f"batch must be at most the number of examples, {count}, got {config.batch}")
+    objective = objective or CrossEntropy()
+    checkpoint = checks.as_folder(checkpoint)
+    tokens, labels = _checked_data(key, train_apply, variables, tokens, labels, config, objective)
+    steps = len(tokens) // config.batch
     devices = parallel.local_devices(devices)[: config.parts]
-    direction, _ = build(config.optimiser, steps * config.epochs)
+    direction, _ = build(config.optimizer, steps * config.epochs)
     epoch_of = _epoch(
-        train_apply, objective or CrossEntropy(), config.optimiser, config.epochs, config.batch, config.parts,
-        config.precision, devices,
-    )  # fmt: skip
+        train_apply, objective, config.optimizer, config.epochs, config.batch, config.parts, config.precision, devices
+    )
+    identity = None if checkpoint is None else _identity(key, train_apply, variables, tokens, labels, config, objective)
     state = State(variables, direction.init(variables["params"]), np.zeros(config.epochs, np.float32))
     state = parallel.replicate(jax.tree.map(jnp.array, state), devices)  # copies: an epoch consumes its state
     tokens, labels, key = parallel.replicate((jnp.asarray(tokens), jnp.asarray(labels), key), devices)
-    start, state = resume(checkpoint, state)
+    start, state = resume(checkpoint, state, identity)
     if start and after_epoch is not None:
         after_epoch(start, state.variables)
     rate = np.float32(config.learning_rate)
@@ -129,18 +151,13 @@ def fit(
         dynamic_ncols=True,
     ) as bar:  # fmt: skip
         for epoch in range(start, config.epochs):
-            state, losses = epoch_of(state, tokens, labels, key, rate, np.uint32(epoch))
+            state, losses, finite = epoch_of(state, tokens, labels, key, rate, np.uint32(epoch))
             losses = np.asarray(losses)
-            if not np.isfinite(losses).all():
-                step = int(np.argmin(np.isfinite(losses)))
-                raise Diverged(
-                    f"the training loss is {losses[step]} at epoch {epoch + 1}, step {step + 1} of {steps}; "
-                    f"the learning rate is {config.learning_rate}, a smaller one may help"
-                )
+            _require_finite(losses, finite, epoch, config)
             if checkpoint is not None:
                 from jaxsens.training import checkpoints  # Orbax takes a second to import, and few need it.
 
-                checkpoints.save(checkpoint, epoch + 1, state)
+                checkpoints.save(checkpoint, epoch + 1, state, identity)
             bar.update()
             bar.set_postfix(loss=f"{losses.mean():.3f}")
             if after_epoch is not None:
@@ -148,32 +165,99 @@ def fit(
     return state.variables, np.asarray(state.losses)
 
 
-def resume(checkpoint: Path | None, state: PyTree) -> tuple[int, PyTree]:
-    """Return the number and the state of the newest checkpoint in a folder, or 0 and ``state`` where there is none."""
+def _checked_data(
+    key: Key,
+    train_apply: TrainApply,
+    variables: PyTree,
+    tokens: Array,
+    labels: Array,
+    config: Config,
+    objective: Objective,
+) -> tuple[Array, Array]:
+    """Return tokens and labels as devices hold them, or raise ValueError with what does not fit."""
+    checks.require_key(key)
+    if not isinstance(config, Config):
+        raise ValueError(f"config must be a training.Config, got {config!r}")
+    if not isinstance(variables, dict) or "params" not in variables:
+        given = sorted(variables) if isinstance(variables, dict) else type(variables).__name__
+        raise ValueError(f"variables must be a dictionary with 'params', got {given}")
+    tokens = checks.on_device_values("tokens", tokens)
+    if np.ndim(tokens) < 1:
+        raise ValueError(f"tokens must be [n t *s], got shape {np.shape(tokens)}")
+    count = len(tokens)
+    if np.ndim(labels) == 0 or len(labels) != count:
+        raise ValueError(f"labels must be as many as tokens, {count}, got shape {np.shape(labels)}")
+    if count < config.batch:
+        raise ValueError(f"batch must be at most the number of examples, {count}, got {config.batch}")
+    if not getattr(objective, "class_labels", False):
+        return tokens, checks.on_device_values("labels", labels)
+    require_labels(labels, None)
+    one = jax.ShapeDtypeStruct((config.batch // config.parts, *tokens.shape[1:]), tokens.dtype)
+    logits, _ = jax.eval_shape(train_apply, variables, one, key)
+    return tokens, require_labels(labels, logits.shape[-1])
+
+
+def _identity(
+    key: Key,
+    train_apply: TrainApply,
+    variables: PyTree,
+    tokens: Array,
+    labels: Array,
+    config: Config,
+    objective: Objective,
+) -> dict[str, str]:
+    """Return the fingerprint of a training."""
+    from jaxsens.training import checkpoints
+
+    settings = {**vars(config), "model": train_apply, "objective": objective}
+    return checkpoints.fingerprint(
+        settings, {"key": key, "tokens": tokens, "labels": labels, "initial variables": variables}
+    )
+
+
+def _require_finite(losses: np.ndarray, finite: Array, epoch: int, config: Config) -> None:
+    """Raise ``Diverged`` unless all losses of an epoch, and all variables after it, are finite."""
+    advice = f"the learning rate is {config.learning_rate}, a smaller one may help"
+    if not np.isfinite(losses).all():
+        step = int(np.argmin(np.isfinite(losses)))
+        where = f"at epoch {epoch + 1}, step {step + 1} of {len(losses)}"
+        raise Diverged(f"the training loss is {losses[step]} {where}; {advice}")
+    if not finite:
+        raise Diverged(f"a weight is not finite after epoch {epoch + 1}, step {len(losses)} of {len(losses)}; {advice}")
+
+
+def resume(checkpoint: Path | None, state: PyTree, identity: dict[str, str] | None = None) -> tuple[int, PyTree]:
+    """Return the number and the state of the newest checkpoint in a folder, or 0 and ``state`` if there is none.
+
+    Raises:
+        ValueError: If the checkpoint is damaged, or was written by a training of another ``identity``.
+    """
     if checkpoint is None:
         return 0, state
     from jaxsens.training import checkpoints
 
-    return checkpoints.restore(checkpoint, state) or (0, state)
+    return checkpoints.restore(checkpoint, state, identity) or (0, state)
 
 
 @functools.lru_cache(maxsize=64)
 def _epoch(
     train_apply: TrainApply,
     objective: Objective,
-    optimiser: Optimiser,
+    optimizer: Optimizer,
     epochs: int,
     batch: int,
     parts: int,
     precision: str,
     devices: tuple[jax.Device, ...],
-) -> Callable[..., tuple[State, Array]]:
+) -> Callable[..., tuple[State, Array, Array]]:
     """Compile one epoch: the same program for every learning rate, seed and epoch."""
 
-    def run(state: State, tokens: Array, labels: Array, key: Key, rate: Array, epoch: Array) -> tuple[State, Array]:
+    def run(
+        state: State, tokens: Array, labels: Array, key: Key, rate: Array, epoch: Array
+    ) -> tuple[State, Array, Array]:
         count = len(tokens)
         steps = count // batch
-        direction, factor = build(optimiser, steps * epochs)
+        direction, factor = build(optimizer, steps * epochs)
         epoch_key = jax.random.fold_in(key, epoch)
         order = jax.random.permutation(epoch_key, count)[: steps * batch]
 
@@ -186,7 +270,7 @@ def _epoch(
                 return jax.value_and_grad(part_loss, has_aux=True)(variables["params"], variables, part)
 
         def step(carry: tuple[PyTree, PyTree], inputs: tuple[Array, Array]) -> tuple[tuple[PyTree, PyTree], Array]:
-            variables, optimiser_state = carry
+            variables, optimizer_state = carry
             index, number = inputs
             keys = jax.random.split(jax.random.fold_in(epoch_key, number), parts)
             pieces = (tokens[index], labels[index], keys)
@@ -197,14 +281,15 @@ def _epoch(
                 summed = parallel.sum_over_parts(part_gradient, (*pieces, keys), variables, devices=devices)
                 results = jax.tree.map(lambda a: a / parts, summed)
             (loss, statistics), gradient = results
-            updates, optimiser_state = direction.update(gradient, optimiser_state, variables["params"])
+            updates, optimizer_state = direction.update(gradient, optimizer_state, variables["params"])
             scale = -rate * factor(epoch * steps + number)
             params = optax.apply_updates(variables["params"], jax.tree.map(lambda u: scale * u, updates))
-            return ({**variables, **statistics, "params": params}, optimiser_state), loss
+            return ({**variables, **statistics, "params": params}, optimizer_state), loss
 
         inputs = (order.reshape(steps, batch), jnp.arange(steps, dtype=jnp.uint32))
-        (variables, optimiser_state), losses = jax.lax.scan(step, (state.variables, state.optimiser), inputs)
-        return State(variables, optimiser_state, state.losses.at[epoch].set(losses.mean())), losses
+        (variables, optimizer_state), losses = jax.lax.scan(step, (state.variables, state.optimizer), inputs)
+        finite = checks.finite_leaves(variables)
+        return State(variables, optimizer_state, state.losses.at[epoch].set(losses.mean())), losses, finite
 
     return jax.jit(run, donate_argnums=0)
 
@@ -220,7 +305,7 @@ def accuracy(
     *,
     execution: Execution = _ACCURACY,
 ) -> np.ndarray:
-    """Return for every example whether the most likely class is the label ``[n]``.
+    """Return for every example whether the most likely class is the label, booleans ``[n]``.
 
     Args:
         apply: The model in evaluation mode; equal functions share compiled code.
@@ -230,10 +315,21 @@ def accuracy(
         execution: How to run; its ``chunk`` counts examples.
 
     Raises:
-        ValueError: If there is no example.
+        ValueError: If there is no example, or a label is not the number of a class.
         FloatingPointError: If a logit is not finite; the first example with one is named.
+
+    Example:
+        >>> def apply(variables, tokens, mask=None):
+        ...     return tokens[..., 0]
+        >>> tokens = np.array([[[2.0], [1.0]], [[0.0], [3.0]]], np.float32)
+        >>> accuracy(apply, {}, tokens, np.array([0, 0]))
+        array([ True, False])
     """
-    items = (np.asarray(tokens), np.asarray(labels))
+    items = (checks.on_device_values("tokens", tokens), require_labels(labels, None))
+    if len(items[0]) != len(items[1]):
+        raise ValueError(f"labels must be as many as tokens, {len(items[0])}, got {len(items[1])}")
+    one = jax.ShapeDtypeStruct((1, *items[0].shape[1:]), items[0].dtype)
+    require_labels(labels, jax.eval_shape(apply, variables, one).shape[-1])
     correct, finite = parallel.map_items(parallel.bind(_is_correct, apply), items, variables, execution=execution)
     if not finite.all():
         raise FloatingPointError(f"the model's logits are not finite for example {int(np.argmin(finite))}")

@@ -1,28 +1,34 @@
-"""Optimisers as directions: the learning rate stays outside, so that a sweep over it compiles once."""
+"""Optimizers as directions: the learning rate stays outside, so that a sweep over it compiles once."""
 
 import functools
 from dataclasses import dataclass
 
 import optax
 
-__all__ = ["SCHEDULES", "Optimiser", "build"]
+from jaxsens.training.checks import require_number
+
+__all__ = ["SCHEDULES", "Optimizer", "build"]
 
 SCHEDULES = ("constant", "cosine")
 
 
 @dataclass(frozen=True)
-class Optimiser:
-    """A rule of steps, up to the learning rate.
+class Optimizer:
+    """An optimizer without its learning rate.
 
     Attributes:
         name: ``"sgd"``, ``"adam"`` or ``"adamw"``.
-        momentum: Of SGD.
-        weight_decay: Of AdamW, decoupled, relative to the learning rate.
-        schedule: ``"constant"``, or ``"cosine"`` down to zero at the last step.
+        momentum: Momentum of SGD.
+        weight_decay: Decoupled weight decay of AdamW, multiplied by the learning rate.
+        schedule: ``"constant"``, or ``"cosine"``, which decays to zero at the last step.
         warmup: The fraction of all steps over which the learning rate rises linearly from zero.
 
     Raises:
         ValueError: If a name is unknown or a number is out of range.
+
+    Example:
+        >>> Optimizer("adamw", weight_decay=0.01, schedule="cosine", warmup=0.1).schedule
+        'cosine'
     """
 
     name: str = "adam"
@@ -36,9 +42,7 @@ class Optimiser:
             if getattr(self, field) not in allowed:
                 raise ValueError(f"{field} must be one of {allowed}, got {getattr(self, field)!r}")
         for field, below in (("momentum", 1), ("warmup", 1), ("weight_decay", float("inf"))):
-            if not 0 <= getattr(self, field) < below:
-                raise ValueError(f"{field} must be at least 0 and below {below}, got {getattr(self, field)}")
-
+            require_number(field, getattr(self, field), f"at least 0 and below {below}", 0, below)
         for field, owner in (("momentum", "sgd"), ("weight_decay", "adamw")):
             if getattr(self, field) and self.name != owner:
                 raise ValueError(f"{field} belongs to {owner!r}, got {getattr(self, field)} for {self.name!r}")
@@ -48,7 +52,7 @@ class Optimiser:
         return _DIRECTIONS[self.name](self)
 
     def factor(self, steps: int) -> optax.Schedule:
-        """Return the schedule: what the learning rate is multiplied with at each of ``steps`` steps."""
+        """Return the schedule: the factor on the learning rate at each of ``steps`` steps."""
         warm = round(self.warmup * steps)
         after = {
             "constant": optax.constant_schedule(1.0),
@@ -56,7 +60,7 @@ class Optimiser:
         }[self.schedule]
         if warm == 0:
             return after
-        # From 1 / warm, for a first step of size zero would be wasted.
+        # From 1 / warm, since a first step of size zero would be wasted.
         return optax.join_schedules([optax.linear_schedule(1 / warm, 1.0, warm - 1), after], [warm])
 
 
@@ -68,6 +72,6 @@ _DIRECTIONS = {
 
 
 @functools.lru_cache(maxsize=64)
-def build(optimiser: Optimiser, steps: int) -> tuple[optax.GradientTransformation, optax.Schedule]:
-    """Return ``(direction, factor)``, the same objects for equal arguments, so that compiled code is found again."""
-    return optimiser.direction(), optimiser.factor(steps)
+def build(optimizer: Optimizer, steps: int) -> tuple[optax.GradientTransformation, optax.Schedule]:
+    """Return ``(direction, factor)``, the same objects for equal arguments, so that compiled code is reused."""
+    return optimizer.direction(), optimizer.factor(steps)

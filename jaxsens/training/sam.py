@@ -4,8 +4,8 @@
 al., Sharpness-Aware Minimization, ICLR 2021, Eq. 2), ``|w|`` in ASAM (Kwon et al., ASAM, ICML 2021, s.3; without the
 offset of its code). A gradient of 0 gives ``delta = 0``.
 
-Two forms of one step: an ``Objective`` for ``training.fit``, whose optimiser, schedule, parts and checkpoints stay as
-they are; and an optax transformation for loops of the user's own.
+There are two forms of the same step: an ``Objective`` for ``training.fit``, which keeps its optimizer, schedule, parts
+and checkpoints; and an optax transformation for training loops of your own.
 """
 
 from collections.abc import Callable
@@ -14,10 +14,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
 from jaxsens import norm_balls, scales
+from jaxsens.training.checks import require_number
 from jaxsens.training.objectives import CrossEntropy, Objective
 from jaxsens.typing import Array, Key, PyTree, Scale, TrainApply
 
@@ -25,24 +25,53 @@ __all__ = ["SharpnessAware", "sharpness_aware", "worst_step"]
 
 
 def worst_step(params: PyTree, gradient: PyTree, radius: Array | float, scale: Scale = scales.absolute) -> PyTree:
-    """Return ``radius s^2 g / ||s g||_2``, the maximum of the linearised loss over ``||delta / s||_2 <= radius``."""
-    sizes = scale(params)
+    """Return ``radius s^2 g / ||s g||_2``, the maximum of the linearized loss over ``||delta / s||_2 <= radius``.
+
+    Norms are computed in float32 or wider, whatever the dtype of the weights: in float16 the reciprocal of a gradient
+    below 1.5e-5 overflows.
+
+    Args:
+        params: The weights.
+        gradient: The gradient ``g`` at the weights.
+        radius: The radius of the ball, in units of the weights for ``scales.absolute``, else without a unit.
+        scale: The scale ``s`` of the weights.
+
+    Returns:
+        The step, in the structure and the dtypes of the weights; 0 where the gradient is 0.
+
+    Example:
+        >>> worst_step({"w": jnp.zeros(2)}, {"w": jnp.array([3.0, 4.0])}, 0.5)["w"]
+        Array([0.3, 0.4], dtype=float32)
+    """
+    sizes = jax.tree.map(_at_least_float32, scale(params))
+    gradient = jax.tree.map(_at_least_float32, gradient)
     uphill = norm_balls.steepest_direction(jax.tree.map(jnp.multiply, sizes, gradient), "l2")
     return jax.tree.map(lambda w, s, u: (radius * s * u).astype(w.dtype), params, sizes, uphill)
+
+
+def _at_least_float32(leaf: Array) -> Array:
+    return jnp.asarray(leaf, jnp.promote_types(leaf.dtype, jnp.float32))
 
 
 @dataclass(frozen=True)
 class SharpnessAware:
     """The loss at the worst weights nearby, ``L(w + delta)``, as an objective: SAM, or ASAM by its scale.
 
-    Its gradient takes ``delta`` for a constant, as SAM does. Both evaluations have the same dropout and noise, and
-    batch statistics are those at the weights themselves. With ``parts`` above 1 in ``training.Config`` each part has a
-    ``delta`` of its own, which is m-sharpness for parts of m examples (s.4.1 of Foret et al.).
+    The gradient treats ``delta`` as a constant, as SAM does. Both evaluations use the same dropout and noise, and batch
+    statistics are those at the weights themselves. With ``parts`` above 1 in ``training.Config`` each part has its own
+    ``delta``, which is m-sharpness for parts of m examples (s.4.1 of Foret et al.).
 
     Attributes:
-        objective: What to be sharpness-aware about.
-        radius: Of the ball, in the units of the weights for SAM, without units for ASAM; 0 gives the objective back.
+        objective: The loss ``L``.
+        radius: The radius of the ball, in the units of the weights for SAM, without units for ASAM; 0 gives ``L``.
         scale: ``scales.absolute`` for SAM, ``scales.by_element`` for ASAM.
+
+    Raises:
+        ValueError: If the radius is negative or not finite.
+
+    Example:
+        >>> SharpnessAware(radius=0.1).radius
+        0.1
     """
 
     objective: Objective = CrossEntropy()  # noqa: RUF009 (a frozen dataclass)
@@ -51,6 +80,11 @@ class SharpnessAware:
 
     def __post_init__(self) -> None:
         _require_radius(self.radius)
+
+    @property
+    def class_labels(self) -> bool:
+        """Whether labels are class numbers, which depends on the objective."""
+        return getattr(self.objective, "class_labels", False)
 
     def __call__(
         self, train_apply: TrainApply, variables: PyTree, tokens: Array, labels: Array, key: Key
@@ -68,24 +102,31 @@ class SharpnessAware:
 
 
 def sharpness_aware(
-    optimiser: optax.GradientTransformation, radius: float, scale: Scale = scales.absolute
+    optimizer: optax.GradientTransformation, radius: float, scale: Scale = scales.absolute
 ) -> optax.GradientTransformationExtraArgs:
-    """Return an optimiser that steps by the gradient at the worst weights nearby: SAM, or ASAM by its scale.
+    """Return an optimizer that steps by the gradient at the worst weights nearby: SAM, or ASAM by its scale.
 
     Args:
-        optimiser: What makes a step of the gradient, such as ``optax.sgd(0.1)``.
-        radius: Of the ball, in the units of the weights for SAM, without units for ASAM.
+        optimizer: The optimizer that uses that gradient, such as ``optax.sgd(0.1)``.
+        radius: The radius of the ball, in the units of the weights for SAM, without units for ASAM.
         scale: ``scales.absolute`` for SAM, ``scales.by_element`` for ASAM.
 
     Returns:
         A transformation whose ``update(gradient, state, params, gradient_of=...)`` needs the gradient of the step's own
-        batch as a function of the params; the state is that of ``optimiser``.
+        batch as a function of the params; the state is that of ``optimizer``.
 
     Raises:
         ValueError: If the radius is negative or not finite; from ``update``, without params.
+
+    Example:
+        >>> rule = sharpness_aware(optax.sgd(1.0), radius=0.5)
+        >>> params = jnp.array([2.0])
+        >>> step, _ = rule.update(2 * params, rule.init(params), params, gradient_of=lambda w: 2 * w)
+        >>> step  # minus the gradient at 2.5
+        Array([-5.], dtype=float32)
     """
     _require_radius(radius)
-    inner = optax.with_extra_args_support(optimiser)
+    inner = optax.with_extra_args_support(optimizer)
 
     def update(
         gradient: PyTree,
@@ -104,5 +145,4 @@ def sharpness_aware(
 
 
 def _require_radius(radius: float) -> None:
-    if not (np.isfinite(radius) and radius >= 0):
-        raise ValueError(f"radius must be a finite number of at least 0, got {radius}")
+    require_number("radius", radius, "a finite number of at least 0", 0, float("inf"))

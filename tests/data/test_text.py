@@ -1,4 +1,4 @@
-"""Texts by name and from files of one's own; what is empty, missing or damaged is told; commonness."""
+"""Texts by name and from files; empty, missing and damaged ones; word frequencies."""
 
 import json
 
@@ -74,7 +74,7 @@ def test_mocked_data_of_every_name(name):
     )
 
 
-def test_what_is_not_there_is_told(tmp_path):
+def test_missing_data_names_places_and_command(tmp_path):
     with pytest.raises(ValueError, match=r"'glue/qqp' is not there: looked in .*scripts/prepare_data glue/qqp"):
         text.load("glue/qqp", data_dir=tmp_path)
     with pytest.raises(ValueError, match="known are imdb_reviews, glue/mrpc, glue/qqp, glue/sst2"):
@@ -83,7 +83,7 @@ def test_what_is_not_there_is_told(tmp_path):
         text.load("imdb_reviews", limit=0)
 
 
-def test_an_empty_text_is_told_with_its_index_or_left_out(tmp_path):
+def test_empty_text_is_named_by_index_or_left_out(tmp_path):
     records = [{"text": ["fine", "  "][i == 2], "label": 0} for i in range(3)]
     write_tfds(tmp_path, "imdb_reviews", records)
     with pytest.raises(ValueError, match=r"texts\[\d\] of 'imdb_reviews' is empty"):
@@ -93,7 +93,7 @@ def test_an_empty_text_is_told_with_its_index_or_left_out(tmp_path):
     assert data.source.endswith("1 empty texts left out")
 
 
-def test_labels_that_are_hidden_are_told(tmp_path):
+def test_hidden_labels_are_refused(tmp_path):
     write_tfds(tmp_path, "imdb_reviews", [{"text": "a", "label": -1}], split="test")
     with pytest.raises(ValueError, match="hidden"):
         text.load("imdb_reviews", "test", data_dir=tmp_path)
@@ -112,7 +112,7 @@ def files(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["own.csv", "own.jsonl"])
-def test_a_file_of_ones_own(files, name):
+def test_own_files_are_read(files, name):
     pairs = text.read_file(files / name, text="first", second="second", label="class")
     assert pairs.texts == tuple((a, b) for a, b, _ in ROWS)
     assert (pairs.labels.tolist(), pairs.classes) == ([2, 0, 0], 3)
@@ -133,6 +133,12 @@ def test_a_file_of_ones_own(files, name):
         ("a.csv", b"t\n\xff\n", "no CSV in UTF-8"),
         ("a.csv", b't\n"open\n', "no CSV"),
         ("a.csv", b"t\n", "has no texts"),
+        ("a.csv", b"t,u\nGood, but not great,1\n", r"texts\[0\] of .*1 more fields than the header, '1' .*quoted"),
+        ("a.csv", b"t,u,t\na,1,b\n", "has the column 't' twice"),
+        ("a.jsonl", b'{"t": "a", "t": "b", "u": 1}', "line 1 of .*the name 't' is there twice"),
+        ("a.jsonl", b'{"t": "a \\ud83d", "u": 1}', r"texts\[0\] of 'a.jsonl' is no valid Unicode"),
+        ("a.jsonl", b'{"t": "a", "u": true}', "label of .*True"),
+        ("a.jsonl", b"[" * 100_000, "line 1 of .* no JSON"),
         ("a.jsonl", b'{"t": "fine", "u": 1}\n{"t": ""}', r"texts\[1\] .*no column 'u'"),
         ("a.jsonl", b'{"t": "fine", "u": 1}\n{"t": 3, "u": 1}', r"texts\[1\] of 'a.jsonl' is empty, or no text: 3"),
         ("a.jsonl", b'{"t": "a", "u": 1}\n{', "line 2 of .* no JSON"),
@@ -141,12 +147,43 @@ def test_a_file_of_ones_own(files, name):
         ("a.txt", b"fine", r"must end with \.csv or \.jsonl"),
     ],
 )
-def test_damaged_files_are_told(tmp_path, name, content, message):
+def test_damaged_files_are_named(tmp_path, name, content, message):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(ValueError, match=message):
         text.read_file(tmp_path / name, text="t", label="u" if b"u" in content else None)
     with pytest.raises(ValueError, match="is no file"):
         text.read_file(tmp_path / "missing.csv", text="t")
+
+
+def test_texts_are_chosen_by_number_only():
+    data = text.TextData("own", ("a", "b", "c"), np.array([0, 1, 0]), 2, "here")
+    assert data.subset(np.array([2, 0])).texts == ("c", "a")
+    for index, message in (
+        ([True, False, True], "np.flatnonzero makes numbers of booleans"),
+        ([-1], "from 0 to 2, got -1"),
+        ([3], "from 0 to 2, got 3"),
+        ([1.9], "got float64"),
+        ([], "of shape"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            data.subset(index)
+
+
+@pytest.mark.parametrize(
+    ("texts", "labels", "message"),
+    [
+        ("hello", None, "must be a tuple of texts, got the single text 'hello'"),
+        (("a", ("b", "c", "d")), None, r"texts\[1\] of 'own' is empty, or no text"),
+        (("a", "b"), np.array([0.0, 1.0]), "labels must be integers"),
+        (("a", "b"), np.array([0, 2]), r"labels\[1\] is 2, but labels must be class numbers from 0 to 1"),
+        (("a", "b"), np.array([0, -1]), "hidden, as -1"),
+        (("a", "b"), np.array([0]), "must be 2, one for each text, got 1"),
+        (("a", "b"), np.ma.masked_array([0, 1], [0, 1]), "masked array"),
+    ],
+)
+def test_texts_and_labels_that_do_not_fit_are_named(texts, labels, message):
+    with pytest.raises(ValueError, match=message):
+        text.TextData("own", texts, labels, 2, "here")
 
 
 def test_a_held_out_fraction_is_the_same_for_a_seed_and_loses_nothing():
@@ -166,18 +203,18 @@ def test_a_held_out_fraction_is_the_same_for_a_seed_and_loses_nothing():
             text.held_out(data, fraction)
 
 
-def test_commonness_is_the_logarithm_from_the_rarest_to_the_most_common():
+def test_normalized_log_frequency_goes_from_the_rarest_to_the_most_common():
     tokens = np.array([[3, 1, 1, 0], [1, 2, 1, 0]])
     counted = np.array([[1, 1, 1, 0], [1, 1, 1, 0]], bool)
     counts = word_frequency.corpus_frequencies(tokens, counted, 5)
     np.testing.assert_array_equal(counts, [0, 4, 1, 1, 0])
     np.testing.assert_array_equal(word_frequency.corpus_frequencies(np.stack([tokens, tokens], -1), counted, 5), counts)
     expected = np.log(1 + counts) / np.log(5)
-    np.testing.assert_allclose(word_frequency.commonness(counts), expected)
-    np.testing.assert_allclose(word_frequency.commonness([np.nan, 3, 1, 7]), [np.nan, 0.5, 0, 1])
+    np.testing.assert_allclose(word_frequency.normalized_log_frequency(counts), expected)
+    np.testing.assert_allclose(word_frequency.normalized_log_frequency([np.nan, 3, 1, 7]), [np.nan, 0.5, 0, 1])
     for wrong in ([1, 1, np.nan], [np.nan], [-1, 2], [1, np.inf]):
         with pytest.raises(ValueError, match="frequencies"):
-            word_frequency.commonness(wrong)
+            word_frequency.normalized_log_frequency(wrong)
     with pytest.raises(ValueError, match="ids from 0 to 2"):
         word_frequency.corpus_frequencies(tokens, counted, 3)
     with pytest.raises(ValueError, match="counted must be booleans"):

@@ -46,9 +46,9 @@ def example(module, count=5):
     draws = np.random.default_rng(0)
 
     def draw(path, leaf):
-        centre = 1 if path[-1].key in ("scale", "var") else 0
+        center = 1 if path[-1].key in ("scale", "var") else 0
         spread = math.prod(leaf.shape[:-1]) ** -0.5 if path[-1].key == "kernel" else 0.2
-        return (centre + spread * draws.normal(size=leaf.shape)).astype(leaf.dtype)
+        return (center + spread * draws.normal(size=leaf.shape)).astype(leaf.dtype)
 
     shapes = jax.eval_shape(lambda key: models.init(module, key), jax.random.key(0))
     tokens = draws.normal(size=(count, *module.config.token_shape)).astype(np.float32)
@@ -69,7 +69,7 @@ def train(module, variables, tokens, key):
 
 
 @pytest.mark.parametrize("name", models.MODELS)
-def test_small_models_begin_with_finite_logits_that_tell_examples_apart(name):
+def test_initial_logits_are_finite_and_differ_between_examples(name):
     module = models.build(name, "small", **SMALL)
     _, tokens = example(module)
     logits = quick(lambda key: models.evaluation(module)(models.init(module, key), tokens))(jax.random.key(0))
@@ -116,7 +116,7 @@ def test_unknown_names_are_refused_with_what_is_known():
         ValueError, match=r"name is 'vgg', but must be one of vit, mlp, mlp_sigmoid, cnn, convmixer, resnet"
     ):
         models.build("vgg", "small", **SMALL)
-    with pytest.raises(ValueError, match=r"variant is 'paper', but must be one of small, .*simple_cifar10 for vit"):
+    with pytest.raises(ValueError, match=r"variant of vit is 'paper', but must be one of small, .*simple_cifar10"):
         models.build("vit", "paper", **SMALL)
 
 
@@ -374,7 +374,7 @@ def test_float64_is_computed_in_float64(module, float64):
 
 
 @pytest.mark.parametrize("pool", vit.POOLS)
-def test_only_positions_tell_a_vit_the_order_of_tokens(pool):
+def test_vit_depends_on_token_order_only_through_positions(pool):
     module = vit.ViT(vit.Config(**TINY_VIT, pool=pool))
     variables, tokens = example(module)
     apply = functools.partial(evaluate, module)
@@ -421,7 +421,7 @@ def test_the_class_token_sees_every_patch():
     assert np.all(saliency[1:] == 0)
 
 
-def test_normalising_patches_takes_out_their_brightness_and_contrast():
+def test_normalizing_patches_takes_out_their_brightness_and_contrast():
     module = TINY_MODULES["vit class"]
     variables, tokens = example(module)
     apply = functools.partial(evaluate, module)
@@ -497,3 +497,44 @@ def test_a_convmixer_sees_where_a_pattern_is_only_near_the_border():
     inside = logits_with_patch_at(10, 10)
     chex.assert_trees_all_close(inside, logits_with_patch_at(10, 12), rtol=1e-5, atol=1e-5)
     assert np.abs(inside - logits_with_patch_at(0, 0)).max() > 1e-4
+
+
+@pytest.mark.parametrize(
+    ("make", "changes", "message"),
+    [
+        (vit.Config, {"normalize_patches": "no"}, "normalize_patches is 'no', but must be True or False"),
+        (vit.Config, {"fused_attention": 1}, "fused_attention is 1, but must be True or False"),
+        (vit.Config, {"epsilon": "1e-6"}, "epsilon is '1e-6', but must be a finite number above 0"),
+        (vit.Config, {"dropout": True}, "dropout is True, but must be at least 0 and below 1"),
+        (vit.Config, {"activation": ["gelu"]}, r"activation is \['gelu'\], but must be one of"),
+        (vit.Config, {"dtype": "float31"}, "dtype is 'float31', but must be one of"),
+        (vit.Config, {"dtype": "int32"}, "dtype is 'int32', but must be one of"),
+        (vit.Config, {"image_shape": 8}, "image_shape is 8, but must be a tuple of integers"),
+        (vit.Config, {"image_shape": "881"}, "image_shape is '881', but must be a tuple of integers"),
+        (vit.Config, {"classes": True}, "classes is True, but must be an integer of at least 1"),
+        (mlp.Config, {"hidden": 5}, "hidden is 5, but must be a tuple of integers"),
+        (mlp.Config, {"hidden": "55"}, "hidden is '55', but must be a tuple of integers"),
+        (cnn.Config, {"channels": (3, 2.5)}, r"channels\[1\] is 2.5, but must be an integer"),
+        (resnet.Config, {"blocks": 2}, "blocks is 2, but must be a tuple of integers"),
+    ],
+)
+def test_settings_of_another_type_are_named(make, changes, message):
+    sizes = {"width": 16, "depth": 1, "heads": 2, "hidden": 32} if make is vit.Config else {}
+    with pytest.raises(ValueError, match=message):
+        make(**{"image_shape": (8, 8, 1), "classes": 3, "patch": 2} | sizes | changes)
+
+
+def test_masked_arrays_are_refused():
+    module = models.build("mlp", "small", image_shape=(4, 4, 1), classes=3, patch=2)
+    tokens = np.ma.masked_array(np.zeros((1, 4, 4), np.float32), True)
+    with pytest.raises(ValueError, match="tokens is 'a masked array', but must be an array"):
+        models.evaluation(module)(models.init(module, jax.random.key(0)), tokens)
+
+
+def test_parts_of_models_are_attributes():
+    assert models.pretrained.vit.PretrainedViT.__name__ == "PretrainedViT"
+    assert models.recognizers.baselines.KINDS.keys() == {"lstm", "mlp"}
+    assert models.substitution.encoder is not models.substitution.recognizer
+    assert models.text.encoder.embed.__name__ == "embed"
+    with pytest.raises(AttributeError, match="has no attribute 'audio'"):
+        _ = models.audio

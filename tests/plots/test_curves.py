@@ -67,7 +67,7 @@ def test_the_start_of_training_has_a_place_and_every_power_of_ten_a_tick():
     ("rows", "references", "said"),
     [
         ({}, None, "rows = {}"),
-        ({"a": {"b": {}}}, None, "'a'.*'b'.*give one"),
+        ({"a": {"b": {}}}, None, "'a'.*'b'.*give at least one"),
         ({"a": {"b": {"c": curve(1, 2, 3)}}, "d": {"e": {"c": curve(1, 2, 3)}}}, None, r"'d' with \['e'\]"),
         ({"a": {"b": {"c": curve(1, 2, 3)}}}, {"d": {}}, "'d' with"),
         ({"a": {"b": {"c": curve(1, 2, 3)}}}, {"a": {"e": ("x", 1.0)}}, r"'a' with \['e'\]"),

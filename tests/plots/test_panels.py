@@ -27,7 +27,7 @@ def test_means_models_and_references_are_what_was_given():
     assert [ax.get_title() for ax in (one, two)] == ["one", "two"]
     for line, y in zip(one.lines, (N, 1 / N, 3 * N, 2 / N), strict=True):
         np.testing.assert_array_equal(line.get_ydata(), y)
-    assert one.lines[1].get_color() == one.lines[3].get_color(), "a reference has the colour of its series"
+    assert one.lines[1].get_color() == one.lines[3].get_color(), "a reference has the color of its series"
     points = [np.ma.getdata(c.get_offsets()) for c in one.collections if len(c.get_offsets())]
     values = [p[:, 1].tolist() for p in points if p.shape[0] and not np.allclose(p, 0)]
     assert values == [[8, 16], [32], (1 / N).tolist()], "dots, crosses, dots"

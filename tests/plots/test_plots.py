@@ -149,7 +149,7 @@ BAD = [
     (plots.token_map, (DIGIT, {"ViT": np.ones(16)}, 3), "patch = 3 does not divide"),
     (plots.token_map, (DIGIT, {"ViT": np.ones(16)}, 0), "patch = 0 does not divide"),
     (plots.token_map, (DIGIT[..., 0], {"ViT": np.ones(16)}, 2), r"image has shape \(8, 8\)"),
-    (plots.token_map, (DIGIT * 3, {"ViT": np.ones(16)}, 2), "undo the normalisation"),
+    (plots.token_map, (DIGIT * 3, {"ViT": np.ones(16)}, 2), "undo the normalization"),
     (plots.token_map, (DIGIT, {}, 2), "sensitivity = {}"),
     (plots.bars_with_intervals, ({"ViT": (1, 2)},), r"measured\['ViT'\].*give 3"),
     (plots.bars_with_intervals, ({"ViT": (3, 1, 2)},), "mean 3.0 is outside"),

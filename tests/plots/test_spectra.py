@@ -41,8 +41,8 @@ def test_dots_lie_at_their_means():
     )
     (ax,) = figure.axes
     assert [text.get_text() for text in ax.get_yticklabels()] == ["default", "other"]
-    centres = [container.lines[0].get_xdata()[0] for container in ax.containers]
-    assert centres == [0.5, 0.7]
+    centers = [container.lines[0].get_xdata()[0] for container in ax.containers]
+    assert centers == [0.5, 0.7]
 
 
 def test_rates_stand_beside_their_limit():

@@ -1,4 +1,4 @@
-"""Laws of training many models together: each one's steps, its schedule, and that nobody hangs on anybody."""
+"""Training many models together: the steps of each, schedules, and independence of the members."""
 
 import os
 import resource
@@ -49,7 +49,16 @@ def members(count=4, **changed):
 
 
 def fit(epochs=3, count=4, numbers=None, variables=None, data=None, keys=KEY, apply=logits, **options):
-    names = ("halve_after", "stop_after", "enough", "enough_loss", "keep", "rows", "at_once", "checkpoint_every")
+    names = (
+        "lr_patience",
+        "patience",
+        "target_accuracy",
+        "target_loss",
+        "keep",
+        "rows",
+        "models_per_device",
+        "checkpoint_every",
+    )
     config = training.ManyConfig(
         epochs=epochs, **{"rows": 8} | {name: options.pop(name) for name in names if name in options}
     )
@@ -102,7 +111,7 @@ def test_a_member_of_a_group_gets_the_numbers_that_it_gets_alone():
     )
     strings, targets = drawn(35)
     options = {"apply": recognizers.training_evaluation(config), "data": (strings, targets), "epochs": 2, "rows": 3}
-    together = fit(keys=keys, variables=training.stack(models), numbers=own, at_once=8, **options)
+    together = fit(keys=keys, variables=training.stack(models), numbers=own, models_per_device=8, **options)
     assert (np.ceil(35 / own.batch) * 2 >= 10).all(), "ten steps at least"
     i = 5
     one = training.Members(learning_rate=own.learning_rate[i:6], batch=own.batch[i:6], dataset=own.dataset[i:6])
@@ -118,14 +127,14 @@ def test_a_member_of_a_group_gets_the_numbers_that_it_gets_alone():
 
 
 def test_blocks_and_lockstep_alter_rounding_only():
-    chex.assert_trees_all_close(fit(rows=3, at_once=3).variables, fit().variables, rtol=1e-5, atol=1e-6)
+    chex.assert_trees_all_close(fit(rows=3, models_per_device=3).variables, fit().variables, rtol=1e-5, atol=1e-6)
 
 
 def test_one_device_and_eight_give_the_same_bits(devices):
     chex.assert_trees_all_equal(fit(devices=devices[:1]).variables, fit(devices=devices).variables)
 
 
-def test_the_rate_is_halved_and_training_stops_when_nothing_gets_better():
+def test_rate_is_halved_and_training_stops_without_progress():
     """Of a model whose offset alone is used, and nowhere where it is 0: its first epoch is its best."""
 
     def half_dead(variables, strings, mask=None):
@@ -134,7 +143,7 @@ def test_the_rate_is_halved_and_training_stops_when_nothing_gets_better():
     fixed = {"params": {"w": np.zeros((2, LENGTH), np.float32), "b": np.asarray([0, 1], np.float32)}}
     data = drawn(COUNT)[0], np.ones((SETS, COUNT), np.float32)
     own = members(2, learning_rate=[0.1, 1e-3], batch=[COUNT, COUNT])
-    found = fit(12, 2, own, fixed, data, apply=half_dead, halve_after=2, stop_after=5)
+    found = fit(12, 2, own, fixed, data, apply=half_dead, lr_patience=2, patience=5)
     assert found.status.tolist() == [many_models.STALE, many_models.TRAINING]
     assert found.epochs.tolist() == [6, 12]
     assert found.best_epoch.tolist() == [1, 12]
@@ -146,10 +155,10 @@ def test_the_rate_is_halved_and_training_stops_when_nothing_gets_better():
 
 def test_the_best_weights_are_kept_or_the_last():
     """With random labels and too large a rate the loss goes up and down; what is kept has the smallest of them."""
-    wild, watched = members(learning_rate=[3.0] * 4, batch=[4] * 4), drawn(50, seed=1)
+    wild, validation = members(learning_rate=[3.0] * 4, batch=[4] * 4), drawn(50, seed=1)
     strings, targets = drawn(COUNT)
     coins = strings, np.random.default_rng(5).permuted(targets, axis=1)
-    options = {"epochs": 6, "numbers": wild, "data": coins, "watched": watched, "stop_after": None}
+    options = {"epochs": 6, "numbers": wild, "data": coins, "validation": validation, "patience": None}
     best, last = (fit(keep=keep, **options) for keep in ("best", "last"))
     losses = best.history["loss"]
     np.testing.assert_array_equal(losses, last.history["loss"])
@@ -157,16 +166,16 @@ def test_the_best_weights_are_kept_or_the_last():
     assert (best.best_epoch < 6).any(), "the last is the best of all"
     for found, wanted in ((best, losses.min(1)), (last, losses[:, -1])):
         for i in range(4):
-            strings, targets = (a[wild.dataset[i]] for a in watched)
+            strings, targets = (a[wild.dataset[i]] for a in validation)
             loss = optax.sigmoid_binary_cross_entropy(logits(found.member(i), jnp.asarray(strings)), targets).mean()
             np.testing.assert_allclose(loss, wanted[i], rtol=1e-4)
 
 
-def test_a_member_that_is_accurate_enough_stops_and_is_no_more_reported():
+def test_member_that_reaches_its_target_stops():
     seen = {}
     slow = members(learning_rate=[0.1, 1e-6, 1e-6, 1e-6], batch=[5] * 4)
     found = fit(
-        60, numbers=slow, enough=1.0, stop_after=None, keep="last",
+        60, numbers=slow, target_accuracy=1.0, patience=None, keep="last",
         after_epoch=lambda epoch, who, variables: seen.update({epoch: (who.tolist(), variables)}),
     )  # fmt: skip
     assert found.status.tolist() == [many_models.REACHED] + [many_models.TRAINING] * 3
@@ -181,12 +190,12 @@ def test_a_member_that_is_accurate_enough_stops_and_is_no_more_reported():
     chex.assert_trees_all_equal(jax.tree.map(lambda a: a[0], seen[end][1]), found.member(0))
     chex.assert_trees_all_equal(jax.tree.map(lambda a: a[-1], seen[60][1]), found.member(3))
     losses = found.history["loss"][0]
-    sooner = fit(60, numbers=slow, enough_loss=float(losses[2]), stop_after=None)
+    sooner = fit(60, numbers=slow, target_loss=float(losses[2]), patience=None)
     assert sooner.epochs.tolist() == [3, 60, 60, 60]
     assert sooner.status.tolist() == found.status.tolist()
 
 
-def test_a_member_that_diverges_is_told_and_the_others_go_on():
+def test_diverged_member_is_reported_and_others_continue():
     broken = start(4)
     broken["params"]["w"][1] = 3e38
     found = fit(variables=broken)
@@ -203,32 +212,32 @@ def test_a_member_that_diverges_is_told_and_the_others_go_on():
         chex.assert_trees_all_equal(found.member(i), whole.member(i))
 
 
-def test_fresh_data_are_asked_for_by_epoch():
+def test_data_function_is_called_with_the_epoch():
     asked = []
 
     def fresh(epoch):
         asked.append(epoch)
         return drawn(COUNT, seed=epoch)
 
-    found = fit(3, data=fresh, watched=drawn(50, seed=9))
+    found = fit(3, data=fresh, validation=drawn(50, seed=9))
     assert set(asked) == {0, 1, 2}
-    same = fit(3, watched=drawn(50, seed=9)).history["loss"]
+    same = fit(3, validation=drawn(50, seed=9)).history["loss"]
     np.testing.assert_array_equal(found.history["loss"][:, 0], same[:, 0])
     assert not np.allclose(found.history["loss"][:, 1:], same[:, 1:])
 
 
 SCRIPT = """
     import os, signal, sys
-    sys.path[:0] = ["tests"]
+    sys.path[:0] = ["tests", "tests/training"]
     import conftest
     from pathlib import Path
-    import test_many
+    import test_many_models
 
     def die(epoch, who, variables):
         if epoch == 3:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    test_many.fit(6, checkpoint=Path(sys.argv[1]), stop_after=2, after_epoch=die)
+    test_many_models.fit(6, checkpoint=Path(sys.argv[1]), patience=2, after_epoch=die)
 """
 
 
@@ -240,12 +249,31 @@ def test_killed_and_resumed_is_as_never_interrupted(tmp_path):
     run = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=False)
     assert run.returncode == -signal.SIGKILL, run.stderr
     seen = []
-    resumed = fit(6, checkpoint=folder, stop_after=2, after_epoch=lambda epoch, *_: seen.append(epoch))
+    resumed = fit(6, checkpoint=folder, patience=2, after_epoch=lambda epoch, *_: seen.append(epoch))
     assert seen[0] == 3
-    whole = fit(6, stop_after=2)
+    whole = fit(6, patience=2)
     for found, wanted in ((resumed.variables, whole.variables), (resumed.history, whole.history)):
         chex.assert_trees_all_equal(found, wanted)
     assert resumed.status.tolist() == whole.status.tolist()
+
+
+def test_a_checkpoint_of_another_training_is_refused(tmp_path):
+    folder = str(tmp_path / "checkpoint")  # a path as text is a path
+    first = fit(2, checkpoint=folder)
+    other = members(learning_rate=[0.5] * 4)
+    for options, name in (
+        ({"keys": jax.random.key(7)}, "keys was"),
+        ({"numbers": other}, "members was"),
+        ({"data": drawn(COUNT, seed=1)}, "data was"),
+        ({"variables": start(4, seed=1)}, "initial variables was"),
+        ({"target_loss": 0.1}, "target_loss was None and is 0.1 now"),
+        ({"validation": drawn(COUNT, seed=1)}, "validation was"),
+        ({"criterion": training.SQUARED_ERROR}, "criterion was"),
+    ):
+        with pytest.raises(ValueError, match=f"another training: {name}.*delete that one"):
+            fit(2, checkpoint=folder, **options)
+    again = fit(2, checkpoint=folder, models_per_device=2, checkpoint_every=2)
+    chex.assert_trees_all_equal(again.variables, first.variables)
 
 
 # Orbax's writing threads may end after the event loop that they report to, when one of them has failed.
@@ -281,23 +309,44 @@ def test_a_full_disk_stops_it_with_the_path_and_the_last_checkpoint_stands(tmp_p
         ),
         (lambda: fit(numbers=members(batch=[1, 38, 2, 2])), "batch of member 1 must be at most 37, all examples"),
         (lambda: fit(data=(drawn(4)[0], np.zeros((2, 3)))), r"data must be strings \[s n \*\] and targets"),
-        (lambda: fit(watched=tuple(a[:1] for a in drawn(4))), "watched must have the 2 data sets of data, got 1"),
+        (lambda: fit(validation=tuple(a[:1] for a in drawn(4))), "validation must have the 2 data sets of data, got 1"),
         (lambda: members(learning_rate=[0.1, 0, 1, 1]), "learning_rate of member 1 must be a finite number above 0"),
         (lambda: members(learning_rate=[0.1, 1, np.inf, 1]), "learning_rate of member 2"),
         (lambda: members(learning_rate=[0.1, 1, 1, 1e39]), "learning_rate of member 3"),
-        (lambda: members(batch=[1, 2, 3, 0]), "batch of member 3 must be an integer of at least 1"),
+        (lambda: members(batch=[1, 2, 3, 0]), "batch of member 3 must be an integer from 1"),
         (lambda: members(batch=[1, 2.5, 3, 1]), "batch of member 1 must be an integer"),
-        (lambda: members(dataset=[0]), r"dataset must be one number for each member, \[m\], got shape \(1,\)"),
+        (lambda: members(dataset=[0]), r"dataset must be one number for each member, \[m\], got int64 of shape \(1,\)"),
         (lambda: members(weight_decay=[0, 0, -1, 0]), "weight_decay of member 2"),
-        (lambda: training.ManyConfig(epochs=0), "epochs must be an integer of at least 1"),
-        (lambda: training.ManyConfig(epochs=1, enough=1.5), "enough must be an accuracy"),
-        (lambda: training.ManyConfig(epochs=1, enough_loss=-0.1), "enough_loss must be a finite loss"),
+        (lambda: training.ManyConfig(epochs=0), "epochs must be at least 1: an integer"),
+        (lambda: training.ManyConfig(epochs=1, target_accuracy=1.5), "target_accuracy must be an accuracy"),
+        (lambda: training.ManyConfig(epochs=1, target_loss=-0.1), "target_loss must be a finite loss"),
         (lambda: training.ManyConfig(epochs=1, keep="first"), "keep must be one of"),
-        (lambda: training.stack([]), "models must be one at least"),
+        (lambda: training.ManyConfig(epochs=True), "epochs must be .*an integer of at least 1, got True"),
+        (lambda: training.ManyConfig(epochs=1, patience=2.5), "patience must be .*an integer of at least 1, or None"),
+        (lambda: members(batch=[1, 2, 2**32, 1]), "batch of member 2 must be an integer from 1 to 2147483647"),
+        (lambda: members(batch=[1, 2, 1e10, 1]), "batch of member 2 must be an integer from 1 to 2147483647"),
+        (lambda: members(dataset=[0, 2**32 - 1, 0, 0]), "dataset of member 1 must be an integer from 0 to 2147483647"),
+        (lambda: members(batch=[True] * 4), "batch must be one number for each member, .* got bool"),
+        (lambda: members(learning_rate=np.ma.masked_array([0.1] * 4, [0, 0, 0, 1])), "got a masked array"),
+        (lambda: fit(data=(drawn(COUNT)[0], 2 * drawn(COUNT)[1] - 1)), "targets from 0 to 1, .*got -1"),
+        (lambda: fit(data=(drawn(COUNT)[0], 2 * drawn(COUNT)[1])), "targets from 0 to 1, .*got 2"),
+        (
+            lambda: fit(data=(drawn(COUNT)[0], 2 * drawn(COUNT)[1]), criterion=training.SQUARED_ERROR),
+            "targets from -1 to 1, .*got 2",
+        ),
+        (lambda: fit(data=(drawn(COUNT)[0], drawn(COUNT)[1].astype(int) + 2**32)), "targets holds 429496729[67]"),
+        (lambda: fit(data=(2 * drawn(COUNT)[0], drawn(COUNT)[1])), "strings of bits, 0 or 1, .* got 2"),
+        (lambda: fit(data=(np.where(drawn(COUNT)[0], np.nan, 0.0), drawn(COUNT)[1])), "strings of bits, .*finite"),
+        (lambda: fit(data=(drawn(COUNT)[0].astype(int) - 1, drawn(COUNT)[1])), "strings of bits, 0 or 1, .* got -1"),
+        (lambda: fit(data=(drawn(COUNT)[0].astype(int) + 2**32, drawn(COUNT)[1])), "strings holds 429496729[67]"),
+        (lambda: fit(validation=(9 * drawn(COUNT)[0], drawn(COUNT)[1])), "validation must have strings of bits"),
+        (lambda: fit(data=drawn(COUNT)[0]), r"data must be strings \[s n \*\] and targets"),
+        (lambda: fit(checkpoint=3), "checkpoint must be the path of a folder"),
+        (lambda: training.stack([]), "models must be at least one"),
         (lambda: training.stack([start(1), start(2)]), "number 1 has"),
     ],
 )
-def test_bad_input_is_told(broken, match):
+def test_bad_input_is_named(broken, match):
     with pytest.raises(ValueError, match=match):
         broken()
 

@@ -1,4 +1,5 @@
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -39,8 +40,8 @@ def problem():
 
 def fit(problem, epochs=3, **options):
     variables, tokens, labels = problem
-    settings = {"batch": 20, "learning_rate": 0.1, "optimiser": training.Optimiser("sgd")}
-    names = ("learning_rate", "optimiser", "batch", "parts")
+    settings = {"batch": 20, "learning_rate": 0.1, "optimizer": training.Optimizer("sgd")}
+    names = ("learning_rate", "optimizer", "batch", "parts")
     settings |= {name: options.pop(name) for name in names if name in options}
     return training.fit(
         KEY, softmax_regression, variables, tokens, labels, training.Config(epochs, **settings), **options
@@ -50,7 +51,7 @@ def fit(problem, epochs=3, **options):
 @pytest.mark.parametrize("schedule", ["constant", "cosine"])
 def test_sgd_takes_the_steps_that_one_would_take_by_hand(problem, schedule):
     variables, tokens, labels = problem
-    trained, losses = fit(problem, epochs=2, optimiser=training.Optimiser("sgd", schedule=schedule))
+    trained, losses = fit(problem, epochs=2, optimizer=training.Optimizer("sgd", schedule=schedule))
     params = variables["params"]
     for epoch in range(2):
         order = jax.random.permutation(jax.random.fold_in(KEY, epoch), 120).reshape(6, 20)
@@ -77,13 +78,11 @@ def test_a_separable_problem_is_learned_and_the_start_is_left_alone(problem):
     chex.assert_trees_all_equal(problem[0]["params"]["w"], np.zeros((6, 2), np.float32))
 
 
-@pytest.mark.parametrize("parts", [2, 4])
-def test_parts_make_the_same_step_and_devices_the_same_bits(problem, devices, parts):
+def test_parts_make_the_same_step_and_devices_the_same_bits(problem, devices):
     whole, _ = fit(problem)
-    results = {number: fit(problem, parts=parts, devices=devices[:number])[0] for number in (1, 2, 3, 8)}
-    for number in (1, 2, 3, 8):
-        chex.assert_trees_all_close(results[number], whole, rtol=1e-5)
-    chex.assert_trees_all_equal(results[3], results[2])
+    results = {number: fit(problem, parts=4, devices=devices[:number])[0] for number in (1, 2, 8)}
+    for result in results.values():
+        chex.assert_trees_all_close(result, whole, rtol=1e-5)
     chex.assert_trees_all_equal(results[8], results[2])
 
 
@@ -113,7 +112,7 @@ def test_a_resumed_run_takes_the_same_steps(problem, tmp_path):
         if epoch == 2:
             raise Stop
 
-    options = {"epochs": 5, "optimiser": training.Optimiser("adamw", weight_decay=0.1, schedule="cosine")}
+    options = {"epochs": 5, "optimizer": training.Optimizer("adamw", weight_decay=0.1, schedule="cosine")}
     expected = fit(problem, **options)
     with pytest.raises(Stop):
         fit(problem, **options, checkpoint=tmp_path / "checkpoint", after_epoch=stop)
@@ -132,17 +131,112 @@ def test_divergence_stops_the_run_and_is_located(problem):
         fit(problem)
 
 
+def relabeled(problem, label):
+    """The problem with another label in place of the first one."""
+    labels = np.asarray(problem[2], np.int64)
+    labels[0] = label
+    return (*problem[:2], labels)
+
+
+@pytest.mark.parametrize("label", [-1, -100, 2, 2**32, 2**32 + 1])
+def test_labels_that_are_no_classes_are_refused(problem, label):
+    message = rf"labels\[0\] is {label}, but labels must be class numbers from 0 to"
+    for objective in (training.CrossEntropy(), training.NoiseConsistency(), training.SharpnessAware()):
+        with pytest.raises(ValueError, match=message):
+            fit(relabeled(problem, label), objective=objective)
+    with pytest.raises(ValueError, match=message):
+        training.accuracy(evaluate, *relabeled(problem, label))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda y: y.astype(np.float32), "labels must be integers, the numbers of classes, got float32"),
+        (lambda y: y.astype(bool), "labels must be integers, .*got bool"),
+        (lambda y: np.eye(2, dtype=int)[y], r"got shape \(120, 2\); for one-hot rows give labels.argmax"),
+        (lambda y: y[:, None], r"must be class numbers \[n\], .*got shape \(120, 1\)"),
+        (lambda y: np.ma.masked_array(y, y == 1), "must not be a masked array"),
+        (lambda y: y[:-1], "labels must be as many as tokens, 120"),
+    ],
+)
+def test_labels_of_another_form_are_refused(problem, change, message):
+    broken = (*problem[:2], change(problem[2]))
+    with pytest.raises(ValueError, match=message):
+        fit(broken)
+    with pytest.raises(ValueError, match=message):
+        training.accuracy(evaluate, *broken)
+
+
+def test_an_objective_of_ones_own_gets_its_labels_as_they_are(problem):
+    def squared(train_apply, variables, tokens, labels, key):
+        outputs, variables = train_apply(variables, tokens, key)
+        return ((outputs[:, 0] - labels) ** 2).mean(), variables
+
+    losses = fit((*problem[:2], problem[2] - 0.5), objective=squared, learning_rate=0.01)[1]
+    assert losses[-1] < losses[0]
+
+
+def test_weights_are_checked_after_the_last_step(problem):
+    """One step whose loss is finite, and whose weights are not."""
+    with pytest.raises(training.Diverged, match="a weight is not finite after epoch 1, step 1 of 1"):
+        fit((problem[0], 100 * problem[1], problem[2]), epochs=1, batch=120, learning_rate=3e38)
+
+
+def test_a_checkpoint_of_another_training_is_refused(problem, tmp_path):
+    folder = str(tmp_path / "checkpoint")  # a path as text is a path
+    expected = fit(problem, checkpoint=folder)
+    variables, tokens, labels = problem
+    for options, name in (
+        ({"learning_rate": 0.5}, "learning_rate was 0.1 and is 0.5 now"),
+        ({"epochs": 4}, "epochs was 3 and is 4 now"),
+        ({"problem": (variables, tokens, 1 - labels)}, "labels was"),
+        ({"problem": (variables, tokens + 1, labels)}, "tokens was"),
+        ({"problem": ({"params": {"w": np.ones((6, 2), np.float32)}}, tokens, labels)}, "initial variables was"),
+        ({"objective": training.NoiseConsistency()}, "objective was CrossEntropy"),
+    ):
+        with pytest.raises(ValueError, match=f"another training: {name}.*delete that one"):
+            fit(**({"problem": problem} | options), checkpoint=folder)
+    config = training.Config(3, 20, 0.1, training.Optimizer("sgd"))
+    with pytest.raises(ValueError, match="another training: key was"):
+        training.fit(jax.random.key(1), softmax_regression, *problem, config, checkpoint=folder)
+    chex.assert_trees_all_equal(fit(problem, checkpoint=folder), expected)
+
+
+def test_typed_keys_among_the_variables_are_kept(problem, tmp_path):
+    def with_key(variables, tokens, key):
+        return softmax_regression(variables, tokens, key)[0], variables
+
+    variables = problem[0] | {"rng": jax.random.key(5)}
+    config, folder = training.Config(2, 20, 0.1), tmp_path / "checkpoint"
+    first, _ = training.fit(KEY, with_key, variables, *problem[1:], config, checkpoint=folder)
+    again, _ = training.fit(KEY, with_key, variables, *problem[1:], config, checkpoint=folder)
+    assert (jax.random.key_data(again["rng"]) == jax.random.key_data(jax.random.key(5))).all()
+    chex.assert_trees_all_equal(again["params"], first["params"])
+
+
 BAD = {
+    "epochs must be .*an integer of at least 1, got True": lambda p: fit(p, epochs=True),
+    "epochs must be .*got nan": lambda p: fit(p, epochs=float("nan")),
+    "learning_rate must be .*got '0.1'": lambda p: fit(p, learning_rate="0.1"),
+    "learning_rate must be .*got 1e": lambda p: fit(p, learning_rate=1e39),
+    "optimizer must be": lambda p: fit(p, optimizer="adam"),
+    "momentum must be .*got nan": lambda p: training.Optimizer("sgd", momentum=float("nan")),
+    "radius must be": lambda p: training.SharpnessAware(radius="0.1"),
+    "tokens holds 429496729": lambda p: fit((p[0], np.full((120, 3, 2), 2**32), p[2])),
+    "tokens must not be a masked": lambda p: fit((p[0], np.ma.masked_array(p[1], p[1] > 1), p[2])),
+    "variables must be a dictionary": lambda p: fit((p[0]["params"], *p[1:])),
+    "checkpoint must be the path": lambda p: fit(p, checkpoint=3),
+    "is a file": lambda p: fit(p, checkpoint=__file__),
     "labels must be as many": lambda p: fit((p[0], p[1], p[2][:-1])),
     "batch must be at most": lambda p: fit(p, batch=121),
     "parts must divide": lambda p: fit(p, parts=3),
     "epochs must be at least 1": lambda p: fit(p, epochs=0),
     "learning_rate must be": lambda p: fit(p, learning_rate=-1.0),
-    "name must be one of": lambda p: training.Optimiser("lion"),
-    "schedule must be one of": lambda p: training.Optimiser(schedule="step"),
-    "momentum must be": lambda p: training.Optimiser("sgd", momentum=1.0),
-    "momentum belongs to 'sgd'": lambda p: training.Optimiser("adam", momentum=0.5),
-    "weight_decay belongs to 'adamw'": lambda p: training.Optimiser("adam", weight_decay=0.5),
+    "name must be one of": lambda p: training.Optimizer("lion"),
+    "schedule must be one of": lambda p: training.Optimizer(schedule="step"),
+    "momentum must be": lambda p: training.Optimizer("sgd", momentum=1.0),
+    "momentum belongs to 'sgd'": lambda p: training.Optimizer("adam", momentum=0.5),
+    "weight_decay belongs to 'adamw'": lambda p: training.Optimizer("adam", weight_decay=0.5),
     "strength must lie in": lambda p: training.NoiseConsistency(strength=1.5),
     "variance must be": lambda p: training.NoiseConsistency(variance=-1.0),
 }
@@ -157,13 +251,13 @@ def test_bad_arguments_are_named(problem, match):
 @pytest.mark.parametrize(
     ("ours", "theirs"),
     [
-        (training.Optimiser("sgd"), optax.sgd(0.1)),
-        (training.Optimiser("sgd", momentum=0.9), optax.sgd(0.1, momentum=0.9)),
-        (training.Optimiser("adam"), optax.adam(0.1)),
-        (training.Optimiser("adamw", weight_decay=0.3), optax.adamw(0.1, weight_decay=0.3)),
+        (training.Optimizer("sgd"), optax.sgd(0.1)),
+        (training.Optimizer("sgd", momentum=0.9), optax.sgd(0.1, momentum=0.9)),
+        (training.Optimizer("adam"), optax.adam(0.1)),
+        (training.Optimizer("adamw", weight_decay=0.3), optax.adamw(0.1, weight_decay=0.3)),
     ],
 )
-def test_optimisers_are_those_of_optax(problem, ours, theirs):
+def test_optimizers_are_those_of_optax(problem, ours, theirs):
     """The same five steps on the same gradients, with the learning rate outside and inside."""
     params = {"w": jnp.arange(6.0)}
     direction, factor = optimizers.build(ours, 5)
@@ -176,11 +270,11 @@ def test_optimisers_are_those_of_optax(problem, ours, theirs):
         updates, other_state = theirs.update(gradient, other_state, other)
         other = optax.apply_updates(other, updates)
     chex.assert_trees_all_close(mine, other, rtol=1e-5)
-    assert optimizers.build(ours, 5) is optimizers.build(training.Optimiser(**vars(ours)), 5)
+    assert optimizers.build(ours, 5) is optimizers.build(training.Optimizer(**vars(ours)), 5)
 
 
 def test_schedules_rise_and_fall():
-    _, factor = optimizers.build(training.Optimiser(schedule="cosine", warmup=0.25), 40)
+    _, factor = optimizers.build(training.Optimizer(schedule="cosine", warmup=0.25), 40)
     values = np.array([factor(step) for step in range(40)])
     assert values.argmax() == 9
     np.testing.assert_allclose(values[9:11], 1)
@@ -204,29 +298,67 @@ def test_consistency_of_a_linear_model_is_known(problem):
 
 
 def test_batch_statistics_are_trained_along():
-    module = convmixer.ConvMixer(convmixer.Config(image_shape=(8, 8, 1), classes=2, patch=2, width=8, depth=1))
-    tokens = np.random.default_rng(0).normal(2, 1, size=(40, *module.config.token_shape)).astype(np.float32)
+    module = convmixer.ConvMixer(
+        convmixer.Config(image_shape=(4, 4, 1), classes=2, patch=2, width=4, depth=1, kernel=1)
+    )
+    tokens = np.random.default_rng(0).normal(2, 1, size=(8, *module.config.token_shape)).astype(np.float32)
     variables = models.init(module, KEY)
-    for objective in (training.CrossEntropy(), training.NoiseConsistency()):
-        trained, _ = training.fit(
-            KEY, models.train_apply(module), variables, tokens, np.arange(40) % 2, training.Config(1, batch=20),
-            objective=objective,
-        )  # fmt: skip
-        assert set(trained) == {"params", "batch_stats"}
-        moved = jax.tree.map(lambda a, b: bool(np.any(a != b)), trained, variables)
-        assert all(jax.tree.leaves(moved))
+    trained, _ = training.fit(
+        KEY, models.train_apply(module), variables, tokens, np.arange(8) % 2, training.Config(1, batch=4),
+        objective=training.NoiseConsistency(),
+    )  # fmt: skip
+    assert set(trained) == {"params", "batch_stats"}
+    moved = jax.tree.map(lambda a, b: bool(np.any(a != b)), trained, variables)
+    assert all(jax.tree.leaves(moved))
 
 
 def test_checkpoints_keep_the_newest_and_come_back_whole(tmp_path):
-    state = {"w": jnp.arange(4.0), "optimiser": (optax.EmptyState(), jnp.int32(3)), "key": jax.random.key_data(KEY)}
+    state = {"w": jnp.arange(4.0), "optimizer": (optax.EmptyState(), jnp.int32(3)), "key": jax.random.key_data(KEY)}
     assert checkpoints.restore(tmp_path / "none", state) is None
     for step in (1, 2):
         checkpoints.save(tmp_path / "some", step, jax.tree.map(lambda a, s=step: a * s, state))
     step, restored = checkpoints.restore(tmp_path / "some", state)
     assert step == 2
     chex.assert_trees_all_equal(restored, jax.tree.map(lambda a: a * 2, state))
-    assert isinstance(restored["optimiser"][0], optax.EmptyState)
+    assert isinstance(restored["optimizer"][0], optax.EmptyState)
     assert len(list((tmp_path / "some").iterdir())) == 1
+
+
+def damage(folder, kind):
+    """Damage a checkpoint in one of the ways that disks and people do."""
+    newest = next(path for path in folder.iterdir() if path.name.isdecimal())
+    files = sorted(path for path in newest.rglob("*") if path.is_file())
+    if kind == "empty folder":
+        shutil.rmtree(newest)
+        newest.mkdir()
+    elif kind == "file in its place":
+        shutil.rmtree(newest)
+        newest.write_text("")
+    elif kind == "values":
+        large = max(files, key=lambda path: path.stat().st_size)
+        large.write_bytes(large.read_bytes()[:-8] + bytes(8))
+    else:
+        for file in files:
+            if kind == "emptied":
+                file.write_bytes(b"")
+            elif kind == "cut":
+                file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+            elif kind == "noise":
+                file.write_bytes(bytes(255 - byte for byte in file.read_bytes()))
+            elif kind == ("metadata lost" if "METADATA" in file.name.upper() else "values lost"):
+                file.unlink()
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["empty folder", "file in its place", "emptied", "cut", "noise", "metadata lost", "values lost", "values"],
+)
+def test_damaged_checkpoints_name_the_folder_to_delete(tmp_path, kind):
+    folder, state = tmp_path / "some", {"w": jnp.arange(400.0)}
+    checkpoints.save(folder, 3, state, {"epochs": "3"})
+    damage(folder, kind)
+    with pytest.raises(ValueError, match=r"checkpoint.* in '.*some' is damaged .*delete that folder"):
+        checkpoints.restore(folder, state, {"epochs": "3"})
 
 
 @pytest.mark.parametrize(

@@ -42,6 +42,19 @@ def test_no_gradient_gives_no_step_and_no_nan(scale):
     np.testing.assert_allclose(np.sqrt(sum(np.sum(leaf**2) for leaf in step.values())), 0.5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16, jnp.float32])
+@pytest.mark.parametrize("largest", [1e-3, 1e-5, 1e-6])
+def test_small_gradients_in_narrow_types_give_the_step_of_wide_ones(dtype, largest):
+    gradient = jnp.array([0.5 * largest, largest], dtype)
+    step = jax.jit(sam.worst_step)(jnp.ones(2, dtype), gradient, 0.05)
+    assert step.dtype == dtype
+    exact = np.asarray(gradient, np.float64)
+    expected = 0.05 * exact / np.linalg.norm(exact)
+    np.testing.assert_allclose(np.asarray(step, np.float64), expected, rtol=2 * float(jnp.finfo(dtype).eps))
+    asam = sam.worst_step(jnp.full(2, 2, dtype), gradient, 0.05, scales.by_element)
+    np.testing.assert_allclose(np.asarray(asam, np.float64), 2 * expected, rtol=4 * float(jnp.finfo(dtype).eps))
+
+
 def regression(variables, tokens, key):
     """Softmax regression that counts in how many forwards of training its statistics were seen."""
     w = variables["params"]["w"]
@@ -60,7 +73,7 @@ LABELS = (TOKENS.sum((1, 2)) > 0).astype(np.int32)
 
 
 def test_training_takes_the_steps_of_the_optax_transformation():
-    """The loop's optimiser with the objective steps as optax's with the transformation."""
+    """The loop's optimizer with the objective steps as optax's with the transformation."""
     rule = training.sharpness_aware(optax.sgd(0.1, momentum=0.5), 0.3)
 
     @jax.jit
@@ -82,7 +95,7 @@ def test_training_takes_the_steps_of_the_optax_transformation():
         params, state, loss = by_hand(params, state, index)
         losses.append(loss)
 
-    config = training.Config(1, batch=20, learning_rate=0.1, optimiser=training.Optimiser("sgd", momentum=0.5))
+    config = training.Config(1, batch=20, learning_rate=0.1, optimizer=training.Optimizer("sgd", momentum=0.5))
     objective = training.SharpnessAware(radius=0.3)
     trained, found = training.fit(KEY, regression, VARIABLES, TOKENS, LABELS, config, objective=objective)
     np.testing.assert_allclose(trained["params"]["w"], params["w"], rtol=1e-5)

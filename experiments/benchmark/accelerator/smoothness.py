@@ -126,7 +126,7 @@ def _training(seed: int) -> Rows:
 
     def losses(at_once: int) -> np.ndarray:
         how = training.ManyConfig(
-            epochs=epochs, halve_after=None, stop_after=None, keep="last", rows=8, at_once=at_once
+            epochs=epochs, lr_patience=None, patience=None, keep="last", rows=8, models_per_device=at_once
         )
         data = strings[None].astype(np.uint8), labels[None]
         return training.fit_many(key, apply, start, members, data, how).history["training_loss"]

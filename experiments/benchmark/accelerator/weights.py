@@ -38,7 +38,7 @@ def trainings(sizes: Sizes, seed: int) -> Iterator[Case]:
     def losses_of(start: PyTree, models: int, at_once: int) -> Run:
         members = training.Members(learning_rate=[RATE] * models, batch=[batch] * models, dataset=[0] * models)
         how = training.ManyConfig(
-            epochs=epochs, halve_after=None, stop_after=None, keep="last", rows=batch, at_once=at_once
+            epochs=epochs, lr_patience=None, patience=None, keep="last", rows=batch, models_per_device=at_once
         )
 
         def run() -> np.ndarray:

@@ -101,9 +101,10 @@ def train_together(job: Job, start: PyTree) -> Trained:
         training.Members(learning_rate=[LEARNING_RATE] * count, batch=job.batches, dataset=[0] * count),
         data,
         training.ManyConfig(
-            epochs=job.epochs, halve_after=None, stop_after=None, keep="last", rows=job.rows, at_once=job.at_once
-        ),
-        watched=watched,
+            epochs=job.epochs, lr_patience=None, patience=None, keep="last", rows=job.rows,
+            models_per_device=job.at_once,
+        ),  # fmt: skip
+        validation=watched,
     )  # fmt: skip
     return trained.variables, trained.history["training_loss"]
 

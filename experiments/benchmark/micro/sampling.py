@@ -42,7 +42,7 @@ def measure(name: str, data: images.ImageData, tokens: np.ndarray, options: argp
         data.train_labels, config, progress=f"{name}: training",
     )  # fmt: skip
     accuracy = training.accuracy(
-        apply, variables, images.to_patches(images.normalise(data.test_images), PATCH), data.test_labels
+        apply, variables, images.to_patches(images.normalize(data.test_images), PATCH), data.test_labels
     ).mean()
     substitute, noise = substitution.one_at_a_time(apply), perturb.gaussian(NOISE)
     order = np.asarray(jax.random.permutation(keys["split"], len(tokens)))
@@ -106,7 +106,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     data = images.load(options.dataset, data_dir=options.data_dir, limit=options.images)
-    tokens = images.to_patches(images.normalise(data.train_images), PATCH)
+    tokens = images.to_patches(images.normalize(data.train_images), PATCH)
     device = parallel.describe_devices() | {"jax": jax.__version__}
     rows = []
     for name in options.models.split(","):

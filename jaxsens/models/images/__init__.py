@@ -1,3 +1,5 @@
-"""Image classifiers over patches, and what their convolutions share."""
+"""Models of images, all of which read patches: ViT, MLP, CNN, ConvMixer and ResNet."""
 
-__all__: list[str] = []
+from jaxsens.models.images import cnn, convmixer, convolution, mlp, resnet, vit, windows
+
+__all__ = ["cnn", "convmixer", "convolution", "mlp", "resnet", "vit", "windows"]

@@ -5,18 +5,18 @@ import dataclasses
 import jax
 from flax import linen as nn
 
-from jaxsens.models.common import ImageConfig, require, require_positive
+from jaxsens.models.common import ImageConfig, as_sizes, require, require_positive
 from jaxsens.models.images.convolution import Convolution, ConvolutionalNetwork
-from jaxsens.models.images.windows import WHOLE, Place, Reach
+from jaxsens.models.images.windows import WHOLE, ReceptiveField, Region
 
 __all__ = ["CNN", "VARIANTS", "Config"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config(ImageConfig):
-    """Sizes of a convolutional network, beside those of every image model.
+    """Sizes of a convolutional network, in addition to the fields of every image model.
 
-    Vasudeva et al. (ICLR 2025), App. D, have two convolutions of 32 channels, kernel 3, with max-pooling, and two fully
+    Vasudeva et al. (ICLR 2025), App. D, use two convolutions of 32 channels, kernel 3, with max-pooling, and two fully
     connected layers of 128, and call it a network of three hidden layers. Both hold if the second fully connected layer
     is the read-out, from 128 to the classes; the defaults are that.
 
@@ -24,6 +24,13 @@ class Config(ImageConfig):
         channels: Channels of the convolutions; each is followed by ReLU and max-pooling that halves height and width.
         kernel: Side of the convolutions' kernels.
         hidden: Widths of the fully connected hidden layers.
+
+    Raises:
+        ValueError: If a size is not a positive integer, or pooling would reduce the image to nothing.
+
+    Example:
+        >>> Config(image_shape=(28, 28, 1), classes=10, patch=4).channels
+        (32, 32)
     """
 
     channels: tuple[int, ...] = (32, 32)
@@ -33,8 +40,7 @@ class Config(ImageConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         for name in ("channels", "hidden"):
-            object.__setattr__(self, name, tuple(getattr(self, name)))
-            require_positive(**{f"{name}[{layer}]": width for layer, width in enumerate(getattr(self, name))})
+            object.__setattr__(self, name, as_sizes(name, getattr(self, name)))
         require_positive(kernel=self.kernel)
         side = min(self.image_shape[:2])
         allowed = f"at most {side.bit_length() - 1} layers, since each halves a side of {side} pixels"
@@ -51,18 +57,18 @@ class CNN(ConvolutionalNetwork):
     config: Config
 
     @nn.compact
-    def from_pixels(self, x: jax.Array, place: Place = WHOLE, *, train: bool = False) -> jax.Array:
-        """Map pixels ``[b h w c]`` at ``place`` to logits ``[b classes]``."""
+    def from_pixels(self, x: jax.Array, region: Region = WHOLE, *, train: bool = False) -> jax.Array:
+        """Map pixels ``[b h w c]`` at ``region`` to logits ``[b classes]``."""
         config = self.config
         for layer, channels in enumerate(config.channels):
             convolve = Convolution(channels, config.kernel, config.dtype, name=f"convolution_{layer}")
-            x, place = nn.relu(convolve(x, place, train=train)), place.after(convolve.reach)
-            x, place = place.read(x, _HALVE, place.after(_HALVE), f"pool_{layer}")[0], place.after(_HALVE)
+            x, region = nn.relu(convolve(x, region, train=train)), region.after(convolve.receptive_field)
+            x, region = region.read(x, _HALVE, region.after(_HALVE), f"pool_{layer}")[0], region.after(_HALVE)
             x = nn.max_pool(x, (2, 2), strides=(2, 2))
-        x = place.whole(x, "features").reshape(len(x), -1)
+        x = region.whole(x, "features").reshape(len(x), -1)
         for layer, width in enumerate(config.hidden):
             x = nn.relu(nn.Dense(width, dtype=config.dtype, name=f"hidden_{layer}")(x))
         return nn.Dense(config.classes, dtype=config.logits_dtype, name="head")(x)
 
 
-_HALVE = Reach(kernel=2, stride=2)
+_HALVE = ReceptiveField(kernel=2, stride=2)

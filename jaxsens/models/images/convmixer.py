@@ -9,23 +9,30 @@ from flax import linen as nn
 
 from jaxsens.data.patches import to_patches
 from jaxsens.models.common import ImageConfig, require, require_positive
-from jaxsens.models.gelu import gelu
 from jaxsens.models.images.convolution import ConvolutionalNetwork
-from jaxsens.models.images.windows import WHOLE, Padding, Place, Reach
+from jaxsens.models.images.windows import WHOLE, Padding, ReceptiveField, Region
+from jaxsens.models.transformer import gelu
 
 __all__ = ["VARIANTS", "Config", "ConvMixer", "Depthwise", "convolve_depthwise"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config(ImageConfig):
-    """Sizes of a ConvMixer, beside those of every image model.
+    """Sizes of a ConvMixer, in addition to the fields of every image model.
 
     Attributes:
         width: Channels.
         depth: Number of blocks.
         kernel: Side of the depthwise convolutions' kernels.
         stem: Side of the patches that the first layer embeds, in pixels; the tokens' ``patch`` if None. A smaller one
-            keeps a finer grid where images are tiny.
+            keeps a finer grid for tiny images.
+
+    Raises:
+        ValueError: If a size is not a positive integer, or the stem does not divide the image.
+
+    Example:
+        >>> Config(image_shape=(32, 32, 3), classes=10, patch=4, width=128, depth=6).stem_patch
+        4
     """
 
     width: int
@@ -52,28 +59,28 @@ VARIANTS = {"small": partial(Config, width=64, depth=4), "paper": partial(Config
 
 
 class ConvMixer(ConvolutionalNetwork):
-    """Patch embedding, ``depth`` blocks, mean over the grid, linear head; every activation is batch-normalised."""
+    """Patch embedding, ``depth`` blocks, mean over the grid, linear head; every activation is batch-normalized."""
 
     config: Config
 
     @nn.compact
-    def from_pixels(self, x: jax.Array, place: Place = WHOLE, *, train: bool = False) -> jax.Array:
-        """Map pixels ``[b h w c]`` at ``place`` to logits ``[b classes]``."""
+    def from_pixels(self, x: jax.Array, region: Region = WHOLE, *, train: bool = False) -> jax.Array:
+        """Map pixels ``[b h w c]`` at ``region`` to logits ``[b classes]``."""
         config = self.config
-        stem = Reach(kernel=config.stem_patch, stride=config.stem_patch)
-        after = place.after(stem)
-        x, _ = place.read(x, stem, after, "stem")
+        stem = ReceptiveField(kernel=config.stem_patch, stride=config.stem_patch)
+        after = region.after(stem)
+        x, _ = region.read(x, stem, after, "stem")
         grid = (x.shape[1] // config.stem_patch, x.shape[2] // config.stem_patch)
         # A convolution whose stride is its kernel is a matrix product with each patch.
         x = nn.Dense(config.width, dtype=config.dtype, name="stem")(to_patches(x, config.stem_patch))
         x = self._activate(x.reshape(len(x), *grid, config.width), "stem_norm", train)
         for index in range(config.depth):
-            place = after
+            region = after
             depthwise = Depthwise(config, name=f"depthwise_{index}")
-            after = place.after(depthwise.reach)
-            x, padding = place.read(x, depthwise.reach, after, depthwise.name)
+            after = region.after(depthwise.receptive_field)
+            x, padding = region.read(x, depthwise.receptive_field, after, depthwise.name)
             y = self._activate(depthwise(x, padding), f"depthwise_norm_{index}", train)
-            x = y + depthwise.reach.centre(x, padding)
+            x = y + depthwise.receptive_field.center(x, padding)
             x = nn.Dense(config.width, dtype=config.dtype, name=f"pointwise_{index}")(x)
             x = self._activate(x, f"pointwise_norm_{index}", train)
         x = after.whole(x, "features").mean(axis=(1, 2))
@@ -92,13 +99,13 @@ class Depthwise(nn.Module):
     config: Config
 
     @property
-    def reach(self) -> Reach:
-        """What an output reads."""
-        return Reach.centred(self.config.kernel)
+    def receptive_field(self) -> ReceptiveField:
+        """The pixels that an output reads."""
+        return ReceptiveField.centered(self.config.kernel)
 
     @nn.compact
     def __call__(self, x: jax.Array, padding: Padding) -> jax.Array:
-        """Map ``x [b h w c]``, which lacks zeros around it, to what is in its place."""
+        """Map ``x [b h w c]``, to which ``padding`` is added, to the outputs at its pixels."""
         config = self.config
         shape = (config.kernel, config.kernel, 1, config.width)
         kernel = self.param("kernel", nn.initializers.lecun_normal(), shape)
@@ -110,11 +117,11 @@ def convolve_depthwise(x: jax.Array, kernel: jax.Array, padding: Padding | None 
     """Return the depthwise convolution of ``x [b h w c]`` with ``kernel [k k 1 c]``, zeros around, same size.
 
     ``y[i, j] = sum_uv kernel[u, v] x[i + u - p, j + v - p]`` with p zeros before the first row and column, by default
-    ``(k - 1) // 2`` before and ``k // 2`` behind: shifted copies, weighted and added, which XLA fuses into one loop.
-    Its own grouped convolution is many times slower on CPU.
+    ``(k - 1) // 2`` before and ``k // 2`` behind. It is computed as a weighted sum of shifted copies, which XLA fuses
+    into one loop; XLA's grouped convolution is many times slower on CPU.
     """
     size = len(kernel)
-    padded = jnp.pad(x, ((0, 0), *(padding or Reach.centred(size).padding), (0, 0)))
+    padded = jnp.pad(x, ((0, 0), *(padding or ReceptiveField.centered(size).padding), (0, 0)))
     height, width = (extent - size + 1 for extent in padded.shape[1:3])
     return sum(
         padded[:, row : row + height, column : column + width] * kernel[None, row : row + 1, column : column + 1, 0]

@@ -1,4 +1,4 @@
-"""What convolutional networks share: how they read an image, and a convolution whose training is fast on CPU too."""
+"""The base class of convolutional networks, and a convolution whose gradient is fast on CPU too."""
 
 import functools
 
@@ -8,14 +8,18 @@ from flax import linen as nn
 
 from jaxsens.data.patches import from_patches
 from jaxsens.models.common import ImageConfig, read_tokens
-from jaxsens.models.images.windows import WHOLE, Padding, Place, Reach
+from jaxsens.models.images.windows import WHOLE, Padding, ReceptiveField, Region
 from jaxsens.typing import Array
 
 __all__ = ["Convolution", "ConvolutionalNetwork", "convolve", "convolve_for_gradient"]
 
 
 class ConvolutionalNetwork(nn.Module):
-    """A classifier of the image that its tokens make up. A model says how its logits are made of pixels at a place."""
+    """A classifier of the image that its tokens make up. A subclass maps pixels to logits, in ``from_pixels``.
+
+    A plain evaluation leaves ``region`` as it is: whole images. ``models.substitution.convolutional`` evaluates the
+    same method on windows around a change.
+    """
 
     config: ImageConfig
 
@@ -25,8 +29,8 @@ class ConvolutionalNetwork(nn.Module):
         pixels = from_patches(read_tokens(config, tokens, mask), config.patch, config.image_shape)
         return self.from_pixels(pixels, train=train)
 
-    def from_pixels(self, x: jax.Array, place: Place = WHOLE, *, train: bool = False) -> jax.Array:
-        """Map pixels ``[b h w c]`` at ``place`` to logits ``[b classes]``."""
+    def from_pixels(self, x: jax.Array, region: Region = WHOLE, *, train: bool = False) -> jax.Array:
+        """Map pixels ``[b h w c]`` at ``region`` to logits ``[b classes]``."""
         raise NotImplementedError
 
 
@@ -48,21 +52,22 @@ class Convolution(nn.Module):
     use_bias: bool = True
 
     @property
-    def reach(self) -> Reach:
-        """What an output reads."""
-        return Reach.centred(self.kernel, self.stride)
+    def receptive_field(self) -> ReceptiveField:
+        """The pixels that an output reads."""
+        return ReceptiveField.centered(self.kernel, self.stride)
 
     @nn.compact
-    def __call__(self, x: jax.Array, place: Place = WHOLE, after: Place | None = None, *, train: bool) -> jax.Array:
-        """Map ``x [b h w c]`` to ``[b h' w' features]``, from ``place`` to ``after``.
+    def __call__(self, x: jax.Array, region: Region = WHOLE, after: Region | None = None, *, train: bool) -> jax.Array:
+        """Map ``x [b h w c]`` to ``[b h' w' features]``, from ``region`` to ``after``.
 
-        Without ``after``, outputs lie where the change reaches. ``train`` says that a gradient will be asked for.
+        Without ``after``, the outputs cover all that a change reaches. ``train`` selects the form with a
+        fast gradient.
         """
         shape = (self.kernel, self.kernel, x.shape[-1], self.features)
         kernel = self.param("kernel", nn.initializers.lecun_normal(), shape).astype(self.dtype)
         bias = self.param("bias", nn.initializers.zeros, (self.features,)) if self.use_bias else None
-        reach = self.reach
-        x, padding = place.read(x.astype(self.dtype), reach, after or place.after(reach), "/".join(self.path))
+        field = self.receptive_field
+        x, padding = region.read(x.astype(self.dtype), field, after or region.after(field), "/".join(self.path))
         y = (convolve_for_gradient if train else convolve)(x, kernel, self.stride, padding)
         return y if bias is None else y + bias.astype(self.dtype)[None, None, None]
 
@@ -81,8 +86,8 @@ def convolve(x: Array, kernel: Array, stride: int = 1, padding: Padding | None =
 def convolve_for_gradient(x: Array, kernel: Array, stride: int = 1, padding: Padding | None = None) -> jax.Array:
     """Return the same as ``convolve``, in a form that is fast on CPU where it is differentiated throughout.
 
-    There the gradient of XLA's convolution is 10 to 100 times slower inside a compiled loop, such as an epoch of
-    training or the iterations of Lanczos, than it need be.
+    On CPU the gradient of XLA's convolution is 10 to 100 times slower than this form inside a compiled loop, such as
+    an epoch of training or the iterations of Lanczos.
     """
     forms = (functools.partial(form, stride=stride, padding=padding) for form in (_as_product, _convolve))
     product, native = forms
@@ -99,7 +104,7 @@ def _derivative(
 
 
 def _convolve(x: Array, kernel: Array, stride: int = 1, padding: Padding | None = None) -> jax.Array:
-    padding = padding or Reach.centred(len(kernel)).padding
+    padding = padding or ReceptiveField.centered(len(kernel)).padding
     return jax.lax.conv_general_dilated(
         x, kernel, (stride, stride), padding, dimension_numbers=("NHWC", "HWIO", "NHWC")
     )
@@ -108,7 +113,7 @@ def _convolve(x: Array, kernel: Array, stride: int = 1, padding: Padding | None 
 def _as_product(x: Array, kernel: Array, stride: int = 1, padding: Padding | None = None) -> jax.Array:
     """Lay the shifted copies side by side, and multiply them as one matrix."""
     size = len(kernel)
-    padded = jnp.pad(x, ((0, 0), *(padding or Reach.centred(size).padding), (0, 0)))
+    padded = jnp.pad(x, ((0, 0), *(padding or ReceptiveField.centered(size).padding), (0, 0)))
     height, width = (extent - size + 1 for extent in padded.shape[1:3])
     shifted = [padded[:, u : u + height : stride, v : v + width : stride] for u in range(size) for v in range(size)]
     return jnp.concatenate(shifted, axis=-1) @ kernel.reshape(-1, kernel.shape[-1])

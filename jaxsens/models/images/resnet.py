@@ -6,20 +6,27 @@ from functools import partial
 import jax
 from flax import linen as nn
 
-from jaxsens.models.common import ImageConfig, require, require_positive
+from jaxsens.models.common import ImageConfig, as_sizes, require, require_positive
 from jaxsens.models.images.convolution import Convolution, ConvolutionalNetwork
-from jaxsens.models.images.windows import WHOLE, Place, Reach
+from jaxsens.models.images.windows import WHOLE, ReceptiveField, Region
 
 __all__ = ["VARIANTS", "Block", "Config", "ResNet"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config(ImageConfig):
-    """Sizes of a ResNet of basic blocks, beside those of every image model.
+    """Sizes of a ResNet of basic blocks, in addition to the fields of every image model.
 
     Attributes:
         width: Channels of the first stage; each further stage doubles them, and halves height and width.
         blocks: Blocks of each stage; two in each of four make ResNet-18.
+
+    Raises:
+        ValueError: If a size is not a positive integer, or there is no stage.
+
+    Example:
+        >>> Config(image_shape=(32, 32, 3), classes=10, patch=4).blocks
+        (2, 2, 2, 2)
     """
 
     width: int = 64
@@ -27,9 +34,9 @@ class Config(ImageConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        object.__setattr__(self, "blocks", tuple(self.blocks))
+        object.__setattr__(self, "blocks", as_sizes("blocks", self.blocks))
         require(len(self.blocks) > 0, "blocks", self.blocks, "the number of blocks of at least one stage")
-        require_positive(width=self.width, **{f"blocks[{stage}]": n for stage, n in enumerate(self.blocks)})
+        require_positive(width=self.width)
 
 
 VARIANTS = {"small": partial(Config, width=16), "paper": Config}
@@ -42,25 +49,25 @@ class ResNet(ConvolutionalNetwork):
     config: Config
 
     @nn.compact
-    def from_pixels(self, x: jax.Array, place: Place = WHOLE, *, train: bool = False) -> jax.Array:
-        """Map pixels ``[b h w c]`` at ``place`` to logits ``[b classes]``."""
+    def from_pixels(self, x: jax.Array, region: Region = WHOLE, *, train: bool = False) -> jax.Array:
+        """Map pixels ``[b h w c]`` at ``region`` to logits ``[b classes]``."""
         config = self.config
         stem = Convolution(config.width, 3, config.dtype, use_bias=False, name="stem")
-        x, place = stem(x, place, train=train), place.after(stem.reach)
-        x = nn.relu(_normalisation(config, train, "stem_norm")(x))
+        x, region = stem(x, region, train=train), region.after(stem.receptive_field)
+        x = nn.relu(_normalization(config, train, "stem_norm")(x))
         for stage, blocks in enumerate(config.blocks):
             for index in range(blocks):
                 stride = 2 if stage > 0 and index == 0 else 1
                 block = Block(config, config.width << stage, stride, name=f"block_{stage}_{index}")
-                x, place = block(x, place, train=train)
-        x = place.whole(x, "features").mean(axis=(1, 2))
+                x, region = block(x, region, train=train)
+        x = region.whole(x, "features").mean(axis=(1, 2))
         return nn.Dense(config.classes, dtype=config.logits_dtype, name="head")(x)
 
 
 class Block(nn.Module):
     """A basic block: ``relu(x + norm(conv(relu(norm(conv(x))))))``, with kernels of 3.
 
-    Where it changes the size, ``x`` passes through a convolution of kernel 1 and a normalisation of its own.
+    If the size changes, the shortcut is a convolution of kernel 1 and a normalization.
     """
 
     config: Config
@@ -68,25 +75,25 @@ class Block(nn.Module):
     stride: int
 
     @nn.compact
-    def __call__(self, x: jax.Array, place: Place = WHOLE, *, train: bool) -> tuple[jax.Array, Place]:
-        """Map ``x [b h w c]`` at ``place`` to ``[b h/stride w/stride features]``, and say where it lies."""
+    def __call__(self, x: jax.Array, region: Region = WHOLE, *, train: bool) -> tuple[jax.Array, Region]:
+        """Map ``x [b h w c]`` at ``region`` to ``[b h/stride w/stride features]``, and return the region of that."""
         convolution = partial(Convolution, features=self.features, dtype=self.config.dtype, use_bias=False)
-        normalisation = partial(_normalisation, self.config, train)
+        normalization = partial(_normalization, self.config, train)
         first = convolution(kernel=3, stride=self.stride, name="convolution_0")
         second = convolution(kernel=3, name="convolution_1")
-        middle = place.after(first.reach)
-        after = middle.after(second.reach)
-        y = nn.relu(normalisation("norm_0")(first(x, place, train=train)))
-        y = normalisation("norm_1")(second(y, middle, train=train))
+        middle = region.after(first.receptive_field)
+        after = middle.after(second.receptive_field)
+        y = nn.relu(normalization("norm_0")(first(x, region, train=train)))
+        y = normalization("norm_1")(second(y, middle, train=train))
         if self.stride == 1 and x.shape[-1] == self.features:
-            x, _ = place.read(x, Reach(), after, "/".join((*self.path, "shortcut")))
+            x, _ = region.read(x, ReceptiveField(), after, "/".join((*self.path, "shortcut")))
         else:
             shortcut = convolution(kernel=1, stride=self.stride, name="shortcut")
-            x = normalisation("shortcut_norm")(shortcut(x, place, after, train=train))
+            x = normalization("shortcut_norm")(shortcut(x, region, after, train=train))
         return nn.relu(x + y), after
 
 
-def _normalisation(config: Config, train: bool, name: str) -> nn.Module:
+def _normalization(config: Config, train: bool, name: str) -> nn.Module:
     return nn.BatchNorm(
         use_running_average=not train, momentum=0.9, use_fast_variance=False, dtype=config.dtype, name=name
     )

@@ -10,13 +10,13 @@ import numpy as np
 from flax import linen as nn
 
 from jaxsens.models import transformer
-from jaxsens.models.common import Patches, read_tokens, require, require_positive
-from jaxsens.models.transformer import Transformer
+from jaxsens.models.common import Patches, read_tokens, require, require_choice, require_flags, require_positive
+from jaxsens.models.transformer import Transformer, mean_over_tokens
 from jaxsens.typing import Array
 
-__all__ = ["POOLS", "POSITIONS", "VARIANTS", "Config", "ViT", "mean_over_tokens", "put_first", "sinusoidal_positions"]
+__all__ = ["POOLS", "POSITIONS", "VARIANTS", "Config", "ViT", "put_first", "sinusoidal_positions"]
 
-# The scale of the embeddings that positions are added to; with .02 instead, a small ViT learns digits far worse.
+# The scale of the embeddings that positions are added to; with 0.02 a small ViT learns digits far worse.
 _unit_normal = nn.initializers.normal(1.0)
 
 POOLS = ("class", "mean")
@@ -25,20 +25,28 @@ POSITIONS = ("learned", "sinusoidal")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config(transformer.Config, Patches):
-    """Sizes of a vision transformer, beside those of every transformer.
+    """Sizes of a vision transformer, in addition to the fields of every transformer.
 
     Attributes:
         classes: Number of classes.
         image_shape: ``(h, w, c)``.
         patch: Side of the square patches that are the tokens, in pixels; divides h and w.
-        head_dim: Numbers in a query; ``width // heads`` if None.
-        pool: What is classified: the ``"class"`` token, or the ``"mean"`` over the patches.
+        head_dim: Length of a query; ``width // heads`` if None.
+        pool: The input of the classifier: the ``"class"`` token, or the ``"mean"`` over the patches.
         positions: ``"learned"``, or ``"sinusoidal"`` in two dimensions.
-        normalize_patches: Whether layer normalisation is applied to the pixels of each patch before the embedding.
-            It takes the scale out of a patch, and with it out of noise added to a patch.
+        normalize_patches: Whether layer normalization is applied to the pixels of each patch before the embedding.
+            It removes the scale of a patch, and therefore that of noise added to a patch.
+
+    Raises:
+        ValueError: If a size is not a positive integer, or sizes do not fit each other or the image.
+
+    Example:
+        >>> config = Config(image_shape=(8, 8, 1), classes=10, patch=2, width=16, depth=1, heads=2, hidden=32)
+        >>> ViT(config).config.token_shape
+        (16, 4)
     """
 
-    # Of the biases of keys softmax sees nothing, and those of values make one with that of the output.
+    # Softmax is invariant to biases of keys, and biases of values are equivalent to one of the output.
     projection_biases: ClassVar[bool] = False
     drop_hidden: ClassVar[bool] = True
     kernel_init: ClassVar = staticmethod(nn.linear.default_kernel_init)
@@ -56,8 +64,9 @@ class Config(transformer.Config, Patches):
         super().__post_init__()
         self.require_patches()
         require_positive(classes=self.classes)
-        require(self.pool in POOLS, "pool", self.pool, f"one of {POOLS}")
-        require(self.positions in POSITIONS, "positions", self.positions, f"one of {POSITIONS}")
+        require_choice("pool", self.pool, POOLS)
+        require_choice("positions", self.positions, POSITIONS)
+        require_flags(normalize_patches=self.normalize_patches)
         if self.positions == "sinusoidal":
             require(self.width % 4 == 0, "width", self.width, "a multiple of 4 for sinusoidal positions")
 
@@ -70,12 +79,12 @@ class Config(transformer.Config, Patches):
 
     @property
     def head_size(self) -> int:
-        """Numbers in a query."""
+        """Length of a query."""
         return self.width // self.heads if self.head_dim is None else self.head_dim
 
     @property
     def final_norm(self) -> bool:
-        """False: what is pooled is normalised instead."""
+        """False: normalization comes after pooling."""
         return False
 
     @property
@@ -97,7 +106,7 @@ class Config(transformer.Config, Patches):
 # Vasudeva et al. (ICLR 2025), App. D, trained ViTs of the PyTorch package vit-pytorch. Width, head_dim and dropout are
 # not stated there: 64, 64 and .1 are from the authors' code. Not as published: the "paper" ones are without shifted
 # patch tokenisation (a token also sees the image shifted by a pixel in four directions) and locality self-attention (a
-# learned temperature, and no token attends to itself); "simple_cifar10" is without a second normalisation after the
+# learned temperature, and no token attends to itself); "simple_cifar10" is without a second normalization after the
 # embedding, and its output projections have biases.
 _published = partial(Config, width=64, head_dim=64, normalize_patches=True)
 _published_small = partial(_published, pool="class", positions="learned", dropout=0.1)
@@ -113,10 +122,10 @@ VARIANTS = {
 
 
 class ViT(Transformer):
-    """Patches, linear embedding and positions, ``depth`` blocks, pooling, normalisation, linear head.
+    """Patches, linear embedding and positions, ``depth`` blocks, pooling, normalization, linear head.
 
-    What is pooled is normalised, rather than the activations before: ``normalize_last`` has no effect on its hidden
-    states. With a class token, that comes first in them.
+    Normalization comes after pooling, so ``normalize_last`` has no effect on its hidden states, in which a class token
+    comes first.
     """
 
     config: Config
@@ -127,7 +136,7 @@ class ViT(Transformer):
         config = self.config
         if config.normalize_patches:
             self.norm_patches = transformer.norm(config)
-        # Its parameters are called as the method that applies it.
+        # Its parameters have the name of the method that applies it.
         self.patches = nn.Dense(config.width, dtype=config.dtype, name="embed")
         if config.positions == "learned":
             self.positions = self.param("positions", _unit_normal, (1, config.token_shape[0], config.width))
@@ -169,11 +178,3 @@ def sinusoidal_positions(grid: tuple[int, int], width: int) -> np.ndarray:
     frequencies = 10_000.0 ** -np.linspace(0, 1, width // 4)
     angles = [np.outer(places, frequencies) for places in (columns, rows)]
     return np.concatenate([wave(angle) for angle in angles for wave in (np.sin, np.cos)], axis=1)
-
-
-def mean_over_tokens(x: jax.Array, mask: Array | None) -> jax.Array:
-    """Return the mean ``[b d]`` of ``x [b t d]`` over the real tokens; zero where there are none."""
-    if mask is None:
-        return x.mean(axis=1)
-    real = mask[:, :, None]
-    return jnp.where(real, x, 0).sum(axis=1) / jnp.maximum(real.sum(axis=1), 1).astype(x.dtype)

@@ -1,14 +1,14 @@
-"""Where activations lie: whole images, or windows of them around a change, for one description of a network.
+"""Regions of activations: whole images, or windows around a change, for one description of a network.
 
-A convolutional network says what each layer reads; a *place* supplies it. Evaluated on whole images (``Whole``), a
-layer reads what it is given, with zeros around. Evaluated on windows (``Windows``), it reads the window, laid over the
-activations of the clean image, which an evaluation before has kept (``Clean``). A module writes
+A convolutional network is written once, for any *region*. For whole images (``Whole``), a layer reads its input, with
+zeros around it. For windows (``Windows``), it reads the window, put into the activations of the clean image, which an
+evaluation before has kept (``Clean``). A module writes
 
-    after = place.after(reach)                       # where the outputs lie
-    x, padding = place.read(x, reach, after, name)   # what they read, and the zeros that are still to be added
+    after = region.after(field)                       # the region of the outputs
+    x, padding = region.read(x, field, after, name)   # what they read, and the zeros that are still to be added
 
-and is the same for all three. Only what looks at neighbouring pixels needs its place; everything else, such as a
-normalisation or a product with every pixel, takes ``x`` as it is.
+and is the same for all three. Only operations on neighboring pixels need the region; all others, such as a
+normalization or a product with every pixel, are applied to ``x`` directly.
 """
 
 import dataclasses
@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-__all__ = ["NO_PADDING", "WHOLE", "Axis", "Clean", "Kept", "Padding", "Place", "Reach", "Whole", "Windows"]
+__all__ = ["NO_PADDING", "WHOLE", "Axis", "Clean", "Kept", "Padding", "ReceptiveField", "Region", "Whole", "Windows"]
 
 Padding = tuple[tuple[int, int], tuple[int, int]]
 """Zeros to be added before and after, down and across."""
@@ -26,12 +26,12 @@ Padding = tuple[tuple[int, int], tuple[int, int]]
 NO_PADDING: Padding = ((0, 0), (0, 0))
 
 
-class Reach(NamedTuple):
-    """What output ``o`` of a layer reads along an axis: pixels ``stride o - before`` to ``stride o - before + kernel``.
+class ReceptiveField(NamedTuple):
+    """The pixels that output ``o`` of a layer reads along an axis: ``kernel`` of them, from ``stride o - before`` on.
 
     Attributes:
-        kernel: How many pixels.
-        stride: From one output to the next.
+        kernel: The number of pixels.
+        stride: Pixels from one output to the next.
         before: Zeros before the first pixel.
         behind: Zeros behind the last.
     """
@@ -42,8 +42,8 @@ class Reach(NamedTuple):
     behind: int = 0
 
     @classmethod
-    def centred(cls, kernel: int, stride: int = 1) -> "Reach":
-        """Return that of a convolution with zeros around: as many outputs as pixels, over the stride."""
+    def centered(cls, kernel: int, stride: int = 1) -> "ReceptiveField":
+        """Return the field of a convolution with zeros around the image: as many outputs as pixels, over the stride."""
         return cls(kernel, stride, (kernel - 1) // 2, kernel // 2)
 
     @property
@@ -51,8 +51,8 @@ class Reach(NamedTuple):
         """The zeros around an image."""
         return ((self.before, self.behind),) * 2
 
-    def centre(self, x: jax.Array, padding: Padding) -> jax.Array:
-        """Return the pixels in the place of the outputs, of those that were read, where the stride is 1."""
+    def center(self, x: jax.Array, padding: Padding) -> jax.Array:
+        """Return the pixels in the region of the outputs, of those that were read, where the stride is 1."""
         if padding != NO_PADDING:
             return x
         return x[:, self.before : x.shape[1] - self.behind, self.before : x.shape[2] - self.behind]
@@ -60,18 +60,18 @@ class Reach(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Whole:
-    """Activations are whole images ``[b h w c]``."""
+    """Activations of whole images ``[b h w c]``."""
 
-    def after(self, reach: Reach) -> "Whole":  # noqa: ARG002
-        """Return the place of the outputs."""
+    def after(self, field: ReceptiveField) -> "Whole":  # noqa: ARG002
+        """Return the region of the outputs."""
         return self
 
-    def read(self, x: jax.Array, reach: Reach, after: "Whole", name: str) -> tuple[jax.Array, Padding]:  # noqa: ARG002
+    def read(self, x: jax.Array, field: ReceptiveField, after: "Whole", name: str) -> tuple[jax.Array, Padding]:  # noqa: ARG002
         """Return what the outputs at ``after`` read, and the zeros that are still to be added.
 
-        ``name`` tells layers apart: the same in every evaluation of a network, and another for every activation.
+        ``name`` identifies the layer: the same in every evaluation of a network, and another for every activation.
         """
-        return x, reach.padding
+        return x, field.padding
 
     def whole(self, x: jax.Array, name: str) -> jax.Array:  # noqa: ARG002
         """Return whole images ``[b h w c]``."""
@@ -80,7 +80,7 @@ class Whole:
 
 @dataclasses.dataclass(frozen=True)
 class Axis:
-    """What changes reach along one axis of an image: of several, one for each position of the changed patch.
+    """The pixels that changes alter along one axis of an image, for each position of the changed patch.
 
     Attributes:
         first: First pixel that a change alters, by position.
@@ -96,15 +96,15 @@ class Axis:
 
     @classmethod
     def of_patches(cls, count: int, patch: int) -> "Axis":
-        """Return that of the pixels of each of ``count`` patches in a row."""
+        """Return the axis for the pixels of each of ``count`` patches in a row."""
         first = np.arange(count) * patch
         return cls(first, first + patch - 1, count * patch, tuple(range(count)))
 
-    def after(self, reach: Reach) -> "Axis":
-        """Return what changes reach in the outputs of a layer."""
-        extent = (self.extent + reach.before + reach.behind - reach.kernel) // reach.stride + 1
-        first = -((reach.kernel - 1 - reach.before - self.first) // reach.stride)
-        last = (self.last + reach.before) // reach.stride
+    def after(self, field: ReceptiveField) -> "Axis":
+        """Return the pixels that changes alter in the outputs of a layer."""
+        extent = (self.extent + field.before + field.behind - field.kernel) // field.stride + 1
+        first = -((field.kernel - 1 - field.before - self.first) // field.stride)
+        last = (self.last + field.before) // field.stride
         first = first.clip(0, extent - 1)
         # A change that no output reads still needs a window, of a pixel that does not change.
         return Axis(first, last.clip(first, extent - 1), extent, self.members)
@@ -134,17 +134,17 @@ class Axis:
         """First pixel of the window, by position; windows lie within the image."""
         return np.minimum(self.first, self.extent - self.size)
 
-    def read(self, reach: Reach, after: "Axis") -> tuple[np.ndarray, np.ndarray]:
+    def read(self, field: ReceptiveField, after: "Axis") -> tuple[np.ndarray, np.ndarray]:
         """Return which pixels windows at ``after`` read ``[positions, n]``: in the image, and in the window here.
 
         The first are counted from the first zero before the image; the second are out of range beside the window.
         """
-        pixels = after.start[:, None] * reach.stride + np.arange((after.size - 1) * reach.stride + reach.kernel)
-        return pixels, pixels - reach.before - self.start[:, None]
+        pixels = after.start[:, None] * field.stride + np.arange((after.size - 1) * field.stride + field.kernel)
+        return pixels, pixels - field.before - self.start[:, None]
 
 
 class Kept(NamedTuple):
-    """What is kept of a layer: the clean activations that it reads, with zeros around, and where changes alter them."""
+    """The clean activations that a layer reads, with zeros around, and the pixels that changes alter."""
 
     x: jax.Array
     rows: Axis
@@ -153,33 +153,33 @@ class Kept(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Clean(Whole):
-    """Activations are those of one whole image, and kept by the names of the layers that read them."""
+    """The activations of one whole image, which are kept under the names of the layers that read them."""
 
     rows: Axis
     columns: Axis
     kept: dict[str, Kept]
 
-    def after(self, reach: Reach) -> "Clean":
-        """Return the place of the outputs."""
-        return dataclasses.replace(self, rows=self.rows.after(reach), columns=self.columns.after(reach))
+    def after(self, field: ReceptiveField) -> "Clean":
+        """Return the region of the outputs."""
+        return dataclasses.replace(self, rows=self.rows.after(field), columns=self.columns.after(field))
 
-    def read(self, x: jax.Array, reach: Reach, after: Whole, name: str) -> tuple[jax.Array, Padding]:
-        """Keep ``x [1 h w c]``, and return it as it is."""
-        self.kept[name] = Kept(jnp.pad(x[0], (*reach.padding, (0, 0))), self.rows, self.columns)
-        return super().read(x, reach, after, name)
+    def read(self, x: jax.Array, field: ReceptiveField, after: Whole, name: str) -> tuple[jax.Array, Padding]:
+        """Keep ``x [1 h w c]``, and return it unchanged."""
+        self.kept[name] = Kept(jnp.pad(x[0], (*field.padding, (0, 0))), self.rows, self.columns)
+        return super().read(x, field, after, name)
 
     def whole(self, x: jax.Array, name: str) -> jax.Array:
-        """Keep ``x [1 h w c]``, and return it as it is."""
-        return self.read(x, Reach(), self, name)[0]
+        """Keep ``x [1 h w c]``, and return it unchanged."""
+        return self.read(x, ReceptiveField(), self, name)[0]
 
 
 @dataclasses.dataclass(frozen=True)
 class Windows:
-    """Activations are windows ``[r m n c]`` of images, each of which differs from the clean one in a window alone.
+    """Activations of windows ``[r m n c]`` of images, each of which differs from the clean one in a window alone.
 
     Attributes:
-        rows: Where the windows lie, down.
-        columns: And across.
+        rows: The positions of the windows, down.
+        columns: Their positions, across.
         positions: Row and column of the changed patch in the grid of patches, one of each for each window ``[r]``.
         kept: Clean activations by name.
     """
@@ -189,18 +189,18 @@ class Windows:
     positions: tuple[jax.Array, jax.Array]
     kept: dict[str, Kept]
 
-    def after(self, reach: Reach) -> "Windows":
-        """Return the place of the outputs."""
-        return dataclasses.replace(self, rows=self.rows.after(reach), columns=self.columns.after(reach))
+    def after(self, field: ReceptiveField) -> "Windows":
+        """Return the region of the outputs."""
+        return dataclasses.replace(self, rows=self.rows.after(field), columns=self.columns.after(field))
 
-    def read(self, x: jax.Array, reach: Reach, after: "Windows", name: str) -> tuple[jax.Array, Padding]:
+    def read(self, x: jax.Array, field: ReceptiveField, after: "Windows", name: str) -> tuple[jax.Array, Padding]:
         """Return what the outputs at ``after`` read: ``x [r m n c]`` laid over the clean activations around it."""
         axes = ((self.rows, after.rows), (self.columns, after.columns))
         if all(here.covers and there.covers for here, there in axes):
-            return x, reach.padding
+            return x, field.padding
         clean = self.kept[name].x
         (down, own_down), (across, own_across) = (
-            [jnp.asarray(table)[position] for table in here.read(reach, there)]
+            [jnp.asarray(table)[position] for table in here.read(field, there)]
             for (here, there), position in zip(axes, self.positions, strict=True)
         )
         height, width = x.shape[1:3]
@@ -214,13 +214,13 @@ class Windows:
             window, own, around, inside = one
             return jnp.where(inside[..., None], _pixels(window, own), _pixels(clean, around))
 
-        # In a loop of its own, and behind a barrier, since XLA would repeat it for each of a kernel's shifted copies.
+        # In a separate loop and behind a barrier, since XLA would repeat it for each of a kernel's shifted copies.
         return jax.lax.optimization_barrier(jax.lax.map(lay, (x, own, around, inside))), NO_PADDING
 
     def whole(self, x: jax.Array, name: str) -> jax.Array:
         """Return whole images ``[r h w c]``."""
         image = dataclasses.replace(self, rows=self.rows.whole, columns=self.columns.whole)
-        return self.read(x, Reach(), image, name)[0]
+        return self.read(x, ReceptiveField(), image, name)[0]
 
 
 def _pixels(x: jax.Array, index: jax.Array) -> jax.Array:
@@ -228,8 +228,8 @@ def _pixels(x: jax.Array, index: jax.Array) -> jax.Array:
     return x.reshape(-1, x.shape[-1]).at[index].get(mode="promise_in_bounds")
 
 
-Place = Whole | Windows
-"""Where activations lie."""
+Region = Whole | Windows
+"""A region of activations."""
 
 WHOLE = Whole()
-"""The place of a plain evaluation."""
+"""The region of a plain evaluation."""

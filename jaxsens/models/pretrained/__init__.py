@@ -1,11 +1,12 @@
 """Trained weights in the Hugging Face format, a folder with ``config.json`` and safetensors: read and written.
 
     model = pretrained.load("models/minilm", read_out="mean")
-    states = encoder.hidden_states(model.module)(model.variables, ids, mask)
+    states = models.text.encoder.hidden_states(model.module)(model.variables, ids, mask)
 
 Needs the package ``safetensors``, of the extra ``text``. Nothing is downloaded and nothing is unpickled.
 """
 
+from jaxsens.models.pretrained import vit
 from jaxsens.models.pretrained.checkpoints import Pretrained, load, save
 
-__all__ = ["Pretrained", "load", "save"]
+__all__ = ["Pretrained", "load", "save", "vit"]

@@ -1,10 +1,4 @@
-"""Trained weights in the Hugging Face format, a folder with ``config.json`` and safetensors: read and written.
-
-    model = pretrained.load("models/minilm", read_out="mean")
-    states = encoder.hidden_states(model.module)(model.variables, ids, mask)
-
-Needs the package ``safetensors``, of the extra ``text``. Nothing is downloaded and nothing is unpickled.
-"""
+"""Reading and writing folders of trained weights in the Hugging Face format."""
 
 import dataclasses
 import json
@@ -18,12 +12,18 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from jaxsens.models.common import FLOATS, require
-from jaxsens.models.pretrained import configs, safetensors
-from jaxsens.models.pretrained import vit as vit_pretrained
+from jaxsens.models.common import require, require_dtype
+from jaxsens.models.pretrained import configs, safetensors, vit
 from jaxsens.models.pretrained.configs import KINDS, READ_OUT, Kind
-from jaxsens.models.pretrained.positions import resize_positions
-from jaxsens.models.pretrained.tensor_names import Tensor, by_path, from_parameters, nested, tensors_of, to_parameters
+from jaxsens.models.pretrained.tensor_names import (
+    Tensor,
+    by_path,
+    from_parameters,
+    nested,
+    tensor_shape,
+    tensors_of,
+    to_parameters,
+)
 from jaxsens.models.text import encoder, gpt2
 from jaxsens.typing import PyTree
 
@@ -34,9 +34,9 @@ class Pretrained(NamedTuple):
     """A model with trained weights.
 
     Attributes:
-        module: ``bert.Bert``, ``gpt2.GPT2`` or ``vit_pretrained.PretrainedViT``.
+        module: ``bert.Bert``, ``gpt2.GPT2`` or ``vit.PretrainedViT``.
         variables: ``{"params": ...}``.
-        unused: Names of the tensors in the files that the model has no use for, all of them known ones.
+        unused: Names of the tensors in the files that the model does not use; all belong to its architecture.
     """
 
     module: nn.Module
@@ -53,31 +53,39 @@ def load(
 ) -> Pretrained:
     """Read a BERT, RoBERTa, GPT-2, ViT or DINOv2, strictly.
 
-    Every tensor in the files is used, or is one that the architecture is known to have beside the model (buffers, heads
-    of pretraining, poolers that are not read); every parameter of the model is in the files, with the right shape.
+    Every tensor in the files is used, or is one that the architecture has beside the model (buffers, heads of
+    pretraining, poolers that are not read); every parameter of the model is in the files, with the right shape. Names
+    and shapes are checked before values are read.
 
     Args:
         path: The folder, with ``config.json``, and ``model.safetensors`` or shards and their index.
         read_out: What the model returns, one of the module's ``READ_OUTS``; a classifier is then left out. ``None``:
             its logits if the checkpoint has a classifier, else activations at the class token (GPT-2: logits of the
             next token, or activations at the last one if it is named ``GPT2Model``).
-        image_shape: ``(h, w, c)`` of images of another size than the one that a ViT was trained for; its positions are
-            interpolated (``position_resize``).
-        dtype: Of parameters and activations, whatever that of the files is.
+        image_shape: ``(h, w, c)`` of images, if not those that a ViT was trained for; its positions are then
+            interpolated (``vit.resize_positions``).
+        dtype: The dtype of parameters and activations, whatever that of the files.
 
     Raises:
         ValueError: If a file is missing, truncated or corrupted; the architecture or a setting is not supported; or a
-            tensor is missing, unknown, of another shape, not finite, or no floats. The file and the tensor are named.
+            tensor is missing, unknown, of another shape, not finite in ``dtype``, or no floats. The file and the tensor
+            are named.
+
+    Example:
+        A model that ``save`` wrote is read again::
+
+            pretrained.save("models/mine", module, variables)
+            module, variables, unused = pretrained.load("models/mine")
     """
     folder = Path(path)
-    require(str(jnp.dtype(dtype)) in FLOATS, "dtype", dtype, f"one of {', '.join(FLOATS)}")
-    if jnp.dtype(dtype) == jnp.float64:
+    dtype = require_dtype(dtype)
+    if dtype == jnp.float64:
         require(jax.config.jax_enable_x64, "dtype", "float64", "used with jax_enable_x64 on")
     settings = safetensors.read_json(folder / "config.json")
     try:
         name, kind = _kind(settings)
         config = _config(settings, name, kind, read_out, dtype)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, LookupError, AttributeError, OverflowError) as error:
         raise ValueError(f"{folder / 'config.json'}: {error}") from error
     module = kind.module(config)
     parameters, unused = _parameters(folder, name, kind, module)
@@ -91,7 +99,7 @@ def save(path: str | os.PathLike[str], module: nn.Module, variables: PyTree) -> 
 
     Args:
         path: The folder, which is made if need be.
-        module: A ``bert.Bert``, ``gpt2.GPT2`` or ``vit_pretrained.PretrainedViT``.
+        module: A ``bert.Bert``, ``gpt2.GPT2`` or ``vit.PretrainedViT``.
         variables: ``{"params": ...}``.
 
     Raises:
@@ -134,35 +142,57 @@ def _kind(settings: Mapping[str, Any]) -> tuple[str, Kind]:
 def _config(settings: Mapping[str, Any], name: str, kind: Kind, read_out: str | None, dtype: Any) -> Any:
     arguments = kind.read(settings)
     if name == kind.classifying and read_out is None:
-        arguments["classes"] = len(settings["id2label"]) if "id2label" in settings else settings.get("num_labels", 2)
+        labels = settings.get("id2label")
+        arguments["classes"] = settings.get("num_labels", 2) if labels is None else len(labels)
     arguments["read_out"] = read_out or settings.get(READ_OUT, kind.read_outs[name])
     return kind.config(**arguments, dtype=dtype)
 
 
 def _parameters(folder: Path, name: str, kind: Kind, module: nn.Module) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """Return a model's parameters by path, and the names of tensors that it has no use for."""
-    wanted = {tensor.name: tensor for tensor in tensors_of(module.config)}
-    shapes = {path: leaf.shape for path, leaf in by_path(encoder.shapes_of(module)["params"]).items()}
-    parameters, seen, unused, head = {}, {}, [], None
-    for given, file, values in safetensors.read(folder):
-        short = _short(given, kind)
-        if short in seen:
-            raise ValueError(f"{file} holds {given}, and so do the files under the name {seen[short]}.")
-        seen[short] = given
-        if short in wanted:
-            parameters |= _checked(file, given, values, wanted[short], shapes, module.config.dtype)
-        elif kind.extras.fullmatch(short):
-            unused.append(given)
-            head = values if short == "lm_head.weight" else head
-        else:
-            raise ValueError(f"{file} holds {given}, which is no tensor of {name}.")
-    missing = wanted.keys() - seen.keys()
+    """Return a model's parameters by path, and the names of tensors that it does not use."""
+    stored = _by_short_name(safetensors.headers(folder), kind)
+    depth = module.config.depth
+    # Before anything is made of the configuration, since a model of a million layers takes hours to trace.
+    require(depth <= len(stored), f"the number of layers in {folder / 'config.json'}", depth,
+            f"at most {len(stored)}, the number of tensors in the files")  # fmt: skip
+    expected = {tensor.name: tensor for tensor in tensors_of(module.config)}
+    unused = []
+    for short, tensor in stored.items():
+        if short not in expected:
+            if not kind.extras.fullmatch(short):
+                raise ValueError(f"{tensor.path} holds {tensor.name}, which is no tensor of {name}.")
+            unused.append(tensor.name)
+    missing = sorted(expected.keys() - stored.keys())
     if missing:
-        raise ValueError(f"{folder} lacks {sorted(missing)[0]}, which {name} needs ({len(missing)} missing in all).")
-    if isinstance(module, gpt2.GPT2) and head is not None:
+        raise ValueError(f"{folder} lacks {missing[0]}, which {name} needs ({len(missing)} missing in all).")
+    shapes = {path: leaf.shape for path, leaf in by_path(encoder.shapes_of(module)["params"]).items()}
+    for short, tensor in expected.items():
+        shape, needed = stored[short].shape, tensor_shape(tensor, shapes)
+        if shape != needed:
+            raise ValueError(
+                f"{stored[short].path} holds {stored[short].name} of shape {shape}, but config.json makes it {needed}."
+            )
+    parameters = {}
+    shorts = {tensor: short for short, tensor in stored.items() if short in expected}
+    for tensor, values in safetensors.read(shorts):
+        parameters |= _checked(tensor, values, expected[shorts[tensor]], module.config.dtype)
+    if isinstance(module, gpt2.GPT2) and "lm_head.weight" in stored:
+        ((_, head),) = safetensors.read([stored["lm_head.weight"]])
         tied = np.array_equal(head.astype(module.config.dtype), parameters["tokens"])
         require(tied, f"lm_head.weight in {folder}", "another matrix", "wte.weight: GPT-2 has one for both")
     return parameters, tuple(unused)
+
+
+def _by_short_name(tensors: list[safetensors.Stored], kind: Kind) -> dict[str, safetensors.Stored]:
+    stored: dict[str, safetensors.Stored] = {}
+    for tensor in tensors:
+        short = _short(tensor.name, kind)
+        if short in stored:
+            raise ValueError(
+                f"{tensor.path} holds {tensor.name}, and so do the files under the name {stored[short].name}."
+            )
+        stored[short] = tensor
+    return stored
 
 
 def _for_images(
@@ -170,12 +200,12 @@ def _for_images(
 ) -> tuple[nn.Module, dict[str, Any]]:
     """Return a ViT, and its parameters, for images of another size."""
     config = module.config
-    known = isinstance(config, vit_pretrained.Config)
+    known = isinstance(config, vit.Config)
     require(known, "image_shape", image_shape, f"None for a {type(module).__name__}")
     resized = dataclasses.replace(config, image_shape=image_shape)
     channels = resized.image_shape[2]
     require(channels == config.image_shape[2], "image_shape[2]", channels, f"{config.image_shape[2]}, as in training")
-    positions = resize_positions(parameters["positions"], config.grid, resized.grid)
+    positions = vit.resize_positions(parameters["positions"], config.grid, resized.grid)
     return type(module)(resized), {**parameters, "positions": jnp.asarray(positions)}
 
 
@@ -192,16 +222,18 @@ def _long(name: str, kind: Kind) -> str:
     return name if head else f"{kind.prefix}.{name}"
 
 
-def _checked(
-    file: Path, name: str, values: np.ndarray, tensor: Tensor, shapes: Mapping[str, tuple[int, ...]], dtype: np.dtype
-) -> dict[str, Any]:
-    """Return a tensor's parameters by path, in the dtype wanted."""
+def _checked(stored: safetensors.Stored, values: np.ndarray, tensor: Tensor, dtype: np.dtype) -> dict[str, Any]:
+    """Return a tensor's parameters by path, in a dtype."""
     if not jnp.issubdtype(values.dtype, jnp.floating):
-        raise ValueError(f"{file} holds {name} in {values.dtype}, but it must be floats.")
-    blank = {path: np.broadcast_to(np.float32(0), shapes[path]) for path in tensor.parameters}
-    expected = from_parameters(tensor, blank).shape
-    if values.shape != expected:
-        raise ValueError(f"{file} holds {name} of shape {values.shape}, but config.json makes it {expected}.")
+        raise ValueError(f"{stored.path} holds {stored.name} in {values.dtype}, but it must be floats.")
+    _require_finite(stored, values, "that are not finite")
+    with np.errstate(over="ignore"):
+        narrow = values.astype(dtype)
+    _require_finite(stored, narrow, f"beyond the range of {dtype}: read it in float32 or bfloat16")
+    return {path: jnp.asarray(part) for path, part in to_parameters(tensor, narrow).items()}
+
+
+def _require_finite(stored: safetensors.Stored, values: np.ndarray, fault: str) -> None:
+    # NumPy's isfinite has no loop for the narrow types of ml_dtypes.
     if not np.isfinite(values.astype(np.float32) if values.itemsize < 4 else values).all():
-        raise ValueError(f"{file} holds {name} with values that are not finite.")
-    return {path: jnp.asarray(part.astype(dtype)) for path, part in to_parameters(tensor, values).items()}
+        raise ValueError(f"{stored.path} holds {stored.name} with values {fault}.")

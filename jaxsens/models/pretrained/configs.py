@@ -1,4 +1,4 @@
-"""What ``config.json`` of a checkpoint in the Hugging Face format says, and how to say it, for every architecture."""
+"""Reading and writing ``config.json`` of checkpoints in the Hugging Face format, for every architecture."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 
 from flax import linen as nn
 
-from jaxsens.models.common import require
-from jaxsens.models.pretrained import vit as vit_pretrained
+from jaxsens.models.common import require, require_number, require_positive
+from jaxsens.models.pretrained import vit
 from jaxsens.models.text import bert, gpt2
 
 __all__ = ["KINDS", "READ_OUT", "Json", "Kind", "kind_of", "model_name"]
@@ -16,16 +16,16 @@ Json = Mapping[str, Any]
 
 
 class Kind(NamedTuple):
-    """An architecture as checkpoints have it.
+    """An architecture in the Hugging Face format.
 
     Attributes:
         module: The model.
         config: Its configuration.
-        prefix: What precedes the names of all tensors but those of a head, where there is a head.
-        read_outs: Names of the model with each head, and what is read of it.
+        prefix: The prefix of the names of all tensors except those of a head, if there is a head.
+        read_outs: Names of the model with each head, and the read-out of each.
         classifying: Name of the model with a classifier.
-        extras: Names of tensors that a checkpoint may hold beside those of the model, without the prefix.
-        fixed: What settings must be if they are given, since nothing else is supported.
+        extras: Names of further tensors that a checkpoint may hold, without the prefix.
+        fixed: The only supported values of settings.
         read: Makes arguments of the configuration.
         write: Makes settings.
     """
@@ -71,6 +71,15 @@ def _take(settings: Json, names: dict[str, str]) -> dict[str, Any]:
     return {ours: settings[theirs] for ours, theirs in names.items()}
 
 
+def _positive(settings: Json, name: str) -> int:
+    require_positive(**{f"{name} in config.json": settings[name]})
+    return settings[name]
+
+
+def _whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
 def _give(config: Any, names: dict[str, str]) -> dict[str, Any]:
     return {theirs: getattr(config, ours) for ours, theirs in names.items()}
 
@@ -81,8 +90,10 @@ def _read_bert(settings: Json) -> dict[str, Any]:
 
 def _read_roberta(settings: Json) -> dict[str, Any]:
     taken = _take(settings, _TEXT | {"positions": "max_position_embeddings", "position_offset": "pad_token_id"})
-    offset = taken["position_offset"] + 1  # the first position follows the id of padding
-    return taken | {"position_offset": offset, "positions": taken["positions"] - offset}
+    padding = taken["position_offset"]
+    require(_whole(padding) and padding >= 0, "pad_token_id in config.json", padding, "an integer of at least 0")
+    offset = padding + 1  # the first position follows the id of padding
+    return taken | {"position_offset": offset, "positions": _positive(settings, "max_position_embeddings") - offset}
 
 
 def _write_bert(config: bert.Config) -> dict[str, Any]:
@@ -93,11 +104,11 @@ def _write_bert(config: bert.Config) -> dict[str, Any]:
 
 def _read_gpt2(settings: Json) -> dict[str, Any]:
     taken = _take(settings, {ours: theirs for ours, theirs in _DECODER.items() if ours != "hidden"})
-    return taken | {"hidden": settings.get("n_inner") or 4 * taken["width"]}
+    return taken | {"hidden": settings.get("n_inner") or 4 * _positive(settings, "n_embd")}
 
 
 def _write_gpt2(config: gpt2.Config) -> dict[str, Any]:
-    # Padding has no id of its own here; `transformers` looks for one to find the last token.
+    # This library has no id for padding; `transformers` uses one to find the last token.
     return _give(config, _DECODER) | {"embd_pdrop": config.dropout, "attn_pdrop": 0.0, "pad_token_id": None}
 
 
@@ -111,7 +122,7 @@ def _read_image(settings: Json) -> dict[str, Any]:
     return {"image_shape": (height, width, taken["channels"]), "patch": patch}
 
 
-def _write_image(config: vit_pretrained.Config) -> dict[str, Any]:
+def _write_image(config: vit.Config) -> dict[str, Any]:
     height, width, channels = config.image_shape
     size = height if height == width else [height, width]
     image = {"image_size": size, "num_channels": channels, "patch_size": config.patch, "qkv_bias": True}
@@ -122,16 +133,18 @@ def _read_vit(settings: Json) -> dict[str, Any]:
     return _take(settings, _ENCODER) | _read_image(settings)
 
 
-def _write_vit(config: vit_pretrained.Config) -> dict[str, Any]:
+def _write_vit(config: vit.Config) -> dict[str, Any]:
     return _write_image(config) | {"intermediate_size": config.hidden}
 
 
 def _read_dinov2(settings: Json) -> dict[str, Any]:
     taken = _take(settings, _VISION | {"hidden": "mlp_ratio"}) | _read_image(settings)
-    return taken | {"hidden": int(taken["width"] * taken["hidden"]), "layer_scale": True}
+    ratio = taken["hidden"]
+    require_number("mlp_ratio in config.json", ratio, lambda ratio: ratio > 0, "a number above 0")
+    return taken | {"hidden": int(_positive(settings, "hidden_size") * ratio), "layer_scale": True}
 
 
-def _write_dinov2(config: vit_pretrained.Config) -> dict[str, Any]:
+def _write_dinov2(config: vit.Config) -> dict[str, Any]:
     require(config.hidden % config.width == 0, "config.hidden", config.hidden, f"a multiple of {config.width}")
     require(len(set(config.grid)) == 1, "config.image_shape", config.image_shape, "square: DINOv2 has no other")
     return _write_image(config) | {"mlp_ratio": config.hidden // config.width, "use_swiglu_ffn": False}
@@ -184,8 +197,8 @@ KINDS = {
         _write_gpt2,
     ),
     "vit": Kind(
-        vit_pretrained.PretrainedViT,
-        vit_pretrained.Config,
+        vit.PretrainedViT,
+        vit.Config,
         "vit",
         {"ViTModel": "class", "ViTForMaskedImageModeling": "class", "ViTForImageClassification": "class"},
         "ViTForImageClassification",
@@ -195,8 +208,8 @@ KINDS = {
         _write_vit,
     ),
     "dinov2": Kind(
-        vit_pretrained.PretrainedViT,
-        vit_pretrained.Config,
+        vit.PretrainedViT,
+        vit.Config,
         "dinov2",
         {"Dinov2Model": "class", "Dinov2ForImageClassification": "class and mean"},
         "Dinov2ForImageClassification",
@@ -209,7 +222,7 @@ KINDS = {
 """The architectures by ``model_type``."""
 
 READ_OUT = "jaxsens_read_out"
-"""A setting of this library's own: what ``save`` was given, where the name of the model does not tell."""
+"""A setting of this library: the read-out, where the name of the model does not determine it."""
 
 
 def kind_of(config: Any) -> str:
@@ -222,13 +235,13 @@ def kind_of(config: Any) -> str:
         return "roberta" if config.roberta else "bert"
     if isinstance(config, gpt2.Config):
         return "gpt2"
-    known = isinstance(config, vit_pretrained.Config)
-    require(known, "module.config", config, "that of a Bert, a GPT2 or a PretrainedViT")
+    known = isinstance(config, vit.Config)
+    require(known, "module.config", config, "the configuration of a Bert, a GPT2 or a PretrainedViT")
     return "dinov2" if config.layer_scale else "vit"
 
 
 def model_name(config: Any) -> str:
-    """Return what ``transformers`` calls a model with this head.
+    """Return the name that ``transformers`` has for a model with this head.
 
     Raises:
         ValueError: If it has no such model.

@@ -1,7 +1,7 @@
-"""Which tensor of a checkpoint in the Hugging Face format is which parameter here, for every architecture.
+"""The tensors of checkpoints in the Hugging Face format and the parameters they correspond to, by architecture.
 
 A name is given without the prefix that a model with a head puts before it (``bert.``). The original names are facts of
-the format; the layouts say how their arrays lie: PyTorch's linear layers are ``[out in]``, GPT-2's ``[in out]``.
+the format, as are their layouts: PyTorch's linear layers are ``[out in]``, GPT-2's ``[in out]``.
 """
 
 from collections.abc import Callable, Mapping
@@ -10,11 +10,11 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from jaxsens.models.pretrained import vit as vit_pretrained
+from jaxsens.models.pretrained import vit
 from jaxsens.models.text import bert, gpt2
 from jaxsens.typing import PyTree
 
-__all__ = ["Tensor", "by_path", "from_parameters", "nested", "tensors_of", "to_parameters"]
+__all__ = ["Tensor", "by_path", "from_parameters", "nested", "tensor_shape", "tensors_of", "to_parameters"]
 
 
 class Tensor(NamedTuple):
@@ -22,8 +22,8 @@ class Tensor(NamedTuple):
 
     Attributes:
         name: Its name in the file.
-        parameters: Where its numbers belong here; more than one path where it joins several along its last axis.
-        transposed: Whether its two axes are to be swapped.
+        parameters: Paths of its parameters; more than one if it joins several along its last axis.
+        transposed: Whether its two axes are swapped.
         patches: Side of its patches, if it is the kernel ``[d c p p]`` of a convolution over them.
     """
 
@@ -51,6 +51,16 @@ def from_parameters(tensor: Tensor, parameters: Mapping[str, np.ndarray]) -> np.
     return values.T if tensor.transposed else values
 
 
+def tensor_shape(tensor: Tensor, shapes: Mapping[str, tuple[int, ...]]) -> tuple[int, ...]:
+    """Return the shape of a tensor in the file, from shapes of parameters by path."""
+    parts = [shapes[path] for path in tensor.parameters]
+    shape = (*parts[0][:-1], sum(part[-1] for part in parts))
+    if tensor.patches:
+        side = tensor.patches
+        shape = (shape[1], shape[0] // side**2, side, side)
+    return shape[::-1] if tensor.transposed else shape
+
+
 def by_path(params: PyTree) -> dict[str, PyTree]:
     """Return the leaves of nested parameters under paths such as ``block_0/attention/query/kernel``."""
     return {jax.tree_util.keystr(path, simple=True, separator="/"): a for path, a in jax.tree.leaves_with_path(params)}
@@ -68,7 +78,7 @@ def nested(parameters: Mapping[str, np.ndarray]) -> PyTree:
     return tree
 
 
-def tensors_of(config: bert.Config | gpt2.Config | vit_pretrained.Config) -> list[Tensor]:
+def tensors_of(config: bert.Config | gpt2.Config | vit.Config) -> list[Tensor]:
     """Return the tensors of which a configuration's parameters are made, heads without prefix included."""
     return _TENSORS[type(config)](config)
 
@@ -91,8 +101,8 @@ def _attention(name: str, block: str) -> list[Tensor]:
     return [t for kind in ("query", "key", "value") for t in _affine(f"{name}.{kind}", f"{block}/attention/{kind}")]
 
 
-def _head(config: bert.Config | vit_pretrained.Config) -> list[Tensor]:
-    # RoBERTa's classifier has two layers of its own, the first of which is what BERT calls the pooler.
+def _head(config: bert.Config | vit.Config) -> list[Tensor]:
+    # RoBERTa's classifier has two layers, the first of which corresponds to BERT's pooler.
     own = isinstance(config, bert.Config) and config.roberta and config.classes is not None
     pooler, classifier = ("classifier.dense", "classifier.out_proj") if own else ("pooler.dense", "classifier")
     tensors = _affine(pooler, "pooler") if config.read_out == "pooler" else []
@@ -127,7 +137,7 @@ def _gpt2(config: gpt2.Config) -> list[Tensor]:
     return tensors
 
 
-def _vit(config: vit_pretrained.Config) -> list[Tensor]:
+def _vit(config: vit.Config) -> list[Tensor]:
     projection = "embeddings.patch_embeddings.projection"
     tensors = [
         Tensor("embeddings.cls_token", ("class_token",)),
@@ -156,5 +166,5 @@ def _vit(config: vit_pretrained.Config) -> list[Tensor]:
 _TENSORS: dict[type, Callable[..., list[Tensor]]] = {
     bert.Config: _bert,
     gpt2.Config: _gpt2,
-    vit_pretrained.Config: _vit,
+    vit.Config: _vit,
 }

@@ -1,7 +1,7 @@
 """The published ViT (Dosovitskiy et al. 2021, arXiv 2010.11929), and DINOv2 (Oquab et al. 2023, arXiv 2304.07193).
 
-Beside ``vit`` because trained weights fix what that one leaves out: biases of queries, keys and values, a position of
-the class token, and a final normalisation before pooling.
+Unlike ``models.images.vit``, these models have biases of queries, keys and values, a position of the class token, and a
+final normalization before pooling, as the trained weights require.
 """
 
 import dataclasses
@@ -9,31 +9,39 @@ from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 
 from jaxsens.models import transformer
-from jaxsens.models.common import Patches, read_tokens, require
-from jaxsens.models.images.vit import mean_over_tokens
-from jaxsens.models.transformer import Transformer, small_normal
+from jaxsens.models.common import Patches, read_tokens, require_choice, require_classes, require_flags
+from jaxsens.models.transformer import Transformer, mean_over_tokens, small_normal
 from jaxsens.typing import Array
 
-__all__ = ["READ_OUTS", "Config", "PretrainedViT"]
+__all__ = ["READ_OUTS", "Config", "PretrainedViT", "resize_positions"]
 
 READ_OUTS = ("class", "pooler", "mean", "class and mean")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config(transformer.Config, Patches):
-    """Sizes of a ViT, beside those of every transformer.
+    """Sizes of a ViT, in addition to the fields of every transformer.
 
     Attributes:
         image_shape: ``(h, w, c)``.
         patch: Side of the square patches that are the tokens, in pixels; divides h and w.
-        layer_scale: Whether what a block adds is multiplied by trained factors, as in DINOv2.
-        read_out: What is read of the normalised final activations: those of the ``"class"`` token; ``tanh`` of an
-            affine map of them, the ``"pooler"``; their ``"mean"`` over the patches; or ``"class and mean"`` side by
-            side, as DINOv2's classifier has them.
-        classes: How many logits a linear classifier makes of that, or None for outputs without one.
+        layer_scale: Whether the outputs of attention and MLP are multiplied by trained factors, as in DINOv2.
+        read_out: The outputs, from the normalized final activations: those of the ``"class"`` token; ``tanh`` of an
+            affine map of them, the ``"pooler"``; their ``"mean"`` over the patches; or ``"class and mean"``
+            concatenated, as in DINOv2's classifier.
+        classes: The number of logits of a linear classifier on top, or None without a classifier.
+
+    Raises:
+        ValueError: If a size is not a positive integer, or a setting is not supported.
+
+    Example:
+        >>> sizes = {"width": 16, "depth": 1, "heads": 2, "hidden": 32}
+        >>> Config(**sizes, image_shape=(8, 8, 3), patch=4, classes=5).token_shape
+        (4, 48)
     """
 
     added_tokens: ClassVar[int] = 1
@@ -47,8 +55,9 @@ class Config(transformer.Config, Patches):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.require_patches()
-        require(self.read_out in READ_OUTS, "read_out", self.read_out, f"one of {', '.join(READ_OUTS)}")
-        require(self.classes is None or self.classes >= 1, "classes", self.classes, "at least 1, or None")
+        require_flags(layer_scale=self.layer_scale)
+        require_choice("read_out", self.read_out, READ_OUTS)
+        require_classes(self.classes)
 
     @property
     def reads_one_row(self) -> bool:
@@ -62,9 +71,9 @@ class Config(transformer.Config, Patches):
 
 
 class PretrainedViT(Transformer):
-    """Linear embedding of patches, class token, positions; blocks; normalisation; read-out.
+    """Linear embedding of patches, class token, positions; blocks; normalization; read-out.
 
-    ``embed`` gives the patches' embeddings ``[b t d]``; hidden states ``[l+1 b 1+t d]`` begin with the class token.
+    ``embed`` returns the patches' embeddings ``[b t d]``; in hidden states ``[l+1 b 1+t d]`` the class token is first.
     """
 
     config: Config
@@ -82,7 +91,7 @@ class PretrainedViT(Transformer):
             self.classifier = nn.Dense(config.classes, dtype=config.logits_dtype, kernel_init=small_normal)
 
     def embed(self, tokens: Array, mask: Array | None = None) -> jax.Array:
-        """Map patches ``[b t p]``, their pixels normalised as in training, to embeddings ``[b t d]``."""
+        """Map patches ``[b t p]``, their pixels normalized as in training, to embeddings ``[b t d]``."""
         x = self.patches(read_tokens(self.config, tokens, mask))
         return x + jnp.asarray(self.positions[:, 1:], x.dtype)
 
@@ -94,7 +103,7 @@ class PretrainedViT(Transformer):
         return x, None if mask is None else jnp.pad(mask, ((0, 0), (1, 0)), constant_values=True)
 
     def read(self, x: jax.Array, mask: Array | None, *, train: bool = False) -> jax.Array:
-        """Map final activations ``[b 1+t d]`` to logits ``[b classes]``, or to what a classifier would read."""
+        """Map final activations ``[b 1+t d]`` to logits ``[b classes]``, or without a classifier to its input."""
         config = self.config
         y = x[:, 0]
         if "mean" in config.read_out:
@@ -105,3 +114,43 @@ class PretrainedViT(Transformer):
         if config.classes is None:
             return y.astype(config.logits_dtype)
         return self.classifier(self.drop(y, deterministic=not train))
+
+
+def resize_positions(table: Array, old: tuple[int, int], new: tuple[int, int]) -> np.ndarray:
+    """Interpolate a ViT's positions to another grid of patches, by cubic convolution (Keys 1981) both ways.
+
+    The free parameter is -3/4, centers of patches are aligned, values at the border are repeated beyond it, and
+    nothing is smoothed before a reduction. DINOv2 does the same, and so do the ViTs of ``transformers`` on request.
+
+    Args:
+        table: ``[1 1+t d]``, the class token's position first, which stays.
+        old: Patches down and across of the table.
+        new: Patches down and across of the result.
+
+    Returns:
+        ``[1 1+t' d]`` in the dtype of the table.
+
+    Example:
+        >>> resize_positions(np.ones((1, 1 + 4, 8)), (2, 2), (3, 2)).shape
+        (1, 7, 8)
+    """
+    first, patches = np.split(np.asarray(table), [1], axis=1)
+    grid = patches.reshape(*old, -1).astype(np.float64)
+    resized = np.einsum("ih,jw,hwd->ijd", _weights(old[0], new[0]), _weights(old[1], new[1]), grid)
+    return np.concatenate([first, resized.reshape(1, -1, grid.shape[2]).astype(first.dtype)], axis=1)
+
+
+def _weights(old: int, new: int) -> np.ndarray:
+    """Return ``[new old]``: the weight of every old position in every new one."""
+    places = (np.arange(new) + 0.5) * old / new - 0.5
+    weights = np.zeros((new, old))
+    for tap in range(-1, 3):
+        near = np.floor(places) + tap
+        np.add.at(weights, (np.arange(new), np.clip(near, 0, old - 1).astype(int)), _cubic(np.abs(places - near)))
+    return weights
+
+
+def _cubic(distance: np.ndarray, a: float = -0.75) -> np.ndarray:
+    inner = (a + 2) * distance**3 - (a + 3) * distance**2 + 1
+    outer = a * (distance**3 - 5 * distance**2 + 8 * distance - 4)
+    return np.where(distance <= 1, inner, np.where(distance < 2, outer, 0))

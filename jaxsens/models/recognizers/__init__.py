@@ -5,14 +5,32 @@ variables = recognizers.init(config, key, "xavier_normal")
 logits = recognizers.evaluation(config)(variables, strings)            # strings [b n] -> [b]
 """
 
+from jaxsens.models.recognizers import baselines, initialization, layers, sizes
+from jaxsens.models.recognizers.config import BLOCKS, Config
 from jaxsens.models.recognizers.transformer import (
-    Config,
+    EOS,
     Recognizer,
     at_depth,
     evaluation,
     init,
     internals,
+    sinusoidal_positions,
     training_evaluation,
 )
 
-__all__ = ["Config", "Recognizer", "at_depth", "evaluation", "init", "internals", "training_evaluation"]
+__all__ = [
+    "BLOCKS",
+    "EOS",
+    "Config",
+    "Recognizer",
+    "at_depth",
+    "baselines",
+    "evaluation",
+    "init",
+    "initialization",
+    "internals",
+    "layers",
+    "sinusoidal_positions",
+    "sizes",
+    "training_evaluation",
+]

@@ -1,6 +1,6 @@
-"""Recognizers of bit strings that are no transformers, to compare with: a stacked LSTM and a perceptron.
+"""Recognizers of bit strings to compare transformers with: a stacked LSTM and a perceptron.
 
-They are evaluated, drawn and checked as ``recognizer`` is: ``recognizer.init(config, key, scheme)`` gives variables.
+``recognizers.init(config, key, scheme)`` gives variables of either.
 """
 
 import bisect
@@ -13,23 +13,31 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from jaxsens.models.common import require, require_positive
-from jaxsens.models.recognizers import transformer as recognizer
 from jaxsens.models.recognizers.initialization import Architecture, Spec
+from jaxsens.models.recognizers.layers import affine
+from jaxsens.models.recognizers.transformer import end, look_up, require_strings, require_variables
 from jaxsens.typing import Apply, Array, PyTree
 
 __all__ = ["GATES", "KINDS", "LSTMConfig", "MLPConfig", "evaluation", "matched", "parameter_count"]
 
 GATES = 4
-"""Of an LSTM, in this order: input, forget, cell, output."""
+"""The number of gates of an LSTM, in this order: input, forget, cell, output."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LSTMConfig:
-    """A stacked LSTM over the embedded string, read at the end-of-string symbol. Equal ones are equal, and hash equal.
+    """A stacked LSTM over the embedded string, read at the end-of-string symbol.
 
     Attributes:
-        depth: Layers.
-        width: Numbers of an embedding, and of every layer's state.
+        depth: Number of layers.
+        width: Length of embeddings, and of the state of every layer.
+
+    Raises:
+        ValueError: If a size is no positive integer.
+
+    Example:
+        >>> parameter_count(LSTMConfig(depth=1, width=8))
+        577
     """
 
     depth: int
@@ -40,9 +48,9 @@ class LSTMConfig:
 
     @property
     def specs(self) -> PyTree:
-        """What parameters there are: ``embedding [3 d]``, ``layers`` (stacked ``[l ...]``) and ``readout``.
+        """The shapes of the parameters: ``embedding [3 d]``, ``layers`` (stacked ``[l ...]``) and ``readout``.
 
-        To Xavier every gate is a matrix of its own; to the other schemes the forget gate's bias is one as any other.
+        Xavier initialization treats every gate as a matrix of its own. The forget gate's bias has no special value.
         """
         d, gates = self.width, (self.depth, self.width, GATES, self.width)
         layers = {
@@ -56,12 +64,19 @@ class LSTMConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class MLPConfig:
-    """A perceptron with ReLU on the bits of strings of one length. Equal ones are equal, and hash equal.
+    """A perceptron with ReLU on the bits of strings of one length.
 
     Attributes:
         length: Bits of a string.
-        depth: Hidden layers.
+        depth: Number of hidden layers.
         width: Units of every hidden layer.
+
+    Raises:
+        ValueError: If a size is no positive integer.
+
+    Example:
+        >>> parameter_count(MLPConfig(length=10, depth=1, width=8))
+        97
     """
 
     length: int
@@ -73,7 +88,7 @@ class MLPConfig:
 
     @property
     def specs(self) -> PyTree:
-        """What parameters there are: ``first``, ``layers`` (the other hidden ones, ``[l-1 ...]``) and ``readout``."""
+        """The shapes of the parameters: ``first``, ``layers`` (other hidden ones, ``[l-1 ...]``) and ``readout``."""
         n, w, others = self.length, self.width, self.depth - 1
         first = {"weight": Spec((n, w), fans=(n, w)), "bias": Spec((w,), "bias")}
         layers = {"weight": Spec((others, w, w), fans=(w, w)), "bias": Spec((others, w), "bias")}
@@ -90,24 +105,37 @@ KINDS: dict[str, Callable[..., LSTMConfig | MLPConfig]] = {
 def evaluation(config: LSTMConfig | MLPConfig) -> Apply:
     """Return ``apply(variables {"params": ...}, strings [b n], mask=None) -> logits [b]``, deterministic.
 
-    All is computed in the dtype of the parameters. Functions of equal configurations are equal.
+    Everything is computed in the dtype of the parameters. Functions of equal configurations are equal.
 
     Raises:
-        ValueError: If the configuration is another model's; when called, as ``recognizer.evaluation``, and if an MLP's
-            strings have another length.
+        ValueError: If the configuration is another model's; when called, if strings or variables do not fit, or with a
+            mask.
+
+    Example:
+        >>> import numpy as np
+        >>> from jaxsens.models import recognizers
+        >>> config = MLPConfig(length=3, depth=1, width=8)
+        >>> variables = recognizers.init(config, jax.random.key(0))
+        >>> evaluation(config)(variables, np.array([[0, 1, 1]])).shape
+        (1,)
     """
     allowed = " or ".join(kind.__name__ for kind in _FORWARD)
-    require(type(config) in _FORWARD, "config", config, f"{allowed}; transformers have recognizer.evaluation")
+    require(type(config) in _FORWARD, "config", config, f"{allowed}; transformers have recognizers.evaluation")
     return _Evaluation(config)
 
 
 def parameter_count(config: Architecture) -> int:
-    """Return how many numbers a model's parameters are, embeddings included."""
+    """Return the number of parameters of a model, embeddings included.
+
+    Example:
+        >>> parameter_count(MLPConfig(length=10, depth=1, width=8))
+        97
+    """
     return sum(math.prod(spec.shape) for spec in jax.tree.leaves(config.specs))
 
 
 def matched(kind: str, parameters: int, length: int, depth: int = 2) -> LSTMConfig | MLPConfig:
-    """Return the configuration whose number of parameters is nearest to a given one; of two the narrower.
+    """Return the configuration whose number of parameters is nearest to a given one, the narrower of two.
 
     Args:
         kind: One of ``KINDS``.
@@ -116,7 +144,11 @@ def matched(kind: str, parameters: int, length: int, depth: int = 2) -> LSTMConf
         depth: Layers of an LSTM, hidden layers of a perceptron.
 
     Raises:
-        ValueError: If an argument is none of those, or a number is not positive.
+        ValueError: If the kind is unknown, or a number is no positive integer.
+
+    Example:
+        >>> matched("mlp", 1000, length=10)
+        MLPConfig(length=10, depth=2, width=26)
     """
     require(kind in KINDS, "kind", kind, f"one of {', '.join(KINDS)}")
     require_positive(parameters=parameters, length=length, depth=depth)
@@ -139,8 +171,8 @@ class _Evaluation:
     config: LSTMConfig | MLPConfig
 
     def __call__(self, variables: PyTree, strings: Array, mask: None = None, /) -> jax.Array:
-        strings = recognizer.require_strings(strings, mask)
-        recognizer.require_variables(self.config, variables)
+        strings = require_strings(strings, mask)
+        require_variables(self.config, variables)
         params = variables["params"]
         final = _FORWARD[type(self.config)](self.config, params, strings)
         return final @ params["readout"]["weight"] + params["readout"]["bias"]
@@ -149,7 +181,7 @@ class _Evaluation:
 def _lstm(config: LSTMConfig, params: PyTree, strings: Array) -> jax.Array:
     """Return the last layer's output at the end of string ``[b d]``."""
     del config
-    x = jnp.asarray(params["embedding"])[recognizer.end(strings)].swapaxes(0, 1)  # time first, as scan wants it
+    x = look_up(params["embedding"], end(strings)).swapaxes(0, 1)  # time first, for scan
 
     def layer(x: jax.Array, weights: PyTree) -> tuple[jax.Array, None]:
         driven = jnp.einsum("tbd,dgk->tbgk", x, weights["from_below"]) + weights["bias"][None, None]
@@ -174,9 +206,10 @@ def _mlp(config: MLPConfig, params: PyTree, strings: Array) -> jax.Array:
     require(count == config.length, "strings' length", count, f"{config.length}, as in {config}")
 
     def layer(x: jax.Array, weights: PyTree) -> tuple[jax.Array, None]:
-        return nn.relu(recognizer.affine(x, weights["weight"], weights["bias"])), None
+        return nn.relu(affine(x, weights["weight"], weights["bias"])), None
 
     signs = 1 - 2 * jnp.asarray(strings, params["first"]["weight"].dtype)
+    signs = jnp.where(jnp.abs(signs) == 1, signs, jnp.nan)  # traced strings cannot raise
     return jax.lax.scan(layer, layer(signs, params["first"])[0], params["layers"])[0]
 
 

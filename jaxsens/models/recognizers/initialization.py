@@ -1,6 +1,7 @@
-"""Random initial weights of recognizers: the four schemes of Kövér et al. (F.1), and Bhattamishra et al.'s wider two.
+"""Random initial weights of recognizers: the four schemes of Kövér et al. (F.1), and two of Bhattamishra et al.
 
-A scheme draws weights; what it says of biases, gains and embeddings is often left open, so that these are arguments.
+A scheme defines how weights are drawn. Papers often leave open how biases, gains and embeddings are, so these are
+separate arguments.
 """
 
 import dataclasses
@@ -23,11 +24,11 @@ ROLES = ("weight", "bias", "gain", "offset", "embedding")
 
 @dataclasses.dataclass(frozen=True)
 class Spec:
-    """What has to be known of an array of parameters to draw it.
+    """The shape and the role of an array of parameters, by which it is drawn.
 
     Attributes:
         shape: Its shape, with the layers it is stacked over.
-        role: ``weight``, ``bias`` (added to a product), ``gain`` and ``offset`` (of a normalisation), ``embedding``.
+        role: ``weight``, ``bias`` (added to a product), ``gain`` and ``offset`` (of a normalization), ``embedding``.
         fans: ``(fan in, fan out)`` of a weight or an embedding.
     """
 
@@ -40,7 +41,7 @@ class Spec:
 
 
 class Architecture(Protocol):
-    """A configuration that says what parameters it has."""
+    """A configuration with a specification of its parameters."""
 
     @property
     def specs(self) -> PyTree:
@@ -96,7 +97,7 @@ uniform on [-10, 10] and normal of deviation 10 of Bhattamishra et al. 2023."""
 def draw(
     key: Key, specs: PyTree, scheme: str, *, biases: str = "scheme", gains: str = "ones", embedding: str = "normal"
 ) -> PyTree:
-    """Draw the parameters that a tree of ``Spec`` describes; those of a leaf depend on its place in the tree alone.
+    """Draw the parameters that a tree of ``Spec`` describes; a leaf depends only on its position in the tree.
 
     Args:
         key: The random key.
@@ -111,6 +112,11 @@ def draw(
 
     Raises:
         ValueError: If an argument is none of those.
+
+    Example:
+        >>> weights = draw(jax.random.key(0), {"w": Spec((3, 4), fans=(3, 4))}, "uniform")["w"]
+        >>> weights.shape, bool(abs(weights).max() <= 1)
+        ((3, 4), True)
     """
     require(scheme in SCHEMES, "scheme", scheme, f"one of {', '.join(SCHEMES)}")
     require(biases in ("scheme", "zero"), "biases", biases, "'scheme' or 'zero'")

@@ -1,4 +1,4 @@
-"""The sizes of a recognizer that F.1 of Kövér et al. draws, and the shape that a program is compiled for."""
+"""The sizes of recognizers that F.1 of Kövér et al. draws at random."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -6,20 +6,24 @@ from typing import Any
 
 import numpy as np
 
-from jaxsens.models.recognizers import transformer as recognizer
+from jaxsens.models.recognizers.config import Config
 
 __all__ = ["Sizes", "drawn"]
 
 
 @dataclass(frozen=True, order=True)
 class Sizes:
-    """What F.1 draws of an architecture.
+    """The sizes of an architecture that F.1 draws.
 
     Attributes:
         layers: 2 to 6 in the paper.
         heads: 1, 2, 4 or 8.
         head_size: 16, 32, 64 or 128.
-        multiplier: Of the MLP; 2, 4 or 8.
+        multiplier: Hidden units of the MLP, divided by the width; 2, 4 or 8.
+
+    Example:
+        >>> Sizes(layers=2, heads=4, head_size=16, multiplier=2).width
+        64
     """
 
     layers: int
@@ -34,13 +38,13 @@ class Sizes:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """What an evaluation is compiled for, where the number of layers is data."""
+        """The sizes that a program is compiled for if the number of layers is data."""
         return self.heads, self.head_size, self.multiplier
 
-    def config(self, epsilon: float, **fields: Any) -> recognizer.Config:
+    def config(self, epsilon: float, **fields: Any) -> Config:
         """Return the recognizer's configuration; in the block of the paper the heads have the model's width."""
         head_size = self.width if fields.get("block") == "paper" else self.head_size
-        return recognizer.Config(
+        return Config(
             depth=self.layers,
             heads=self.heads,
             head_size=head_size,
@@ -58,6 +62,12 @@ def drawn(
     head_sizes: tuple[int, ...],
     multipliers: tuple[int, ...],
 ) -> Iterator[Sizes]:
-    """Yield sizes for ever, each drawn uniformly from its own choices."""
+    """Yield sizes without end, each drawn uniformly from its choices.
+
+    Example:
+        >>> choices = {"layers": (2,), "heads": (1,), "head_sizes": (16,), "multipliers": (4,)}
+        >>> next(drawn(np.random.default_rng(0), **choices))
+        Sizes(layers=2, heads=1, head_size=16, multiplier=4)
+    """
     while True:
         yield Sizes(*(int(generator.choice(grid)) for grid in (layers, heads, head_sizes, multipliers)))

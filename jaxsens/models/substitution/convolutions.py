@@ -3,7 +3,7 @@
 A changed patch reaches only its receptive field, which grows from layer to layer by the kernel. The activations of the
 clean image are computed once; for each patch every layer is evaluated on the window that the change reaches, laid over
 the clean activations around it, until the window is the whole image. Nothing is approximated: outside the window both
-images have the same activations. Normalisation uses running statistics, as in evaluation mode, hence by pixel.
+images have the same activations. Normalization uses running statistics, as in evaluation mode, and is therefore local.
 
 Windows are smaller at the borders of the image than in its middle, and programs have fixed sizes. So the rows of
 patches fall into a few groups with windows of one size each, and the columns; a program is compiled for each pair.
@@ -11,7 +11,7 @@ patches fall into a few groups with windows of one size each, and the columns; a
 ``operations`` counts: for images of 32 x 32 pixels in patches of 4 the ratio, plain over windows, is 5.69 for the
 paper's CNN, 1.72 for its ConvMixer (1.85 in three groups) and 1.67 for ResNet-18. One CPU core gave 2.7 (all of a
 group at once), 1.5 (1.6; blocks of 4) and 1.42 (blocks of 16), where blocks of 13 were best for the plain way. The
-CNN's windows are so cheap that its thin convolutions, dense layer and copies weigh more than what is saved. With JAX
+CNN's windows are so cheap that its thin convolutions, dense layer and copies dominate. With JAX
 0.10 blocks of 1 are slow, since XLA then repeats the copies of clean activations.
 """
 
@@ -43,22 +43,33 @@ def substitute(module: nn.Module, rows: int | None = None, *, groups: int | None
     Args:
         module: A ``cnn.CNN``, ``convmixer.ConvMixer`` or ``resnet.ResNet``.
         rows: Substitutions evaluated at once; ``None`` for all whose windows are of one size.
-        groups: Groups of rows of patches, and of columns, whose windows have sizes of their own. More save operations
+        groups: Groups of rows of patches, and of columns, whose windows have one size each. More save operations
             and take longer to compile, by the square; ``None`` for as many as there are sizes.
 
     Returns:
         ``substitute(variables, tokens [t d], alternatives [t d], mask [t] = None) -> (clean [*k], changed [t *k])``.
         Padding counts as zero pixels, and so does its alternative. With ``sites [n]``, a fifth argument, only those are
-        substituted, ``changed [n *k]``, in windows of the largest size, as it is not known beforehand where they lie.
+        substituted, ``changed [n *k]``, in windows of the largest size, since their positions are data.
         Equal arguments give equal functions, which share compiled code.
 
     Raises:
-        ValueError: If ``rows`` or ``groups`` is smaller than 1, or the module is of no such family; when called, if
-            tokens, alternatives, mask, sites or variables do not fit.
+        ValueError: If ``rows`` or ``groups`` is no integer of at least 1, or the module is of no such family; when
+            called, if tokens, alternatives, mask, sites or variables do not fit.
+
+    Example:
+        >>> from jaxsens import models
+        >>> module = models.build("cnn", "small", image_shape=(4, 4, 1), classes=3, patch=2)
+        >>> tokens = np.zeros((4, 4), np.float32)
+        >>> clean, changed = substitute(module)(models.init(module, jax.random.key(0)), tokens, tokens + 1)
+        >>> clean.shape, changed.shape
+        ((3,), (4, 3))
     """
-    for name, value, everything in (("rows", rows, "all at once"), ("groups", groups, "one for each size")):
-        if value is not None and value < 1:
-            raise ValueError(f"{name} must be at least 1, or None for {everything}, got {value}")
+    common.require_rows(rows)
+    if groups is not None:
+        try:
+            common.require_positive(groups=groups)
+        except ValueError as error:
+            raise ValueError(f"groups must be at least 1, or None for one for each size, got {groups!r}") from error
     require(isinstance(module, ConvolutionalNetwork), "module", type(module).__name__, "a CNN, a ConvMixer or a ResNet")
     return OnWindows(module, rows, groups)
 
@@ -118,12 +129,19 @@ def operations(module: nn.Module, groups: int | None = 2, sites: int | None = No
     """Return the floating-point operations of an image and its substitutions: evaluated plainly, and on windows.
 
     Multiplications and additions of convolutions and matrix products, counted in the programs themselves;
-    normalisations, pooling and the shifted adds of depthwise convolutions, of lower order, are left out.
+    normalizations, pooling and the shifted adds of depthwise convolutions, of lower order, are left out.
 
     Args:
         module: As ``substitute`` takes it.
         groups: As ``substitute`` takes it; ``None`` for the fewest operations.
-        sites: How many patches are substituted, by default all.
+        sites: The number of patches that are substituted, by default all.
+
+    Example:
+        >>> from jaxsens import models
+        >>> module = models.build("cnn", "small", image_shape=(8, 8, 1), classes=3, patch=2)
+        >>> plain, shared = operations(module)
+        >>> plain > shared
+        True
     """
     config = module.config
     tokens = jax.ShapeDtypeStruct(config.token_shape, config.dtype)

@@ -1,8 +1,8 @@
 """All single-token substitutions of a string through a recognizer, exactly, for a fraction of the work.
 
-Two facts save it. In the first layer only one token differs, so that every attention row keeps its sum but for one
-term. In the last layer only the end of string is read, so that one query is enough. What lies between is evaluated as
-it is, in blocks of substitutions that stay in cache.
+Two facts make this possible. In the first layer only one token differs, so that every attention row keeps its sum
+except for one term. In the last layer only the end of string is read, so that one query is enough. The layers between
+are evaluated plainly, in blocks of substitutions that stay in cache.
 
 The first layer in full. With ``F_m`` what attention makes of token m (linear in its value), a row n of a head with
 scores ``S_nm`` and maximum ``M_n`` has ``num_n / den_n = sum_m e^(S_nm - M_n) F_m / sum_m e^(S_nm - M_n)``. Replacing
@@ -10,12 +10,13 @@ token i by one with score ``S'`` and features ``F'`` takes one term out and merg
 
     ((num_n - e^(S_ni - M_n) F_i) e^(M_n - M') + e^(S' - M') F') / ((den_n - ...) e^(M_n - M') + e^(S' - M'))
 
-with ``M' = max(S', M_n)``. Where attention is saturated the token that leaves may hold all the weight, and the
-subtraction would cancel: where i is the row's maximum, the sums without it are taken from the second maximum instead.
-The row of the substituted token itself is a row of its own.
+with ``M' = max(S', M_n)``. The subtraction would cancel if the token that leaves dominates the row's sums, because
+attention is saturated or because its features are far larger than the others'. Each row therefore has a *dominant*
+token, that of the largest ``e^S |F|``, and sums without it; these are used where it is the one that leaves. The row of
+the substituted token itself is computed separately.
 
-``F`` reaches as far as the next nonlinearity: through the heads' projection and the MLP's first matrix. In the standard
-block a normalisation lies between the two; it is linear but for the factor z of the row, which is put in at the end.
+``F`` is computed up to the next nonlinearity: through the heads' projection and the MLP's first matrix. In the standard
+block a normalization lies between the two; it is linear but for the factor z of the row, which is put in at the end.
 """
 
 from dataclasses import dataclass
@@ -25,8 +26,10 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from jaxsens.models.recognizers import transformer as recognizer
-from jaxsens.models.recognizers.transformer import Config
+from jaxsens.models.common import require_rows
+from jaxsens.models.recognizers import layers
+from jaxsens.models.recognizers.config import Config
+from jaxsens.models.recognizers.transformer import embed
 from jaxsens.substitution import chosen_sites, require_matching
 from jaxsens.typing import Array, PyTree, SubstituteAt
 
@@ -46,25 +49,38 @@ def substitute(config: Config, rows: int | None = None) -> SubstituteAt:
         functions, which share compiled code.
 
     Raises:
-        ValueError: If ``rows`` is smaller than 1; when called, as ``recognizer.evaluation``, if alternatives do not
-            match the tokens, or if sites are no numbers of tokens.
+        ValueError: If ``rows`` is no integer of at least 1; when called, if strings, alternatives, sites or variables
+            do not fit, or with a mask.
+
+    Example:
+        >>> import numpy as np
+        >>> from jaxsens.models import recognizers
+        >>> config = recognizers.Config(depth=2, heads=1, head_size=4)
+        >>> bits = np.array([0, 1, 1], np.int32)
+        >>> clean, flipped = substitute(config)(recognizers.init(config, jax.random.key(0)), bits, 1 - bits)
+        >>> flipped.shape
+        (3,)
     """
-    if rows is not None and rows < 1:
-        raise ValueError(f"rows must be at least 1, or None for all at once, got {rows}")
+    require_rows(rows)
     return SharedLayers(config, rows)
 
 
 def operations(config: Config, depth: int, length: int, sites: int | None = None) -> tuple[int, int]:
     """Return the floating-point operations of a string's substitutions: evaluated plainly, and shared.
 
-    Multiplications and additions of matrix products and of the first layer's mixing of features; normalisations and
+    Multiplications and additions of matrix products and of the first layer's mixing of features; normalizations and
     exponentials, of lower order, are left out.
 
     Args:
         config: The sizes.
-        depth: Layers.
+        depth: The number of layers.
         length: Bits of the string.
-        sites: How many of them are substituted, by default all.
+        sites: The number of bits that are substituted, by default all.
+
+    Example:
+        >>> plain, shared = operations(Config(depth=2, heads=4, head_size=32), 2, 100)
+        >>> round(plain / shared, 1)
+        4.7
     """
     d, h, k, f, t = config.width, config.heads, config.head_size, config.multiplier * config.width, length + 1
     inputs = (length if sites is None else sites) + 1
@@ -96,7 +112,7 @@ class SharedLayers:
         """Return the clean logit and, for every token or site, the logit with that token alone replaced."""
         require_matching(tokens, alternatives)
         sites, config = chosen_sites(sites, len(tokens)), self.config
-        params, x = recognizer.embed(config, variables, jnp.stack([tokens, alternatives]), mask)
+        params, x = embed(config, variables, jnp.stack([tokens, alternatives]), mask)
         stack, depth = params["layers"], variables.get("depth", config.depth)
         x, replaced = x
         # The clean string is the one in which token 0 is replaced by itself; as often as it takes to fill the blocks.
@@ -105,17 +121,17 @@ class SharedLayers:
         fill = rows - count % rows
         replaced = jnp.concatenate([replaced[sites], jnp.broadcast_to(x[:1], (fill, config.width))])
         sites = jnp.append(sites, jnp.zeros(fill, int))
-        shared, own = _share(config, recognizer.take_layer(stack, 0), x, replaced, sites)
+        shared, own = _share(config, layers.take_layer(stack, 0), x, replaced, sites)
 
         def logits(one: _Own) -> jax.Array:
             """Evaluate a block of substitutions ``[r]`` from the first layer to the read-out."""
-            x = _first_layer(config, recognizer.take_layer(stack, 0), shared, one)
+            x = _first_layer(config, layers.take_layer(stack, 0), shared, one)
             final = x[:, -1]
             if config.depth > 1:
-                x = recognizer.through_layers(config, variables, x, 1, config.depth - 1)
+                x = layers.through_layers(config, variables, x, 1, config.depth - 1)
                 # Variables padded by ``at_depth`` may have a single layer, which is then first and last.
-                final = jnp.where(depth > 1, _last_layer(config, recognizer.take_layer(stack, depth - 1), x), final)
-            return recognizer.read_out(config, params["readout"], final)
+                final = jnp.where(depth > 1, _last_layer(config, layers.take_layer(stack, depth - 1), x), final)
+            return layers.read_out(config, params["readout"], final)
 
         # Gathered, not sliced: XLA would fuse a slice into the mixing of features, which then runs at half the speed.
         blocks = jnp.arange(len(sites)).reshape(-1, rows)
@@ -124,12 +140,12 @@ class SharedLayers:
 
 
 class _Shared(NamedTuple):
-    """What all substitutions of a string have in common in the first layer, for rows n and heads h.
+    """The parts of the first layer that all substitutions of a string share, for rows n and heads h.
 
     Attributes:
         x: What goes in ``[n d]``.
         base: What the residual adds to the hidden units before the factor z ``[n f]``; None in the paper's block.
-        sums: ``num [2 n h f]``: over all tokens, and without the row's maximum.
+        sums: ``num [2 n h f]``: over all tokens, and without the row's dominant one.
     """
 
     x: jax.Array
@@ -138,7 +154,7 @@ class _Shared(NamedTuple):
 
 
 class _Own(NamedTuple):
-    """What each substitution j has of its own in the first layer.
+    """The parts of the first layer that belong to each substitution j.
 
     Attributes:
         site: The token replaced ``[j]``.
@@ -146,7 +162,7 @@ class _Own(NamedTuple):
         features: Of the token that leaves and of the one that comes, each ``[j h f]``.
         kept, left, come: Weights of the sum without the token, of the token that leaves, and of the one that comes,
             each ``[j n h]``.
-        highest: Whether the token that leaves is the row's maximum ``[j n h]``.
+        dominant: Whether the token that leaves is the row's dominant one ``[j n h]``.
     """
 
     site: jax.Array
@@ -155,7 +171,7 @@ class _Own(NamedTuple):
     kept: jax.Array
     left: jax.Array
     come: jax.Array
-    highest: jax.Array
+    dominant: jax.Array
 
 
 def _share(
@@ -163,27 +179,29 @@ def _share(
 ) -> tuple[_Shared, _Own]:
     """Prepare the first layer for a string ``x [t d]`` and replaced tokens ``[j d]`` at ``sites [j]``."""
     count = len(x)
-    seen = recognizer.attention_input(config, weights, jnp.concatenate([x, replaced]))[0]
-    query, key, value = (recognizer.project(weights, name, seen) for name in ("query", "key", "value"))
-    query *= recognizer.score_scale(config)
+    seen = layers.attention_input(config, weights, jnp.concatenate([x, replaced]))[0]
+    query, key, value = (layers.project(weights, name, seen) for name in ("query", "key", "value"))
+    query *= layers.score_scale(config)
     features = _features(config, weights, value)
     old, new = features[:count], features[count:]
     first = 0 if config.depth > 1 else count - 1  # a single layer is read at the end of string only
     rows = query[first:count]
 
     scores = jnp.einsum("nhk,mhk->nhm", rows, key[:count])
-    at_top = _at_maximum(scores)
-    both = jnp.stack([scores, jnp.where(at_top, -jnp.inf, scores)])  # over all tokens, and without the maximum
+    at_top, dominant = _at_maximum(scores), _at_maximum(scores + _extra_weight(old)[None])
+    both = jnp.stack([scores, jnp.where(dominant, -jnp.inf, scores)])  # over all tokens, and without the dominant one
     highest = both.max(-1)
     exponentials = jnp.exp(both - highest[..., None])
     sums, norms = jnp.einsum("snhm,mhf->snhf", exponentials, old), exponentials.sum(-1)
+    norm_without_top = jnp.where(at_top, 0, exponentials[0]).sum(-1)
 
     leaving = scores[:, :, sites].transpose(2, 0, 1)  # [j n h]
     coming = jnp.einsum("nhk,jhk->jnh", rows, key[count:])
-    is_top = at_top[:, :, sites].transpose(2, 0, 1)
-    left = jnp.where(is_top, 0, jnp.exp(leaving - highest[0][None]))
-    norm = jnp.where(is_top, norms[1][None], norms[0][None] - left)
-    peak = jnp.where(is_top, highest[1][None], highest[0][None])
+    is_top, is_dominant = (which[:, :, sites].transpose(2, 0, 1) for which in (at_top, dominant))
+    left = jnp.where(is_dominant, 0, jnp.exp(leaving - highest[0][None]))
+    norm = jnp.where(is_top, norm_without_top[None], norms[0][None] - left)
+    norm = jnp.where(is_dominant, norms[1][None], norm)
+    peak = jnp.where(is_dominant, highest[1][None], highest[0][None])
     largest = jnp.maximum(peak, coming)
     kept, come = jnp.exp(peak - largest), jnp.exp(coming - largest)
     total = norm * kept + come
@@ -199,7 +217,7 @@ def _share(
     row = _after(config, weights, replaced, _base(config, weights, replaced), mixed)
 
     shared = _Shared(x[first:], _base(config, weights, x[first:]), sums)
-    return shared, _Own(sites, row, (old[sites], new), kept, -left * kept, come, is_top)
+    return shared, _Own(sites, row, (old[sites], new), kept, -left * kept, come, is_dominant)
 
 
 def _at_maximum(scores: jax.Array) -> jax.Array:
@@ -207,10 +225,22 @@ def _at_maximum(scores: jax.Array) -> jax.Array:
     return jnp.arange(scores.shape[-1])[None, None] == scores.argmax(-1)[..., None]
 
 
+def _extra_weight(features: jax.Array) -> jax.Array:
+    """Return what features ``[m h f]`` of unusual size add to a token's score when dominant terms are looked for.
+
+    It is the logarithm of a token's largest feature over 8 times the smallest token's, and 0 below: among tokens of
+    similar features the dominant one is that of the largest score. With it a term that is subtracted is at most 8 times
+    one that stays. The bound on the ratio keeps exponentials of the scores of dominant tokens from underflowing.
+    """
+    size = jnp.abs(features).max(-1)
+    size = jnp.maximum(size, jnp.maximum(1e-15 * size.max(0, keepdims=True), jnp.finfo(size.dtype).tiny))
+    return jnp.maximum(jnp.log(size / (8 * size.min(0, keepdims=True))), 0).T
+
+
 def _features(config: Config, weights: PyTree, value: jax.Array) -> jax.Array:
     """Return what a token's values ``[m h k]`` become, a head at a time, up to the next nonlinearity ``[m h f]``.
 
-    In the standard block these are the projected value and, of that one centred, the hidden units it leads to.
+    In the standard block these are the projected value and, of that one centered, the hidden units it leads to.
     """
     if not config.standard:
         return value @ weights["expand"]
@@ -219,7 +249,7 @@ def _features(config: Config, weights: PyTree, value: jax.Array) -> jax.Array:
 
 
 def _hidden(config: Config, weights: PyTree, x: jax.Array) -> jax.Array:
-    """Return what ``x [... d]`` adds to the hidden units, before the normalisation's factor z."""
+    """Return what ``x [... d]`` adds to the hidden units, before the normalization's factor z."""
     gain = weights["mlp_gain" if config.norm_first else "attention_gain"]
     return (x - x.mean(-1, keepdims=True)) @ (gain[:, None] * weights["expand"])
 
@@ -230,11 +260,11 @@ def _base(config: Config, weights: PyTree, x: jax.Array) -> jax.Array | None:
 
 def _first_layer(config: Config, weights: PyTree, shared: _Shared, own: _Own) -> jax.Array:
     """Return the activations ``[r n d]`` after the first layer for a block of substitutions."""
-    every, without_top = shared.sums
+    every, without_dominant = shared.sums
     leaving, coming = own.features
     mixed = jnp.zeros((), every.dtype)
     for h in range(config.heads):  # one fused loop: as matrix products of this shape they would be slower
-        sums = jnp.where(own.highest[:, :, h, None], without_top[None, :, h], every[None, :, h])
+        sums = jnp.where(own.dominant[:, :, h, None], without_dominant[None, :, h], every[None, :, h])
         mixed += own.kept[:, :, h, None] * sums
         mixed += own.left[:, :, h, None] * leaving[:, None, h] + own.come[:, :, h, None] * coming[:, None, h]
     x = _after(config, weights, shared.x[None], None if shared.base is None else shared.base[None], mixed)
@@ -245,20 +275,20 @@ def _first_layer(config: Config, weights: PyTree, shared: _Shared, own: _Own) ->
 
 
 def _after(config: Config, weights: PyTree, x: jax.Array, base: Any, mixed: jax.Array) -> jax.Array:
-    """Return the rest of the first layer, from features mixed by attention: ``recognizer.after_attention``."""
+    """Return the rest of the first layer, from features mixed by attention: ``layers.after_attention``."""
     across = range(mixed.ndim - 1)
     bias = jnp.expand_dims(weights["expand_bias"], across)
     if not config.standard:
-        return recognizer.normalise(config, x + recognizer.contract(weights, mixed + bias))[0]
+        return layers.normalize(config, x + layers.contract(weights, mixed + bias))[0]
     width = config.width
     x = x + (mixed[..., :width] + jnp.expand_dims(weights["out_bias"], across))
     which = "mlp" if config.norm_first else "attention"
-    normalised, z = recognizer.normalise(config, x, weights, which)
+    normalized, z = layers.normalize(config, x, weights, which)
     bias = bias + jnp.expand_dims(weights[f"{which}_offset"] @ weights["expand"], across)
-    contracted = recognizer.contract(weights, recognizer.finite_factor(z) * (mixed[..., width:] + base) + bias)
+    contracted = layers.contract(weights, layers.finite_factor(z) * (mixed[..., width:] + base) + bias)
     if config.norm_first:
         return x + contracted
-    return recognizer.normalise(config, normalised + contracted, weights, "mlp")[0]
+    return layers.normalize(config, normalized + contracted, weights, "mlp")[0]
 
 
 def _last_layer(config: Config, weights: PyTree, x: jax.Array) -> jax.Array:
@@ -266,11 +296,11 @@ def _last_layer(config: Config, weights: PyTree, x: jax.Array) -> jax.Array:
 
     With a single query, keys and values need not be formed: ``q . (K y) = (K' q) . y`` and ``sum w (V y) = V sum w y``.
     """
-    seen = recognizer.attention_input(config, weights, x)[0]
-    query = recognizer.project(weights, "query", seen[:, -1]) * recognizer.score_scale(config)
+    seen = layers.attention_input(config, weights, x)[0]
+    query = layers.project(weights, "query", seen[:, -1]) * layers.score_scale(config)
     scores = jnp.einsum("rhd,rmd->rhm", jnp.einsum("rhk,dhk->rhd", query, weights["key"]), seen)
     mixed = jnp.einsum("rhm,rmd->rhd", nn.softmax(scores), seen)
     value = jnp.einsum("rhd,dhk->rhk", mixed, weights["value"])
     if "value_bias" in weights:
         value += weights["value_bias"][None]
-    return recognizer.after_attention(config, weights, x[:, -1], recognizer.join_heads(weights, value))[0]
+    return layers.after_attention(config, weights, x[:, -1], layers.join_heads(weights, value))[0]

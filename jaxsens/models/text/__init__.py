@@ -1,3 +1,5 @@
-"""Text encoders, their token ids and their tokenizer."""
+"""Models of text: BERT and RoBERTa, GPT-2, an LSTM; their hidden states; and tokenizers."""
 
-__all__: list[str] = []
+from jaxsens.models.text import bert, encoder, gpt2, lstm, token_ids, tokenizer
+
+__all__ = ["bert", "encoder", "gpt2", "lstm", "token_ids", "tokenizer"]

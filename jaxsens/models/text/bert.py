@@ -1,6 +1,6 @@
 """BERT (Devlin et al. 2019, arXiv 1810.04805) and RoBERTa (Liu et al. 2019, arXiv 1907.11692): encoders of text.
 
-Blocks are normalised after each sum. Tokens are ids ``[b t]``, or ``[b t 2]`` with the type of each beside its id: 0
+Blocks are normalized after each sum. Tokens are ids ``[b t]``, or ``[b t 2]`` with the type of each beside its id: 0
 for the first text, 1 for the second of a pair.
 """
 
@@ -13,10 +13,9 @@ import numpy as np
 from flax import linen as nn
 
 from jaxsens.models import transformer
-from jaxsens.models.common import require, require_positive
-from jaxsens.models.images.vit import mean_over_tokens
+from jaxsens.models.common import require, require_choice, require_classes, require_positive
 from jaxsens.models.text import token_ids
-from jaxsens.models.transformer import Transformer, small_normal
+from jaxsens.models.transformer import Transformer, mean_over_tokens, small_normal
 from jaxsens.typing import Array
 
 __all__ = ["READ_OUTS", "Bert", "Config"]
@@ -26,17 +25,23 @@ READ_OUTS = ("class", "pooler", "mean")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config(transformer.Config):
-    """Sizes of an encoder of text, beside those of every transformer.
+    """Sizes of an encoder of text, in addition to the fields of every transformer.
 
     Attributes:
         vocabulary: Number of token ids.
-        positions: How many tokens a text may have.
+        positions: The largest number of tokens of a text.
         position_offset: Rows of the table of positions before that of the first token: 0 in BERT, 2 in RoBERTa.
         types: Types of tokens.
-        read_out: What is read of the final activations: those of the first real token, the
-            ``"class"`` token; ``tanh`` of an affine
-            map of them, the ``"pooler"``; or their ``"mean"`` over the real tokens.
-        classes: How many logits a linear classifier makes of that, or None for outputs ``[b d]`` without one.
+        read_out: The outputs, from the final activations: those of the first real token, the ``"class"`` token;
+            ``tanh`` of an affine map of them, the ``"pooler"``; or their ``"mean"`` over the real tokens.
+        classes: The number of logits of a linear classifier on top, or None for outputs ``[b d]`` without one.
+
+    Raises:
+        ValueError: If a size is not a positive integer, or a setting is not supported.
+
+    Example:
+        >>> Config(width=16, depth=1, heads=2, hidden=32, vocabulary=100, positions=20, classes=2).head_size
+        8
     """
 
     norm_first: ClassVar[bool] = False
@@ -51,13 +56,15 @@ class Config(transformer.Config):
     def __post_init__(self) -> None:
         super().__post_init__()
         require_positive(vocabulary=self.vocabulary, positions=self.positions, types=self.types)
-        require(self.position_offset >= 0, "position_offset", self.position_offset, "at least 0")
-        require(self.read_out in READ_OUTS, "read_out", self.read_out, f"one of {', '.join(READ_OUTS)}")
-        require(self.classes is None or self.classes >= 1, "classes", self.classes, "at least 1, or None")
+        offset = self.position_offset
+        whole = isinstance(offset, int | np.integer) and not isinstance(offset, bool)
+        require(whole and offset >= 0, "position_offset", offset, "an integer of at least 0")
+        require_choice("read_out", self.read_out, READ_OUTS)
+        require_classes(self.classes)
 
     @property
     def roberta(self) -> bool:
-        """Whether this is RoBERTa, whose positions begin after the id of padding."""
+        """Whether this is RoBERTa, in which the first position follows the id of padding."""
         return self.position_offset > 0
 
     @property
@@ -72,7 +79,7 @@ class Config(transformer.Config):
 
 
 class Bert(Transformer):
-    """Embeddings of token, position and type, normalised; blocks; read-out."""
+    """Embeddings of token, position and type, normalized; blocks; read-out."""
 
     config: Config
 

@@ -1,7 +1,7 @@
 """Models with an embedding and hidden states, as pure functions: BERT, GPT-2, pretrained ViTs and LSTMs of text.
 
-``models.evaluation(module)`` serves them as it serves all models. Functions of equal modules are equal and hash equal,
-so that what was compiled for one serves the other.
+``models.evaluation(module)`` evaluates them, too. Functions of equal modules are equal and hash equal,
+and therefore share compiled code.
 """
 
 import dataclasses
@@ -11,14 +11,21 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from jaxsens.models.common import require, require_shapes, shapes_by_path
+from jaxsens.models.common import require, require_flags, require_shapes, shapes_by_path
 from jaxsens.typing import Apply, Array, Key, PyTree, TrainApply
 
 __all__ = ["embed", "from_embeddings", "hidden_states", "init", "require_variables", "shapes_of", "train_apply"]
 
 
 def init(module: nn.Module, key: Key) -> PyTree:
-    """Return the initial variables ``{"params": ...}``."""
+    """Return the initial variables ``{"params": ...}``.
+
+    Example:
+        >>> from jaxsens.models.text import lstm
+        >>> module = lstm.LSTM(lstm.Config(vocabulary=10, width=4, depth=1, classes=2))
+        >>> sorted(init(module, jax.random.key(0))["params"])
+        ['classifier', 'layer_0', 'norm_embedding', 'tokens']
+    """
     example = module.config.example
     return jax.jit(module.init)(key, jnp.zeros(example.shape, example.dtype))
 
@@ -26,8 +33,8 @@ def init(module: nn.Module, key: Key) -> PyTree:
 def embed(module: nn.Module) -> Apply:
     """Return ``embed(variables, tokens [b t *s], mask [b t] = None) -> embeddings [b t d]``, one for each token.
 
-    They are what ``from_embeddings`` takes and what noise is added to: with position and type, and normalised where
-    the model normalises them.
+    They include position and type, and normalization if the model has one there. Noise is added to them, and
+    ``from_embeddings`` takes them.
 
     Raises:
         ValueError: When called, if tokens, mask or variables do not fit the module.
@@ -38,7 +45,7 @@ def embed(module: nn.Module) -> Apply:
 def from_embeddings(module: nn.Module) -> Apply:
     """Return ``apply(variables, embeddings [b t d], mask [b t] = None) -> outputs [b *k]``.
 
-    Of what ``embed`` returns it makes what ``models.evaluation(module)`` makes of the tokens.
+    Applied to the result of ``embed``, it equals ``models.evaluation(module)`` applied to the tokens.
 
     Raises:
         ValueError: When called, if embeddings, mask or variables do not fit the module.
@@ -49,28 +56,36 @@ def from_embeddings(module: nn.Module) -> Apply:
 def hidden_states(module: nn.Module, *, normalize_last: bool = False) -> Apply:
     """Return ``encode(variables, tokens [b t *s], mask [b t] = None) -> states [l+1 b t d]``.
 
-    State 0 enters the first layer, state i leaves layer i. A pretrained ViT's have the class token first, ``t + 1`` in
-    all. States at padding mean nothing.
+    State 0 is the input of the first layer, state i the output of layer i. Those of a pretrained ViT have ``t + 1``
+    tokens, with the class token first. States at padding are undefined.
 
     Args:
         module: The model.
-        normalize_last: Whether to apply the final normalisation of GPT-2 and the ViTs to the last state. The
+        normalize_last: Whether to apply the final normalization of GPT-2 and the ViTs to the last state. The
             ``transformers`` library does so for GPT-2 and not for ViTs.
 
     Raises:
         ValueError: When called, if tokens, mask or variables do not fit the module.
+
+    Example:
+        >>> from jaxsens.models.text import lstm
+        >>> module = lstm.LSTM(lstm.Config(vocabulary=10, width=4, depth=1, classes=2))
+        >>> ids = jnp.array([[1, 2, 3]])
+        >>> hidden_states(module)(init(module, jax.random.key(0)), ids).shape
+        (2, 1, 3, 4)
     """
+    require_flags(normalize_last=normalize_last)
     return _Method(module, "hidden_states", (("normalize_last", True),) if normalize_last else ())
 
 
 def train_apply(module: nn.Module, *, padding: int) -> TrainApply:
     """Return ``train_apply(variables, tokens, key) -> (logits, variables)`` for padded texts: training mode.
 
-    ``models.train_apply`` has no mask; here ids ``[b t]`` (or with types, ``[b t 2]``) say what is padding.
+    ``models.train_apply`` has no mask; here a special id in ``[b t]`` (or with types, ``[b t 2]``) marks padding.
 
     Args:
         module: The model.
-        padding: The id that stands for padding, and for nothing else: one that no real token has, such as -1.
+        padding: The id that marks padding; no real token may have it. It may be -1.
 
     Raises:
         ValueError: If the module is no model of text; when called, if tokens or variables do not fit it.

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from jaxsens.models import transformer
-from jaxsens.models.common import require, require_positive
+from jaxsens.models.common import require, require_choice, require_classes, require_positive
 from jaxsens.models.text import token_ids
 from jaxsens.models.transformer import Transformer, small_normal
 from jaxsens.typing import Array
@@ -20,15 +20,22 @@ READ_OUTS = ("last", "next", "every")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config(transformer.Config):
-    """Sizes of a GPT-2, beside those of every transformer.
+    """Sizes of a GPT-2, in addition to the fields of every transformer.
 
     Attributes:
         vocabulary: Number of token ids.
-        positions: How many tokens a text may have.
-        read_out: What is read of the normalised final activations: those of the ``"last"`` real token ``[b d]``; the
+        positions: The largest number of tokens of a text.
+        read_out: The outputs, from the normalized final activations: those of the ``"last"`` real token ``[b d]``; the
             logits of the ``"next"`` token after it ``[b vocabulary]``, by products with the embeddings; or such logits
             after ``"every"`` token ``[b t vocabulary]``.
-        classes: How many logits a linear classifier makes of the ``"last"`` read-out; None without one.
+        classes: The number of logits of a linear classifier on the ``"last"`` read-out; None without one.
+
+    Raises:
+        ValueError: If a size is not a positive integer, or a setting is not supported.
+
+    Example:
+        >>> Config(width=16, depth=1, heads=2, hidden=32, vocabulary=100, positions=20).read_out
+        'next'
     """
 
     causal: ClassVar[bool] = True
@@ -43,8 +50,8 @@ class Config(transformer.Config):
     def __post_init__(self) -> None:
         super().__post_init__()
         require_positive(vocabulary=self.vocabulary, positions=self.positions)
-        require(self.read_out in READ_OUTS, "read_out", self.read_out, f"one of {', '.join(READ_OUTS)}")
-        require(self.classes is None or self.classes >= 1, "classes", self.classes, "at least 1, or None")
+        require_choice("read_out", self.read_out, READ_OUTS)
+        require_classes(self.classes)
         fits = self.classes is None or self.read_out == "last"
         require(fits, "read_out", self.read_out, "'last' where there are classes")
 
@@ -60,7 +67,7 @@ class Config(transformer.Config):
 
 
 class GPT2(Transformer):
-    """Embeddings of token and position; blocks; normalisation; read-out."""
+    """Embeddings of token and position; blocks; normalization; read-out."""
 
     config: Config
 

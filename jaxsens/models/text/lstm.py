@@ -11,10 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from jaxsens.models.common import FLOATS, require, require_positive
-from jaxsens.models.images.vit import mean_over_tokens
+from jaxsens.models.common import require, require_choice, require_dtype, require_mask, require_number, require_positive
 from jaxsens.models.text import token_ids
-from jaxsens.models.transformer import require_mask, small_normal
+from jaxsens.models.transformer import mean_over_tokens, small_normal
 from jaxsens.typing import Array
 
 __all__ = ["GATES", "LSTM", "READ_OUTS", "Config", "Layer"]
@@ -22,21 +21,28 @@ __all__ = ["GATES", "LSTM", "READ_OUTS", "Config", "Layer"]
 READ_OUTS = ("last", "mean")
 
 GATES = 4
-"""In this order: input, forget, cell, output."""
+"""The number of gates, in this order: input, forget, cell, output."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config:
-    """Sizes of an LSTM. Equal configurations are equal, and hash equal.
+    """Sizes of an LSTM. Configurations of equal values are equal, and hash equal.
 
     Attributes:
         vocabulary: Number of token ids.
-        width: Numbers of an embedding, and of every layer's state.
-        depth: Layers.
-        classes: How many logits there are.
-        read_out: What is classified: the last layer's state at the ``"last"`` real token, or its ``"mean"``.
-        dropout: Probability of dropping, in training, what goes into a layer or into the classifier.
-        dtype: In which activations are computed; logits are at least float32.
+        width: Length of embeddings, and of the state of every layer.
+        depth: Number of layers.
+        classes: The number of logits.
+        read_out: The input of the classifier: the last layer's state at the ``"last"`` real token, or its ``"mean"``.
+        dropout: Dropout rate, in training, of the inputs of layers and classifier.
+        dtype: The dtype of activations; logits are at least float32.
+
+    Raises:
+        ValueError: If a size is not a positive integer, or a setting is not supported.
+
+    Example:
+        >>> Config(vocabulary=100, width=16, depth=2, classes=2).read_out
+        'last'
     """
 
     vocabulary: int
@@ -50,10 +56,9 @@ class Config:
     def __post_init__(self) -> None:
         sizes = {name: getattr(self, name) for name in ("vocabulary", "width", "depth", "classes")}
         require_positive(**sizes)
-        require(self.read_out in READ_OUTS, "read_out", self.read_out, f"one of {', '.join(READ_OUTS)}")
-        require(0 <= self.dropout < 1, "dropout", self.dropout, "at least 0 and below 1")
-        require(str(jnp.dtype(self.dtype)) in FLOATS, "dtype", self.dtype, f"one of {', '.join(FLOATS)}")
-        object.__setattr__(self, "dtype", jnp.dtype(self.dtype))
+        require_choice("read_out", self.read_out, READ_OUTS)
+        require_number("dropout", self.dropout, lambda rate: 0 <= rate < 1, "at least 0 and below 1")
+        object.__setattr__(self, "dtype", require_dtype(self.dtype))
 
     @property
     def example(self) -> jax.ShapeDtypeStruct:
@@ -62,7 +67,7 @@ class Config:
 
 
 class LSTM(nn.Module):
-    """Normalised embeddings, ``depth`` layers from the first token to the last, linear classifier."""
+    """Normalized embeddings, ``depth`` layers from the first token to the last, linear classifier."""
 
     config: Config
 
@@ -80,7 +85,7 @@ class LSTM(nn.Module):
         return self.from_embeddings(self.embed(tokens, mask), mask, train=train)
 
     def embed(self, tokens: Array, mask: Array | None = None) -> jax.Array:
-        """Map ids ``[b t]`` to embeddings ``[b t d]``, each normalised."""
+        """Map ids ``[b t]`` to embeddings ``[b t d]``, each normalized."""
         tokens = token_ids.read_ids(tokens, mask, below=self.config.vocabulary)
         return self.norm_embedding(token_ids.look_up(self.tokens, tokens, self.config.dtype))
 
@@ -106,7 +111,7 @@ class LSTM(nn.Module):
 
 
 class Layer(nn.Module):
-    """One layer: ``c = sigmoid(f) c + sigmoid(i) tanh(g)``, ``h = sigmoid(o) tanh(c)``; padding leaves both alone."""
+    """One layer: ``c = sigmoid(f) c + sigmoid(i) tanh(g)``, ``h = sigmoid(o) tanh(c)``; padding changes neither."""
 
     config: Config
 

@@ -1,11 +1,10 @@
-"""How models of text read token ids: checks, look-up of embeddings, and positions that padding does not move."""
+"""Token ids: checks, look-up of embeddings, and positions that do not depend on padding."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxsens.models.common import require
-from jaxsens.models.transformer import require_mask
+from jaxsens.models.common import require, require_mask, require_unmasked
 from jaxsens.typing import Array
 
 __all__ = ["first_token", "last_token", "look_up", "positions_of", "read_ids"]
@@ -14,12 +13,13 @@ __all__ = ["first_token", "last_token", "look_up", "positions_of", "read_ids"]
 def read_ids(ids: Array, mask: Array | None, *, below: int, longest: int | None = None, name: str = "tokens") -> Array:
     """Check ids ``[b t]`` and ``mask [b t]``, and set padding to id 0.
 
-    Ids whose values are known, as they are outside ``jit``, are checked themselves; see ``look_up`` for others.
+    Values are checked outside ``jit`` only; for traced ids see ``look_up``.
 
     Raises:
         ValueError: If shape or dtype does not fit, there are more than ``longest`` tokens, or a real token's id is
             negative or not ``below`` the size of the vocabulary.
     """
+    require_unmasked(name, ids)
     require(np.ndim(ids) == 2 and np.shape(ids)[1] > 0, f"{name}' shape", np.shape(ids), "[b, t], t at least 1")
     require(jnp.issubdtype(ids.dtype, jnp.integer), f"{name}' dtype", str(ids.dtype), "int32")
     count = np.shape(ids)[1]
@@ -27,33 +27,33 @@ def read_ids(ids: Array, mask: Array | None, *, below: int, longest: int | None 
         require(count <= longest, f"{name}' length", count, f"at most {longest}, the positions that the model has")
     require_mask(mask, np.shape(ids))
     if not isinstance(ids, jax.core.Tracer) and not isinstance(mask, jax.core.Tracer):
-        known, real = np.asarray(ids), np.ones(np.shape(ids), bool) if mask is None else np.asarray(mask)
-        wrong = known[real & ((known < 0) | (known >= below))]
+        values, real = np.asarray(ids), np.ones(np.shape(ids), bool) if mask is None else np.asarray(mask)
+        wrong = values[real & ((values < 0) | (values >= below))]
         require(not wrong.size, f"an id in {name}", int(wrong[0]) if wrong.size else 0, f"at least 0 and below {below}")
     return ids if mask is None else jnp.where(mask, ids, 0)
 
 
 def look_up(table: Array, ids: Array, dtype: np.dtype) -> jax.Array:
-    """Return rows ``[*b d]`` of ``table [v d]``; not a number where an id is none of its rows."""
-    # What is known only on the device cannot raise; another token's embedding would be a silent answer.
+    """Return rows ``[*b d]`` of ``table [v d]``; NaN for ids that are none of its rows."""
+    # Traced ids cannot raise, and another token's embedding would be a wrong number without a warning.
     filled = jnp.asarray(table).at[ids].get(mode="fill", fill_value=jnp.nan, wrap_negative_indices=False)
     return filled.astype(dtype)
 
 
 def positions_of(mask: Array | None, shape: tuple[int, int]) -> jax.Array:
-    """Return the place of every token among the real ones, 0, 1, ... ``[b t]`` (``[1 t]`` without padding)."""
+    """Return the position of every token among the real ones, 0, 1, ... ``[b t]`` (``[1 t]`` without padding)."""
     if mask is None:
         return jnp.arange(shape[1])[None]
     return jnp.maximum(jnp.cumsum(mask, axis=1) - 1, 0)
 
 
 def first_token(x: jax.Array, mask: Array | None) -> jax.Array:
-    """Return ``[b d]``, the row of ``x [b t d]`` at the first real token; at the first of all where there is none."""
+    """Return ``[b d]``, the row of ``x [b t d]`` at the first real token; at the first of all if none is real."""
     return x[:, 0] if mask is None else _rows(x, jnp.argmax(mask, axis=1))
 
 
 def last_token(x: jax.Array, mask: Array | None) -> jax.Array:
-    """Return ``[b d]``, the row of ``x [b t d]`` at the last real token; at the last of all where there is none."""
+    """Return ``[b d]``, the row of ``x [b t d]`` at the last real token; at the last of all if none is real."""
     return x[:, -1] if mask is None else _rows(x, mask.shape[1] - 1 - jnp.argmax(mask[:, ::-1], axis=1))
 
 

@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import os
+import tracemalloc
 
 import jax
 import jax.numpy as jnp
@@ -16,8 +18,7 @@ from safetensors import numpy as safetensors
 from jaxsens import models
 from jaxsens.data.patches import to_patches
 from jaxsens.models import pretrained
-from jaxsens.models.pretrained import vit as vit_pretrained
-from jaxsens.models.pretrained.positions import resize_positions
+from jaxsens.models.pretrained.vit import resize_positions
 from jaxsens.models.text import bert, encoder, gpt2, lstm, tokenizer
 
 SIZES = {"width": 6, "depth": 2, "heads": 3, "hidden": 12}
@@ -34,15 +35,15 @@ MODULES = {
     "GPT2LMHeadModel": gpt2.GPT2(gpt2.Config(**SIZES, **TEXT, read_out="every")),
     "GPT2ForSequenceClassification": gpt2.GPT2(gpt2.Config(**SIZES, **TEXT, read_out="last", classes=2)),
     "GPT2Model": gpt2.GPT2(gpt2.Config(**SIZES, **TEXT, read_out="last")),
-    "ViTForImageClassification": vit_pretrained.PretrainedViT(vit_pretrained.Config(**SIZES, **IMAGE, classes=2)),
-    "ViTModel": vit_pretrained.PretrainedViT(
-        vit_pretrained.Config(**SIZES, image_shape=(4, 6, 1), patch=2, read_out="pooler")
+    "ViTForImageClassification": pretrained.vit.PretrainedViT(pretrained.vit.Config(**SIZES, **IMAGE, classes=2)),
+    "ViTModel": pretrained.vit.PretrainedViT(
+        pretrained.vit.Config(**SIZES, image_shape=(4, 6, 1), patch=2, read_out="pooler")
     ),
-    "Dinov2ForImageClassification": vit_pretrained.PretrainedViT(
-        vit_pretrained.Config(**SIZES, **IMAGE, layer_scale=True, read_out="class and mean", classes=2)
+    "Dinov2ForImageClassification": pretrained.vit.PretrainedViT(
+        pretrained.vit.Config(**SIZES, **IMAGE, layer_scale=True, read_out="class and mean", classes=2)
     ),
-    "Dinov2Model": vit_pretrained.PretrainedViT(
-        vit_pretrained.Config(**SIZES, **IMAGE, layer_scale=True, read_out="mean")
+    "Dinov2Model": pretrained.vit.PretrainedViT(
+        pretrained.vit.Config(**SIZES, **IMAGE, layer_scale=True, read_out="mean")
     ),
 }
 
@@ -98,7 +99,7 @@ def test_what_is_written_is_read_again(name, tmp_path):
 
 
 @pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16, np.float64])
-def test_numbers_of_any_size_become_those_asked_for(dtype, tmp_path):
+def test_weights_of_any_float_dtype_are_cast(dtype, tmp_path):
     variables = written(tmp_path, dtype=dtype)
     assert {a.dtype for a in tensors_in(tmp_path).values()} == {np.dtype(dtype)}
     loaded = pretrained.load(tmp_path)
@@ -343,6 +344,80 @@ def test_settings_that_are_not_supported_are_named(changes, message, tmp_path):
     written(tmp_path)
     resettle(tmp_path, **changes)
     with pytest.raises(ValueError, match=message):
+        pretrained.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "message"),
+    [
+        ("RobertaModel", {"pad_token_id": None}, "pad_token_id in config.json is None, but must be an integer"),
+        ("GPT2Model", {"n_inner": None, "n_embd": "6"}, "n_embd in config.json is '6', but must be an integer"),
+        ("Dinov2Model", {"mlp_ratio": "2"}, "mlp_ratio in config.json is '2', but must be a number above 0"),
+        ("ViTModel", {"image_size": None}, "config.json: "),
+        ("BertModel", {"model_type": ["bert"]}, "config.json: "),
+        ("BertModel", {"layer_norm_eps": "1e-5"}, "epsilon is '1e-5', but must be a finite number above 0"),
+    ],
+)
+def test_settings_of_another_type_are_named(name, changes, message, tmp_path):
+    written(tmp_path, name)
+    resettle(tmp_path, **changes)
+    with pytest.raises(ValueError, match=message):
+        pretrained.load(tmp_path)
+
+
+def test_weights_beyond_the_range_of_the_dtype_are_refused(tmp_path):
+    written(tmp_path)
+    name = "embeddings.LayerNorm.weight"
+    rewrite(tmp_path, **{name: np.full(6, 1e5, np.float32)})
+    with pytest.raises(ValueError, match=rf"model.safetensors holds {name} with values beyond the range of float16"):
+        pretrained.load(tmp_path, dtype="float16")
+    for dtype in ("float32", "bfloat16"):
+        loaded = pretrained.load(tmp_path, dtype=dtype).variables["params"]["norm_embedding"]["scale"]
+        np.testing.assert_allclose(np.asarray(loaded, np.float32), 1e5, rtol=0.01)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"vocab_size": 200_000_000}, r"of shape \(7, 6\), but config.json makes it \(200000000, 6\)"),
+        ({"num_hidden_layers": 10**9}, r"the number of layers in .*config.json is 1000000000, but must be at most 37"),
+        ({"num_hidden_layers": 30}, r"lacks encoder.layer.10.attention.output.LayerNorm.bias, .*448 missing"),
+    ],
+)
+def test_sizes_are_compared_with_the_file_before_anything_is_made(changes, message, tmp_path):
+    written(tmp_path)
+    resettle(tmp_path, **changes)
+    tracemalloc.start()
+    with pytest.raises(ValueError, match=message):
+        pretrained.load(tmp_path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2**24
+
+
+def test_a_truncated_file_of_gigabytes_is_not_read_to_say_so(tmp_path):
+    written(tmp_path)
+    entry = {"dtype": "F32", "shape": [2**30], "data_offsets": [0, 2**32]}
+    header = json.dumps({"embeddings.word_embeddings.weight": entry}).encode()
+    with (tmp_path / "model.safetensors").open("wb") as file:
+        file.write(len(header).to_bytes(8, "little") + header)
+        file.truncate(3 * 2**30)  # without blocks on the disk
+    tracemalloc.start()
+    with pytest.raises(
+        ValueError, match=r"is truncated or corrupted \(it ends within embeddings.word_embeddings.weight"
+    ):
+        pretrained.load(tmp_path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2**24
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+def test_pipes_are_not_waited_for(name, tmp_path):
+    written(tmp_path)
+    (tmp_path / name).unlink()
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(ValueError, match=f"{name} cannot be read"):
         pretrained.load(tmp_path)
 
 

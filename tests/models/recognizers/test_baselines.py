@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from jaxsens import changes, substitution
+from jaxsens.models import recognizers
 from jaxsens.models.recognizers import baselines
-from jaxsens.models.recognizers import transformer as recognizer
 from jaxsens.models.recognizers.baselines import LSTMConfig, MLPConfig, matched, parameter_count
 from jaxsens.sensitivity import token
 
@@ -20,7 +20,7 @@ STRINGS = np.random.default_rng(0).integers(0, 2, (4, 5)).astype(np.int32)
 
 
 def variables_of(config):
-    return recognizer.init(config, jax.random.key(2), "uniform")
+    return recognizers.init(config, jax.random.key(2), "uniform")
 
 
 def sigmoid(x):
@@ -28,7 +28,7 @@ def sigmoid(x):
 
 
 def lstm_by_loops(config, params, string):
-    inputs = [params["embedding"][symbol] for symbol in [*string, recognizer.EOS]]
+    inputs = [params["embedding"][symbol] for symbol in [*string, recognizers.EOS]]
     for index in range(config.depth):
         below, before, bias = (params["layers"][name][index] for name in ("from_below", "from_before", "bias"))
         h, c, outputs = np.zeros(config.width), np.zeros(config.width), []
@@ -103,15 +103,15 @@ def test_every_parameter_counts(config):
 
 
 def test_xavier_draws_every_gate_as_a_matrix():
-    drawn = recognizer.init(LSTMConfig(depth=1, width=50), jax.random.key(0), "xavier_uniform")["params"]["layers"]
+    drawn = recognizers.init(LSTMConfig(depth=1, width=50), jax.random.key(0), "xavier_uniform")["params"]["layers"]
     limit = np.sqrt(6 / 100)
     assert 0.99 * limit < np.abs(drawn["from_before"]).max() <= limit
     assert not np.asarray(drawn["bias"]).any()
 
 
-@pytest.mark.parametrize("config", [*CONFIGS.values(), recognizer.Config(depth=2, heads=2, head_size=4)], ids=str)
+@pytest.mark.parametrize("config", [*CONFIGS.values(), recognizers.Config(depth=2, heads=2, head_size=4)], ids=str)
 def test_parameter_count_is_that_of_what_is_drawn(config):
-    leaves = jax.tree.leaves(recognizer.init(config, jax.random.key(0))["params"])
+    leaves = jax.tree.leaves(recognizers.init(config, jax.random.key(0))["params"])
     assert parameter_count(config) == sum(leaf.size for leaf in leaves)
 
 
@@ -153,8 +153,8 @@ def test_bad_arguments_are_named():
         matched("gru", 100, 20)
     with pytest.raises(ValueError, match="parameters is 0, but"):
         matched("lstm", 0, 20)
-    with pytest.raises(ValueError, match=r"but must be LSTMConfig or MLPConfig; transformers have recognizer\.eval"):
-        baselines.evaluation(recognizer.Config(depth=2, heads=2, head_size=4))
+    with pytest.raises(ValueError, match=r"but must be LSTMConfig or MLPConfig; transformers have recognizers\.eval"):
+        baselines.evaluation(recognizers.Config(depth=2, heads=2, head_size=4))
 
 
 @every_config

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxsens.models.recognizers import transformer as recognizer
-from jaxsens.models.recognizers.transformer import Config
+from jaxsens.models import recognizers
+from jaxsens.models.recognizers import Config, baselines
 
 PAPER = Config(block="paper", depth=2, heads=2, head_size=6, multiplier=1, epsilon=1e-3)
 STANDARD = Config(depth=2, heads=2, head_size=3, multiplier=2)
@@ -23,17 +23,17 @@ STRINGS = np.random.default_rng(0).integers(0, 2, (3, 5)).astype(np.int32)
 @functools.cache
 def variables_of(config, seed=0):
     """Every parameter is drawn, gains and offsets too, so that none can be left out unseen."""
-    return recognizer.init(config, jax.random.key(seed), "uniform", gains="scheme")
+    return recognizers.init(config, jax.random.key(seed), "uniform", gains="scheme")
 
 
 @functools.partial(jax.jit, static_argnums=0)
 def evaluate(config, variables, strings):
-    return recognizer.evaluation(config)(variables, strings)
+    return recognizers.evaluation(config)(variables, strings)
 
 
 @functools.partial(jax.jit, static_argnums=0)
 def internals(config, variables, strings):
-    return recognizer.internals(config)(variables, strings)
+    return recognizers.internals(config)(variables, strings)
 
 
 def close(found, expected, tolerance=2e-5):
@@ -44,7 +44,7 @@ def close(found, expected, tolerance=2e-5):
 # The same in NumPy and float64, by loops over heads and positions, from the equations of s.2.2 and 2.3.
 
 
-def normalised(v, epsilon, gain=1.0, offset=0.0):
+def normalized(v, epsilon, gain=1.0, offset=0.0):
     z = 1 / math.sqrt(np.mean((v - v.mean()) ** 2) + epsilon)  # Eqs. 11, 12
     return gain * z * (v - v.mean()) + offset  # Eq. 13
 
@@ -67,8 +67,8 @@ def layer_by_loops(config, w, y):
     mlp = lambda v: np.maximum(v @ w["expand"] + w["expand_bias"], 0) @ w["contract"] + w["contract_bias"]  # noqa: E731
     if not config.standard:
         c = heads_by_loops(config, w, y)
-        return np.stack([normalised(y[n] + mlp(c[n].sum(0)), config.epsilon) for n in range(len(y))])  # Eq. 9
-    norm = lambda name, v: normalised(v, config.epsilon, w[f"{name}_gain"], w[f"{name}_offset"])  # noqa: E731
+        return np.stack([normalized(y[n] + mlp(c[n].sum(0)), config.epsilon) for n in range(len(y))])  # Eq. 9
+    norm = lambda name, v: normalized(v, config.epsilon, w[f"{name}_gain"], w[f"{name}_offset"])  # noqa: E731
     project = lambda c: np.concatenate(c) @ w["out"].reshape(-1, config.width) + w["out_bias"]  # noqa: E731
     if config.norm_first:
         c = heads_by_loops(config, w, np.stack([norm("attention", row) for row in y]))
@@ -94,7 +94,7 @@ def logit_by_loops(config, variables, string):
     readout = jax.tree.map(np.float64, variables["params"]["readout"])
     final = states_by_loops(config, variables, string)[-1, -1]
     if config.norm_first:
-        final = normalised(final, config.epsilon, readout["gain"], readout["offset"])
+        final = normalized(final, config.epsilon, readout["gain"], readout["offset"])
     return readout["weight"] @ final + readout["bias"]  # Eq. 14
 
 
@@ -141,19 +141,19 @@ def test_the_standard_block_is_that_of_pytorch(norm_first):
 
 
 def test_sinusoidal_positions_in_closed_form():
-    table = recognizer.sinusoidal_positions(50, 6)
+    table = recognizers.sinusoidal_positions(50, 6)
     np.testing.assert_array_equal(table[0], [0, 1, 0, 1, 0, 1])
     np.testing.assert_allclose(table[:, 0], np.sin(np.arange(50)))
     np.testing.assert_allclose(table[:, 3], np.cos(np.arange(50) / 10_000 ** (1 / 3)))
     # A pair of waves turns by the same angle at every step, and keeps its length.
     np.testing.assert_allclose(table[:, 0::2] ** 2 + table[:, 1::2] ** 2, 1)
     np.testing.assert_allclose((table[1:] * table[:-1]).sum(1), (table[1] * table[0]).sum())
-    assert recognizer.sinusoidal_positions(4, 5).shape == (4, 5)
+    assert recognizers.sinusoidal_positions(4, 5).shape == (4, 5)
 
 
 def test_positions_of_the_variables_replace_the_sinusoidal_ones():
     variables = variables_of(PAPER)
-    same = recognizer.sinusoidal_positions(6, PAPER.width)
+    same = recognizers.sinusoidal_positions(6, PAPER.width)
     plain = evaluate(PAPER, variables, STRINGS)
     np.testing.assert_array_equal(plain, evaluate(PAPER, {**variables, "positions": same}, STRINGS))
     # Without positions a string is a bag of bits.
@@ -166,16 +166,16 @@ def test_positions_of_the_variables_replace_the_sinusoidal_ones():
 def test_depth_as_data_equals_depth_as_shape(config):
     """Padding is never evaluated: one program serves all depths."""
     deep = Config(**{**vars(config), "depth": 4})
-    padded = recognizer.at_depth(variables_of(config), 4)
+    padded = recognizers.at_depth(variables_of(config), 4)
     close(evaluate(deep, padded, STRINGS), evaluate(config, variables_of(config), STRINGS), 1e-6)
     spoilt = jax.tree.map(np.copy, padded)
     for leaf in jax.tree.leaves(spoilt["params"]["layers"]):
         leaf[2:] = np.nan
     np.testing.assert_array_equal(evaluate(deep, spoilt, STRINGS), evaluate(deep, padded, STRINGS))
     with pytest.raises(ValueError, match="layers is 1, but must be at least 2"):
-        recognizer.at_depth(variables_of(config), 1)
+        recognizers.at_depth(variables_of(config), 1)
     with pytest.raises(ValueError, match=r"variables\['depth'\] is 'present', but must be absent"):
-        recognizer.at_depth(padded, 5)
+        recognizers.at_depth(padded, 5)
 
 
 @every_config
@@ -183,11 +183,11 @@ def test_depth_as_data_equals_depth_as_shape(config):
 def test_the_training_evaluation_gives_the_same_logits(config, depth, float64):
     """Its last layer is computed at the end of string alone; in float64, so that nothing hides behind rounding."""
     config = Config(**{**vars(config), "depth": depth})
-    variables = jax.tree.map(lambda a: np.asarray(a, np.float64), recognizer.init(config, jax.random.key(1), "normal"))
-    lean = jax.jit(recognizer.training_evaluation(config))(variables, STRINGS)
+    variables = jax.tree.map(lambda a: np.asarray(a, np.float64), recognizers.init(config, jax.random.key(1), "normal"))
+    lean = jax.jit(recognizers.training_evaluation(config))(variables, STRINGS)
     close(lean, evaluate(config, variables, STRINGS), 1e-11)
     with pytest.raises(ValueError, match="absent: give the layers unpadded"):
-        recognizer.training_evaluation(config)(recognizer.at_depth(variables, 3), STRINGS)
+        recognizers.training_evaluation(config)(recognizers.at_depth(variables, 3), STRINGS)
 
 
 @every_config
@@ -203,11 +203,11 @@ def test_internals_agree_with_the_evaluation(config):
     if not config.norm_first:
         close(found.logits, found.states[:, -1, -1] @ weight + bias, 1e-6)
     with pytest.raises(ValueError, match="absent: give the layers unpadded"):
-        recognizer.internals(config)(recognizer.at_depth(variables, 3), STRINGS)
+        recognizers.internals(config)(recognizers.at_depth(variables, 3), STRINGS)
 
 
-def test_normalizers_are_those_of_the_normalised_rows():
-    """By Eqs. 12 and 13 a row has mean 0 and variance ``1 - epsilon z^2`` after its normalisation."""
+def test_normalizers_are_those_of_the_normalized_rows():
+    """By Eqs. 12 and 13 a row has mean 0 and variance ``1 - epsilon z^2`` after its normalization."""
     found = internals(PAPER, variables_of(PAPER), STRINGS)
     np.testing.assert_allclose(found.states[:, 1:].mean(-1), 0, atol=1e-6)
     np.testing.assert_allclose(found.states[:, 1:].var(-1), 1 - PAPER.epsilon * found.normalizers**2, rtol=1e-5)
@@ -221,12 +221,12 @@ def test_normalizers_are_those_of_the_normalised_rows():
 def test_without_epsilon_a_constant_row_is_zero_and_flat(constant):
     config = Config(block="paper", depth=1, heads=1, head_size=7, epsilon=0)
     row = jnp.full((7,), constant)
-    normalise = lambda x: recognizer.normalise(config, x)  # noqa: E731
-    value, z = normalise(row)
+    normalize = lambda x: recognizers.layers.normalize(config, x)  # noqa: E731
+    value, z = normalize(row)
     np.testing.assert_array_equal(value, np.zeros(7))
     assert z == np.inf
-    np.testing.assert_array_equal(jax.jacobian(lambda x: normalise(x)[0])(row), np.zeros((7, 7)))
-    close(np.var(normalise(row + jnp.arange(7.0))[0]), 1, 1e-6)
+    np.testing.assert_array_equal(jax.jacobian(lambda x: normalize(x)[0])(row), np.zeros((7, 7)))
+    close(np.var(normalize(row + jnp.arange(7.0))[0]), 1, 1e-6)
 
 
 def test_without_epsilon_a_constant_row_in_a_model_blows_up():
@@ -263,7 +263,7 @@ def test_every_parameter_counts_but_the_biases_of_keys(config):
 
 @every_config
 def test_the_linen_module_has_the_same_parameters_and_logits(config):
-    module = recognizer.Recognizer(config, "normal")
+    module = recognizers.Recognizer(config, "normal")
     shapes = jax.eval_shape(module.init, jax.random.key(1), STRINGS)["params"]
     assert jax.tree.map(lambda leaf: leaf.shape, shapes) == jax.tree.map(lambda spec: spec.shape, config.specs)
     variables = variables_of(config)
@@ -271,7 +271,7 @@ def test_the_linen_module_has_the_same_parameters_and_logits(config):
 
 
 def test_the_linen_module_draws_by_its_scheme():
-    drawn = recognizer.Recognizer(STANDARD, "uniform_10").init(jax.random.key(1), STRINGS)["params"]["layers"]
+    drawn = recognizers.Recognizer(STANDARD, "uniform_10").init(jax.random.key(1), STRINGS)["params"]["layers"]
     for name in ("query", "out", "expand_bias"):
         assert 5 < np.abs(drawn[name]).max() <= 10
     assert (np.asarray(drawn["mlp_gain"]) == 1).all()
@@ -280,7 +280,7 @@ def test_the_linen_module_draws_by_its_scheme():
 def test_equal_configurations_make_equal_functions():
     again, other = Config(**vars(STANDARD)), Config(**{**vars(STANDARD), "multiplier": 3})
     assert Config(**{**vars(STANDARD), "scaled": True}) == STANDARD
-    for make in (recognizer.evaluation, recognizer.training_evaluation, recognizer.internals):
+    for make in (recognizers.evaluation, recognizers.training_evaluation, recognizers.internals):
         assert make(again) == make(STANDARD)
         assert hash(make(again)) == hash(make(STANDARD))
         assert make(other) != make(STANDARD)
@@ -314,7 +314,7 @@ def test_a_bad_configuration_is_named(field, value, message):
         Config(**{**vars(STANDARD), field: value})
 
 
-def test_the_block_of_the_paper_normalises_after_the_mlp():
+def test_the_block_of_the_paper_normalizes_after_the_mlp():
     with pytest.raises(ValueError, match="norm_first is True, but must be False in the block of the paper"):
         Config(**{**vars(PAPER), "norm_first": True})
 
@@ -329,15 +329,15 @@ def test_the_block_of_the_paper_normalises_after_the_mlp():
 )
 def test_bad_strings_are_named(strings, message):
     with pytest.raises(ValueError, match=message):
-        recognizer.evaluation(STANDARD)(variables_of(STANDARD), strings)
+        recognizers.evaluation(STANDARD)(variables_of(STANDARD), strings)
 
 
 def test_bad_variables_are_named():
-    variables, apply = variables_of(STANDARD), recognizer.evaluation(STANDARD)
+    variables, apply = variables_of(STANDARD), recognizers.evaluation(STANDARD)
     with pytest.raises(ValueError, match="mask must be None: all strings of a batch have one length"):
         apply(variables, STRINGS, np.ones(STRINGS.shape, bool))
     with pytest.raises(ValueError, match=r"variables\['params'\]\['embedding'\] is \(3, 6\), but must be \(3, 9\)"):
-        recognizer.evaluation(Config(depth=2, heads=3, head_size=3))(variables, STRINGS)
+        recognizers.evaluation(Config(depth=2, heads=3, head_size=3))(variables, STRINGS)
     with pytest.raises(ValueError, match=r"\['attention_gain'\] is 'absent', but must be \(2, 6\) for Config"):
         apply(variables_of(PAPER), STRINGS)
     extra = {"params": {**variables["params"], "head": np.zeros(2)}}
@@ -349,39 +349,54 @@ def test_bad_variables_are_named():
         apply({**variables, "positions": np.zeros((5, 6))}, STRINGS)
 
 
-def test_nothing_wrong_is_hidden_by_a_normalisation():
+def test_nothing_wrong_is_hidden_by_a_normalization():
     """NaN stays NaN, an overflow becomes one, and without epsilon small and large rows alike have unit variance."""
     row = jnp.array([1.0, -1.0, 2.0, 0.5])
-    zero, small = (recognizer.Config(block="paper", depth=1, heads=1, head_size=4, epsilon=e) for e in (0.0, 1e-5))
+    zero, small = (recognizers.Config(block="paper", depth=1, heads=1, head_size=4, epsilon=e) for e in (0.0, 1e-5))
     for config in (zero, small):
-        y, z = recognizer.normalise(config, row.at[1].set(jnp.nan))
+        y, z = recognizers.layers.normalize(config, row.at[1].set(jnp.nan))
         assert jnp.isnan(y).all()
         assert jnp.isnan(z)
-    y, z = recognizer.normalise(small, 1e20 * row)
+    y, z = recognizers.layers.normalize(small, 1e20 * row)
     assert jnp.isnan(y).all()
     assert jnp.isnan(z)
-    expected, z = recognizer.normalise(zero, row)
+    expected, z = recognizers.layers.normalize(zero, row)
     for factor in (1e-25, 1e20):
-        scaled, own = recognizer.normalise(zero, factor * row)
+        scaled, own = recognizers.layers.normalize(zero, factor * row)
         np.testing.assert_allclose(scaled, expected, rtol=1e-5)
         np.testing.assert_allclose(own * factor, z, rtol=1e-5)
 
 
-@pytest.mark.parametrize("block", recognizer.BLOCKS)
+@pytest.mark.parametrize("block", recognizers.BLOCKS)
 def test_variables_of_the_host_may_be_closed_over(block):
-    config = recognizer.Config(block=block, depth=1, heads=1, head_size=4)
-    variables = recognizer.init(config, jax.random.key(0))
-    apply = recognizer.evaluation(config)
+    config = recognizers.Config(block=block, depth=1, heads=1, head_size=4)
+    variables = recognizers.init(config, jax.random.key(0))
+    apply = recognizers.evaluation(config)
     strings = np.array([[0, 1, 1], [1, 0, 0]], np.int32)
     np.testing.assert_allclose(jax.jit(lambda x: apply(variables, x))(strings), apply(variables, strings), rtol=1e-5)
 
 
 def test_strings_may_be_booleans_but_hold_bits_only():
-    config = recognizer.Config(depth=1, heads=1, head_size=4)
-    variables = recognizer.init(config, jax.random.key(0))
-    apply = recognizer.evaluation(config)
+    config = recognizers.Config(depth=1, heads=1, head_size=4)
+    variables = recognizers.init(config, jax.random.key(0))
+    apply = recognizers.evaluation(config)
     strings = np.array([[False, True, True]])
     np.testing.assert_array_equal(apply(variables, strings), apply(variables, strings.astype(np.int32)))
     np.testing.assert_array_equal(apply(variables, strings.tolist()), apply(variables, strings))
     with pytest.raises(ValueError, match="2, but must be 0 or 1"):
         apply(variables, np.array([[0, 2]]))
+
+
+@pytest.mark.parametrize(
+    "config", [Config(depth=1, heads=1, head_size=4), baselines.MLPConfig(length=3, depth=1, width=4)]
+)
+def test_traced_symbols_that_are_no_bits_give_nan(config):
+    """Traced strings cannot raise; the end of string is a symbol of the transformer, and none of the perceptron."""
+    apply = recognizers.evaluation if isinstance(config, Config) else baselines.evaluation
+    variables = recognizers.init(config, jax.random.key(0))
+    for symbol, finite in ((0, True), (1, True), (-1, False), (3, False), (9, False)):
+        logits = jax.jit(apply(config))(variables, jnp.array([[0, symbol, 1]]))
+        assert np.isfinite(logits).all() == finite, symbol
+        if not finite:
+            with pytest.raises(ValueError, match=f"a value in strings is {symbol}, but must be 0 or 1"):
+                apply(config)(variables, np.array([[0, symbol, 1]]))

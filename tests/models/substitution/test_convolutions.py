@@ -11,15 +11,13 @@ import numpy as np
 import pytest
 
 from jaxsens import models, substitution
-from jaxsens.execution import Execution
 from jaxsens.models.images import cnn, convmixer, mlp, resnet
-from jaxsens.models.substitution import convolutions as windowed_substitution
-from jaxsens.sensitivity import token
+from jaxsens.models.substitution import convolutional, convolutional_operations
 
 # Compiling is what takes long; what LLVM makes of the program is not what is tested.
 quick = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 
-fast_of = windowed_substitution.substitute
+fast_of = convolutional
 
 
 def plain_of(module, rows=None):
@@ -52,9 +50,9 @@ def example(module, dtype=np.float32):
     draws = np.random.default_rng(0)
 
     def draw(path, leaf):
-        centre = 1 if path[-1].key in ("scale", "var") else 0
+        center = 1 if path[-1].key in ("scale", "var") else 0
         spread = math.prod(leaf.shape[:-1]) ** -0.5 if path[-1].key == "kernel" else 0.2
-        return (centre + spread * draws.normal(size=leaf.shape)).astype(dtype)
+        return (center + spread * draws.normal(size=leaf.shape)).astype(dtype)
 
     shapes = jax.eval_shape(lambda key: models.init(module, key), jax.random.key(0))
     tokens, alternatives = draws.normal(size=(2, *module.config.token_shape)).astype(dtype)
@@ -109,30 +107,12 @@ def test_operations_for_a_few_sites():
     """Every window is as large as the largest, so that nine sites take nine times what one takes beside the image."""
     module = models.build("convmixer", "small", image_shape=(32, 32, 3), classes=10, patch=4)
     (plain_1, one), (plain_9, nine), (_, seventeen) = (
-        windowed_substitution.operations(module, sites=sites) for sites in (1, 9, 17)
+        convolutional_operations(module, sites=sites) for sites in (1, 9, 17)
     )
     assert plain_9 == 5 * plain_1
     assert nine - one == seventeen - nine
     assert one - (nine - one) / 8 == plain_1 / 2  # the clean image
     assert nine < plain_9
-
-
-def test_sensitivity_cannot_tell_which_substitution_it_got():
-    module = small(CNN, (8, 8, 1), 2, channels=(3,), hidden=(4,))
-    variables, *_ = example(module)
-    tokens = np.random.default_rng(1).normal(size=(3, 16, 4)).astype(np.float32)
-    options = {
-        "change": lambda clean, changed: (changed - clean).sum(),
-        "execution": Execution(chunk=34, devices=jax.devices()[:1]),
-    }
-    plain, fast = (
-        token.token_sensitivity(make(module, 3), lambda key, draw, x: -x, **options)(
-            jax.random.key(0), variables, tokens
-        )
-        for make in (plain_of, fast_of)
-    )
-    assert np.abs(plain.changes).max() > 1e-2
-    np.testing.assert_allclose(fast.changes, plain.changes, rtol=0, atol=1e-5)
 
 
 def test_operations_of_a_convmixer_are_those_of_its_windows():
@@ -143,7 +123,7 @@ def test_operations_of_a_convmixer_are_those_of_its_windows():
     stem, pixel, head = 2 * 48 * 128, 2 * 128**2, 2 * 128 * 10
     image = 64 * (stem + 6 * pixel) + head
     expected = image + 64 * (stem + head) + pixel * sum(window.sum() ** 2 for window in windows)
-    assert windowed_substitution.operations(module, None) == (65 * image, expected)
+    assert convolutional_operations(module, None) == (65 * image, expected)
     assert round(65 * image / expected, 2) == 1.9
 
 
@@ -153,7 +133,7 @@ def test_operations_of_a_convmixer_are_those_of_its_windows():
 )
 def test_operations_of_the_papers_networks(name, groups, ratio):
     module = models.build(name, "paper", image_shape=(32, 32, 3), classes=10, patch=4)
-    plain, shared = windowed_substitution.operations(module, groups)
+    plain, shared = convolutional_operations(module, groups)
     assert round(plain / shared, 2) == ratio
 
 

@@ -9,17 +9,16 @@ import numpy as np
 import pytest
 
 from jaxsens import models, substitution
-from jaxsens.execution import Execution, flops
+from jaxsens.execution import flops
+from jaxsens.models import pretrained
 from jaxsens.models.images import vit
-from jaxsens.models.pretrained import vit as vit_pretrained
-from jaxsens.models.substitution import encoders as encoder_substitution
+from jaxsens.models.substitution import encoder as fast_of
+from jaxsens.models.substitution import encoder_operations
 from jaxsens.models.text import bert, encoder, gpt2, lstm
-from jaxsens.sensitivity import token
 
 # Compiling is what takes long; what LLVM makes of the program is not what is tested.
 quick = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 
-fast_of = encoder_substitution.substitute
 
 SIZES = {"width": 12, "depth": 2, "heads": 3, "hidden": 10, "epsilon": 1e-5}
 TEXT = {"vocabulary": 13, "positions": 9}
@@ -31,7 +30,7 @@ def text(**changes):
 
 
 def image(**changes):
-    return vit_pretrained.PretrainedViT(vit_pretrained.Config(**SIZES | IMAGE | changes))
+    return pretrained.vit.PretrainedViT(pretrained.vit.Config(**SIZES | IMAGE | changes))
 
 
 def trained(**changes):
@@ -116,24 +115,6 @@ def test_embeddings_are_tokens_too():
         np.testing.assert_allclose(a, b, rtol=0, atol=1e-6)
 
 
-def test_sensitivity_cannot_tell_which_substitution_it_got():
-    module = text(read_out="mean", depth=1)
-    variables, *_ = example(module)
-    tokens = np.random.default_rng(1).integers(0, 13, (3, 5)).astype(np.int32)
-    options = {
-        "change": lambda clean, changed: (changed - clean).sum(),
-        "execution": Execution(chunk=12, devices=jax.devices()[:1]),
-    }
-    plain, fast = (
-        token.token_sensitivity(make(module, 3), lambda key, draw, x: 12 - x, **options)(
-            jax.random.key(0), variables, tokens
-        )
-        for make in (plain_of, fast_of)
-    )
-    assert np.abs(plain.changes).max() > 1e-2
-    np.testing.assert_allclose(fast.changes, plain.changes, rtol=0, atol=1e-5)
-
-
 MINILM = bert.Config(width=384, depth=6, heads=12, hidden=1536, vocabulary=30522, positions=512)
 
 
@@ -155,7 +136,7 @@ def test_operations_are_those_of_the_programs(config, count, ratio):
     plain, shared = (
         flops.count(make(module), encoder.shapes_of(module), tokens, tokens).operations for make in (plain_of, fast_of)
     )
-    said_plain, said_shared = encoder_substitution.operations(config, count)
+    said_plain, said_shared = encoder_operations(config, count)
     np.testing.assert_allclose([plain, shared], [said_plain, said_shared], rtol=0.02)
     assert round(said_plain / said_shared, 2) == ratio
 
@@ -175,7 +156,7 @@ def test_operations_for_a_few_sites():
     module, tokens, sites = bert.Bert(MINILM), jax.ShapeDtypeStruct((128,), np.int32), jnp.arange(9)
     arguments = encoder.shapes_of(module), tokens, tokens, None, sites
     counted = [flops.count(make(module), *arguments).operations for make in (plain_of, fast_of)]
-    np.testing.assert_allclose(counted, encoder_substitution.operations(MINILM, 128, 9), rtol=0.02)
+    np.testing.assert_allclose(counted, encoder_operations(MINILM, 128, 9), rtol=0.02)
 
 
 def test_equal_arguments_make_equal_functions():

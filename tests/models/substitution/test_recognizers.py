@@ -10,10 +10,12 @@ import pytest
 
 from jaxsens import substitution
 from jaxsens.execution import Execution, flops
-from jaxsens.models.recognizers import transformer as recognizer
+from jaxsens.models import recognizers
+from jaxsens.models.recognizers import Config
 from jaxsens.models.recognizers.initialization import SCHEMES
-from jaxsens.models.recognizers.transformer import Config
-from jaxsens.models.substitution import recognizers as recognizer_substitution
+from jaxsens.models.substitution import recognizer as fast_of
+from jaxsens.models.substitution import recognizer_operations
+from jaxsens.models.substitution import recognizers as module
 from jaxsens.sensitivity import token
 
 # Compiling is what takes long; what LLVM makes of the program is not what is tested.
@@ -23,10 +25,7 @@ SMALL = Config(depth=3, heads=2, head_size=4, multiplier=2)
 
 
 def plain_of(config, rows=None):
-    return substitution.one_at_a_time(recognizer.evaluation(config), rows)
-
-
-fast_of = recognizer_substitution.substitute
+    return substitution.one_at_a_time(recognizers.evaluation(config), rows)
 
 
 def models_and_strings(config, length, seeds=1, schemes=tuple(SCHEMES)):
@@ -125,8 +124,8 @@ def test_is_no_less_exact_in_float32(config):
 
 def where_one_token_holds_all(config, length, gap):
     """A model whose first layer looks at ones alone, of which there is but one: without it, nothing is left."""
-    variables = jax.tree.map(np.copy, recognizer.init(config, jax.random.key(0)))
-    variables["positions"] = 0.1 * recognizer.sinusoidal_positions(length + 1, config.width).astype(np.float32)
+    variables = jax.tree.map(np.copy, recognizers.init(config, jax.random.key(0)))
+    variables["positions"] = 0.1 * recognizers.sinusoidal_positions(length + 1, config.width).astype(np.float32)
     params = variables["params"]
     finds_ones = np.linalg.pinv(params["embedding"]) @ np.array([0, 1, 0], np.float32)
     params["layers"]["key"][0] = 0
@@ -148,11 +147,53 @@ def test_a_token_that_held_all_attention_leaves_no_trace(monkeypatch):
         scale = np.abs(expected).max()
         np.testing.assert_allclose(found, expected, rtol=0, atol=2e-6 * scale, err_msg=f"gap {gap}")
         with monkeypatch.context() as unprotected:
-            unprotected.setattr(recognizer_substitution, "_at_maximum", lambda scores: jnp.zeros(scores.shape, bool))
+            unprotected.setattr(module, "_at_maximum", lambda scores: jnp.zeros(scores.shape, bool))
             _, found = naive(*model)
         assert not abs(found[site] - expected[site]) < 2e-5 * scale, f"gap {gap}"
         others = np.arange(8) != site
         np.testing.assert_allclose(found[others], expected[others], rtol=0, atol=2e-6 * scale)
+
+
+@pytest.mark.parametrize("block", ["paper", "standard"])
+def test_a_token_of_large_values_leaves_no_trace(block, monkeypatch):
+    """One coordinate of bit 0 is huge, and scores do not depend on it; the only 0 of the string is replaced."""
+    config = Config(block=block, depth=2, heads=2, head_size=4)
+    variables = recognizers.init(config, jax.random.key(0), "xavier_uniform")
+    tokens = np.array([1, 1, 0, 1, 1, 1], np.int32)
+    for ratio in (1e3, 1e5):
+        params = jax.tree.map(np.array, variables["params"])
+        params["embedding"][0] = ratio * np.eye(config.width)[0]
+        for name in ("query", "key"):
+            params["layers"][name][:, 0] = 0
+        model = {"params": params}
+        with jax.enable_x64(True):
+            exact = float(quick(plain_of(config))(in_float64(model), tokens, 1 - tokens)[1][2])
+        plain, fast = (
+            abs(float(quick(make(config))(model, tokens, 1 - tokens)[1][2]) - exact) for make in (plain_of, fast_of)
+        )
+        assert fast <= 2 * plain + 4 * np.finfo(np.float32).eps * abs(exact)
+        with monkeypatch.context() as unprotected:
+            unprotected.setattr(module, "_extra_weight", lambda features: jnp.zeros(features.shape[1::-1]))
+            naive = float(quick(fast_of(config).__call__)(model, tokens, 1 - tokens)[1][2])
+        assert abs(naive - exact) > 2e-6 or ratio < 1e5
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_large_values_and_saturated_attention_together(seed):
+    """Tokens whose values span many orders of magnitude, under scores that span as many."""
+    config = Config(depth=2, heads=2, head_size=4)
+    draws = np.random.default_rng(seed)
+    variables = jax.tree.map(np.array, recognizers.init(config, jax.random.key(seed)))
+    size = 10 ** draws.uniform(0, 4, (9, 1))
+    variables["positions"] = (size * draws.normal(size=(9, config.width))).astype(np.float32)
+    tokens = draws.integers(0, 2, 8).astype(np.int32)
+    with jax.enable_x64(True):
+        exact = np.asarray(quick(plain_of(config))(in_float64(variables), tokens, 1 - tokens)[1])
+    plain, fast = (
+        np.abs(np.asarray(quick(make(config))(variables, tokens, 1 - tokens)[1]) - exact).max()
+        for make in (plain_of, fast_of)
+    )
+    assert fast <= 2 * plain + 4 * np.finfo(np.float32).eps * np.abs(exact).max()
 
 
 def one_model(config, length=7, scheme="uniform"):
@@ -163,7 +204,7 @@ def one_model(config, length=7, scheme="uniform"):
 def test_replacing_a_token_by_itself_changes_nothing():
     variables, tokens, _ = one_model(SMALL)
     clean, changed = compiled(fast_of(SMALL))(variables, tokens, tokens)
-    expected = quick(recognizer.evaluation(SMALL))(variables, tokens[None])[0]
+    expected = quick(recognizers.evaluation(SMALL))(variables, tokens[None])[0]
     assert clean.shape == ()
     np.testing.assert_allclose([clean, *changed], [expected] * 8, rtol=1e-5)
 
@@ -171,13 +212,13 @@ def test_replacing_a_token_by_itself_changes_nothing():
 def test_the_end_of_string_is_a_token_too():
     """An alternative may be any symbol, not a flip alone."""
     variables, tokens, _ = one_model(SMALL)
-    alternatives = np.full_like(tokens, recognizer.EOS)
+    alternatives = np.full_like(tokens, recognizers.EOS)
     expected = compiled(plain_of(SMALL))(variables, tokens, alternatives)[1]
     np.testing.assert_allclose(compiled(fast_of(SMALL))(variables, tokens, alternatives)[1], expected, rtol=1e-4)
 
 
 def test_without_epsilon_a_constant_row_stays_zero():
-    """Its normaliser is infinite, and what it is multiplied with is zero: all rows but the end of string's are such."""
+    """Its normalizer is infinite, and what it is multiplied with is zero: all rows but the end of string's are such."""
     config = Config(depth=2, heads=2, head_size=4, multiplier=2, epsilon=0)
     params = jax.tree.map(lambda spec: np.full(spec.shape, spec.role == "gain", np.float32), config.specs)
     params["embedding"][:] = [[3.0] * 8, [5.0] * 8, np.arange(8)]
@@ -198,13 +239,13 @@ def test_depth_as_data_equals_depth_as_shape():
     for depth in (1, 2, 4):
         variables, tokens, alternatives = one_model(dataclasses.replace(SMALL, depth=depth))
         expected = quick(plain_of(dataclasses.replace(SMALL, depth=depth)))(variables, tokens, alternatives)
-        found = padded_fast(recognizer.at_depth(variables, 4), tokens, alternatives)
+        found = padded_fast(recognizers.at_depth(variables, 4), tokens, alternatives)
         for a, b in zip(found, expected, strict=True):
             np.testing.assert_allclose(a, b, rtol=0, atol=1e-5 * np.abs(expected[1]).max(), err_msg=f"depth {depth}")
     assert padded_fast._cache_size() == 1
 
 
-def test_sensitivity_cannot_tell_which_substitution_it_got():
+def test_sensitivity_is_equal_with_plain_and_fast_substitution():
     config = Config(depth=2, heads=1, head_size=6, multiplier=1)
     variables, *_ = one_model(config)
     strings = np.random.default_rng(1).integers(0, 2, (6, 7)).astype(np.int32)
@@ -240,7 +281,7 @@ def test_operations_are_those_of_the_programs(config, sites):
     plain, shared = (
         flops.count(make(config), {"params": params}, string, string, *few).operations for make in (plain_of, fast_of)
     )
-    said_plain, said_shared = recognizer_substitution.operations(config, config.depth, length, sites)
+    said_plain, said_shared = recognizer_operations(config, config.depth, length, sites)
     assert plain - 2 * config.width * inputs == said_plain  # all but the read-out
     hidden = config.multiplier * config.width + (config.width if config.standard else 0)
     mixing = 7 * (length + 1) * inputs * config.heads * hidden  # in a loop without matrix products

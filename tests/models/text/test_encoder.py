@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from jaxsens import models
-from jaxsens.models.pretrained import vit as vit_pretrained
+from jaxsens.models import pretrained
 from jaxsens.models.text import bert, encoder, gpt2, lstm
 
 SIZES = {"width": 12, "depth": 1, "heads": 3, "hidden": 10, "epsilon": 1e-3}
@@ -26,9 +26,9 @@ MODULES = {
     ),
     "gpt2": gpt2.GPT2(gpt2.Config(**SIZES | {"depth": 2}, **TEXT)),
     "gpt2 classifier": gpt2.GPT2(gpt2.Config(**SIZES, **TEXT, attention="relu", read_out="last", classes=3)),
-    "vit": vit_pretrained.PretrainedViT(vit_pretrained.Config(**SIZES, **IMAGE, read_out="pooler", classes=3)),
-    "dinov2": vit_pretrained.PretrainedViT(
-        vit_pretrained.Config(
+    "vit": pretrained.vit.PretrainedViT(pretrained.vit.Config(**SIZES, **IMAGE, read_out="pooler", classes=3)),
+    "dinov2": pretrained.vit.PretrainedViT(
+        pretrained.vit.Config(
             **SIZES | {"depth": 2}, **IMAGE, layer_scale=True, read_out="class and mean", activation="silu"
         )
     ),
@@ -95,8 +95,8 @@ def test_fused_attention_is_attention(name, monkeypatch):
 
 
 def norm(p, x, epsilon=1e-3):
-    centred = x - x.mean(-1, keepdims=True)
-    return centred / np.sqrt((centred**2).mean(-1, keepdims=True) + epsilon) * p["scale"] + p["bias"]
+    centered = x - x.mean(-1, keepdims=True)
+    return centered / np.sqrt((centered**2).mean(-1, keepdims=True) + epsilon) * p["scale"] + p["bias"]
 
 
 def affine(p, x):
@@ -220,15 +220,15 @@ def test_embeddings_are_what_the_model_goes_on_with(module):
     np.testing.assert_allclose(np.asarray(x)[mask], first[mask], rtol=0, atol=1e-6)
 
 
-def test_the_last_state_may_be_normalised():
+def test_the_last_state_may_be_normalized():
     """As BERT's are anyway."""
     for name in ("gpt2", "bert"):
         module = MODULES[name]
         variables, tokens = example(module)
         states = np.asarray(run(module, variables, tokens)[1])
-        normalised = quick(encoder.hidden_states(module, normalize_last=True))(variables, tokens)
+        normalized = quick(encoder.hidden_states(module, normalize_last=True))(variables, tokens)
         last = norm(variables["params"]["norm"], states[-1]) if name == "gpt2" else states[-1]
-        np.testing.assert_allclose(normalised, [*states[:-1], last], rtol=0, atol=1e-5)
+        np.testing.assert_allclose(normalized, [*states[:-1], last], rtol=0, atol=1e-5)
 
 
 # --- padding ----------------------------------------------------------------------------------------------------------
@@ -351,7 +351,7 @@ def test_dropout_draws_from_the_key_in_training_only(name):
     np.testing.assert_array_equal(run(dropping, variables, tokens)[0], run(module, variables, tokens)[0])
 
 
-def test_padding_is_told_by_its_id_in_training():
+def test_padding_is_marked_by_its_id_in_training():
     module = MODULES["bert"]
     variables, tokens = example(module)
     mask = np.arange(6)[None] < np.array([[6], [4]])
@@ -365,7 +365,7 @@ def test_padding_is_told_by_its_id_in_training():
         encoder.train_apply(MODULES["vit"], padding=-1)
 
 
-def test_initial_models_tell_examples_apart():
+def test_initial_outputs_differ_between_examples():
     module = MODULES["bert"]
     variables = quick(lambda key: encoder.init(module, key))(jax.random.key(0))
     encoder.require_variables(module, variables)
@@ -376,7 +376,7 @@ def test_initial_models_tell_examples_apart():
 # --- precision --------------------------------------------------------------------------------------------------------
 
 
-def test_precision_is_what_was_asked_for():
+def test_activations_have_the_dtype_of_the_configuration():
     module = MODULES["bert"]
     variables, tokens = example(module)
     exact, _ = run(module, variables, tokens)
@@ -446,9 +446,9 @@ def test_tokens_that_do_not_fit_are_refused(name):
         (bert.Config, {"classes": 0}, "classes is 0"),
         (gpt2.Config, {"read_out": "class"}, "read_out is 'class', but must be one of last, next, every"),
         (gpt2.Config, {"classes": 2}, "read_out is 'next', but must be 'last' where there are classes"),
-        (vit_pretrained.Config, {"patch": 5}, "patch is 5, but must be a divisor of the image's height 4"),
-        (vit_pretrained.Config, {"image_shape": (4, 6)}, r"image_shape is \(4, 6\), but must be \(h, w, c\)"),
-        (vit_pretrained.Config, {"read_out": "max"}, "read_out is 'max'"),
+        (pretrained.vit.Config, {"patch": 5}, "patch is 5, but must be a divisor of the image's height 4"),
+        (pretrained.vit.Config, {"image_shape": (4, 6)}, r"image_shape is \(4, 6\), but must be \(h, w, c\)"),
+        (pretrained.vit.Config, {"read_out": "max"}, "read_out is 'max'"),
         (lstm.Config, {"width": 0}, "width is 0"),
         (lstm.Config, {"read_out": "first"}, "read_out is 'first', but must be one of last, mean"),
     ],
@@ -456,7 +456,7 @@ def test_tokens_that_do_not_fit_are_refused(name):
 def test_configurations_that_cannot_work_are_refused(config, changes, message):
     sizes = {
         lstm.Config: {"vocabulary": 13, "width": 6, "depth": 1, "classes": 2},
-        vit_pretrained.Config: {**SIZES, **IMAGE},
+        pretrained.vit.Config: {**SIZES, **IMAGE},
     }.get(config, {**SIZES, **TEXT})
     config(**sizes)
     with pytest.raises(ValueError, match=message):

@@ -98,3 +98,60 @@ def test_tokenizers_that_do_not_fit_are_refused(folder):
         file.write_text(content)
         with pytest.raises(ValueError, match=r"tokenizer.json is no tokenizer"):
             tokenizer.load(folder, vocabulary=10)
+
+
+def rules_of(kind):
+    """A tokenizer of words, and whether it adds tokens to a text."""
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *(f"w{i}" for i in range(20))]
+    rules = tokenizers.Tokenizer(tokenizers.models.WordLevel({w: i for i, w in enumerate(words)}, unk_token="[UNK]"))
+    rules.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    rules.add_special_tokens(words[:4])
+    if kind == "added":
+        rules.post_processor = tokenizers.processors.TemplateProcessing(
+            single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+        )
+    return rules
+
+
+@pytest.mark.parametrize("kind", ["added", "nothing added"])
+def test_cut_texts_are_marked(kind, tmp_path):
+    """Whatever the package's version says of what overflows."""
+    rules_of(kind).save(str(tmp_path / "tokenizer.json"))
+    texts = tokenizer.load(tmp_path, vocabulary=24)
+    for longest in (4, 8):
+        counts = range(1, 12)
+        batch = texts([" ".join(f"w{i}" for i in range(count)) for count in counts], longest=longest, truncate=True)
+        np.testing.assert_array_equal(batch.truncated, batch.sites.sum(1) < np.array(counts))
+        assert batch.truncated.any()
+        assert batch.tokens.shape[1] == longest
+
+
+def test_unknown_pieces_are_sites_in_every_model(tmp_path):
+    """A Unigram tokenizer names its unknown token by a number."""
+    unigram = tokenizers.models.Unigram([("<unk>", 0.0), ("<s>", 0.0), ("▁a", -1.0), ("▁b", -1.0)], unk_id=0)
+    level = tokenizers.models.WordLevel({"<unk>": 0, "<s>": 1, "a": 2, "b": 3}, unk_token="<unk>")
+    for name, model, before in (
+        ("unigram", unigram, tokenizers.pre_tokenizers.Metaspace()),
+        ("level", level, tokenizers.pre_tokenizers.Whitespace()),
+    ):
+        rules = tokenizers.Tokenizer(model)
+        rules.pre_tokenizer = before
+        rules.add_special_tokens(["<unk>", "<s>"])
+        rules.save(str(tmp_path / f"{name}.json"))
+        batch = tokenizer.load(tmp_path / f"{name}.json", vocabulary=4)(["a zz <s> b"], **LONGEST)
+        np.testing.assert_array_equal(batch.sites, batch.mask & (batch.tokens != 1))
+        assert (batch.tokens == 0).any()
+
+
+def test_texts_of_other_forms_are_refused(folder):
+    texts = tokenizer.load(folder, vocabulary=10)
+    for given, options, message in (
+        ("hello", LONGEST, "texts is 'hello', but must be a list of texts"),
+        (["a", json.loads('"a \\ud83d cat"')], LONGEST, r"texts\[1\] is .*must be valid Unicode"),
+        (["a", ("cat", "\ud800")], LONGEST, r"texts\[1\] is .*must be valid Unicode"),
+        (["a"], {"longest": True}, "longest is True"),
+        (["a"], {"longest": 4, "truncate": "no"}, "truncate is 'no', but must be True or False"),
+        (["a"], {"longest": 4, "length": 2.5}, "length is 2.5"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            texts(given, **options)

@@ -1,0 +1,111 @@
+"""Checks of arguments that the trainings of one model and of many share."""
+
+import math
+import numbers
+import operator
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from jaxsens.typing import Array, Key, PyTree
+
+__all__ = [
+    "as_folder",
+    "finite_leaves",
+    "on_device_values",
+    "require_counts",
+    "require_dtype_holds",
+    "require_key",
+    "require_number",
+]
+
+
+def require_counts(config: object, names: Sequence[str], *, optional: Sequence[str] = ()) -> None:
+    """Raise ValueError unless the named fields are integers of at least 1; optional ones may be None.
+
+    Fields are replaced by Python integers, so that a ``numpy.int64`` means the same as an ``int``.
+    """
+    for name in names:
+        value = getattr(config, name)
+        if value is None and name in optional:
+            continue
+        try:
+            whole = None if isinstance(value, bool | np.bool_) else operator.index(value)
+        except TypeError:
+            whole = None
+        if whole is None or whole < 1:
+            allowed = "an integer of at least 1" + (", or None" if name in optional else "")
+            raise ValueError(f"{name} must be at least 1: {allowed}, got {value!r}")
+        object.__setattr__(config, name, whole)
+
+
+def require_number(name: str, value: object, allowed: str, low: float, high: float, *, open_low: bool = False) -> float:
+    """Return a finite number in ``[low, high)``, without ``low`` itself if ``open_low``, or raise ValueError."""
+    real = isinstance(value, numbers.Real | np.number) and not isinstance(value, bool | np.bool_)
+    if not (real and math.isfinite(value) and (value > low if open_low else value >= low) and value < high):
+        raise ValueError(f"{name} must be {allowed}, got {value!r}")
+    return float(value)
+
+
+def require_key(key: Key) -> None:
+    """Raise ValueError unless ``key`` is one typed key."""
+    typed = isinstance(key, jax.Array) and jax.dtypes.issubdtype(key.dtype, jax.dtypes.prng_key)
+    if not typed or key.shape != ():
+        raise ValueError(f"key must be one typed key, as of jax.random.key(seed), got {key!r}")
+
+
+def as_folder(checkpoint: str | os.PathLike[str] | None) -> Path | None:
+    """Return the folder of checkpoints as a path.
+
+    Raises:
+        ValueError: If it is no path, or exists and is no folder.
+    """
+    if checkpoint is None:
+        return None
+    if not isinstance(checkpoint, str | os.PathLike) or not str(checkpoint):
+        raise ValueError(f"checkpoint must be the path of a folder, or None, got {checkpoint!r}")
+    folder = Path(checkpoint)
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"checkpoint must be the path of a folder, but '{folder}' is a file")
+    return folder
+
+
+def on_device_values(name: str, values: Array) -> np.ndarray | jax.Array:
+    """Return an array in the dtype that a device will hold it in.
+
+    Without ``jax_enable_x64`` JAX narrows 64-bit numbers to 32 bits without a word; here that is an error where it
+    changes an integer, or makes a finite number infinite.
+
+    Raises:
+        ValueError: In that case, naming the first such value; or if the array is masked or holds no numbers.
+    """
+    if isinstance(values, np.ma.MaskedArray):
+        raise ValueError(f"{name} must not be a masked array, whose mask would be lost")
+    if isinstance(values, jax.Array):
+        return values
+    values = np.asarray(values)
+    if values.dtype.kind not in "biufcV":  # V: the floats of ml_dtypes
+        raise ValueError(f"{name} must be an array of numbers, got dtype {values.dtype}")
+    dtype = jax.dtypes.canonicalize_dtype(values.dtype)
+    if dtype == values.dtype:
+        return values
+    require_dtype_holds(name, values, dtype)
+    return values.astype(dtype)
+
+
+def require_dtype_holds(name: str, values: np.ndarray, dtype: np.dtype) -> None:
+    """Raise ValueError where a cast to ``dtype`` would change an integer or make a finite number infinite."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        narrow = values.astype(dtype)
+    lost = (narrow != values) if values.dtype.kind in "biu" else (np.isfinite(values) & ~np.isfinite(narrow))
+    if lost.any():
+        raise ValueError(f"{name} holds {values[lost][0]}, which does not fit into {np.dtype(dtype)}")
+
+
+def finite_leaves(tree: PyTree) -> jax.Array:
+    """Return whether all floating leaves of a pytree are finite."""
+    floats = [leaf for leaf in jax.tree.leaves(tree) if jax.numpy.issubdtype(leaf.dtype, jax.numpy.inexact)]
+    return jax.numpy.stack([jax.numpy.isfinite(leaf).all() for leaf in floats] or [jax.numpy.bool_(True)]).all()

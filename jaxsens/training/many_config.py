@@ -1,0 +1,116 @@
+"""Configuration of training many models: the shared settings, and the numbers of each member."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from jaxsens.training.checks import require_counts, require_number
+from jaxsens.typing import Array
+
+__all__ = ["KEPT", "ManyConfig", "Members"]
+
+KEPT = ("best", "last")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ManyConfig:
+    """How to train many models.
+
+    Attributes:
+        epochs: The largest number of passes over the data.
+        lr_patience: Epochs without a smaller validation loss after which the learning rate is halved, and again after
+            as many more; None: never.
+        patience: Epochs without a smaller validation loss after which a member stops; None: never.
+        target_accuracy: The validation accuracy at which a member stops; None: no such stop.
+        target_loss: The validation loss at or below which a member stops; None: no such stop.
+        keep: The weights that are returned: those of a member's ``"best"`` epoch, which has its smallest validation
+            loss, or of its ``"last"``.
+        rows: Strings in a block. Gradients of a batch are summed over blocks; the size affects only rounding.
+        models_per_device: Members that a device trains at the same time; affects only rounding. On a CPU 1 is the
+            fastest, or nearly so; an accelerator needs many.
+        precision: Precision of matrix products, as in ``jax.default_matmul_precision``.
+        checkpoint_every: Epochs between checkpoints, if a folder for them is given.
+
+    Raises:
+        ValueError: If a number is out of range.
+
+    Example:
+        >>> ManyConfig(epochs=100, target_accuracy=1.0).patience
+        10
+    """
+
+    epochs: int
+    lr_patience: int | None = 5
+    patience: int | None = 10
+    target_accuracy: float | None = None
+    target_loss: float | None = None
+    keep: str = "best"
+    rows: int = 32
+    models_per_device: int = 1
+    precision: str = "highest"
+    checkpoint_every: int = 1
+
+    def __post_init__(self) -> None:
+        optional = ("lr_patience", "patience")
+        require_counts(self, ("epochs", "rows", "models_per_device", "checkpoint_every", *optional), optional=optional)
+        if self.target_accuracy is not None:
+            beyond = float(np.nextafter(1, 2))
+            allowed = "an accuracy above 0 and at most 1"
+            require_number("target_accuracy", self.target_accuracy, allowed, 0, beyond, open_low=True)
+        if self.target_loss is not None:
+            require_number("target_loss", self.target_loss, "a finite loss of at least 0", 0, np.inf)
+        if self.keep not in KEPT:
+            raise ValueError(f"keep must be one of {KEPT}, got {self.keep!r}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Members:
+    """The numbers of each member, all arrays ``[m]``.
+
+    Attributes:
+        learning_rate: The learning rate of Adam at the start.
+        batch: Strings in a step; the last step of an epoch takes those that are left.
+        dataset: The number of the data set that the member learns.
+        weight_decay: Decoupled weight decay (that of AdamW), multiplied by the learning rate; by default 0.
+
+    Raises:
+        ValueError: If the arrays have different lengths, or a number is out of range; the member is named.
+
+    Example:
+        >>> Members(learning_rate=[0.01, 0.1], batch=[32, 64], dataset=[0, 0]).batch
+        array([32, 64], dtype=int32)
+    """
+
+    learning_rate: Array
+    batch: Array
+    dataset: Array
+    weight_decay: Array | None = None
+
+    def __post_init__(self) -> None:
+        if self.weight_decay is None:
+            object.__setattr__(self, "weight_decay", np.zeros(np.shape(self.learning_rate)))
+        count = len(np.atleast_1d(self.learning_rate))
+        smallest = float(np.nextafter(np.float32(0), np.float32(1)))
+        for name, dtype, low in (
+            ("learning_rate", np.float32, smallest), ("batch", np.int32, 1), ("dataset", np.int32, 0),
+            ("weight_decay", np.float32, 0),
+        ):  # fmt: skip
+            object.__setattr__(self, name, _numbers(name, getattr(self, name), count, np.dtype(dtype), low))
+
+
+def _numbers(name: str, values: Array, count: int, dtype: np.dtype, low: float) -> np.ndarray:
+    """Return one number for each member ``[m]`` in ``dtype``, or raise ValueError."""
+    masked = isinstance(values, np.ma.MaskedArray)
+    values = np.asarray(values)
+    if masked or values.ndim != 1 or len(values) != count or not count or values.dtype.kind not in "iuf":
+        what = "a masked array" if masked else f"{values.dtype} of shape {values.shape}"
+        raise ValueError(f"{name} must be one number for each member, [m], got {what}")
+    whole = dtype.kind == "i"
+    high = np.iinfo(dtype).max if whole else np.finfo(dtype).max
+    bad = ~((values >= low) & (values <= high) & (~np.bool_(whole) | (values == np.floor(values))))
+    if bad.any():
+        member = int(bad.argmax())
+        kind = f"an integer from {low} to {high}" if whole else "a finite number "
+        kind += "" if whole else "above 0" if low > 0 else f"of at least {low}"
+        raise ValueError(f"{name} of member {member} must be {kind}, got {values[member]}")
+    return values.astype(dtype)

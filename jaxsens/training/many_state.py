@@ -1,0 +1,133 @@
+"""The state of many models in training, and how an epoch changes it: learning rates, stopping, best weights."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from jaxsens.training.many_config import ManyConfig, Members
+from jaxsens.training.member_epoch import Scores, Weights, adam
+from jaxsens.typing import PyTree
+
+__all__ = ["DIVERGED", "HISTORY", "REACHED", "STALE", "TRAINING", "State", "Trained", "settle", "stack", "start"]
+
+TRAINING, STALE, REACHED, DIVERGED = range(4)
+"""The status of a member: it used all epochs, its loss stopped falling, it reached its target, or it diverged."""
+
+HISTORY = ("training_loss", "loss", "accuracy", "learning_rate")
+
+
+class State(NamedTuple):
+    """What training carries from epoch to epoch, on the host, with the members on every leading axis."""
+
+    weights: Weights
+    kept: PyTree
+    learning_rate: np.ndarray
+    smallest: np.ndarray
+    best_epoch: np.ndarray
+    epochs: np.ndarray
+    status: np.ndarray
+    history: dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The members after training.
+
+    Attributes:
+        variables: ``{"params": ...}`` with a leading axis ``[m]``, on the host, of the best epoch or of the last, as
+            configured. For a member that diverged they are of an epoch that left them finite.
+        status: ``TRAINING`` (used all epochs), ``STALE``, ``REACHED`` or ``DIVERGED`` ``[m]``.
+        epochs: Epochs done ``[m]``, including the one in which a member diverged.
+        best_epoch: The epoch of the smallest validation loss, from 1; 0 if there is none ``[m]``.
+        history: ``training_loss``, validation ``loss`` and ``accuracy``, and ``learning_rate`` by epoch
+            ``[m epochs]``; NaN after a member's last epoch.
+    """
+
+    variables: PyTree
+    status: np.ndarray
+    epochs: np.ndarray
+    best_epoch: np.ndarray
+    history: dict[str, np.ndarray]
+
+    def member(self, number: int) -> PyTree:
+        """Return the variables of one member."""
+        return jax.tree.map(lambda a: a[number], self.variables)
+
+
+def stack(models: Sequence[PyTree]) -> PyTree:
+    """Return the variables of several models as one pytree with a leading axis ``[m]``, on the host.
+
+    Raises:
+        ValueError: If there is no model, or if they differ in structure or shapes.
+
+    Example:
+        >>> stack([{"w": np.zeros(2)}, {"w": np.ones(2)}])["w"]
+        array([[0., 0.],
+               [1., 1.]])
+    """
+    if not models:
+        raise ValueError("models must be at least one, got none")
+    shapes = [jax.tree.map(np.shape, model) for model in models]
+    for number, shape in enumerate(shapes):
+        if shape != shapes[0]:
+            raise ValueError(
+                f"models must have the same shapes, but number {number} has {shape}, and the first {shapes[0]}"
+            )
+    return jax.tree.map(lambda *leaves: np.stack([np.asarray(leaf) for leaf in leaves]), *models)
+
+
+def start(variables: PyTree, config: ManyConfig, members: Members) -> State:
+    """Return the state before the first epoch, or raise ValueError if the variables do not fit the members."""
+    if not isinstance(variables, dict) or variables.keys() != {"params"}:
+        given = sorted(variables) if isinstance(variables, dict) else type(variables).__name__
+        raise ValueError(f"variables must be {{'params': ...}} with a leading axis of members, got {given}")
+    params, count = jax.tree.map(np.asarray, variables["params"]), len(members.batch)
+    for path, leaf in jax.tree.leaves_with_path(params):
+        if leaf.shape[:1] != (count,):
+            name = jax.tree_util.keystr(path)
+            raise ValueError(f"variables['params']{name} must have a leading axis of {count} members, got {leaf.shape}")
+    moments = jax.tree.map(np.asarray, jax.vmap(adam(0.0).init)(params))
+    zeros = np.zeros(count, np.int32)
+    history = {name: np.full((count, config.epochs), np.nan, np.float32) for name in HISTORY}
+    smallest = np.full(count, np.inf, np.float32)
+    return State(Weights(params, moments), params, members.learning_rate, smallest, zeros, zeros, zeros, history)
+
+
+def settle(state: State, config: ManyConfig, active: np.ndarray, done: int, weights: Weights, scores: Scores) -> State:
+    """Return the state after an epoch of the active members."""
+    finite = scores.finite
+    sound = active[finite]
+
+    def put(old: PyTree, new: PyTree, where: np.ndarray, chosen: np.ndarray) -> PyTree:
+        def one(old: np.ndarray, new: np.ndarray) -> np.ndarray:
+            old = old.copy()
+            old[where] = new[chosen]
+            return old
+
+        return jax.tree.map(one, old, new)
+
+    rate, smallest, best, epochs, status = (a.copy() for a in state[2:7])
+    history = {name: a.copy() for name, a in state.history.items()}
+    for name in HISTORY[:-1]:
+        history[name][active, done] = getattr(scores, name)
+    history["learning_rate"][active, done] = rate[active]
+    epochs[active] = done + 1
+    better = finite & (scores.loss < smallest[active])
+    improved = active[better]
+    smallest[improved], best[improved] = scores.loss[better], done + 1
+    stale = done + 1 - best[active]
+    if config.lr_patience is not None:
+        rate[active[(stale > 0) & (stale % config.lr_patience == 0)]] /= 2
+    if config.patience is not None:
+        status[active[stale >= config.patience]] = STALE
+    if config.target_accuracy is not None:
+        status[active[scores.accuracy >= config.target_accuracy]] = REACHED
+    if config.target_loss is not None:
+        status[active[scores.loss <= config.target_loss]] = REACHED
+    status[active[~finite]] = DIVERGED
+    chosen = better if config.keep == "best" else finite
+    kept = put(state.kept, weights.params, active[chosen], chosen)
+    return State(put(state.weights, weights, sound, finite), kept, rate, smallest, best, epochs, status, history)
