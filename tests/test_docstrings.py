@@ -11,6 +11,8 @@ import pytest
 
 import jaxsens
 
+pytestmark = pytest.mark.usefixtures("quick_compiling")
+
 ROOT = Path(jaxsens.__file__).parent
 PARTS = ("boolean", "curvature", "embedding_space", "execution", "sensitivity", "sharpness")
 FILES = [

@@ -83,7 +83,7 @@ def test_equal_builds_are_equal():
 
 def test_bad_arguments_are_named(example):
     params, tokens, alternatives = example
-    with pytest.raises(ValueError, match="rows must be at least 1"):
+    with pytest.raises(ValueError, match="rows must be an integer of at least 1"):
         substitution.one_at_a_time(attention, 0)
     with pytest.raises(ValueError, match="alternatives must have the shape and dtype of the tokens"):
         substitution.one_at_a_time(attention)(params, tokens, alternatives[:3])
