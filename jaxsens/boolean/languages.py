@@ -17,6 +17,7 @@ import numpy as np
 
 from jaxsens.boolean import strings as bit_strings
 from jaxsens.execution import checks
+from jaxsens.execution.keys import require_key
 from jaxsens.typing import Array, Key
 
 __all__ = [
@@ -190,12 +191,7 @@ def random_language(key: Key, n: int) -> Language:
         ValueError: If ``n`` is no positive integer, or ``key`` is not one threefry key; draws of other kinds of keys
             depend on the batch.
     """
-    if not jnp.issubdtype(jnp.asarray(key).dtype, jax.dtypes.prng_key) or key.shape:
-        raise ValueError(f"key must be one typed key, as of jax.random.key(seed), got {key}")
-    if str(jax.random.key_impl(key)) != "threefry2x32":
-        raise ValueError(
-            f"key must be of the kind threefry2x32, got {jax.random.key_impl(key)}: its draws would depend on the batch"
-        )
+    require_key(key)
     return Language("random", n, key=tuple(np.asarray(jax.random.key_data(key)).tolist()))
 
 

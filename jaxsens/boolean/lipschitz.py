@@ -16,6 +16,7 @@ from jaxsens import parameters, perturb
 from jaxsens.boolean.strings import require_bits
 from jaxsens.execution import checks, memory, parallel
 from jaxsens.execution.execution import DEFAULT, Execution
+from jaxsens.execution.keys import require_key
 from jaxsens.statistics import estimate
 from jaxsens.statistics.estimate import Estimate
 from jaxsens.typing import Array, Key, Perturbation, PyTree, Where
@@ -88,6 +89,7 @@ def lipschitz_quotients(
     sampler = perturb.as_pytree(perturbation)
 
     def measure(key: Key, params: PyTree, strings: Array) -> LipschitzQuotients:
+        require_key(key)
         strings = require_bits(strings)
         one = jax.ShapeDtypeStruct((1, strings.shape[1]), strings.dtype)
         _check_logits(apply, params, one)

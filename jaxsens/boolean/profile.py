@@ -15,6 +15,7 @@ from jaxsens.boolean.decisions import UNDEFINED, decide, require_margin
 from jaxsens.boolean.strings import require_bits
 from jaxsens.execution import checks, parallel
 from jaxsens.execution.execution import DEFAULT, Execution
+from jaxsens.execution.keys import require_key
 from jaxsens.statistics import estimate
 from jaxsens.typing import Array, Key, PyTree, Substitute
 
@@ -229,6 +230,8 @@ def sensitivity_profile(
         return Audit(_over_strings(changed, rate=True, exact=everything), _relative_error(narrow, wide))
 
     def measure(key: Key, params: PyTree, strings: Array) -> Profile:
+        if audit:
+            require_key(key)
         strings = require_bits(strings)
         count, length = strings.shape
         bit_flips.check_fit(plain, length, params)

@@ -15,6 +15,7 @@ from jaxsens.boolean.profile import Profile
 from jaxsens.boolean.strings import require_bits
 from jaxsens.execution import parallel
 from jaxsens.execution.execution import DEFAULT, Execution
+from jaxsens.execution.keys import require_key
 from jaxsens.sensitivity import screening
 from jaxsens.sensitivity.screening import Screening
 from jaxsens.typing import Array, Key, PyTree, Substitute, SubstituteAt
@@ -91,6 +92,7 @@ def screened_sensitivity_profile(
     few = substitution.takes_sites(substitute)
 
     def measure(key: Key, params: PyTree, strings: Array) -> ScreenedProfile:
+        require_key(key)
         strings = require_bits(strings)
         count, length = strings.shape
         for logits in (full, low):

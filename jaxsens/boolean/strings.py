@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxsens.execution import checks
+from jaxsens.execution.keys import require_key
 from jaxsens.typing import Array, Key
 
 __all__ = [
@@ -58,7 +59,8 @@ def uniform(key: Key, count: int, n: int) -> jax.Array:
         >>> uniform(jax.random.key(0), 100, 8).shape
         (100, 8)
     """
-    return _drawn(key, np.arange(checks.require_count("count", count), dtype=np.uint32), require_positions(n))
+    numbers = np.arange(checks.require_count("count", count), dtype=np.uint32)
+    return _drawn(require_key(key, traced=True), numbers, require_positions(n))
 
 
 def exhaustive(n: int) -> jax.Array:
@@ -230,6 +232,7 @@ def _search(
     key: Key, n: int, label: Accept, needed: dict[bool, int], tries: int, meaning: str
 ) -> dict[bool, np.ndarray]:
     """Return the first strings of each label, as many as needed, in the order in which uniform strings are drawn."""
+    require_key(key)
     tries = checks.require_count("tries", tries)
     parts = {value: [] for value in needed}
     counts = dict.fromkeys(needed, 0)

@@ -10,6 +10,7 @@ import numpy as np
 from jaxsens.curvature import lanczos, operator
 from jaxsens.curvature.operator import Product
 from jaxsens.execution import checks
+from jaxsens.execution.keys import require_key
 from jaxsens.statistics import estimate
 from jaxsens.statistics.estimate import Estimate
 from jaxsens.typing import Array, Key, PyTree
@@ -85,6 +86,7 @@ def spectral_density(
         raise ValueError(f"width must be a finite number above 0, or None, got {width}")
 
     def measure(key: Key, params: PyTree, batch: PyTree) -> SpectralDensity:
+        require_key(key)
         problem = product.prepare(params, batch)
         taken = min(steps, problem.dimension)
         pairs = []

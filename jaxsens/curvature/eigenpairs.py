@@ -12,6 +12,7 @@ from jaxsens import norm_balls, parameters
 from jaxsens.curvature import lanczos, operator
 from jaxsens.curvature.operator import Leaves, Product
 from jaxsens.execution import checks
+from jaxsens.execution.keys import require_key
 from jaxsens.typing import Array, Key, PyTree
 
 __all__ = ["ORDERS", "Eigenpairs", "top_eigenpairs"]
@@ -88,6 +89,7 @@ def top_eigenpairs(
         raise ValueError(f"tolerance must be a finite number of at least 0, got {tolerance}")
 
     def measure(key: Key, params: PyTree, batch: PyTree) -> Eigenpairs:
+        require_key(key)
         problem = product.prepare(params, batch)
         if k > problem.dimension:
             raise ValueError(f"k must be at most the number of parameters chosen, {problem.dimension}, got {k}")

@@ -105,6 +105,8 @@ class Product:
             FloatingPointError: If the loss or an output is not finite for an example, which the message names.
         """
         leaves, _ = parameters.weights(params, self.where)
+        if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(params)):
+            raise ValueError("params must be arrays with values, not traced by jit, vmap or grad: call it outside them")
         batch = checks.host_arrays(batch, "batch")
         batches.count_of(batch)
         batch = labels.check_batch(self.matrix, params, batch)

@@ -15,6 +15,7 @@ from jaxsens.curvature import operator
 from jaxsens.curvature.operator import Product
 from jaxsens.curvature.probes import Sampler, signs, sphere
 from jaxsens.execution import checks
+from jaxsens.execution.keys import require_key
 from jaxsens.statistics import estimate
 from jaxsens.statistics.estimate import Estimate
 from jaxsens.typing import Array, Key, PyTree
@@ -58,6 +59,7 @@ def trace(product: Product, *, probes: int, sampler: Sampler = signs) -> Callabl
     probes = checks.require_count("probes", probes)
 
     def measure(key: Key, params: PyTree, batch: PyTree) -> Estimate:
+        require_key(key)
         problem = product.prepare(params, batch)
         values = np.asarray(_quadratic_forms(problem.product, sampler, probes, key, problem.params, problem.parts))
         operator.require_finite(values)
@@ -106,6 +108,7 @@ def xtrace(product: Product, *, probes: int) -> Callable[[Key, PyTree, PyTree], 
     probes = checks.require_count("probes", probes, 2)
 
     def measure(key: Key, params: PyTree, batch: PyTree) -> Estimate:
+        require_key(key)
         problem = product.prepare(params, batch)
         arguments = key, problem.params, problem.parts
         if 2 * probes >= problem.dimension:

@@ -159,7 +159,7 @@ def test_the_random_language_points_to_truth_tables():
         (lambda: languages.Language("dictator", 3), "indices must be given"),
         (lambda: languages.Language("random", 3), "key must be given"),
         (lambda: languages.random_language(0, 3), "typed key"),
-        (lambda: languages.random_language(jax.random.split(KEY), 3), "one typed key"),
+        (lambda: languages.random_language(jax.random.split(KEY), 3), "key must be one key"),
         (lambda: languages.random_language(jax.random.key(0, impl="rbg"), 3), "threefry2x32, got rbg"),
     ],
 )

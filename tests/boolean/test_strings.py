@@ -117,6 +117,8 @@ def test_a_label_too_rare_is_said_to_be():
     ("build", "message"),
     [
         (lambda: strings.uniform(KEY, 0, 3), "count.*got 0"),
+        (lambda: strings.uniform(jax.random.key(0, impl="rbg"), 3, 4), "got rbg"),
+        (lambda: strings.balanced(0, 2, MAJORITY.accept, 4), "key must be a typed key, got 0"),
         (lambda: strings.uniform(KEY, 3, 0), "n, .*got 0"),
         (lambda: strings.uniform(KEY, 3, 1.5), "n, .*got 1.5"),
         (lambda: strings.uniform(KEY, 3, True), "n, .*got True"),

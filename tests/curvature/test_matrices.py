@@ -381,6 +381,8 @@ def test_traced_data_is_refused():
     product = curvature.hessian_product(mlp_loss)
     with pytest.raises(ValueError, match=r"traced by jit.*outside of them"):
         jax.jit(lambda x: product(MLP, (x, LABELS), direction_for(MLP)))(X)
+    with pytest.raises(ValueError, match="params must be arrays with values"):
+        jax.jit(lambda params: product(params, (X, LABELS), direction_for(MLP)))(MLP)
 
 
 def test_a_loss_that_depends_on_the_batch_is_refused():

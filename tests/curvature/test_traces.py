@@ -186,6 +186,11 @@ def test_bad_arguments_are_named():
         curvature.trace(PRODUCT, probes=0)
     with pytest.raises(ValueError, match="probes must be an integer of at least 2, got 1"):
         curvature.xtrace(PRODUCT, probes=1)
+    for probes in (2.0, True, "2"):
+        with pytest.raises(ValueError, match="probes must be an integer of at least 1"):
+            curvature.trace(PRODUCT, probes=probes)
+    with pytest.raises(ValueError, match="got rbg"):
+        curvature.trace(PRODUCT, probes=np.int64(2))(jax.random.key(0, impl="rbg"), WEIGHTS, rotated(DECAY))
     broken = np.full((1, SIZE, SIZE), np.inf, np.float32)
     for measure in (HUTCHINSON, XTRACE):
         with pytest.raises(FloatingPointError, match="not finite"):
