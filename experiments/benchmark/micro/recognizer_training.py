@@ -97,15 +97,21 @@ def train_together(job: Job, start: PyTree) -> Trained:
     data, watched = job.data
     count = job.models
     trained = training.fit_many(
-        jax.random.key(0), recognizers.training_evaluation(job.config), start,
+        jax.random.key(0),
+        recognizers.training_evaluation(job.config),
+        start,
         training.Members(learning_rate=[LEARNING_RATE] * count, batch=job.batches, dataset=[0] * count),
         data,
         training.ManyConfig(
-            epochs=job.epochs, lr_patience=None, patience=None, keep="last", rows=job.rows,
+            epochs=job.epochs,
+            lr_patience=None,
+            patience=None,
+            keep="last",
+            rows=job.rows,
             models_per_device=job.at_once,
-        ),  # fmt: skip
+        ),
         validation=watched,
-    )  # fmt: skip
+    )
     return trained.variables, trained.history["training_loss"]
 
 
