@@ -13,7 +13,7 @@ from experiments.recognizer_geometry.constructions import CONSTRUCTIONS, hard_st
 from jaxsens.boolean import blow_up, sensitivity_profile, strings, truth_tables
 from jaxsens.execution import Execution, parallel
 from jaxsens.models import recognizers, substitution
-from jaxsens.models.recognizers import transformer
+from jaxsens.models.recognizers import layers, transformer
 from jaxsens.typing import Array, Key, PyTree
 
 
@@ -172,9 +172,9 @@ def end_influences(config: recognizers.Config, item: tuple[PyTree, Array]) -> tu
 
     with jax.default_matmul_precision("highest"):
         _, x = transformer.embed(config, variables, bits)
-        first = transformer.take_layer(params["layers"], 0)
-        query, key = transformer.project(first, "query", x[:, -1]), transformer.project(first, "key", x)
-        scores = jnp.einsum("bhk,bmhk->bhm", query, key) * transformer.score_scale(config)
+        first = layers.take_layer(params["layers"], 0)
+        query, key = layers.project(first, "query", x[:, -1]), layers.project(first, "key", x)
+        scores = jnp.einsum("bhk,bmhk->bhm", query, key) * layers.score_scale(config)
         return *jax.lax.map(of_string, bits), jnp.ptp(scores, axis=-1).max(-1)
 
 
