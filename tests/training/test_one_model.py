@@ -334,6 +334,10 @@ def damage(folder, kind):
     elif kind == "file in its place":
         shutil.rmtree(newest)
         newest.write_text("")
+    elif kind == "values of another":
+        checkpoints.save(folder.parent / "other", 3, {"w": jnp.ones(400)})
+        shutil.rmtree(newest / "state")
+        shutil.copytree(folder.parent / "other" / newest.name / "state", newest / "state")
     elif kind == "values":
         large = max(files, key=lambda path: path.stat().st_size)
         large.write_bytes(large.read_bytes()[:-8] + bytes(8))
@@ -351,7 +355,17 @@ def damage(folder, kind):
 
 @pytest.mark.parametrize(
     "kind",
-    ["empty folder", "file in its place", "emptied", "cut", "noise", "metadata lost", "values lost", "values"],
+    [
+        "empty folder",
+        "file in its place",
+        "emptied",
+        "cut",
+        "noise",
+        "metadata lost",
+        "values lost",
+        "values",
+        "values of another",
+    ],
 )
 def test_damaged_checkpoints_name_the_folder_to_delete(tmp_path, kind):
     folder, state = tmp_path / "some", {"w": jnp.arange(400.0)}
