@@ -201,8 +201,8 @@ def learn_labels(config: Config, kind: str, checkpoint: Path | None = None) -> d
         ),
         (strings, labels),
         training.ManyConfig(
-            epochs=config.label_epochs, lr_patience=None, patience=None, target_accuracy=1.0, keep="last", rows=config.rows,
-            models_per_device=config.at_once, checkpoint_every=config.checkpoint_every,
+            epochs=config.label_epochs, lr_patience=None, patience=None, target_accuracy=1.0, keep="last",
+            rows=config.rows, models_per_device=config.at_once, checkpoint_every=config.checkpoint_every,
         ),
         validation=(strings, labels),
         checkpoint=checkpoint,

@@ -98,7 +98,8 @@ def train_together(job: Job, start: PyTree) -> Found:
         training.Members(learning_rate=[LEARNING_RATE] * count, batch=job.batches, dataset=[0] * count),
         data,
         training.ManyConfig(
-            epochs=job.epochs, lr_patience=None, patience=None, keep="last", rows=job.rows, models_per_device=job.at_once
+            epochs=job.epochs, lr_patience=None, patience=None, keep="last", rows=job.rows,
+            models_per_device=job.at_once,
         ),
         validation=watched,
     )  # fmt: skip
