@@ -1,1 +1,1 @@
-"""How fast jaxsens is on this machine, beside PyTorch and beside the procedures as they were published."""
+"""The speed of jaxsens on this machine, beside PyTorch and beside the published procedures."""

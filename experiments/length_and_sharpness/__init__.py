@@ -1,1 +1,1 @@
-"""Are functions that hang on every bit learned only at sharp minima, the sharper the longer the strings?"""
+"""Are functions that depend on every bit learned only at sharp minima, and are these sharper for longer strings?"""

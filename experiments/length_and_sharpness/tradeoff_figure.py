@@ -9,6 +9,8 @@ from jaxsens.plots.style import finish, finite_vectors, new_figure, require_orde
 from jaxsens.typing import Array
 
 if TYPE_CHECKING:
+    from matplotlib.axis import Axis
+    from matplotlib.colors import LogNorm
     from matplotlib.figure import Figure
 
 
@@ -55,29 +57,40 @@ def cloud(
         raise ValueError(f"y holds {low.min():g}: a logarithmic axis has positive numbers only")
     if not (color > 0).any():
         raise ValueError(f"color holds nothing above 0, the largest is {color.max():g}: its scale is logarithmic")
-    from matplotlib.colors import LogNorm
-    from matplotlib.ticker import LogLocator, NullLocator
 
     figure = new_figure(6.8, 5.2)
     ax = figure.subplots()
-    top = color.max()
-    floor = max(top / 1000, color[color > 0].min())
-    norm = LogNorm(floor if floor < top else top / 10, top)
+    floor, norm = _scale(color)
     ax.errorbar(x, value, yerr=[value - low, high - value], fmt="none", ecolor="0.75", elinewidth=0.8, zorder=1)
     solid, shown, handles, labels = np.asarray(solid, bool), None, [], []
     for chosen, marker, meaning in ((solid, "o", meanings[0]), (~solid, "X", meanings[1])):
         if chosen.any():
             look = {"marker": marker, "s": 34, "linewidths": 0.4, "edgecolors": "0.2", "zorder": 2}
-            shown = ax.scatter(
-                x[chosen], value[chosen], c=np.maximum(color[chosen], floor), norm=norm, cmap="viridis", **look
-            )
+            colors = {"c": np.maximum(color[chosen], floor), "norm": norm, "cmap": "viridis"}
+            shown = ax.scatter(x[chosen], value[chosen], **colors, **look)
             handles.append(ax.scatter([], [], color="0.6", **look))
             labels.append(meaning)
     bar = figure.colorbar(shown, ax=ax, extend="min" if color.min() < floor else "neither")
     bar.set_label(color_quantity)
     ax.set(yscale="log", xlabel=x_quantity, ylabel=y_quantity)
     for axis in (ax.yaxis, bar.ax.yaxis):
-        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axis.set_minor_locator(NullLocator())
-        axis.set_major_formatter("{x:g}")
+        _plain_ticks(axis)
     return finish(figure, heading, dataset, sample, f"whiskers: {whiskers}", handles, labels)
+
+
+def _scale(color: np.ndarray) -> tuple[float, "LogNorm"]:
+    """Return the smallest value with a color of its own, and the logarithmic scale from it to the largest."""
+    from matplotlib.colors import LogNorm
+
+    top = color.max()
+    floor = max(top / 1000, color[color > 0].min())
+    return floor, LogNorm(floor if floor < top else top / 10, top)
+
+
+def _plain_ticks(axis: "Axis") -> None:
+    """Put ticks at 1, 2 and 5 times powers of ten, written as plain numbers."""
+    from matplotlib.ticker import LogLocator, NullLocator
+
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter("{x:g}")

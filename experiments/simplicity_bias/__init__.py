@@ -1,1 +1,1 @@
-"""Does training leave transformers with less sensitive functions than LSTMs, and do they resist label noise for it?"""
+"""Are transformers less sensitive than LSTMs after training, and do they generalize better under label noise?"""

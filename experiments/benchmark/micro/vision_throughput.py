@@ -95,6 +95,58 @@ def ceiling(dtype: str, precision: str, seconds: float) -> float:
         return 2 * size**3 * count / (time.perf_counter() - start)
 
 
+def throughput(
+    name: str,
+    dtype: str,
+    precision: str,
+    model: tuple[Apply, PyTree],
+    chunks: list[int | None],
+    top: float,
+    flop: float,
+    options: argparse.Namespace,
+) -> list[dict[str, Any]]:
+    """Return, and print, a row for each chunk: ``top`` is the rate of a product, ``flop`` the work of a forward."""
+    (apply, params), cases, rows = model, {}, []
+    for chunk in chunks:
+        measure = token.token_sensitivity(
+            substitution.one_at_a_time(apply),
+            perturb.gaussian(1.0),
+            execution=Execution(chunk=chunk, precision=precision),
+        )
+        start = time.perf_counter()
+        used = measure(jax.random.key(0), params, images(2)).chunk
+        trial = images(max(2, 2 * used // (TOKENS + 1)) * jax.local_device_count())
+        measure(jax.random.key(0), params, trial)
+        warm = time.perf_counter() - start
+        start = time.perf_counter()
+        measure(jax.random.key(0), params, trial)
+        rate = len(trial) / (time.perf_counter() - start)
+        count = max(len(trial), int(rate * options.seconds / options.repeats))
+        cases[chunk] = (measure, used, images(count), warm)
+    speeds = {chunk: [] for chunk in cases}
+    for _ in range(options.repeats):  # interleaved, so that a drift of the machine affects all
+        for chunk, (measure, _, tokens, _) in cases.items():
+            start = time.perf_counter()
+            measure(jax.random.key(0), params, tokens)
+            speeds[chunk].append(len(tokens) * (TOKENS + 1) / (time.perf_counter() - start))
+    for chunk, rates in speeds.items():
+        median = statistics.median(rates)
+        rows.append(
+            {
+                "model": name, "dtype": dtype, "precision": precision, "chunk": cases[chunk][1],
+                "fitted": chunk is None, "forwards_per_second": median, "lowest": min(rates),
+                "highest": max(rates), "flop_per_forward": flop, "flop_per_second": flop * median,
+                "fraction_of_product": flop * median / top, "first_calls_seconds": cases[chunk][3],
+            }
+        )  # fmt: skip
+        print(
+            f"{name:10} {dtype:9} chunk {cases[chunk][1]:6}{'*' if chunk is None else ' '} {median:12,.0f} "
+            f"forwards/s [{min(rates):,.0f}, {max(rates):,.0f}]  {flop * median / top:6.1%} of a product",
+            flush=True,
+        )
+    return rows
+
+
 def main() -> None:
     """Check, measure, print and store."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -118,44 +170,7 @@ def main() -> None:
             apply, params = build(name, dtype)
             one = jax.jit(apply).lower(params, images(1)).compile().cost_analysis()
             flop = float((one[0] if isinstance(one, list) else one).get("flops", float("nan")))
-            cases = {}
-            for chunk in chunks:
-                measure = token.token_sensitivity(
-                    substitution.one_at_a_time(apply),
-                    perturb.gaussian(1.0),
-                    execution=Execution(chunk=chunk, precision=precision),
-                )
-                start = time.perf_counter()
-                used = measure(jax.random.key(0), params, images(2)).chunk
-                trial = images(max(2, 2 * used // (TOKENS + 1)) * jax.local_device_count())
-                measure(jax.random.key(0), params, trial)
-                warm = time.perf_counter() - start
-                start = time.perf_counter()
-                measure(jax.random.key(0), params, trial)
-                rate = len(trial) / (time.perf_counter() - start)
-                count = max(len(trial), int(rate * options.seconds / options.repeats))
-                cases[chunk] = (measure, used, images(count), warm)
-            speeds = {chunk: [] for chunk in cases}
-            for _ in range(options.repeats):  # interleaved, so that a drift of the machine affects all
-                for chunk, (measure, _, tokens, _) in cases.items():
-                    start = time.perf_counter()
-                    measure(jax.random.key(0), params, tokens)
-                    speeds[chunk].append(len(tokens) * (TOKENS + 1) / (time.perf_counter() - start))
-            for chunk, rates in speeds.items():
-                median = statistics.median(rates)
-                rows.append(
-                    {
-                        "model": name, "dtype": dtype, "precision": precision, "chunk": cases[chunk][1],
-                        "fitted": chunk is None, "forwards_per_second": median, "lowest": min(rates),
-                        "highest": max(rates), "flop_per_forward": flop, "flop_per_second": flop * median,
-                        "fraction_of_product": flop * median / top, "first_calls_seconds": cases[chunk][3],
-                    }
-                )  # fmt: skip
-                print(
-                    f"{name:10} {dtype:9} chunk {cases[chunk][1]:6}{'*' if chunk is None else ' '} {median:12,.0f} "
-                    f"forwards/s [{min(rates):,.0f}, {max(rates):,.0f}]  {flop * median / top:6.1%} of a product",
-                    flush=True,
-                )
+            rows += throughput(name, dtype, precision, (apply, params), chunks, top, flop, options)
     device = parallel.describe_devices() | {"jax": jax.__version__, "budget_bytes": memory.BYTES}
     options.out.write_text(json.dumps({"device": device, "rows": rows}, indent=1) + "\n")
     print(f"* from the memory budget. {device} -> {options.out}")
