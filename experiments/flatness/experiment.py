@@ -50,7 +50,7 @@ def execute(config: Config, out: Path, data: ImageData | None = None, models: Ma
         raise ValueError(f"models {trained} are given trained: give Linen modules, which are trained in two ways here")
     names = [name + suffix for name in (*config.architectures, *bench.given) for suffix in ("", REGULARIZED)]
     bench.require_built(names)
-    with harness.Run.open(out, config, experiment="flatness") as run:
+    with harness.Run.open(out, config, experiment="flatness", trains=True) as run:
         results = bench.results(run, names, partial(train_and_measure, run, bench))
         report.write(run, config, bench.data, results)
     return out

@@ -137,7 +137,10 @@ def parse(
         raise ValueError(f"out_fields = {missing} are not fields of {kind.__name__}: allowed are {sorted(fields)}")
 
     parser = argparse.ArgumentParser(
-        prog=f"python -m experiments.{experiment}", description=description, allow_abbrev=False
+        prog=f"python -m experiments.{experiment}",
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     parser.add_argument("--preset", choices=list(presets), default=default, help=f"settings to start from ({default})")
     parser.add_argument("--out", type=Path, help="folder of the run; one that holds its units continues it")

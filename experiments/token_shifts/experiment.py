@@ -110,7 +110,7 @@ def execute(config: Config, out: Path, data: TextData | None = None) -> Path:
     """
     bench = Bench(config, data)
     results: dict[tuple[str, str], list[Mapping[str, Array]]] = {}
-    with harness.Run.open(out, config, experiment="token_shifts") as run:
+    with harness.Run.open(out, config, experiment="token_shifts", trains=True) as run:
         reading, pictures = bench.readings["minilm"], bench.pictures
         require_same(
             run, model=fingerprint(bench.minilm.variables), texts=fingerprint(reading.train, reading.tested),

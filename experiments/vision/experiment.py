@@ -46,7 +46,7 @@ def execute(config: Config, out: Path, data: ImageData | None = None, models: Ma
     bench = Bench(config, load(config, data), models or {})
     names = (*config.architectures, *bench.given)
     bench.require_built(names)
-    with harness.Run.open(out, config, experiment="vision") as run:
+    with harness.Run.open(out, config, experiment="vision", trains=True) as run:
         results = bench.results(run, names, partial(train_and_measure, run, bench), partial(measure_fixed, bench))
         report.write(run, config, bench.data, results)
     return out
