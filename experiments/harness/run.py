@@ -1,25 +1,25 @@
 """The experiment harness: a run is a list of units in a folder, each written whole or not at all.
 
 Killed at any moment and started again, a run ends with the same bytes in its tables as one that was never interrupted.
-In several processes the first alone reads and writes; what it finds or keeps is what all go on with::
+In several processes only the first reads and writes, and the others get its results::
 
-    with runs.Run.open(out, config, experiment="vision") as run:
+    with Run.open(out, config, experiment="vision", trains=True) as run:
         for seed in config.seeds:
             results = run.unit(f"vit-seed{seed}", partial(train_and_measure, config, seed))
         run.table("sensitivity", rows)
-        run.comparison([claims.Claim("C1", "ViT below CNN", ...)])
+        run.comparison([Claim.of("C1", "token sensitivity", difference, subject="vit", reference="cnn", ...)])
         run.figure("sensitivity", plots.bars_with_intervals(...))
 
 The folder holds ``units/*.npz`` (results), ``*.csv``, ``*.png`` and ``manifest.json``, which says what was run, on what
-and in what time; nothing else holds a time. What identifies a run is its experiment and its configuration.
+and in what time; nothing else holds a time. A run is identified by its experiment and its configuration.
+
+The file is longer than others because the states of a run (open, agreed, finished) belong to one class.
 """
 
-import csv
 import errno
 import io
 import itertools
 import json
-import math
 import os
 import re
 import shutil
@@ -35,7 +35,7 @@ from typing import TYPE_CHECKING, Any, Self
 import jax
 import numpy as np
 
-from experiments.harness import cli, storage
+from experiments.harness import cli, storage, tables
 from experiments.harness import manifest as manifests
 from experiments.harness.claims import Claim
 from experiments.harness.compiling import Compiling
@@ -224,22 +224,9 @@ class Run:
         """
         self._require_open()
         _check_name("table", name)
-        if not rows:
-            raise ValueError(f"table {name!r} has no rows: give one at least")
-        columns = list(rows[0] if columns is None else columns)
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(columns)
-        for number, row in enumerate(rows):
-            if set(row) != set(columns):
-                raise ValueError(
-                    f"row {number} of table {name!r} has the columns {sorted(row)}: allowed are {sorted(columns)}"
-                )
-            writer.writerow(
-                [_cell(row[c], f"table {name!r}, row {number}, column {c!r}", c in allow_nonfinite) for c in columns]
-            )
+        content = tables.csv_bytes(name, rows, columns, allow_nonfinite)
         path = self.folder / f"{name}.csv"
-        self._write(path, lambda: text.getvalue().encode(), f"table {name!r}")
+        self._write(path, lambda: content, f"table {name!r}")
         return path
 
     def document(self, name: str, content: Mapping[str, Any]) -> Path:
@@ -376,13 +363,3 @@ def _check_name(what: str, name: str) -> None:
         raise ValueError(
             f"{what} {name!r}: allowed are up to 120 lower-case letters, digits and . _ = + -, a letter or digit first"
         )
-
-
-def _cell(value: Any, where: str, nonfinite: bool) -> str:
-    if isinstance(value, np.ndarray | np.generic | jax.Array) and np.ndim(value) == 0:
-        value = np.asarray(value).item()
-    if isinstance(value, float) and not (math.isfinite(value) or nonfinite):
-        raise FloatingPointError(f"{where} is {value}: give None for no value, or name the column in allow_nonfinite")
-    if value is None or isinstance(value, bool | int | float | str):
-        return "" if value is None else value if isinstance(value, str) else repr(value)
-    raise ValueError(f"{where} is a {type(value).__name__}: allowed are str, bool, int, float and None")

@@ -1,14 +1,17 @@
 """Estimates as cells of a table, as points of a figure, and as text for a terminal."""
 
+import csv
+import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+import jax
 import numpy as np
 
 from jaxsens.statistics.estimate import Estimate
 
-__all__ = ["cells", "format_table", "mean_and_interval", "row_interval"]
+__all__ = ["cells", "csv_bytes", "format_table", "mean_and_interval", "row_interval"]
 
 
 def cells(estimate: Estimate, prefix: str = "") -> dict[str, float | None]:
@@ -77,3 +80,48 @@ def _shown(value: Any) -> str:
     if isinstance(value, float | np.floating):
         return f"{value:.4g}"
     return "" if value is None else str(value)
+
+
+def csv_bytes(
+    name: str,
+    rows: Sequence[Mapping[str, Any]],
+    columns: Sequence[str] | None = None,
+    allow_nonfinite: Collection[str] = (),
+) -> bytes:
+    """Return rows as CSV; numbers in the shortest form that reads back as the same float64.
+
+    Args:
+        name: Name of the table, for the messages.
+        rows: One dict each, with the same keys; cells are str, bool, int, float, or None for an empty cell.
+        columns: Order of the columns; that of the first row if None.
+        allow_nonfinite: Columns that may hold NaN or infinity.
+
+    Raises:
+        ValueError: No rows, rows with other keys than the columns, or a cell that is not a scalar.
+        FloatingPointError: NaN or infinity in a column where they are not allowed.
+    """
+    if not rows:
+        raise ValueError(f"table {name!r} has no rows: give one at least")
+    columns = list(rows[0] if columns is None else columns)
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    for number, row in enumerate(rows):
+        if set(row) != set(columns):
+            raise ValueError(
+                f"row {number} of table {name!r} has the columns {sorted(row)}: allowed are {sorted(columns)}"
+            )
+        writer.writerow(
+            [_cell(row[c], f"table {name!r}, row {number}, column {c!r}", c in allow_nonfinite) for c in columns]
+        )
+    return text.getvalue().encode()
+
+
+def _cell(value: Any, where: str, nonfinite: bool) -> str:
+    if isinstance(value, np.ndarray | np.generic | jax.Array) and np.ndim(value) == 0:
+        value = np.asarray(value).item()
+    if isinstance(value, float) and not (math.isfinite(value) or nonfinite):
+        raise FloatingPointError(f"{where} is {value}: give None for no value, or name the column in allow_nonfinite")
+    if value is None or isinstance(value, bool | int | float | str):
+        return "" if value is None else value if isinstance(value, str) else repr(value)
+    raise ValueError(f"{where} is a {type(value).__name__}: allowed are str, bool, int, float and None")
