@@ -15,7 +15,7 @@ from experiments.harness import Experiment, Run
 
 ROOT = Path(__file__).parents[3]
 DRIVER = """
-import sys, time
+import signal, sys, time
 from dataclasses import dataclass
 from experiments.harness import Experiment, Run
 
@@ -30,6 +30,7 @@ def execute(config, out):
         run.unit("second", lambda: time.sleep(60) or {"x": 2})
     return out
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a worker of the suite may have it ignored
 Experiment("sleeper", {"laptop": Config()}, execute, "Sleeps.").main(["--out", sys.argv[1], "--no-compilation-cache"])
 """
 
