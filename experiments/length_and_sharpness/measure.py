@@ -7,11 +7,10 @@ import numpy as np
 
 from experiments import harness
 from experiments.length_and_sharpness.config import Config, signs
-from jaxsens import boolean, perturb, substitution
+from jaxsens import boolean, perturb, sharpness, substitution
 from jaxsens.execution import Execution
 from jaxsens.execution.parallel import bind
 from jaxsens.models import recognizers
-from jaxsens.sharpness import average as sharpness
 from jaxsens.training import many_models, member_epoch
 from jaxsens.typing import Array, PyTree
 

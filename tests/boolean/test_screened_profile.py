@@ -7,10 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxsens import boolean, substitution
+from jaxsens import boolean, models, substitution
 from jaxsens.execution import Execution
 from jaxsens.models import recognizers
-from jaxsens.models.substitution import recognizers as recognizer_substitution
 
 pytestmark = pytest.mark.usefixtures("quick_compiling")
 
@@ -106,7 +105,7 @@ def test_few_neighbors_are_recomputed():
 def test_a_recognizer_in_bfloat16_screens_one_in_float32():
     config = recognizers.Config(depth=1, heads=1, head_size=6, multiplier=1)
     variables = recognizers.init(config, jax.random.key(3), "normal")
-    shared = recognizer_substitution.substitute(config, 4)
+    shared = models.substitution.recognizer(config, 4)
 
     def narrow(params, *rest):
         return shared(jax.tree.map(lambda a: a.astype(jnp.bfloat16), params), *rest)

@@ -7,7 +7,7 @@ import pytest
 from jaxsens import changes, perturb, scales
 from jaxsens.execution import Execution, parallel
 from jaxsens.sharpness import average
-from jaxsens.sharpness import classification as classified
+from jaxsens.sharpness.classification import NormalizedLogits
 
 KEY = jax.random.key(0)
 
@@ -400,7 +400,7 @@ def test_normalized_logits_are_blind_to_the_size_of_the_function():
     def apply(params, x):
         return x @ params["w"]
 
-    normalized = classified.NormalizedLogits(apply)
+    normalized = NormalizedLogits(apply)
     logits = normalized(params, x)
     np.testing.assert_allclose(np.std(logits, 1), 1, rtol=1e-5)
     np.testing.assert_array_equal(logits.argmax(1), apply(params, x).argmax(1))

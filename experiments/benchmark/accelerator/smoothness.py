@@ -11,9 +11,8 @@ import optax
 
 from experiments.benchmark.accelerator import truth
 from experiments.benchmark.accelerator.ways import norm_of_difference
-from jaxsens import boolean, curvature, embedding_space, training
-from jaxsens.models.recognizers import transformer as recognizer
-from jaxsens.sharpness import average as sharpness
+from jaxsens import boolean, curvature, embedding_space, sharpness, training
+from jaxsens.models import recognizers
 from jaxsens.sharpness import classification, worst_case
 from jaxsens.typing import Array, Key, PyTree
 
@@ -116,12 +115,12 @@ def batches_of(key: Key, member: int, epoch: int, count: int, batch: int) -> lis
 
 
 def _training(seed: int) -> Rows:
-    config = recognizer.Config(depth=2, heads=2, head_size=4, multiplier=2)
+    config = recognizers.Config(depth=2, heads=2, head_size=4, multiplier=2)
     draws = np.random.default_rng([seed, 7])
     strings, labels = draws.integers(0, 2, (40, 10)), draws.integers(0, 2, 40).astype(np.float32)
     key, count, epochs, batch, rate = jax.random.key(seed), 3, 2, 16, 1e-3
-    start = training.stack([recognizer.init(config, k, "xavier_normal") for k in jax.random.split(key, count)])
-    apply = recognizer.training_evaluation(config)
+    start = training.stack([recognizers.init(config, k, "xavier_normal") for k in jax.random.split(key, count)])
+    apply = recognizers.training_evaluation(config)
     members = training.Members(learning_rate=[rate] * count, batch=[batch] * count, dataset=[0] * count)
 
     def losses(at_once: int) -> np.ndarray:

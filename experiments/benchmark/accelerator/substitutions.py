@@ -18,13 +18,8 @@ from jaxsens import changes, models, substitution
 from jaxsens.execution import Execution, flops, memory
 from jaxsens.execution.flops import Work
 from jaxsens.models.images import vit
-from jaxsens.models.recognizers import transformer as recognizer
-from jaxsens.models.substitution import convolutions as windowed_substitution
-from jaxsens.models.substitution import encoders as encoder_substitution
-from jaxsens.models.substitution import recognizers as recognizer_substitution
 from jaxsens.models.text import bert, encoder
-from jaxsens.sensitivity import screened as screened_sensitivity
-from jaxsens.sensitivity import token
+from jaxsens.sensitivity import screened_token_sensitivity, token
 from jaxsens.typing import Perturbation, PyTree, Substitute
 
 __all__ = ["encoders", "images", "in_chunks", "recognizers", "screened"]
@@ -120,12 +115,12 @@ def encoders(sizes: Sizes, seed: int, usable: set[str]) -> Iterator[Case]:
     def made() -> list[Way]:
         module, work_ = given()
         shared, plain = (
-            encoder_substitution.substitute(module),
+            models.substitution.encoder(module),
             substitution.one_at_a_time(models.evaluation(module)),
         )
         found = [work_.way(f"shared {p}", shared, p) for p in PRECISIONS if p in usable]
         halved = bert.Bert(dataclasses.replace(config, dtype="bfloat16", fused_attention=True))
-        found.append(work_.way("shared bfloat16 model", encoder_substitution.substitute(halved), "bf16", "default"))
+        found.append(work_.way("shared bfloat16 model", models.substitution.encoder(halved), "bf16", "default"))
         found.insert(1, work_.way("plain float32", plain))
         on_host = dataclasses.replace(work_, variables=jax.device_get(work_.variables))
         found.append(on_host.way("shared, variables on the host", shared))
@@ -140,13 +135,13 @@ def encoders(sizes: Sizes, seed: int, usable: set[str]) -> Iterator[Case]:
 def recognizers(sizes: Sizes, seed: int) -> Iterator[Case]:
     """Yield (b): recognizers of two widths, plain and shared, at multiples of the memory budget."""
     for (depth, heads, head_size, multiplier), count, at_once in sizes.recognizers:
-        config = recognizer.Config(depth=depth, heads=heads, head_size=head_size, multiplier=multiplier)
+        config = models.recognizers.Config(depth=depth, heads=heads, head_size=head_size, multiplier=multiplier)
 
-        def made(config: recognizer.Config = config, count: int = count, at_once: int = at_once) -> list[Way]:
+        def made(config: models.recognizers.Config = config, count: int = count, at_once: int = at_once) -> list[Way]:
             strings = np.random.default_rng([seed, 11]).integers(0, 2, (count, sizes.length)).astype(np.int32)
-            given = Given(recognizer.init(config, jax.random.key(seed), "xavier_normal"), strings, flip)
-            plain = substitution.one_at_a_time(recognizer.evaluation(config))
-            shared = recognizer_substitution.substitute(config)
+            given = Given(models.recognizers.init(config, jax.random.key(seed), "xavier_normal"), strings, flip)
+            plain = substitution.one_at_a_time(models.recognizers.evaluation(config))
+            shared = models.substitution.recognizer(config)
             found = []
             for budgets in sizes.budgets:
                 for name, substitute in (("plain", plain), ("shared", shared)):
@@ -174,9 +169,9 @@ def images(sizes: Sizes, seed: int) -> Iterator[Case]:
 
         def made(name: str = name, count: int = count, at_once: int = at_once) -> list[Way]:
             module, given = _image_model(sizes, seed, name, count)
-            family = encoder_substitution if name == "vit" else windowed_substitution
+            shared = models.substitution.encoder if name == "vit" else models.substitution.convolutional
             plain = substitution.one_at_a_time(models.evaluation(module))
-            found = [given.way("plain", plain), given.way("shared", family.substitute(module))]
+            found = [given.way("plain", plain), given.way("shared", shared(module))]
             if pytorch:
                 variables = jax.device_get(given.variables)
                 forward = functools.partial(pytorch.models.forward_of, module, variables)
@@ -206,13 +201,13 @@ def screened(sizes: Sizes, seed: int) -> Iterator[Case]:
 
     def made() -> list[Way]:
         module, given = _image_model(sizes, seed, "vit", count)
-        shared = encoder_substitution.substitute(module)
+        shared = models.substitution.encoder(module)
         halved = vit.ViT(dataclasses.replace(module.config, dtype="bfloat16", fused_attention=True))
         full = token.token_sensitivity(shared, reverse)
         calibration = min(8, max(1, count // 4))
-        screens = {"default precision": None, "bfloat16": encoder_substitution.substitute(halved)}
+        screens = {"default precision": None, "bfloat16": models.substitution.encoder(halved)}
         screening = {
-            f"screened in {name}": screened_sensitivity.screened_token_sensitivity(
+            f"screened in {name}": screened_token_sensitivity(
                 shared, reverse, screen=screen, calibration=calibration, audit=100
             )
             for name, screen in screens.items()

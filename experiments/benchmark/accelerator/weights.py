@@ -13,11 +13,10 @@ from experiments.benchmark.accelerator.sizes import Sizes
 from experiments.benchmark.accelerator.smoothness import batches_of
 from experiments.benchmark.accelerator.ways import Case, Run, Way
 from experiments.benchmark.peers import pytorch
-from jaxsens import curvature, perturb, training
+from jaxsens import curvature, perturb, sharpness, training
 from jaxsens.execution import Execution, flops
 from jaxsens.execution.flops import Work
-from jaxsens.models.recognizers import transformer as recognizer
-from jaxsens.sharpness import average as sharpness
+from jaxsens.models import recognizers
 from jaxsens.typing import Array, PyTree
 
 __all__ = ["loss_surface", "trainings"]
@@ -29,11 +28,11 @@ DEVIATION = 0.01
 def trainings(sizes: Sizes, seed: int) -> Iterator[Case]:
     """Yield (e): ``fit_many`` with all models at once, for several numbers of models."""
     (depth, heads, head_size, multiplier), length, count, batch, epochs = sizes.training
-    config = recognizer.Config(depth=depth, heads=heads, head_size=head_size, multiplier=multiplier)
+    config = recognizers.Config(depth=depth, heads=heads, head_size=head_size, multiplier=multiplier)
     draws = np.random.default_rng([seed, 13])
     strings = draws.integers(0, 2, (count, length)).astype(np.uint8)
     labels = draws.integers(0, 2, count).astype(np.float32)
-    key, apply = jax.random.key(seed), recognizer.training_evaluation(config)
+    key, apply = jax.random.key(seed), recognizers.training_evaluation(config)
 
     def losses_of(start: PyTree, models: int, at_once: int) -> Run:
         members = training.Members(learning_rate=[RATE] * models, batch=[batch] * models, dataset=[0] * models)
@@ -61,7 +60,7 @@ def trainings(sizes: Sizes, seed: int) -> Iterator[Case]:
 
         def made(models: int = models) -> list[Way]:
             keys = (jax.random.fold_in(jax.random.key(seed), number) for number in range(models))
-            start = training.stack([recognizer.init(config, k, "xavier_normal") for k in keys])
+            start = training.stack([recognizers.init(config, k, "xavier_normal") for k in keys])
             count_work = functools.cache(functools.partial(counted, start, models))
             found = [
                 Way(f"at once {at_once}", "jaxsens", ways.ahead(losses_of(start, models, at_once)), count_work)
