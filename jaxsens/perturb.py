@@ -96,7 +96,7 @@ class Uniform:
     """Add uniform noise: ``x + xi``, ``xi`` uniform in ``[-half_width, half_width]`` for every element.
 
     In the units of ``x``; its variance is ``half_width^2 / 3``. (In the code of Andriushchenko et al., A Modern Look at
-    the Relationship between Sharpness and Generalization, it is the average case beside the Gaussian one.)
+    the Relationship between Sharpness and Generalization, it is the other average case, next to the Gaussian one.)
 
     Args:
         half_width: Half the width of the interval; 0 leaves ``x`` as it is.

@@ -1,4 +1,4 @@
-"""How time grows with the size of the work, beside how the operations do."""
+"""How the time and the number of operations grow with the size of the work."""
 
 import functools
 import time

@@ -39,7 +39,7 @@ def execute(config: Config, out: Path, data: ImageData | None = None, models: Ma
         config: The settings.
         out: The folder of the run.
         data: Your images in place of ``config.dataset``; set ``patch`` and ``variance`` in ``config`` then.
-        models: Your Linen modules by name, trained plain and regularized beside ``config.architectures``; see
+        models: Your Linen modules by name, trained plain and regularized in addition to ``config.architectures``; see
             `experiments.images.bench.Bench`.
 
     Raises:

@@ -27,7 +27,7 @@ class Experiment:
         execute: ``execute(config, out)`` runs it, or what is left of it, in the folder ``out``.
         description: What ``--help`` says first.
         out_fields: Fields of the configuration that the default folder is named by.
-        every_core: Whether every core of a CPU is a device of its own: for many small models.
+        every_core: Whether every core of a CPU is a separate device: for many small models.
         default: The preset if none is asked for.
         compilation_cache: Whether compiled programs may be kept for later processes.
     """

@@ -105,7 +105,7 @@ def begin_session(
 
 
 def _environment() -> dict[str, Any]:
-    """What numbers may depend on beside the configuration."""
+    """What numbers may depend on in addition to the configuration."""
     versions = {"python": platform.python_version()}
     for package in ("jax", "jaxlib", "flax", "optax", "numpy", "jaxsens"):
         try:

@@ -54,9 +54,9 @@ class Run:
         self.folder = folder
         self._lock = lock  # the first process has it
         self._open = True
-        self._agreed = True  # until an error, which may be one of this process alone
+        self._agreed = True  # until an error, which may be one of this process only
         self._manifest = manifest
-        # What a unit's file is checked against, beside its name.
+        # What a unit's file is checked against, in addition to its name.
         self._label = json.dumps([manifest["experiment"], manifest["config"]], sort_keys=True) + "\n"
         self._session = manifest["sessions"][-1]
         self._start = time.perf_counter()
@@ -243,7 +243,7 @@ class Run:
         return path
 
     def comparison(self, claims: Sequence[Claim]) -> Path:
-        """Write ``comparison.csv``: what a paper says beside what was measured, one `Claim` a row."""
+        """Write ``comparison.csv``: published and measured values, one `Claim` a row."""
         return self.table("comparison", [asdict(claim) for claim in claims])
 
     def figure(self, name: str, figure: "Figure") -> Path:

@@ -34,7 +34,7 @@ def mean_and_interval(estimate: Estimate) -> tuple[float, float, float]:
 
 
 def row_interval(row: Mapping[str, Any], prefix: str = "") -> tuple[float, float, float]:
-    """Return ``(mean, low, high)`` from a row that `cells` filled; the mean alone where there is no interval."""
+    """Return ``(mean, low, high)`` from a row that `cells` filled; only the mean where there is no interval."""
     mean, low, high = (row[f"{prefix}{part}"] for part in ("mean", "low", "high"))
     return (mean, mean, mean) if low is None or high is None else (mean, low, high)
 

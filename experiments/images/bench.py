@@ -36,7 +36,7 @@ class Bench:
         data: The images.
         given: The user's models by name. A Linen module is trained as the models of ``TREATMENTS`` are; it is called as
             ``module(tokens [b t d], mask=None, train=False)`` and returns logits ``[b classes]``. A pair ``(apply,
-            variables)`` is measured as it is: ``apply(variables, tokens [b t d])``.
+            variables)`` is measured without training: ``apply(variables, tokens [b t d])``.
 
     Raises:
         ValueError: If a name of ``given`` is taken, or no name of a unit.

@@ -34,7 +34,7 @@ class Construction:
         language: From the length to the language.
         config: The architecture.
         params: ``embedding``, ``layers`` and ``readout``, float64.
-        encode: From positions 1, 2, ... ``[t]`` to their encodings ``[t d]``: a function of the position alone.
+        encode: From positions 1, 2, ... ``[t]`` to their encodings ``[t d]``: a function of the position only.
         smallest: From lengths to the smallest ``|logit|`` over strings, in closed form; to first order in epsilon.
     """
 

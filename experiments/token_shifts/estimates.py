@@ -90,7 +90,7 @@ def depth_of(kind: str, states: int) -> int:
 
 
 def over_models(values: Array, *, rate: bool = False) -> Estimate:
-    """Estimate a mean over models and units ``[m b]``; over units alone where there is one model.
+    """Estimate a mean over models and units ``[m b]``; over units only where there is one model.
 
     One trained model has no error of training then: its verdict is "inconclusive".
     """

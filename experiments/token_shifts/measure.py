@@ -130,7 +130,7 @@ def measure_vit(config: Config, pictures: Pictures, module: Any, variables: PyTr
 
 
 def embedding_shifts(config: Config, subject: Subject, label: str) -> embedding_space.EmbeddingShifts:
-    """Replace every site, and measure the shift of the embedding alone, under all norms."""
+    """Replace every site, and measure only the shift of the embedding, under all norms."""
     measure = embedding_space.embedding_shifts(
         subject.encode,
         norms=NORMS,

@@ -1,4 +1,4 @@
-"""A figure of the sensitivity spectra of models beside the exact spectra of the languages that they learned."""
+"""A figure of the sensitivity spectra of models with the exact spectra of the languages that they learned."""
 
 import math
 from collections.abc import Mapping

@@ -35,7 +35,7 @@ def hessian_product(loss: Loss, *, where: Where | None = None, execution: Execut
     held: a product takes the memory of one micro-batch.
 
     Args:
-        loss: ``loss(params, batch)`` -> losses ``[b]``, deterministic, of each example by itself.
+        loss: ``loss(params, batch)`` -> losses ``[b]``, deterministic, of each example independently.
             ``classification.CrossEntropy(apply)`` also checks the labels.
         where: ``where(path, leaf)`` chooses among the floating-point leaves; by default all.
         execution: How to run; its ``chunk`` counts examples. See ``Product``.
@@ -113,7 +113,7 @@ def fisher_product(loss: Loss, *, where: Where | None = None, execution: Executi
     Empirical Fisher Approximation, 2019).
 
     Args:
-        loss: ``loss(params, batch)`` -> losses ``[b]``, deterministic, of each example by itself.
+        loss: ``loss(params, batch)`` -> losses ``[b]``, deterministic, of each example independently.
             ``classification.CrossEntropy(apply)`` also checks the labels.
         where: ``where(path, leaf)`` chooses among the floating-point leaves; by default all.
         execution: How to run; its ``chunk`` counts examples. See ``Product``.

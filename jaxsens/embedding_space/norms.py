@@ -12,7 +12,7 @@ __all__ = ["NORMS", "Norm", "of_all", "one_and_others", "require_norms"]
 
 
 class Norm(NamedTuple):
-    """A norm of activations ``[t d]``, taken apart: ``finish(over_tokens(of_token(x)))``.
+    """A norm of activations ``[t d]`` in three steps: ``finish(over_tokens(of_token(x)))``.
 
     Attributes:
         of_token: Reduces the last axis, ``[t d] -> [t]``.

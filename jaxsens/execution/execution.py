@@ -28,7 +28,7 @@ class Execution:
         backend: ``"pmap"`` or ``"shard_map"``; results are equal to the bit.
         devices: Devices of this process to use, by default all of them.
         progress: Label of a progress bar, which appears after two seconds; by default there is none.
-        check: Whether measures check on two examples that the model evaluates each example by itself; see
+        check: Whether measures check on two examples that the model evaluates each example independently; see
             ``independence.require_independent``.
 
     Raises:

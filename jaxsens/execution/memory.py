@@ -1,4 +1,4 @@
-"""How many model forwards to evaluate at once, computed from shapes alone.
+"""How many model forwards to evaluate at once, computed from shapes only.
 
 ``chunk=None`` must mean the same on every machine, since the chunk decides how numbers are rounded (law 1): it is a
 function of shapes and of one constant, not of trials on the machine.

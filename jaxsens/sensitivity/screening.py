@@ -17,7 +17,7 @@ from jaxsens.typing import Key
 
 __all__ = ["Screening", "by_size", "for_audit", "for_calibration", "require", "revise"]
 
-# The items that the bound is measured on, and those audited, are drawn with keys of their own.
+# The items that the bound is measured on, and those audited, are drawn with separate keys.
 _CALIBRATION, _AUDIT = 2**32 - 2, 2**32 - 3
 
 

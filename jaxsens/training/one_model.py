@@ -102,7 +102,7 @@ def fit(
         train_apply: The model in training mode; equal functions share compiled code.
         variables: Where to start: a dictionary with the collection ``params``, which is trained.
         tokens: ``[n t *s]``, kept on the device.
-        labels: Class numbers ``[n]``. An objective of your own gets labels as they are, unless its attribute
+        labels: Class numbers ``[n]``. Your own objective gets labels unchanged, unless its attribute
             ``class_labels`` is true.
         config: How to train.
         objective: The loss, by default cross-entropy.

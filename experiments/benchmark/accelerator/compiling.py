@@ -1,4 +1,4 @@
-"""Programs made ready before anything is timed: ours in threads, PyTorch's beside them in the main thread."""
+"""Compilation before anything is timed: of JAX in threads, of PyTorch meanwhile in the main thread."""
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -81,7 +81,7 @@ def _made(
                 yield way, made[id(way)]
         elif future.exception() is None:
             yield way, future.result()
-        elif "RESOURCE_EXHAUSTED" in str(future.exception()):  # beside the others; alone it may find room
+        elif "RESOURCE_EXHAUSTED" in str(future.exception()):  # the memory was shared; it may suffice for one
             _make_here(record, case, way, made)
             if id(way) in made:
                 yield way, made[id(way)]

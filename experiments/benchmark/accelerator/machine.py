@@ -83,7 +83,7 @@ def measure(record: Record, sizes: Sizes, seed: int) -> Ceilings:
 
 
 Timed = tuple[float, Callable[[], Any], int]
-"""Operations or bytes of a call (0 where seconds are told), the call, and how many calls make a turn."""
+"""Operations or bytes of a call (0 where seconds are reported), the call, and how many calls make a turn."""
 
 
 def _ceilings(sizes: Sizes, seed: int) -> dict[str, Callable[[], Timed]]:

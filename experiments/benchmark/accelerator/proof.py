@@ -57,7 +57,7 @@ def prove(record: Record, sizes: Sizes, seed: int, *, rehearse: bool) -> bool:
 
 
 GRACE = 15.0
-"""Seconds after the deadline at which whatever is still running is given up."""
+"""Seconds after the deadline at which whatever still runs is stopped."""
 
 
 def _conclude(record: Record, children: list[subprocess.Popen]) -> bool:
@@ -76,7 +76,7 @@ def _give_up(record: Record, children: list[subprocess.Popen]) -> None:
 
 
 BESIDE = 2
-"""The group beside whose compilation the two processes of (k) run: the one that PyTorch compiles longest."""
+"""The group during which the two processes of (k) run: PyTorch compiles it longest."""
 
 
 def groups(sizes: Sizes, seed: int, usable: set[str]) -> Iterator[list[Case]]:

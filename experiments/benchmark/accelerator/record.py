@@ -71,7 +71,7 @@ class Record:
         self.say(f"skipped {what}: {why}")
 
     def finish(self) -> None:
-        """Note that nothing is missing but what is said to be."""
+        """Record that nothing is missing except the skipped parts."""
         self.found["finished"] = True
         self.save()
 

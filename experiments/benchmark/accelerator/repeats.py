@@ -20,7 +20,7 @@ __all__ = ["MEMORY", "compare", "digests", "sizes_of", "start"]
 ROOT = Path(__file__).resolve().parents[3]
 
 MEMORY = "0.08"
-"""Part of the device's memory for each of these processes, beside the main one and PyTorch."""
+"""Part of the device's memory for each of these processes, while the main one and PyTorch use the rest."""
 
 
 def digests(sizes: Sizes, seed: int) -> dict[str, str]:

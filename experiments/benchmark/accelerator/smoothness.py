@@ -1,4 +1,4 @@
-"""Checks of what is no token sensitivity: curvature, sharpness, training, truth tables, nearest rows."""
+"""Checks of all but token sensitivity: curvature, sharpness, training, truth tables, nearest rows."""
 
 import functools
 from collections.abc import Callable, Iterator

@@ -72,7 +72,7 @@ class Given:
         named: str | None = None,
         chunk: int | None = None,
     ) -> Way:
-        """Return a way of jaxsens; ``named`` is what JAX is told of the precision, if it is not that of a product."""
+        """Return a way of jaxsens; ``named`` is JAX's name of the precision where it is not that of matrix products."""
         execution = Execution(chunk=chunk, precision=named or PRECISIONS[precision][0])
         return Way(
             name,

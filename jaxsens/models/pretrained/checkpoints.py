@@ -53,7 +53,7 @@ def load(
 ) -> Pretrained:
     """Read a BERT, RoBERTa, GPT-2, ViT or DINOv2, strictly.
 
-    Every tensor in the files is used, or is one that the architecture has beside the model (buffers, heads of
+    Every tensor in the files is used, or is one that the architecture has in addition to the model (buffers, heads of
     pretraining, poolers that are not read); every parameter of the model is in the files, with the right shape. Names
     and shapes are checked before values are read.
 

@@ -50,7 +50,7 @@ class LSTMConfig:
     def specs(self) -> PyTree:
         """The shapes of the parameters: ``embedding [3 d]``, ``layers`` (stacked ``[l ...]``) and ``readout``.
 
-        Xavier initialization treats every gate as a matrix of its own. The forget gate's bias has no special value.
+        Xavier initialization treats every gate as a separate matrix. The forget gate's bias has no special value.
         """
         d, gates = self.width, (self.depth, self.width, GATES, self.width)
         layers = {

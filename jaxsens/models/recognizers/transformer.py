@@ -78,9 +78,9 @@ def init(config: Architecture, key: Key, scheme: str = "xavier_uniform", **choic
 
 
 def at_depth(variables: PyTree, layers: int) -> PyTree:
-    """Return the variables with their stack padded by zeros to ``layers``, and their own depth beside it.
+    """Return the variables with their stack padded by zeros to ``layers``, and their own depth.
 
-    The number of layers that are evaluated is then data, and one program serves all depths up to ``layers``, with a
+    The number of layers that are evaluated is then data, and all depths share one program up to ``layers``, with a
     configuration of ``depth=layers``. Such variables cannot be differentiated, since a loop of unknown length has no
     reverse mode.
 

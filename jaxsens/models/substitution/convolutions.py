@@ -90,7 +90,7 @@ class OnWindows:
         mask: Array | None = None,
         sites: Array | None = None,
     ) -> tuple[jax.Array, jax.Array]:
-        """Return the clean output and, for every token or site, the output with that token alone replaced."""
+        """Return the clean output and, for every token or site, the output with only that token replaced."""
         require_matching(tokens, alternatives)
         common.require_variables(self.module, variables, jnp.asarray(tokens)[None])
         config = self.module.config

@@ -115,7 +115,7 @@ class SharedLayers:
         mask: Array | None = None,
         sites: Array | None = None,
     ) -> tuple[jax.Array, jax.Array]:
-        """Return the clean output and, for every token or site, the output with that token alone replaced."""
+        """Return the clean output and, for every token or site, the output with only that token replaced."""
         require_matching(tokens, alternatives)
         sites = chosen_sites(sites, len(tokens))
         encoder.require_variables(self.module, variables)

@@ -109,7 +109,7 @@ class SharedLayers:
     def __call__(
         self, variables: PyTree, tokens: Array, alternatives: Array, mask: None = None, sites: Array | None = None
     ) -> tuple[jax.Array, jax.Array]:
-        """Return the clean logit and, for every token or site, the logit with that token alone replaced."""
+        """Return the clean logit and, for every token or site, the logit with only that token replaced."""
         require_matching(tokens, alternatives)
         sites, config = chosen_sites(sites, len(tokens)), self.config
         params, x = embed(config, variables, jnp.stack([tokens, alternatives]), mask)
