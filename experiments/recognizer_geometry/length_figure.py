@@ -48,7 +48,7 @@ class Panel(NamedTuple):
 
     Attributes:
         series: Label -> ``Series``; means are positive, a lower end may be 0. A label has one color in all panels.
-        fits: Label -> ``Fit``; one of a series has its color, and others are grey.
+        fits: Label -> ``Fit``; one of a series has its color, and others are gray.
         bounds: Label -> ``(lengths [n], values [n])`` of a theorem, dashed.
     """
 

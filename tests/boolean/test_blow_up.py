@@ -1,3 +1,8 @@
+"""Blow-ups and influences of recognizers against loops, closed forms and the bounds of the paper.
+
+The file is long because its tests share models and compiled programs.
+"""
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -33,8 +38,8 @@ class Rows:
     def internals(params, strings):
         rows = params["rows"][None] + params["bit"] * strings[:, :1, None, None]
         z = 1 / jnp.sqrt(rows.var(-1) + params["epsilon"])
-        centred = rows - rows.mean(-1, keepdims=True)
-        states = jnp.where(jnp.isinf(z)[..., None], 0, z[..., None] * centred)
+        centered = rows - rows.mean(-1, keepdims=True)
+        states = jnp.where(jnp.isinf(z)[..., None], 0, z[..., None] * centered)
         return Internals(states[:, -1, -1, 0], states, z)
 
 

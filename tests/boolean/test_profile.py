@@ -1,3 +1,8 @@
+"""Sensitivity profiles against truth tables and plain loops, their intervals, and what they refuse.
+
+The file is long because its tests share models and compiled programs.
+"""
+
 import dataclasses
 import math
 

@@ -1,3 +1,8 @@
+"""Data sets of images: what is loaded, from which files, and what is refused.
+
+The file is long because its tests share the data sets that they write.
+"""
+
 import gzip
 import importlib.util
 import io

@@ -1,4 +1,7 @@
-"""Models as laws: what masks, permutations, dtypes and gradients must do whatever the parameters."""
+"""Models as laws: what masks, permutations, dtypes and gradients must do whatever the parameters.
+
+The file is long because its tests share models and compiled programs.
+"""
 
 import dataclasses
 import functools

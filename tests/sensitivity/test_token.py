@@ -1,3 +1,8 @@
+"""Token sensitivity against closed forms and plain loops, its intervals, and what it refuses.
+
+The file is long because its tests share models and compiled programs.
+"""
+
 import jax
 import jax.numpy as jnp
 import numpy as np

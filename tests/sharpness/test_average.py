@@ -1,3 +1,8 @@
+"""Average-case sharpness against closed forms and plain loops, and what it refuses.
+
+The file is long because its tests share models and compiled programs.
+"""
+
 import flax
 import jax
 import jax.numpy as jnp

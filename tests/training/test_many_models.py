@@ -1,4 +1,7 @@
-"""Training many models together: the steps of each, schedules, and independence of the members."""
+"""Training many models together: the steps of each, schedules, and independence of the members.
+
+The file is long because its tests share models and compiled programs.
+"""
 
 import os
 import resource

@@ -1,3 +1,8 @@
+"""Training one model: its steps against a plain loop, resumption, devices, and what it refuses.
+
+The file is long because its tests share models and compiled programs.
+"""
+
 import os
 import shutil
 import signal

@@ -1,4 +1,7 @@
-"""Laws of the harness: whole or not at all, the same either way, never another run's."""
+"""Laws of the harness: whole or not at all, the same either way, never another run's.
+
+The file is long because its tests share runs.
+"""
 
 import csv
 import json

@@ -1,3 +1,8 @@
+"""The rules of verdicts: their levels and power by simulation, and what they refuse.
+
+The file is long because its rules are in one file, too.
+"""
+
 import math
 import re
 

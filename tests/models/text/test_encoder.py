@@ -1,4 +1,7 @@
-"""Models with embeddings and hidden states as laws: BERT, RoBERTa, GPT-2, pretrained ViTs and LSTMs."""
+"""Models with embeddings and hidden states as laws: BERT, RoBERTa, GPT-2, pretrained ViTs and LSTMs.
+
+The file is long because its tests share models and compiled programs.
+"""
 
 import dataclasses
 import functools
