@@ -69,7 +69,7 @@ def test_imports_make_no_circle(package, folders):
     assert list(graphlib.TopologicalSorter(graph(package, folders)).static_order())
 
 
-def test_imports_only_look_down():
+def test_foundation_and_measurements_import_only_what_they_may():
     edges = graph("jaxsens", folders=True)
     for name, imported in edges.items():
         if name in FOUNDATION:
@@ -90,13 +90,13 @@ def test_no_experiment_imports_another():
 
 
 @pytest.mark.parametrize("package", ONLY)
-def test_one_wing_knows_each_library(package):
+def test_each_dependency_is_imported_by_one_part(package):
     for name, path in modules("jaxsens"):
         if any(imported.split(".")[0] == package for imported in imports(path)):
             assert name.split(".")[1] in ONLY[package], f"{path} imports {package}"
 
 
-def test_one_file_knows_devices():
+def test_one_file_uses_devices():
     words = re.compile(r"pmap\(|shard_map\(|Mesh\(|PartitionSpec|jax\.devices\(|local_devices\(\)|device_put")
     for name, path in modules("jaxsens"):
         if name != "jaxsens.execution.parallel":

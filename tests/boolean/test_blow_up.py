@@ -102,7 +102,7 @@ def test_blow_ups_of_arrays():
     np.testing.assert_array_equal(blow_up.cumulative_blow_up(normalizers), beta)
 
 
-def test_the_cumulative_blow_up_outlives_float32():
+def test_the_cumulative_blow_up_exceeds_the_range_of_float32():
     normalizers = np.full((3, 2), 1e30, np.float32)
     np.testing.assert_allclose(blow_up.cumulative_blow_up(normalizers), [1e30, 1e60, 1e90], rtol=1e-6)
     assert blow_up.cumulative_blow_up(np.full((20, 1), 1e30, np.float32))[-1] == np.inf

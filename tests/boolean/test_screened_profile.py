@@ -76,7 +76,7 @@ def test_disagreements_are_counted_once():
     assert (found.bound, found.audited, found.disagreed) == (0, 150, 150)
 
 
-def test_without_trust_everything_is_redone_and_nothing_audited():
+def test_with_a_large_safety_factor_everything_is_recomputed_and_nothing_audited():
     found = SCREENED(safety=1e6)(KEY, WEIGHTS, STRINGS)
     assert (found.screening.redone, found.screening.audited) == (40 * 8, 0)
     same(found.measured, in_float32())

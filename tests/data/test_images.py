@@ -397,7 +397,7 @@ def test_idx_round_trip_through_the_stock_name(tmp_path):
     assert stock.dataset_info.features["label"].num_classes == 10
 
 
-def test_debian_files_serve_when_the_folder_is_absent_and_only_then(tmp_path, monkeypatch):
+def test_debian_files_are_read_only_if_the_folder_is_absent(tmp_path, monkeypatch):
     splits = write_fashion(tmp_path / "debian", seed=1)
     data = images.load("fashion_mnist", data_dir=tmp_path / "nowhere")
     assert_holds(data, splits)

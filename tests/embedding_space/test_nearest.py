@@ -147,7 +147,7 @@ def test_rows_with_much_in_common_have_the_right_neighbors(name, metric):
 
 
 @pytest.mark.parametrize("metric", ["cosine", "l2"])
-def test_the_host_finds_what_the_device_finds(metric):
+def test_host_and_device_give_the_same_neighbors(metric):
     rows, _ = nearest_rows.searchable(TABLE, [4], None, metric)
     device = nearest_tokens(TABLE, k=2, exclude=[4], metric=metric)
     some = np.flatnonzero(device.replaceable)

@@ -56,7 +56,7 @@ def told(folder, *options, **variables):
     return [path.read_text().split() for path in sorted(folder.glob("[0-9]*"))]
 
 
-def test_every_process_is_told_its_place_and_its_gpus(tmp_path, stand_in):
+def test_every_process_gets_its_number_and_its_gpus(tmp_path, stand_in):
     first, second = told(tmp_path, "--processes", "2", **stand_in)
     assert first[:2] == ["0/2", "0,1"]
     assert second[:2] == ["1/2", "2,3"]
@@ -97,14 +97,14 @@ def test_bad_options_are_named(stand_in, options, match):
     assert match in done.stderr
 
 
-def test_a_command_that_is_missing_is_told():
+def test_a_missing_command_is_reported():
     assert "give a command after --" in launch("--processes", "2", command=[]).stderr
     done = launch("--processes", "2", command=["no-such-command"])
     assert done.returncode == 127
     assert "cannot start 'no-such-command'" in done.stderr
 
 
-def test_one_death_ends_all_even_those_that_refuse(monkeypatch, tmp_path):
+def test_one_failed_process_ends_all_even_those_that_ignore_signals(monkeypatch, tmp_path):
     """Process 0 shrugs SIGTERM off, as JAX would make it; process 2 only sleeps; process 1 fails."""
     stubborn = "case $JAXSENS_PROCESS in 0) trap '' TERM;; 1) echo because >&2; exit 3;; esac; touch $0; "
     stubborn += "while :; do sleep 0.05; done"

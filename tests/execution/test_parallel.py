@@ -182,7 +182,7 @@ def test_does_not_compile_again(problem):
     assert len(traced) == first
 
 
-def test_float64_comes_back_whole(float64):
+def test_float64_is_restored_exactly(float64):
     items = np.arange(5) / 3
     result = parallel.map_items(lambda x: x * jnp.pi, items, execution=Execution(chunk=2))
     assert result.dtype == np.float64

@@ -69,7 +69,7 @@ def test_another_configuration_is_refused_in_the_same_folder(name, smoke_run, sm
         experiment.execute(dataclasses.replace(smoke_config(name), seed=12345), smoke_run(name))
 
 
-def test_the_command_line_knows_presets_and_fields(name, capsys):
+def test_the_command_line_accepts_presets_and_fields(name, capsys):
     experiment = importlib.import_module(f"experiments.{name}.experiment").EXPERIMENT
     assert experiment.name == name
     assert {"smoke", "laptop", "paper"} <= set(experiment.presets)

@@ -64,7 +64,7 @@ def test_flags_replace_fields_of_the_preset():
     assert parse("--clip", "none", "--widths", "", "--no-augment").config == replace(PRESETS["laptop"], widths=())
 
 
-def test_the_default_folder_names_what_it_is_told_to():
+def test_the_default_folder_names_the_chosen_fields():
     assert parse("--dataset", "glue/sst2", out_fields=("dataset", "seed")).out == Path("runs/test-laptop-glue_sst2-0")
     with pytest.raises(ValueError, match=r"out_fields = \['data'\]"):
         parse(out_fields=("data",))

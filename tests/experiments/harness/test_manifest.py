@@ -33,7 +33,7 @@ def read(folder):
     return json.loads((folder / manifest.NAME).read_text())
 
 
-def test_it_tells_what_was_run_and_in_what_time(tmp_path):
+def test_it_records_what_was_run_and_the_time(tmp_path):
     with begin(tmp_path) as run:
         run.record(chunk=64, budget={"bytes": 2**28})
         run.unit("b", lambda: {"x": 1})

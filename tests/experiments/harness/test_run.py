@@ -292,7 +292,7 @@ def test_the_folder_of_another_configuration_is_refused(tmp_path):
     begin(tmp_path, Config(width=32)).finish()
 
 
-def test_a_folder_that_is_no_run_is_refused_and_left_alone(tmp_path):
+def test_a_folder_that_is_no_run_is_refused_and_not_changed(tmp_path):
     (tmp_path / "thesis.tex").write_text("precious")
     with pytest.raises(ValueError, match=r"thesis.tex.*no run"):
         begin(tmp_path)
@@ -425,7 +425,7 @@ def test_a_figure_is_a_png_with_reproducible_bytes(tmp_path):
     assert int.from_bytes(contents[0][16:20], "big") == 300  # 2 inches at 150 dots
 
 
-def test_an_exception_is_told_in_the_manifest_and_the_run_goes_on_later(tmp_path):
+def test_an_exception_is_recorded_in_the_manifest_and_the_run_can_continue(tmp_path):
     def interrupt():
         raise KeyboardInterrupt
 
@@ -445,7 +445,7 @@ def test_an_exception_is_told_in_the_manifest_and_the_run_goes_on_later(tmp_path
         run.unit("b", never)
 
 
-def test_the_compilation_cache_goes_where_it_is_told(tmp_path, monkeypatch):
+def test_the_compilation_cache_is_in_the_configured_folder(tmp_path, monkeypatch):
     names = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
     before = [getattr(jax.config, name) for name in names]
     try:
@@ -461,7 +461,7 @@ def test_the_compilation_cache_goes_where_it_is_told(tmp_path, monkeypatch):
             jax.config.update(name, value)
 
 
-def test_a_cache_of_ones_own_and_one_that_cannot_be_made_is_a_warning(tmp_path, monkeypatch):
+def test_a_user_cache_is_kept_and_one_that_cannot_be_made_is_a_warning(tmp_path, monkeypatch):
     before = jax.config.jax_compilation_cache_dir
     try:
         monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "own"))
@@ -475,7 +475,7 @@ def test_a_cache_of_ones_own_and_one_that_cannot_be_made_is_a_warning(tmp_path, 
 
 
 @pytest.mark.parametrize("flag", [[], ["--no-compilation-cache"]])
-def test_mains_keep_compiled_programs_unless_told_not_to(tmp_path, monkeypatch, flag):
+def test_mains_keep_compiled_programs_unless_disabled(tmp_path, monkeypatch, flag):
     names = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs", "jax_enable_compilation_cache")
     before = [getattr(jax.config, name) for name in names]
     try:

@@ -257,7 +257,7 @@ def test_counts_may_be_numpy_integers():
     assert found.name == "supported"
 
 
-def test_kinds_of_models_may_have_grids_of_their_own():
+def test_kinds_of_models_may_have_their_own_grids():
     grids = {"vit": GRID, "cnn": (0.1, 0.2, 0.4)}
     assert Design(3, grids, {"vit": 1e-3, "cnn": 0.2}).reason() == ""
     with pytest.raises(ValueError, match=r"best = 0.2 of vit is not in its grid \[0.0001, 0.001, 0.01\]"):

@@ -125,7 +125,7 @@ def test_exponential_and_polynomial_counts_are_distinguished(tmp_path, name):
     assert (row["faster"], row["slower"]) == (("40", "0") if name == "half" else ("0", "40"))
 
 
-def test_models_without_an_observed_string_are_a_category_of_their_own(tmp_path):
+def test_models_without_an_observed_string_are_a_separate_category(tmp_path):
     """The longest sample of one model has none: it is counted, and changes neither slopes nor the choice of law."""
     rows, folder = planted(
         tmp_path / "run", lambda n, i: 0 if (n, i) == (20, 3) else 50 if n > 10 else 2 ** (n - 2), strings=200

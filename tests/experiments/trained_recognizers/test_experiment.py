@@ -308,7 +308,7 @@ def test_labels_name_languages_and_strings():
     assert labels.probed(config, 6) == "64 of the user's strings of 6 bits"
 
 
-def test_own_strings_replace_random_ones_of_their_length(tmp_path):
+def test_user_strings_replace_random_ones_of_their_length(tmp_path):
     bits = np.random.default_rng(0).integers(0, 2, (70, 6))
     config, checked = data.with_strings(TINY, {6: bits})
     np.testing.assert_array_equal(data.profiled(config, 6, checked), bits[:64])

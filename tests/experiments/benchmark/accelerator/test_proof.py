@@ -53,7 +53,7 @@ def test_rehearsal_without_pytorch(tmp_path):
 
 
 @pytest.mark.skipif(not importlib.util.find_spec("torch"), reason="needs PyTorch")
-def test_rehearsal_beside_pytorch(tmp_path):
+def test_rehearsal_with_pytorch(tmp_path):
     found, printed = rehearse(tmp_path / "found.json")
     check_rehearsal(found, printed)
     peers = [row for row in found["timings"] if row["by"] == "pytorch"]
@@ -128,7 +128,7 @@ def test_the_file_is_whole_after_every_number(tmp_path):
     assert list(tmp_path.iterdir()) == [record.out]
 
 
-def test_bits_that_differ_are_told_and_are_no_wrong_answer(tmp_path):
+def test_bits_that_differ_are_reported_and_are_no_wrong_result(tmp_path):
     record = Record(tmp_path / "found.json", seconds=60.0)
     script = "import json; print(json.dumps({'a': 'x', 'b': '%s', 'c': 'failed: no'}))"
     processes = [
