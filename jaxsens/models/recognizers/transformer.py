@@ -133,7 +133,7 @@ def training_evaluation(config: Config) -> Apply:
     Example:
         >>> config = Config(depth=2, heads=1, head_size=4)
         >>> variables, strings = init(config, jax.random.key(0)), np.array([[0, 1, 1]])
-        >>> fast, plain = (make(config)(variables, strings) for make in (training_evaluation, evaluation))
+        >>> fast, plain = (jax.jit(make(config))(variables, strings) for make in (training_evaluation, evaluation))
         >>> bool(abs(fast - plain).max() < 1e-5)
         True
     """

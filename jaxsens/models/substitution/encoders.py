@@ -53,7 +53,7 @@ def substitute(module: Transformer, rows: int | None = None, *, embeddings: bool
         >>> from jaxsens import models
         >>> module = models.build("vit", "small", image_shape=(4, 4, 1), classes=3, patch=2)
         >>> tokens = np.zeros((4, 4), np.float32)
-        >>> clean, changed = substitute(module)(models.init(module, jax.random.key(0)), tokens, tokens + 1)
+        >>> clean, changed = jax.jit(substitute(module))(models.init(module, jax.random.key(0)), tokens, tokens + 1)
         >>> clean.shape, changed.shape
         ((3,), (4, 3))
     """

@@ -57,7 +57,7 @@ def substitute(config: Config, rows: int | None = None) -> SubstituteAt:
         >>> from jaxsens.models import recognizers
         >>> config = recognizers.Config(depth=2, heads=1, head_size=4)
         >>> bits = np.array([0, 1, 1], np.int32)
-        >>> clean, flipped = substitute(config)(recognizers.init(config, jax.random.key(0)), bits, 1 - bits)
+        >>> clean, flipped = jax.jit(substitute(config))(recognizers.init(config, jax.random.key(0)), bits, 1 - bits)
         >>> flipped.shape
         (3,)
     """

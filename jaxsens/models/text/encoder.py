@@ -71,7 +71,7 @@ def hidden_states(module: nn.Module, *, normalize_last: bool = False) -> Apply:
         >>> from jaxsens.models.text import lstm
         >>> module = lstm.LSTM(lstm.Config(vocabulary=10, width=4, depth=1, classes=2))
         >>> ids = jnp.array([[1, 2, 3]])
-        >>> hidden_states(module)(init(module, jax.random.key(0)), ids).shape
+        >>> jax.jit(hidden_states(module))(init(module, jax.random.key(0)), ids).shape
         (2, 1, 3, 4)
     """
     require_flags(normalize_last=normalize_last)
