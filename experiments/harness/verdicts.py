@@ -21,6 +21,8 @@ Three guards hold for all rules. A verdict on trained models needs three seeds a
 best rate inside it (`Design`). A rule that cannot give both other verdicts with so many units is inconclusive, and says
 how many it takes. Several verdicts within one claim are corrected together, by `holm` or `false_discovery_rate`.
 
+The experiments judge by `harness.verdict` up to now; these rules are for claims that are judged anew.
+
 The rules stay in one long file so that they are read and changed together; half of it is their documentation.
 """
 

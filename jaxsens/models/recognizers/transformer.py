@@ -64,17 +64,33 @@ class Recognizer(nn.Module):
         return evaluation(self.config)({"params": params}, strings, mask)
 
 
-def init(config: Architecture, key: Key, scheme: str = "xavier_uniform", **choices: str) -> PyTree:
-    """Return variables ``{"params": ...}``; ``scheme`` and ``choices`` are those of ``initialization.draw``.
+def init(
+    config: Architecture,
+    key: Key,
+    scheme: str = "xavier_uniform",
+    *,
+    biases: str = "scheme",
+    gains: str = "ones",
+    embedding: str = "normal",
+) -> PyTree:
+    """Return variables ``{"params": ...}`` of a recognizer, drawn at random.
+
+    Args:
+        config: The recognizer; the baselines' configurations are accepted, too.
+        key: The random key.
+        scheme: One of ``initialization.SCHEMES``, for weights.
+        biases: ``"scheme"``: drawn like weights, but 0 under Xavier, which is not defined for them; or ``"zero"``.
+        gains: ``"ones"``: gains 1 and offsets 0; or ``"scheme"``: both drawn like weights (not under Xavier).
+        embedding: ``"normal"``: standard normal; or ``"scheme"``: drawn like weights.
 
     Raises:
-        ValueError: If the scheme or a choice is unknown.
+        ValueError: If an argument is unknown.
 
     Example:
         >>> init(Config(depth=2, heads=1, head_size=4), jax.random.key(0), "normal")["params"]["embedding"].shape
         (3, 4)
     """
-    return {"params": initialization.draw(key, config.specs, scheme, **choices)}
+    return {"params": initialization.draw(key, config.specs, scheme, biases=biases, gains=gains, embedding=embedding)}
 
 
 def at_depth(variables: PyTree, layers: int) -> PyTree:
