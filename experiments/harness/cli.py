@@ -161,10 +161,10 @@ def parse(
         flag = "--" + name.replace("_", "-")
         parser.add_argument(flag, dest=name, default=argparse.SUPPRESS, help=text.replace("%", "%%"), **how)
 
-    given = vars(parser.parse_args(argv))
-    preset, out, cache = (given.pop(name) for name in ("preset", "out", "compilation_cache"))
+    parsed = vars(parser.parse_args(argv))
+    preset, out, cache = (parsed.pop(name) for name in ("preset", "out", "compilation_cache"))
     try:
-        config = dataclasses.replace(presets[preset], **given)
+        config = dataclasses.replace(presets[preset], **parsed)
     except ValueError as error:
         parser.error(str(error))
     if out is None:

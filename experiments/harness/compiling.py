@@ -49,7 +49,7 @@ class Compiling:
         names = ("programs", "seconds", "waited_seconds", "ahead_seconds")
         return {name: getattr(self, name) for name in names}
 
-    def told(self, wall: float) -> str:
+    def summary(self, wall: float) -> str:
         """Return them as a sentence, with their share of the wall time in seconds."""
         seconds, ahead = self.seconds + self.waited_seconds, self.ahead_seconds - self.waited_seconds
         return f"{self.programs} programs compiled in {seconds:.0f} s, {seconds / wall:.0%} of {wall:.0f} s" + (

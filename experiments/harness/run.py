@@ -144,10 +144,10 @@ class Run:
                 start = time.perf_counter()
                 arrays = storage.plain_arrays(compute())
                 storage.require_finite(arrays, allow_nonfinite)
-                own = storage.encode(arrays, label)
+                encoded = storage.encode(arrays, label)
                 seconds = time.perf_counter() - start
-                self._write(path, lambda: own, f"unit {name!r}")
-                content = processes.from_first(lambda: own)
+                self._write(path, lambda: encoded, f"unit {name!r}")
+                content = processes.from_first(lambda: encoded)
                 session = len(self._manifest["sessions"]) - 1
                 self._manifest["units"][name] = {"session": session, "seconds": seconds}
             result = storage.decode(content)
@@ -194,7 +194,7 @@ class Run:
     @property
     def compiling(self) -> str:
         """What this session has spent on compiling, as a sentence with its share of the wall time."""
-        return self._compiling.told(time.perf_counter() - self._start)
+        return self._compiling.summary(time.perf_counter() - self._start)
 
     def record(self, **entries: Any) -> None:
         """Keep facts about how this session works in the manifest, such as the chunk and the memory budget."""

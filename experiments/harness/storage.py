@@ -82,8 +82,8 @@ def still_held(folder: Path, lock: int) -> bool:
         there = os.stat(folder / LOCK, follow_symlinks=False)
     except OSError:
         return False
-    own = os.fstat(lock)
-    return (there.st_dev, there.st_ino) == (own.st_dev, own.st_ino)
+    held = os.fstat(lock)
+    return (there.st_dev, there.st_ino) == (held.st_dev, held.st_ino)
 
 
 def plain_arrays(values: Mapping[str, Any]) -> dict[str, np.ndarray]:

@@ -395,9 +395,9 @@ def slope(
     """
     if not (math.isfinite(tolerance) and tolerance > 0):
         raise ValueError(f"tolerance = {tolerance} must be a finite number above 0")
-    found = mean(estimate, design=design, below=at_most + tolerance, effect=effect)
+    judged = mean(estimate, design=design, below=at_most + tolerance, effect=effect)
     return replace(
-        found,
+        judged,
         rule=f"slope at most {at_most:g}, with a tolerance of {tolerance:g}: upper end below {at_most + tolerance:g}",
         contradicted_if=f"lower end above {at_most + tolerance:g}",
     )
@@ -436,8 +436,8 @@ def correlation(
     free = units + 1 - len(np.unique(np.zeros(len(x)) if groups is None else groups))  # as many without groups
 
     def judge(error: float) -> Judgment:
-        found = rank_correlation(x, y, groups=groups, clusters=clusters, level=1 - error)
-        return (UNDECIDED, None, None) if found is None else claim.judge(*found[1:])
+        measured = rank_correlation(x, y, groups=groups, clusters=clusters, level=1 - error)
+        return (UNDECIDED, None, None) if measured is None else claim.judge(*measured[1:])
 
     less = "" if free == units else ", less one for each further group"
     few = f"{free} independent units{less}; {FEWEST_UNITS} are needed for a rank correlation"

@@ -35,10 +35,10 @@ def prove(record: Record, sizes: Sizes, seed: int, *, rehearse: bool) -> bool:
     watch = threading.Timer(record.left + GRACE, _give_up, (record, children))
     watch.daemon = True
     watch.start()
-    record.found["machine"] = machine.describe() | {"seed": seed, "rehearsal": rehearse}
+    record.results["machine"] = machine.describe() | {"seed": seed, "rehearsal": rehearse}
     record.save()
-    record.say(str(record.found["machine"]))
-    threads = max(2, min(16, record.found["machine"]["cores"] or 2))
+    record.say(str(record.results["machine"]))
+    threads = max(2, min(16, record.results["machine"]["cores"] or 2))
     ceilings = machine.measure(record, sizes, seed)
     usable = answers.check_products(record, seed)
     answers.check(record, seed, threads, sizes.families)
@@ -65,8 +65,8 @@ def _conclude(record: Record, children: list[subprocess.Popen]) -> bool:
     for child in children:
         child.kill()
     record.finish()
-    print(report.table(record.found), flush=True)
-    return not record.found["wrong"]
+    print(report.table(record.results), flush=True)
+    return not record.results["wrong"]
 
 
 def _give_up(record: Record, children: list[subprocess.Popen]) -> None:
