@@ -218,8 +218,8 @@ class Relative:
     sharpness (Andriushchenko et al., A Modern Look at the Relationship between Sharpness and Generalization).
 
     Args:
-        sampler: What adds noise, such as ``gaussian(0.01)``; its size is a number without units here.
-        scale: How large a weight is, such as ``scales.by_leaf``.
+        sampler: Sampler of the noise, such as ``gaussian(0.01)``; its size is a number without units here.
+        scale: Scale of each weight, such as ``scales.by_leaf``.
 
     Raises:
         ValueError: If the sampler is relative itself, since it does not move 0; when called, if ``x`` is not in float32

@@ -102,7 +102,7 @@ class OneAtATime:
 
     Attributes:
         apply: The model.
-        rows: How many copies are evaluated at once; None for all.
+        rows: Number of copies evaluated at once; None for all.
 
     Example:
         >>> OneAtATime(len, 2) == OneAtATime(len, 2)

@@ -28,7 +28,7 @@ class Law:
     """A size of the work that grows.
 
     Attributes:
-        name: What grows.
+        name: Name of the size that grows.
         sizes: The sizes to measure.
         make: Gives for a size what to run, and its floating-point operations.
     """

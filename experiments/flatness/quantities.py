@@ -12,7 +12,7 @@ class Quantity(NamedTuple):
     """One quantity.
 
     Attributes:
-        text: What it is, with its unit.
+        text: Description, with its unit.
         label: A short name for figures.
         rate: Whether its values are frequencies.
     """

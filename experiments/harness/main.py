@@ -25,7 +25,7 @@ class Experiment:
         name: Its folder in ``experiments``.
         presets: Configurations by name: ``smoke``, ``laptop`` and ``paper``.
         execute: ``execute(config, out)`` runs it, or what is left of it, in the folder ``out``.
-        description: What ``--help`` says first.
+        description: First text of ``--help``.
         out_fields: Fields of the configuration that the default folder is named by.
         every_core: Whether every core of a CPU is a separate device: for many small models.
         default: The preset if none is asked for.

@@ -66,7 +66,7 @@ def begin_session(
     """Append a session to the manifest, and say what it takes over from earlier ones.
 
     Args:
-        folder: Of the run.
+        folder: Folder of the run.
         manifest: As `previous` returned it.
         settings: What the configuration says of where and how fast to run.
         trains: Whether units train models. The bits of a training depend on the versions of JAX and on the numbers of

@@ -19,7 +19,7 @@ def cells(estimate: Estimate, prefix: str = "") -> dict[str, float | None]:
 
     Args:
         estimate: The estimate of one number.
-        prefix: What the names of the columns ``mean``, ``sem``, ``low`` and ``high`` begin with.
+        prefix: Prefix of the names of the columns ``mean``, ``sem``, ``low`` and ``high``.
     """
     low, high = estimate.interval()
     numbers = {"mean": estimate.mean, "sem": estimate.sem, "low": low, "high": high}

@@ -199,14 +199,14 @@ def mean(
     and units, its models.
 
     Args:
-        estimate: Of one number.
+        estimate: Estimate of one number.
         design: How the models were trained; `NOT_TRAINED` if they were not.
         above: The claim is that the mean is above this number.
         below: Or below this one.
         within: Or between these two.
         effect: The alternative of the power: how far beyond the bound the mean is (of ``within``: how far the bounds
             are from a mean at the middle), in standard deviations of a unit.
-        method: Of the interval, see `Estimate.interval`: "log" for skewed values of which none is negative.
+        method: Method of the interval, see `Estimate.interval`: "log" for skewed values of which none is negative.
     """
     claim = _Claim.of(above, below, within)
     if np.ndim(estimate.mean):

@@ -154,7 +154,7 @@ class Bench:
 
         Args:
             run: Keeps what is done.
-            names: Of the models.
+            names: Names of the models.
             train_and_measure: Maps name, learning rate and seed to the results of a model.
             measure_fixed: Maps the name of a model that is given trained to its results.
         """

@@ -17,7 +17,7 @@ class Data:
     """Images as tokens ``[n t d]`` in the normalized pixel space, with labels ``[n]``.
 
     Attributes:
-        name: Of the data set, for tables and figures.
+        name: Name of the data set, for tables and figures.
         source: Where the images came from.
         image_shape: ``(h, w, c)``.
         classes: Number of classes.

@@ -78,7 +78,7 @@ def measure_learned(
     Args:
         config: The settings.
         trained: All models of the section.
-        number: Which of them.
+        number: Index of the model among them.
         bits: All strings, in the order of a truth table.
         labels: The function.
         seen: Indices of the training strings.

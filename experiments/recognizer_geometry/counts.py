@@ -85,7 +85,7 @@ class Group:
     """Some models of one shape.
 
     Attributes:
-        counts: Of the shape.
+        counts: Counts of the shape.
         name: ``all models``, or ``not constant at the longest`` length.
         members: Which models ``[m]``.
     """

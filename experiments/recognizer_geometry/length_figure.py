@@ -75,13 +75,13 @@ def against_length(
 
     Args:
         panels: Title -> ``Panel``.
-        quantity: What is drawn.
+        quantity: The quantity that is drawn.
         unit: Its unit.
-        dataset: What was measured, for the title.
+        dataset: Data set, for the title.
         sample: On how much of it, for the title.
-        length: What lies along x.
+        length: Label of the x axis.
         log_length: Whether that axis is logarithmic too.
-        level: Of the intervals.
+        level: Level of the intervals.
 
     Raises:
         ValueError: If there is no panel, or none of a panel's series; if arrays are of several lengths or not finite, a

@@ -128,7 +128,7 @@ def counts(models: Models, tokens: np.ndarray, vocabulary: int, weights: np.ndar
     Args:
         models: With ``least`` ``[n b k]``.
         tokens: Ids ``[b t]``.
-        vocabulary: How many ids there are.
+        vocabulary: Number of ids.
         weights: How often each sequence counts ``[b]``, once by default.
     """
     totals = np.zeros((len(NORMS), vocabulary))
@@ -183,7 +183,7 @@ def line(
     Args:
         x: ``[p]``.
         y: ``[m p]``, of every model.
-        resamples: Of the bootstrap.
+        resamples: Number of resamples of the bootstrap.
         rng: Draws them.
         controls: ``[m p c]``.
 

@@ -160,10 +160,10 @@ def followed(
     """Follow the l2 shifts of some tokens through all states.
 
     Args:
-        config: How many sequences and tokens.
+        config: Its numbers of sequences and tokens are used.
         subject: The model and the sequences.
         least: Positions of their least-shifting tokens ``[b k]``, smallest first.
-        label: Of the progress bar.
+        label: Label of the progress bar.
         example: One more sequence, of which every site is followed.
 
     Returns:

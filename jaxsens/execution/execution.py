@@ -23,8 +23,8 @@ class Execution:
     Attributes:
         chunk: Model forwards evaluated at once on a device, at least one item's. ``None`` fits ``memory.BYTES``, the
             same on every machine. Draws do not depend on it; values do by rounding only.
-        precision: Of matrix products, as in ``jax.default_matmul_precision``; ``"highest"`` is float32 on every
-            platform, where the default of JAX is TF32 on a GPU and bfloat16 on a TPU.
+        precision: Precision of matrix products, as in ``jax.default_matmul_precision``; ``"highest"`` is float32 on
+            every platform, where the default of JAX is TF32 on a GPU and bfloat16 on a TPU.
         backend: ``"pmap"`` or ``"shard_map"``; results are equal to the bit.
         devices: Devices of this process to use, by default all of them.
         progress: Label of a progress bar, which appears after two seconds; by default there is none.

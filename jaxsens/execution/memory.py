@@ -29,7 +29,7 @@ def chunk_of(fn: Callable[..., PyTree], *args: PyTree, budgets: int = 1) -> int:
     Args:
         fn: The function to evaluate.
         *args: Its arguments, or their shapes.
-        budgets: How many times ``BYTES`` the largest result may take.
+        budgets: Size of the largest result allowed, in multiples of ``BYTES``.
 
     Example:
         >>> chunk_of(lambda x: jnp.tanh(x), np.ones(2**20, np.float32))

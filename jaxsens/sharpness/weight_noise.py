@@ -31,8 +31,8 @@ class WeightNoiseEstimator:
 
     Attributes:
         apply: The model, or the loss.
-        perturbation: How weights move.
-        change: What is recorded of the outputs of an example.
+        perturbation: Sampler of weight noise.
+        change: Function recorded of the outputs of an example.
         draws: The number of perturbed models.
         where: Narrows the leaves that move.
         execution: How to run.

@@ -40,7 +40,7 @@ def rank_correlation(
         y: Another.
         groups: The group of every model ``[m]``, by default one for all.
         clusters: The cluster of every model ``[m]``, each within one group; by default every model is its own.
-        level: Of the interval.
+        level: Level of the interval.
 
     Returns:
         ``(r, low, high)``; None with fewer than ``FEWEST + g + 1`` units, or where no group has two different x, or
@@ -101,7 +101,7 @@ def fisher_interval(r: Array, freedom: int, level: float = 0.95) -> tuple[np.nda
     Args:
         r: Rank correlations.
         freedom: At least 2.
-        level: Of the interval.
+        level: Level of the interval.
 
     Raises:
         ValueError: If there are fewer degrees of freedom.

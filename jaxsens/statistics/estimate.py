@@ -252,7 +252,7 @@ def clopper_pearson(
         counts: Integers from 0 to ``total``, ``[*k]``.
         total: The number of trials.
         level: The confidence with which all the comparisons hold at once.
-        comparisons: How many intervals are to hold at once.
+        comparisons: Number of intervals that hold simultaneously.
 
     Returns:
         ``(low, high)``, float64, each ``[*k]``.

@@ -31,8 +31,8 @@ def make_ready(
 
     Args:
         record: Where failures are noted; nothing waits beyond its deadline.
-        cases: What to compile.
-        threads: How many programs are compiled at once.
+        cases: Cases to compile.
+        threads: Number of programs compiled at once.
         background: What else to do meanwhile, in threads; it has ended when this returns.
     """
     pool = ThreadPoolExecutor(threads)

@@ -33,8 +33,8 @@ class Family:
     """A model and its inputs.
 
     Attributes:
-        name: Of the family.
-        variables: Of the model, float32.
+        name: Name of the family.
+        variables: Variables of the model, float32.
         tokens: Inputs ``[b t *s]``.
         mask: Which tokens are real ``[b t]``, or None.
         perturbation: What replaces a token.

@@ -33,7 +33,7 @@ class Given:
     """A model and the examples whose tokens are replaced.
 
     Attributes:
-        variables: Of the model, on the device.
+        variables: Variables of the model, on the device.
         tokens: Examples ``[b t *s]``.
         perturbation: What replaces a token.
     """

@@ -123,7 +123,7 @@ def train_in_batches(
     A step is compiled and captured as ``strongest`` does it. A single model has fused attention.
 
     Args:
-        config: Of the models.
+        config: Configuration of the models.
         stacked: Our variables with a leading axis ``[m]``.
         strings: ``[n length]``.
         labels: ``[n]``.

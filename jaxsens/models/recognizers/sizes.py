@@ -45,7 +45,7 @@ class Sizes:
         """Return the recognizer's configuration; in the block of the paper the heads have the model's width.
 
         Args:
-            epsilon: Of the layer normalization.
+            epsilon: What the layer normalization adds to the variance.
             **fields: Further fields of ``recognizers.Config``.
         """
         head_size = self.width if fields.get("block") == "paper" else self.head_size

@@ -155,10 +155,10 @@ class _Shared(NamedTuple):
     """The parts of the first layer that all substitutions of an input share.
 
     Attributes:
-        x: What goes in, clean and replaced ``[t d]`` each.
+        x: Inputs, clean and replaced ``[t d]`` each.
         values: Clean and replaced ``[h t k]`` each.
         scores: ``[h t t]`` of clean queries and keys; of clean queries, replaced keys; of replaced queries, clean keys.
-        own: Of each replaced token with itself ``[h t]``.
+        own: Scores of each replaced token with itself ``[h t]``.
     """
 
     x: tuple[jax.Array, jax.Array]

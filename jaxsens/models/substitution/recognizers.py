@@ -143,7 +143,7 @@ class _Shared(NamedTuple):
     """The parts of the first layer that all substitutions of a string share, for rows n and heads h.
 
     Attributes:
-        x: What goes in ``[n d]``.
+        x: Inputs ``[n d]``.
         base: What the residual adds to the hidden units before the factor z ``[n f]``; None in the paper's block.
         sums: ``num [2 n h f]``: over all tokens, and without the row's dominant one.
     """
@@ -159,7 +159,7 @@ class _Own(NamedTuple):
     Attributes:
         site: The token replaced ``[j]``.
         row: The replaced token's own row after the layer ``[j d]``.
-        features: Of the token that leaves and of the one that comes, each ``[j h f]``.
+        features: Features of the token that leaves and of the one that comes, each ``[j h f]``.
         kept, left, come: Weights of the sum without the token, of the token that leaves, and of the one that comes,
             each ``[j n h]``.
         dominant: Whether the token that leaves is the row's dominant one ``[j n h]``.
