@@ -134,7 +134,7 @@ class Run:
         self._require_open()
         _check_name("unit", name)
         if name in self._seen:
-            raise ValueError(f"unit {name!r} was asked for before in this run: put what differs into the name")
+            raise ValueError(f"unit {name!r} was requested before in this run: put what differs into the name")
         path = self._path(name)
         label = f"{self._label}{name}\n"
         content = processes.from_first(partial(_kept, path, label))
@@ -301,7 +301,7 @@ class Run:
 
     def _require_open(self) -> None:
         if not self._open:
-            raise ValueError(f"the run in {self.folder} is finished: open it again to go on")
+            raise ValueError(f"the run in {self.folder} is finished: open it again to continue")
 
     def _write_manifest(self, status: str) -> None:
         self._session["seconds"] = time.perf_counter() - self._start

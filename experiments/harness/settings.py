@@ -56,7 +56,7 @@ class Settings:
     """
 
     resume_elsewhere: bool = option(
-        False, "go on although units were trained with other cores, devices or versions", identity=False
+        False, "continue although units were trained with other cores, devices or versions", identity=False
     )
 
     def __post_init__(self) -> None:

@@ -128,7 +128,7 @@ def require_finite(values: Mapping[str, np.ndarray], allowed: Any = ()) -> None:
             index = tuple(int(i) for i in np.unravel_index(int(bad.argmax()), array.shape))
             raise FloatingPointError(
                 f"key {key!r} holds {array[index]} at index {index}, the first of {int(bad.sum())} values that are "
-                f"not finite of {array.size}: find where it arises, or pass allow_nonfinite=({key!r},) if it is meant"
+                f"not finite of {array.size}: find where it arises, or pass allow_nonfinite=({key!r},) to keep it"
             )
 
 

@@ -50,7 +50,7 @@ def format_table(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str] |
         ValueError: no rows, or a row that lacks a column.
     """
     if not rows:
-        raise ValueError("rows = []: give one at least")
+        raise ValueError("rows = []: give at least one")
     headings = dict(columns) if isinstance(columns, Mapping) else {key: key for key in columns or rows[0]}
     for number, row in enumerate(rows):
         if missing := [key for key in headings if key not in row]:
@@ -101,7 +101,7 @@ def csv_bytes(
         FloatingPointError: NaN or infinity in a column where they are not allowed.
     """
     if not rows:
-        raise ValueError(f"table {name!r} has no rows: give one at least")
+        raise ValueError(f"table {name!r} has no rows: give at least one")
     columns = list(rows[0] if columns is None else columns)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")

@@ -354,7 +354,7 @@ def rises_in_each(steps: Sequence[Estimate], *, design: Design, above: float = 0
             unit, steps being independent.
     """
     if not steps:
-        raise ValueError("steps = []: give one at least")
+        raise ValueError("steps = []: give at least one")
     _check_number("above", above)
 
     def judge(error: float) -> Judgment:
@@ -538,7 +538,7 @@ def outer_means(values: Array, outer: Array, *, rate: bool = False) -> Estimate:
     if values.ndim != 1 or values.shape != outer.shape:
         raise ValueError(f"values and outer must be vectors of one length, got {values.shape} and {outer.shape}")
     if not len(values):
-        raise ValueError("values = []: give one at least")
+        raise ValueError("values = []: give at least one")
     _, which = np.unique(outer, return_inverse=True)
     return from_values(np.bincount(which, values) / np.bincount(which), rate=rate)
 

@@ -194,7 +194,7 @@ def line(
         ValueError: If there are fewer than three points.
     """
     if len(x) < 3:
-        raise ValueError(f"a line needs three points at least, got {len(x)}: give more texts, or a larger pool")
+        raise ValueError(f"a line needs at least three points, got {len(x)}: give more texts, or a larger pool")
 
     def fits(index: np.ndarray) -> np.ndarray:
         return np.stack(

@@ -65,7 +65,7 @@ class Execution:
             if not isinstance(self.devices, Sequence) or not all(isinstance(d, jax.Device) for d in self.devices):
                 raise ValueError(f"devices must be a list of jax.Device, or None for all, got {self.devices!r}")
             if not self.devices:
-                raise ValueError("devices must name one at least, or be None for all of this process, got none")
+                raise ValueError("devices must name at least one, or be None for all of this process, got none")
             if len(set(self.devices)) < len(self.devices):
                 raise ValueError(f"devices must be different devices, got {self.devices!r}")
             object.__setattr__(self, "devices", tuple(self.devices))

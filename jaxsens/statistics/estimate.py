@@ -86,7 +86,7 @@ class Estimate:
         freedom = np.asarray(self.count - 1.0 if self.freedom is None else self.freedom)
         if self.rate or method == "student":
             if method != "student":
-                raise ValueError(f"method {method!r} is for means: rates have an interval of their own")
+                raise ValueError(f"method {method!r} is for means: rates have their own interval")
             if self.rate:
                 return intervals.rate(self.mean, self.trials, self.least, freedom, level)
             return intervals.student(self.mean, self.sem, freedom, level)

@@ -78,7 +78,7 @@ def test_the_default_folder_names_the_chosen_fields():
         ("--preset huge", "invalid choice: 'huge'"),
         ("--epochs 1.5", "'1.5' is not of type int"),
         ("--epochs 0", "epochs = 0: allowed are 1 and more"),
-        ("--rate nan", "it has to be finite"),
+        ("--rate nan", "it must be finite"),
         ("--pool max", "allowed are mean, cls"),
         ("--span 1", "needs 2 parts"),
         ("--widths 1,x", "'1,x' is not of type"),

@@ -342,7 +342,7 @@ def test_results_that_are_not_finite_are_refused_unless_meant(tmp_path):
 def test_a_name_serves_one_unit(tmp_path):
     with begin(tmp_path) as run:
         run.unit("vit", lambda: {"x": 1})
-        with pytest.raises(ValueError, match="'vit' was asked for before"):
+        with pytest.raises(ValueError, match="'vit' was requested before"):
             run.unit("vit", lambda: {"x": 2})
         for name in ("", "ViT", "a/b", "../a", ".a", "a b", "a" * 121):
             with pytest.raises(ValueError, match=r"unit .*allowed are"):

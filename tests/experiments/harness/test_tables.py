@@ -24,7 +24,7 @@ def test_a_table_is_aligned():
     assert "0.25 [0.25, 0.25]" in tables.format_table([{"x": (0.25, 0.25, 0.25)}])
     with pytest.raises(ValueError, match=r"row 1 lacks the columns \['b'\]"):
         tables.format_table([{"a": 1, "b": 2}, {"a": 1}])
-    with pytest.raises(ValueError, match="one at least"):
+    with pytest.raises(ValueError, match="at least one"):
         tables.format_table([])
 
 

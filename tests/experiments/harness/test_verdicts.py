@@ -235,7 +235,7 @@ def test_levels_and_powers_are_those_of_closed_forms():
             lambda e: verdicts.mean(estimate.from_values(np.ones((3, 2))), design=NOT_TRAINED, above=0.0),
             r"about one number, got a mean of shape \(2,\)",
         ),
-        (lambda e: verdicts.rises_in_each([], design=NOT_TRAINED), "give one at least"),
+        (lambda e: verdicts.rises_in_each([], design=NOT_TRAINED), "give at least one"),
         (lambda e: verdicts.slope(e, design=NOT_TRAINED, tolerance=0.0), "tolerance = 0.0 must be"),
         (lambda e: verdicts.share(math.nan, 3, design=NOT_TRAINED, above=0.5), "holding = nan must be an integer"),
         (lambda e: verdicts.share(1, 3, design=NOT_TRAINED, above=1.5), r"a bound in \[0, 1\]"),
