@@ -1,4 +1,4 @@
-"""What holds for the package as a whole: its import, its floors, its readme."""
+"""The package as a whole: its import, which parts import which, its readme."""
 
 import ast
 import graphlib
@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 
 FOUNDATION = {path.stem for path in (ROOT / "jaxsens").glob("*.py")} - {"__init__"} | {"execution", "statistics"}
 MEASUREMENTS = {"sensitivity", "sharpness", "curvature", "embedding_space", "boolean", "theory"}
-"""Folders that say what is measured; every other folder is a wing, which neither these nor the foundation import."""
+"""Folders that say what is measured; neither these nor the foundation import the other folders."""
 ONLY = {
     "flax": {"models"},
     "safetensors": {"models"},

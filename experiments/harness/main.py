@@ -59,7 +59,7 @@ class Experiment:
                 folder = self.execute(command.config, command.out)
             except KeyboardInterrupt as error:
                 name = error.args[0] if error.args else "SIGINT"
-                # One line, not a traceback: what is computed is kept, and the next step is to go on.
+                # One line, not a traceback: what is computed is kept, and the next step is to continue.
                 sys.exit(f"interrupted by {name}: finished units are kept in '{command.out}'; the same command resumes")
         print(f"\nresults in {folder}")
         return folder

@@ -65,7 +65,7 @@ class Run:
 
     @classmethod
     def open(cls, out: str | os.PathLike[str], config: Any, *, experiment: str, trains: bool = False) -> "Run":
-        """Begin a run in the folder ``out``, or go on with the one that is there.
+        """Begin a run in the folder ``out``, or continue the one that is there.
 
         If versions, commit, platform or precision differ from those that made the units which are there, it says so
         on stderr; the manifest lists all sessions.

@@ -143,7 +143,7 @@ def test_a_linear_recognizer_has_the_influences_of_its_weights():
 
 
 def test_influences_are_those_of_flipped_strings():
-    """Against evaluation of every flipped string by itself."""
+    """Against a separate evaluation of every flipped string."""
     params, strings = weights_of(1), strings_of(3, 4, 1)
     result = blow_up.influences(transformer, layers="all")(params, strings)
     clean = transformer(params, strings)

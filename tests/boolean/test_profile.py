@@ -398,7 +398,7 @@ def test_products_run_at_full_precision_unless_asked_otherwise():
     for options, expected in (({}, "highest"), ({"precision": "bfloat16"}, "bfloat16")):
         seen.clear()
         measure(spy, chunk=4, **options)(KEY, perceptron_params(4), cube(4))
-        assert set(seen) - {None} == {expected}  # none where only shapes are asked for
+        assert set(seen) - {None} == {expected}  # none where only shapes are computed
 
 
 @pytest.mark.parametrize(("chunk", "strings"), [(1, 1), (10, 1), (45, 4)])

@@ -63,7 +63,7 @@ def test_the_audit_finds_a_bound_that_is_too_small():
     off = substitution.one_at_a_time(lambda params, x, mask=None: logit(params, x) + 0.3, 3)
     found = SCREENED(screen=off, safety=0.0, audit=10_000)(KEY, WEIGHTS, STRINGS)
     assert found.screening.bound == 0
-    assert found.screening.audited == found.screening.total - found.screening.redone  # logits of 0 are never trusted
+    assert found.screening.audited == found.screening.total - found.screening.redone  # logits of 0 are never accepted
     assert found.screening.disagreed > 0
     same(found.measured, in_float32())  # all were audited, so all are right
 
@@ -91,15 +91,15 @@ def test_a_substitution_of_all_sites_only_will_do():
 
 
 def test_few_neighbors_are_recomputed():
-    asked = []
+    evaluated = []
 
     def counted(params, tokens, alternatives, mask=None, sites=None):
-        asked.append(len(tokens) if sites is None else len(sites))
+        evaluated.append(len(tokens) if sites is None else len(sites))
         return fine(params, tokens, alternatives, mask, sites)
 
     screened = boolean.screened_sensitivity_profile(counted, screen=low, calibration=5, safety=0.5, audit=0, **OPTIONS)
     screened(KEY, WEIGHTS, STRINGS)
-    assert {1, 4} & set(asked)
+    assert {1, 4} & set(evaluated)
 
 
 def test_a_recognizer_in_bfloat16_screens_one_in_float32():

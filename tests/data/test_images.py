@@ -471,20 +471,20 @@ def test_script_says_what_is_missing(tmp_path, monkeypatch, capsys):
 
 
 def test_script_prepares_stock_sets_as_array_record(tmp_path, monkeypatch):
-    asked = {}
+    passed = {}
 
     class Builder:
         def download_and_prepare(self, *, download_config):
-            asked["manual_dir"] = download_config.manual_dir
+            passed["manual_dir"] = download_config.manual_dir
 
     def builder(name, **arguments):
-        asked.update(arguments, name=name)
+        passed.update(arguments, name=name)
         return Builder()
 
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: "there")
     monkeypatch.setattr(tfds, "builder", builder)
     runpy.run_path(str(SCRIPT))["main"](["mnist", "--data-dir", str(tmp_path), "--manual-dir", "archives"])
-    assert asked == {
+    assert passed == {
         "name": "mnist",
         "data_dir": str(tmp_path),
         "file_format": "array_record",

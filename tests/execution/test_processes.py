@@ -1,4 +1,4 @@
-"""Laws of several processes that one can check: it joins nothing unless told, and refuses half a word."""
+"""Several processes: none is joined without variables of the launcher, and incomplete variables are refused."""
 
 import jax
 import numpy as np

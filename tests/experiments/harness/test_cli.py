@@ -1,4 +1,4 @@
-"""Laws of configurations: what was asked for is what is there, and nothing is guessed."""
+"""Configurations: flags set exactly the fields that they name, and nothing is guessed."""
 
 import json
 from dataclasses import dataclass, field, make_dataclass, replace

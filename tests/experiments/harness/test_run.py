@@ -1,4 +1,4 @@
-"""Laws of the harness: whole or not at all, the same either way, never another run's.
+"""Runs: units are written completely or not at all, resuming gives equal bytes, and runs are not mixed.
 
 The file is long because its tests share runs.
 """
@@ -83,10 +83,10 @@ def test_killed_at_any_moment_and_started_again_gives_the_same_bytes(tmp_path):
         [sys.executable, "-W", "error", "-c", DRIVER, tmp_path], env=environment, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout)
+    kills = json.loads(done.stdout)
     whole = {name: (tmp_path / "whole" / name).read_bytes() for name in ("results.csv", "comparison.csv")}
     assert whole["results.csv"].count(b"\n") == 7
-    for kill in told:
+    for kill in kills:
         folder = tmp_path / kill["name"]
         for name, content in whole.items():
             assert (folder / name).read_bytes() == content, kill
@@ -96,8 +96,8 @@ def test_killed_at_any_moment_and_started_again_gives_the_same_bytes(tmp_path):
         assert len(log) <= 7, kill  # at most the unit in hand is lost
         assert not list(folder.rglob(".tmp-*"))
         assert manifest(folder)["status"] == "finished"
-    assert {len(kill["finished"]) for kill in told} == set(range(7))  # kills did fall all along the run
-    assert any(kill["left"] for kill in told)  # and into writes
+    assert {len(kill["finished"]) for kill in kills} == set(range(7))  # kills happened all along the run
+    assert any(kill["left"] for kill in kills)  # and into writes
 
 
 DRIVER = """
@@ -166,7 +166,7 @@ def die_at(number, torn):
         replace(old, new)
     os.replace = counted
 
-told = []
+kills = []
 
 def scenario(name, action, kill_after=None):
     status = forked(action, kill_after)
@@ -175,7 +175,7 @@ def scenario(name, action, kill_after=None):
     units = sorted(path.stem for path in (top / name).glob("units/unit*.npz"))
     left = [path.name for path in (top / name).rglob(".tmp-*")]
     assert forked(lambda: experiment(name)) == 0, name
-    told.append({"name": name, "finished": units, "left": left})
+    kills.append({"name": name, "finished": units, "left": left})
 
 assert forked(lambda: experiment("whole")) == 0
 for number in range(1, 17):  # manifest, 6 times unit and manifest, 2 tables, manifest
@@ -184,7 +184,7 @@ for number in range(1, 17):  # manifest, 6 times unit and manifest, 2 tables, ma
 for delay in (0.0, 0.013, 0.05, 0.11, 0.19):
     name = f"delay{delay}"
     scenario(name, lambda: experiment(name, pause=0.04), (top / f"{name}.log", delay))
-json.dump(told, sys.stdout)
+json.dump(kills, sys.stdout)
 """
 
 
