@@ -206,7 +206,7 @@ def mean(
         within: Or between these two.
         effect: The alternative of the power: how far beyond the bound the mean is (of ``within``: how far the bounds
             are from a mean at the middle), in standard deviations of a unit.
-        method: Method of the interval, see `Estimate.interval`: "log" for skewed values of which none is negative.
+        method: Method of the interval, see `Estimate.interval`: "log" for skewed nonnegative values.
     """
     claim = _Claim.of(above, below, within)
     if np.ndim(estimate.mean):

@@ -182,6 +182,8 @@ def of_convex(loss: Callable[[Array, PyTree], Array]) -> OutputCurvature:
 
 @dataclass(frozen=True)
 class _ConvexCurvature:
+    """The curvature of a convex loss; a class, so that the values of the loss can be checked, too."""
+
     loss: Callable[[Array, PyTree], Array]
 
     def __call__(self, outputs: Array, targets: PyTree, change: Array) -> Array:
