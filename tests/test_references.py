@@ -6,6 +6,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 SOURCES = sorted(p for folder in ("jaxsens", "experiments") for p in (ROOT / folder).rglob("*.py"))
+COMMANDS = [ROOT / "pyproject.toml", *sorted(path for path in (ROOT / "scripts").iterdir() if path.is_file())]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "experiments").rglob("*.md")])
 PLACEHOLDERS = {"NAME", "depth"}
 """``NAME`` stands for any experiment; ``depth`` is the experiment that experiments/README.md shows how to begin."""
@@ -47,7 +48,7 @@ def missing(pattern, paths, exists):
 
 def test_full_names_of_modules_and_what_they_contain_exist():
     pattern = r"(?<![\w./-])(?:jaxsens|experiments)(?:\.(?!(?:py|md)\b)\w+)+"
-    assert not missing(pattern, SOURCES + PAGES, lambda n: PLACEHOLDERS & set(n.split(".")) or resolves(n))
+    assert not missing(pattern, SOURCES + COMMANDS + PAGES, lambda n: PLACEHOLDERS & set(n.split(".")) or resolves(n))
 
 
 def test_short_names_of_the_library_exist():
@@ -73,7 +74,7 @@ def test_short_names_of_the_library_exist():
 def test_paths_exist():
     pattern = r"(?<![\w./-])(?:jaxsens|experiments|tests|scripts)(?:/[\w.-]*\w)+"
     allowed = CACHES | {f"experiments/depth/{name}.py" for name in ("__main__", "experiment")}
-    assert not missing(pattern, SOURCES + PAGES, lambda n: n in allowed or (ROOT / n).exists())
+    assert not missing(pattern, SOURCES + COMMANDS + PAGES, lambda n: n in allowed or (ROOT / n).exists())
 
 
 def test_links_and_images_of_readmes_exist():
