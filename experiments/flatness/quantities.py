@@ -1,4 +1,4 @@
-"""Which quantities ``experiments.flatness`` describes a model by, with their units."""
+"""The quantities by which ``experiments.flatness`` describes a model, with their units."""
 
 from typing import NamedTuple
 

@@ -1,4 +1,4 @@
-"""Figures of what a treatment does to models: each as it is and treated, in two quantities with their intervals."""
+"""Figures of a treatment's effect on models: each untreated and treated, in two quantities with their intervals."""
 
 import math
 from collections.abc import Mapping
@@ -115,7 +115,7 @@ def _draw_model(
     dots: list[list[np.ndarray]],
     floors: tuple[float | None, float | None],
 ) -> None:
-    """Draw a model as it is and treated, the line between them, and the dots of its seeds."""
+    """Draw a model untreated and treated, the line between them, and the dots of its seeds."""
     ends = []
     for treated, point in enumerate(points):
         x, low, high = clip(point[:3], floors[0])

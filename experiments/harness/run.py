@@ -1,4 +1,4 @@
-"""The experiment harness: a run is a list of units in a folder, each written whole or not at all.
+"""The experiment harness: a run is a list of units in a folder, each written completely or not at all.
 
 Killed at any moment and started again, a run ends with the same bytes in its tables as one that was never interrupted.
 In several processes only the first reads and writes, and the others get its results::

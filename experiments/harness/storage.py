@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, and results that are either what was written or known to be damaged."""
+"""Files that are written completely or not at all, and results with checksums, so that damage is detected."""
 
 import contextlib
 import errno

@@ -1,4 +1,4 @@
-"""What all models of a run on images share: building a model, training it, and choosing its learning rate."""
+"""Shared parts of all models of a run on images: building a model, training it, and choosing its learning rate."""
 
 import dataclasses
 import re

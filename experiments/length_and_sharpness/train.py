@@ -1,4 +1,4 @@
-"""The three sections of the experiment: what is trained together, on which strings, and what is measured of it."""
+"""The three sections of the experiment: which models are trained together, on which strings, and their measures."""
 
 from collections.abc import Callable
 from pathlib import Path

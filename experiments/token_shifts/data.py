@@ -1,4 +1,4 @@
-"""What the models of ``experiments.token_shifts`` read: texts as ids, how common tokens are, and images as patches."""
+"""Inputs of the models of ``experiments.token_shifts``: texts as ids, how common tokens are, and images as patches."""
 
 import re
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""What ``experiments.token_shifts`` measures of one model: shifts of embeddings and of states, and identifiability."""
+"""Measures of ``experiments.token_shifts`` for one model: shifts of embeddings and of states, and identifiability."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The models of ``experiments.token_shifts``: as they are before training, trained, and how accurate."""
+"""The models of ``experiments.token_shifts``: before and after training, and their accuracy."""
 
 import dataclasses
 from typing import Any, NamedTuple

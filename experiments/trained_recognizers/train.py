@@ -1,4 +1,4 @@
-"""Training of the models of one shape, and what is measured of them before, during and after it."""
+"""Training of the models of one shape, and their measures before, during and after it."""
 
 from collections.abc import Mapping
 from functools import partial

@@ -1,4 +1,4 @@
-"""What ``experiments.vision`` leaves: tables, claims, figures, and a table for the terminal."""
+"""Output of ``experiments.vision``: tables, claims, figures, and a table for the terminal."""
 
 from collections.abc import Iterator
 from typing import Any

@@ -1,4 +1,4 @@
-"""What all models share: checks of arguments, the configuration of image models, and modules as pure functions."""
+"""Shared parts of all models: checks of arguments, the configuration of image models, and modules as pure functions."""
 
 import dataclasses
 import functools
