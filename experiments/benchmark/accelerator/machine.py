@@ -1,4 +1,4 @@
-"""What the machine is, and what it can do at most: products, copies, transfers, launches."""
+"""The machine and its peak rates: products, copies, transfers, launches."""
 
 import os
 import platform

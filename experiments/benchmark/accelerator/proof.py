@@ -70,7 +70,7 @@ def _conclude(record: Record, children: list[subprocess.Popen]) -> bool:
 
 
 def _give_up(record: Record, children: list[subprocess.Popen]) -> None:
-    """End this process though something is still running, with all that is known."""
+    """End this process though something is still running, with all results so far."""
     record.skip("the rest", f"something was still running {GRACE:.0f} s after the deadline")
     leave(0 if _conclude(record, children) else 1)
 

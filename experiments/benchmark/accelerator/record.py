@@ -1,4 +1,4 @@
-"""What is known so far, written to a file after every number, and the time that is left."""
+"""The record of all results, written to a file after each one, and the time left."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""How large everything is: for an accelerator, and for a rehearsal on a CPU."""
+"""Sizes of all cases: for an accelerator, and for a rehearsal on a CPU."""
 
 from dataclasses import dataclass
 

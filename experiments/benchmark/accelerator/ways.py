@@ -1,4 +1,4 @@
-"""What is timed: cases, the ways to compute each, and how their answers are compared."""
+"""Cases that are timed, the ways to compute each, and the comparison of their answers."""
 
 import functools
 from collections.abc import Callable
