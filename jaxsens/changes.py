@@ -1,4 +1,4 @@
-"""What is recorded of an output and of the output after a perturbation, for one example.
+"""Changes: what is recorded of an output and of the output after a perturbation, for one example.
 
 Each function maps ``(clean [*k], changed [*k])`` to a scalar. Booleans are events: their mean is a rate. Differences
 are taken in float32 at least: integers never wrap, and those of outputs in float16 and bfloat16 are not rounded. Of

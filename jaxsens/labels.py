@@ -70,7 +70,7 @@ def require_labels(
 
 
 def check_batch(loss: Any, params: PyTree, batch: PyTree) -> PyTree:
-    """Return the examples that count, after a check by the loss where it knows what its batch means.
+    """Return the examples that count, after a check by the loss where it has one.
 
     A loss may have a method ``check_batch(params, batch) -> batch``, as ``classification.CrossEntropy`` has: it raises
     ValueError for labels that are no classes, and leaves out the ignored ones. Estimators call this function once,

@@ -138,7 +138,7 @@ def _require_no_statistics(paths: list[tuple[Any, ...]], leaves: list[Array], tr
             if names <= shapes.keys() and len({shapes[name] for name in names}) == 1:
                 raise ValueError(
                     f"params{jax.tree_util.keystr(path)} hold {' and '.join(sorted(names))} of one shape, which look "
-                    "like running statistics, and these are not trained: pass the trained parameters alone, or say "
+                    "like running statistics, and these are not trained: pass only the trained parameters, or say "
                     "which leaves move by where="
                 )
 

@@ -96,7 +96,7 @@ class Uniform:
     """Add uniform noise: ``x + xi``, ``xi`` uniform in ``[-half_width, half_width]`` for every element.
 
     In the units of ``x``; its variance is ``half_width^2 / 3``. (In the code of Andriushchenko et al., A Modern Look at
-    the Relationship between Sharpness and Generalization, it is the average case beside the Gaussian one.)
+    the Relationship between Sharpness and Generalization, it is the other average case, next to the Gaussian one.)
 
     Args:
         half_width: Half the width of the interval; 0 leaves ``x`` as it is.
@@ -218,8 +218,8 @@ class Relative:
     sharpness (Andriushchenko et al., A Modern Look at the Relationship between Sharpness and Generalization).
 
     Args:
-        sampler: What adds noise, such as ``gaussian(0.01)``; its size is a number without units here.
-        scale: How large a weight is, such as ``scales.by_leaf``.
+        sampler: Sampler of the noise, such as ``gaussian(0.01)``; its size is a number without units here.
+        scale: Scale of each weight, such as ``scales.by_leaf``.
 
     Raises:
         ValueError: If the sampler is relative itself, since it does not move 0; when called, if ``x`` is not in float32

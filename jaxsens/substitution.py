@@ -102,7 +102,7 @@ class OneAtATime:
 
     Attributes:
         apply: The model.
-        rows: How many copies are evaluated at once; None for all.
+        rows: Number of copies evaluated at once; None for all.
 
     Example:
         >>> OneAtATime(len, 2) == OneAtATime(len, 2)
@@ -115,7 +115,7 @@ class OneAtATime:
     def __call__(
         self, params: PyTree, tokens: Array, alternatives: Array, mask: Array | None = None, sites: Array | None = None
     ) -> tuple[PyTree, PyTree]:
-        """Return the clean output and, for every token or site, the output with that token alone replaced."""
+        """Return the clean output and, for every token or site, the output with only that token replaced."""
         require_matching(tokens, alternatives)
         count = len(tokens)
         sites = chosen_sites(sites, count)

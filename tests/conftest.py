@@ -37,7 +37,7 @@ def float64():
 
 @pytest.fixture(scope="module")
 def quick_compiling():
-    """Let XLA optimise little, which it does a third faster: for whole experiments on a few examples."""
+    """Let XLA optimize little, which it does a third faster: for whole experiments on a few examples."""
     before = jax.config.read("jax_disable_most_optimizations")
     jax.config.update("jax_disable_most_optimizations", True)
     yield

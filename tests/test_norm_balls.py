@@ -22,7 +22,7 @@ def test_norms_and_directions_are_guarded(factor):
             np.testing.assert_array_equal(found, 0)
 
 
-def test_projection_is_onto_the_ball_and_leaves_its_points_alone():
+def test_projection_is_onto_the_ball_and_keeps_its_points():
     for norm, expected in (("l2", ([1.5, 0], -2)), ("linf", ([2.5, 0], -2.5))):
         for found, right in zip(norm_balls.project(POINT, 2.5, norm), expected, strict=True):
             np.testing.assert_allclose(found, right, rtol=1e-6)

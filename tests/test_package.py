@@ -1,4 +1,4 @@
-"""What holds for the package as a whole: its import, its floors, its readme."""
+"""The package as a whole: its import, which parts import which, its readme."""
 
 import ast
 import graphlib
@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 
 FOUNDATION = {path.stem for path in (ROOT / "jaxsens").glob("*.py")} - {"__init__"} | {"execution", "statistics"}
 MEASUREMENTS = {"sensitivity", "sharpness", "curvature", "embedding_space", "boolean", "theory"}
-"""Folders that say what is measured; every other folder is a wing, which neither these nor the foundation import."""
+"""Folders that say what is measured; neither these nor the foundation import the other folders."""
 ONLY = {
     "flax": {"models"},
     "safetensors": {"models"},
@@ -69,7 +69,7 @@ def test_imports_make_no_circle(package, folders):
     assert list(graphlib.TopologicalSorter(graph(package, folders)).static_order())
 
 
-def test_imports_only_look_down():
+def test_foundation_and_measurements_import_only_what_they_may():
     edges = graph("jaxsens", folders=True)
     for name, imported in edges.items():
         if name in FOUNDATION:
@@ -90,13 +90,13 @@ def test_no_experiment_imports_another():
 
 
 @pytest.mark.parametrize("package", ONLY)
-def test_one_wing_knows_each_library(package):
+def test_each_dependency_is_imported_by_one_part(package):
     for name, path in modules("jaxsens"):
         if any(imported.split(".")[0] == package for imported in imports(path)):
             assert name.split(".")[1] in ONLY[package], f"{path} imports {package}"
 
 
-def test_one_file_knows_devices():
+def test_one_file_uses_devices():
     words = re.compile(r"pmap\(|shard_map\(|Mesh\(|PartitionSpec|jax\.devices\(|local_devices\(\)|device_put")
     for name, path in modules("jaxsens"):
         if name != "jaxsens.execution.parallel":
@@ -112,6 +112,18 @@ def test_public_names_are_declared_and_there():
         module = importlib.import_module(name)
         assert len(set(module.__all__)) == len(module.__all__), name
         assert not [n for n in module.__all__ if not hasattr(module, n)], name
+
+
+def test_files_and_functions_are_short():
+    """At most 350 lines a file, or a docstring that says why it is long; at most 60 lines of code a function."""
+    for path in [p for folder in ("jaxsens", "experiments", "tests") for p in (ROOT / folder).rglob("*.py")]:
+        text = path.read_text()
+        tree = ast.parse(text)
+        assert text.count("\n") <= 350 or re.search(r"\blong(er)?\b", ast.get_docstring(tree) or ""), path
+        for node in ast.walk(tree):
+            if isinstance(node, ast.FunctionDef):
+                code = node.body[1:] if ast.get_docstring(node) else node.body
+                assert not code or code[-1].end_lineno - code[0].lineno < 60, f"{path}: {node.name}"
 
 
 def test_parts_that_need_more_are_imported_when_first_used():

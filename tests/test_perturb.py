@@ -23,7 +23,7 @@ def test_gaussian_moments(variance):
     np.testing.assert_allclose((noise**4).mean() / variance**2, 3, atol=0.2)
 
 
-def test_no_variance_leaves_x_alone():
+def test_zero_variance_leaves_x_unchanged():
     x = {"a": jnp.arange(3.0), "b": jnp.float32(2)}
     chex.assert_trees_all_equal(perturb.gaussian(0)(KEY, 0, x), x)
 
@@ -49,7 +49,7 @@ def test_draws_hang_on_key_draw_and_site_only(sampler):
     assert len(np.unique(one[:, 0])) == 5
 
 
-def test_leaves_have_noise_of_their_own():
+def test_leaves_have_independent_noise():
     weights = {"a": jnp.zeros((40, 30)), "b": jnp.ones((40, 30)), "c": jnp.zeros(())}
     moved = perturb.gaussian(1.0)(KEY, 0, weights)
     chex.assert_trees_all_equal_shapes_and_dtypes(moved, weights)
@@ -182,7 +182,7 @@ def test_a_sphere_is_met_at_its_radius_in_all_directions(noise):
 
 
 @pytest.mark.parametrize("name", ["pairs", "adaptive pairs"])
-def test_antithetic_draws_are_mirror_images_of_the_samplers_own(noise, name):
+def test_antithetic_draws_are_mirror_images_of_the_samplers_draws(noise, name):
     np.testing.assert_allclose(noise[name][::2], -noise[name][1::2], atol=1e-6)
     if name == "pairs":
         np.testing.assert_array_equal(noise[name][::2], noise["gaussian"][:2000])
@@ -211,7 +211,7 @@ def test_wrapped_samplers_share_compiled_code_and_check_what_they_wrap():
 
 
 @pytest.mark.parametrize("build", [perturb.uniform, perturb.sphere])
-def test_sizes_of_noise_are_checked_and_nought_moves_nothing(build):
+def test_sizes_of_noise_are_checked_and_zero_moves_nothing(build):
     for bad in (-1.0, np.nan, np.inf):
         with pytest.raises(ValueError, match="must be a finite number of at least 0"):
             build(bad)

@@ -42,7 +42,7 @@ def test_a_rescaled_direction_is_as_large_as_the_weights(scale):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), rescaled, expected)
 
 
-def test_what_is_nought_gives_no_nan():
+def test_zeros_give_no_nan():
     assert not np.any(scales.rescale((jnp.zeros((2, 3)),), (jnp.ones((2, 3)),), scales.by_filter)[0])
     assert not np.any(scales.rescale((jnp.ones((2, 3)),), (jnp.zeros((2, 3)),), scales.by_leaf)[0])
 

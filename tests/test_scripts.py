@@ -114,7 +114,7 @@ def test_a_link_to_a_script_is_the_script(checkout):
     assert (run.returncode, run.stdout.strip()) == (0, str(checkout.root / ".venv/bin/python")), run.stderr
 
 
-def test_no_suitable_python_is_told_with_the_remedy(checkout):
+def test_no_suitable_python_is_reported_with_the_remedy(checkout):
     checkout.add_python("python3", version="3.9", suitable="no")
     status, output, errors = checkout.run()
     assert (status, output) == (1, "")
@@ -175,7 +175,7 @@ def test_environment_whose_python_is_gone_is_made_anew(checkout):
     assert checkout.installations() == 2
 
 
-def test_failed_installation_is_told_and_done_again(checkout):
+def test_failed_installation_is_reported_and_repeated(checkout):
     checkout.add_python("python3")
     checkout.pip_does("echo 'pip: no network' >&2; exit 1")
     status, output, errors = checkout.run()
@@ -214,7 +214,7 @@ def test_scripts_started_together_install_once(checkout):
     assert checkout.installations() == 1
 
 
-def test_folder_of_somebody_else_is_left_alone(checkout):
+def test_folder_of_another_user_is_not_changed(checkout):
     checkout.add_python("python3")
     theirs = checkout.folder / "theirs"
     theirs.mkdir()

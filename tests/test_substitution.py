@@ -100,7 +100,7 @@ def test_sites_may_be_narrow_integers_or_a_list():
         assert (float(clean), changed.tolist()) == (0, [1, 1])
 
 
-def test_a_primitive_that_takes_sites_is_told_by_its_signature():
+def test_a_substitution_that_takes_sites_is_recognized_by_its_signature():
     assert substitution.takes_sites(substitution.one_at_a_time(len))
     assert not substitution.takes_sites(lambda params, tokens, alternatives, mask=None: None)
     assert not substitution.takes_sites(max)

@@ -1,1 +1,1 @@
-"""The speed of jaxsens on this machine, beside PyTorch and beside the published procedures."""
+"""The speed of jaxsens on this machine, compared with PyTorch and with the published procedures."""

@@ -1,4 +1,4 @@
-"""How fast is jaxsens on this machine, beside PyTorch and beside the published procedures?
+"""How fast is jaxsens on this machine, compared with PyTorch and with the published procedures?
 
     python -m experiments.benchmark --preset quick|laptop|accelerator [--cases vit,cube] [--out DIR] [--seed 0]
 

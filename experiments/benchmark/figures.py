@@ -54,7 +54,7 @@ def speed_ratios(ratios: Mapping[str, Mapping[str, Interval]]) -> "Figure":
     """
     cases = list(dict.fromkeys(case for by_case in ratios.values() for case in by_case))
     if not cases:
-        raise ValueError("ratios holds no ratio: give one program and one case at least")
+        raise ValueError("ratios holds no ratio: give at least one program and one case")
     if any(not value > 0 for by_case in ratios.values() for interval in by_case.values() for value in interval):
         raise ValueError("ratios holds a ratio that is not positive: give speedups, such as (2.0, 1.9, 2.2)")
     from matplotlib import ticker

@@ -1,4 +1,4 @@
-"""How time grows with the size of the work, beside how the operations do."""
+"""How the time and the number of operations grow with the size of the work."""
 
 import functools
 import time
@@ -15,8 +15,6 @@ from experiments.benchmark.substitutions import reverse
 from jaxsens import boolean, changes, models, perturb, substitution
 from jaxsens.execution import Execution, flops
 from jaxsens.models import recognizers
-from jaxsens.models.substitution import encoders as encoder_substitution
-from jaxsens.models.substitution import recognizers as recognizer_substitution
 from jaxsens.models.text import bert, encoder
 from jaxsens.sensitivity import token
 from jaxsens.typing import Perturbation, PyTree, Substitute
@@ -30,7 +28,7 @@ class Law:
     """A size of the work that grows.
 
     Attributes:
-        name: What grows.
+        name: Name of the size that grows.
         sizes: The sizes to measure.
         make: Gives for a size what to run, and its floating-point operations.
     """
@@ -93,7 +91,7 @@ def _of_bits(config: Config, length: int) -> tuple[Callable[[], object], float]:
     module = recognizers.Config(depth=2, heads=4, head_size=32 if config.variant == "paper" else 4)
     variables = recognizers.init(module, jax.random.key(config.seed), "xavier_normal")
     strings = np.asarray(boolean.strings.uniform(jax.random.key(config.seed), EXAMPLES, length))
-    substitute = recognizer_substitution.substitute(module, config.rows[0])
+    substitute = models.substitution.recognizer(module, config.rows[0])
     profile = boolean.sensitivity_profile(substitute, execution=Execution(chunk=length + 1))
     run = functools.partial(profile, jax.random.key(0), variables, strings)
     return run, EXAMPLES * flops.count(substitute, variables, strings[0], strings[0]).operations
@@ -105,7 +103,7 @@ def _of_tokens(config: Config, length: int) -> tuple[Callable[[], object], float
     module = bert.Bert(bert.Config(**sizes, vocabulary=100, positions=512))
     variables = encoder.init(module, jax.random.key(config.seed))
     ids = np.random.default_rng(config.seed).integers(0, 100, (EXAMPLES, length)).astype(np.int32)
-    return _changes(encoder_substitution.substitute(module, config.rows[0]), reverse, variables, ids, 1)
+    return _changes(models.substitution.encoder(module, config.rows[0]), reverse, variables, ids, 1)
 
 
 def _of_images(config: Config, examples: int, draws: int) -> tuple[Callable[[], object], float]:

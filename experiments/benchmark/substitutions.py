@@ -16,13 +16,8 @@ from jaxsens import boolean, changes, embedding_space, models, substitution
 from jaxsens.execution import Execution, flops
 from jaxsens.models import recognizers
 from jaxsens.models.images import vit
-from jaxsens.models.recognizers import sizes as recognizer_sizes
-from jaxsens.models.substitution import convolutions as windowed_substitution
-from jaxsens.models.substitution import encoders as encoder_substitution
-from jaxsens.models.substitution import recognizers as recognizer_substitution
 from jaxsens.models.text import bert, encoder
-from jaxsens.sensitivity import screened as screened_sensitivity
-from jaxsens.sensitivity import token
+from jaxsens.sensitivity import screened_token_sensitivity, token
 from jaxsens.typing import Array, Key, Perturbation, PyTree, Substitute
 
 PATCH = 4
@@ -42,26 +37,27 @@ def flip(key: Key, draw: Array, x: Array) -> Array:
     return 1 - x
 
 
-def drawn(config: Config) -> list[recognizer_sizes.Sizes]:
+def drawn(config: Config) -> list[recognizers.sizes.Sizes]:
     """Return different architectures drawn from F.1's mix that are within the limit of operations, in their order."""
-    mix = recognizer_sizes.drawn(
+    mix = recognizers.sizes.drawn(
         np.random.default_rng(config.seed), layers=(2, 3, 4, 5, 6), heads=(1, 2, 4, 8), head_sizes=(16, 32, 64, 128),
         multipliers=(2, 4, 8),
     )  # fmt: skip
     within = (
         sizes
         for sizes in itertools.islice(mix, 10_000)
-        if recognizer_substitution.operations(sizes.config(1e-5), sizes.layers, config.length)[0] <= config.operations
+        if models.substitution.recognizer_operations(sizes.config(1e-5), sizes.layers, config.length)[0]
+        <= config.operations
     )
     return list(itertools.islice(dict.fromkeys(within), config.recognizers))
 
 
-def recognizer_flips(config: Config, sizes: recognizer_sizes.Sizes) -> Case:
+def recognizer_flips(config: Config, sizes: recognizers.sizes.Sizes) -> Case:
     """Flip every bit of strings, one at a time."""
     module = sizes.config(1e-5)
     variables = recognizers.init(module, jax.random.key(config.seed), "xavier_normal")
     strings = np.asarray(boolean.strings.uniform(jax.random.key(config.seed + 1), IMAGES, config.length))
-    shared = functools.partial(recognizer_substitution.substitute, module)
+    shared = functools.partial(models.substitution.recognizer, module)
     plain = functools.partial(substitution.one_at_a_time, recognizers.evaluation(module))
     forward = None
     if pytorch:
@@ -75,8 +71,8 @@ def recognizer_flips(config: Config, sizes: recognizer_sizes.Sizes) -> Case:
 def images(config: Config, name: str) -> Case:
     """Replace every patch of images, one at a time."""
     module, variables, tokens = _image_model(config, name)
-    family = encoder_substitution if name == "vit" else windowed_substitution
-    shared = functools.partial(family.substitute, module)
+    fast = models.substitution.encoder if name == "vit" else models.substitution.convolutional
+    shared = functools.partial(fast, module)
     plain = functools.partial(substitution.one_at_a_time, models.evaluation(module))
     forward = pytorch and pytorch.models.forward_of(module, variables)
     return substitutions(config, name, variables, tokens, reverse, (shared, plain), forward, published="five_masks")
@@ -88,14 +84,14 @@ def screened(config: Config) -> Case:
     halved = [dataclasses.replace(module.config, dtype="bfloat16", fused_attention=fused) for fused in (False, True)]
     programs = []
     for rows in config.rows:
-        substitute = encoder_substitution.substitute(module, rows)
+        substitute = models.substitution.encoder(module, rows)
         done = flops.count(substitute, variables, tokens[0], tokens[0])
         options = {"execution": Execution(chunk=tokens.shape[1] + 1)}
         screens = {"default precision of the device": None} | {
-            f"bfloat16{', fused attention' * low.fused_attention}": encoder_substitution.substitute(vit.ViT(low), rows)
+            f"bfloat16{', fused attention' * low.fused_attention}": models.substitution.encoder(vit.ViT(low), rows)
             for low in halved
         }
-        screen_with = functools.partial(screened_sensitivity.screened_token_sensitivity, substitute, reverse, **options)
+        screen_with = functools.partial(screened_token_sensitivity, substitute, reverse, **options)
         ways = [("jaxsens", name, screen_with(screen=low)) for name, low in screens.items()]
         ways.append(("plain", "float32", token.token_sensitivity(substitute, reverse, **options)))
         for by, how, measure in ways:
@@ -114,7 +110,7 @@ def embeddings(config: Config) -> Case:
     module, variables = _text_encoder(config)
     ids = _ids(config, module, 256)
     x = np.asarray(encoder.embed(module)(variables, ids))
-    shared = functools.partial(encoder_substitution.substitute, module, embeddings=True)
+    shared = functools.partial(models.substitution.encoder, module, embeddings=True)
     plain = functools.partial(substitution.one_at_a_time, encoder.from_embeddings(module))
     forward = pytorch and pytorch.models.forward_of(module, variables, embeddings=True)
     return substitutions(

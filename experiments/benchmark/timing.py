@@ -87,9 +87,9 @@ def compare(case: Case, *, seconds: float, repeats: int) -> dict[str, Any]:
     for program, apart in zip(programs, off, strict=True):
         if not apart <= case.tolerance:
             raise ValueError(
-                f"case {case.name!r}: results of {program.by!r} ({program.how}) are off those of {programs[0].by!r} by "
-                f"{apart:.1e} {'standard errors' if case.statistical else 'of the largest'}, more than "
-                f"{case.tolerance:.0e}; the speed of a wrong answer does not count"
+                f"case {case.name!r}: results of {program.by!r} ({program.how}) differ from those of "
+                f"{programs[0].by!r} by {apart:.1e} {'standard errors' if case.statistical else 'of the largest'}, "
+                f"more than {case.tolerance:.0e}; the speed of a wrong answer does not count"
             )
     times = np.empty((len(programs), repeats))
     for repeat in range(repeats):

@@ -1,6 +1,6 @@
 """Do networks of low token sensitivity lie at flat minima?
 
-Trains a ViT, an MLP, a CNN and a ConvMixer, each as it is and with the sensitivity regularizer, several seeds. Measures
+Trains a ViT, an MLP, a CNN and a ConvMixer, each without and with the sensitivity regularizer, several seeds. Measures
 token sensitivity and every kind of sharpness of each model: the rise of loss and error and the change of outputs and
 predictions under noise on the weights, absolute and relative to them; worst cases in four balls; the step of SAM;
 trace, top eigenvalue and spectral density of the Hessian. Decides claim C13 (Vasudeva et al., Transformers Learn Low
@@ -39,7 +39,7 @@ def execute(config: Config, out: Path, data: ImageData | None = None, models: Ma
         config: The settings.
         out: The folder of the run.
         data: Your images in place of ``config.dataset``; set ``patch`` and ``variance`` in ``config`` then.
-        models: Your Linen modules by name, trained plain and regularized beside ``config.architectures``; see
+        models: Your Linen modules by name, trained plain and regularized in addition to ``config.architectures``; see
             `experiments.images.bench.Bench`.
 
     Raises:

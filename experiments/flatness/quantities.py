@@ -1,4 +1,4 @@
-"""Which quantities ``experiments.flatness`` describes a model by, with their units."""
+"""The quantities by which ``experiments.flatness`` describes a model, with their units."""
 
 from typing import NamedTuple
 
@@ -12,7 +12,7 @@ class Quantity(NamedTuple):
     """One quantity.
 
     Attributes:
-        text: What it is, with its unit.
+        text: Description, with its unit.
         label: A short name for figures.
         rate: Whether its values are frequencies.
     """

@@ -1,4 +1,4 @@
-"""What ``experiments.flatness`` leaves: tables, claims, figures, and two tables for the terminal."""
+"""Output of ``experiments.flatness``: tables, claims, figures, and two tables for the terminal."""
 
 from collections.abc import Iterator
 from typing import Any

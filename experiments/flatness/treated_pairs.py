@@ -1,4 +1,4 @@
-"""Figures of what a treatment does to models: each as it is and treated, in two quantities with their intervals."""
+"""Figures of a treatment's effect on models: each untreated and treated, in two quantities with their intervals."""
 
 import math
 from collections.abc import Mapping
@@ -48,12 +48,12 @@ def treated_pairs(
     Args:
         panels: Quantity along x, with its unit -> model -> ``(plain, treated)``.
         y: The quantity along y of all panels, with its unit.
-        treatment: What was done to the treated, for the legend.
-        heading: What the figure is about.
-        dataset: What was measured, for the title.
-        sample: How many models and examples, for the title.
+        treatment: Name of the treatment, for the legend.
+        heading: Heading of the figure.
+        dataset: Data set, for the title.
+        sample: Numbers of models and examples, for the title.
         seeds: Quantity -> model -> ``(plain, treated)``, each ``(x [n], y [n])``: faint dots, one a seed.
-        level: Of the intervals.
+        level: Level of the intervals.
 
     Raises:
         ValueError: If there is nothing to draw, numbers are not finite, or one lies outside its interval.
@@ -115,7 +115,7 @@ def _draw_model(
     dots: list[list[np.ndarray]],
     floors: tuple[float | None, float | None],
 ) -> None:
-    """Draw a model as it is and treated, the line between them, and the dots of its seeds."""
+    """Draw a model untreated and treated, the line between them, and the dots of its seeds."""
     ends = []
     for treated, point in enumerate(points):
         x, low, high = clip(point[:3], floors[0])

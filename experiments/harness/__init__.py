@@ -1,4 +1,4 @@
-"""What every experiment is made with: settings, runs that survive being killed, manifests, verdicts on claims."""
+"""Shared parts of all experiments: settings, runs that can be resumed, manifests, verdicts on claims."""
 
 from experiments.harness.claims import Claim, judge, verdict
 from experiments.harness.cli import Command, parse

@@ -1,4 +1,4 @@
-"""What the papers say beside what was measured: claims, and verdicts from intervals."""
+"""Claims: published values, measured values, and verdicts from intervals."""
 
 import math
 from dataclasses import dataclass

@@ -153,7 +153,7 @@ def parse(
         raise TypeError(f"{kind.__name__} has no field seed: int, which every run needs")
     for name, field in fields.items():
         if name in ("preset", "out", "compilation_cache", "help"):
-            raise TypeError(f"field {name!r} of {kind.__name__} takes the name of the flag --{name}: call it otherwise")
+            raise TypeError(f"field {name!r} of {kind.__name__} takes the name of the flag --{name}: rename it")
         if not field.metadata.get("flag", True):
             continue
         how = _flag(hints[name], f"{kind.__name__}.{name}")
@@ -161,10 +161,10 @@ def parse(
         flag = "--" + name.replace("_", "-")
         parser.add_argument(flag, dest=name, default=argparse.SUPPRESS, help=text.replace("%", "%%"), **how)
 
-    given = vars(parser.parse_args(argv))
-    preset, out, cache = (given.pop(name) for name in ("preset", "out", "compilation_cache"))
+    parsed = vars(parser.parse_args(argv))
+    preset, out, cache = (parsed.pop(name) for name in ("preset", "out", "compilation_cache"))
     try:
-        config = dataclasses.replace(presets[preset], **given)
+        config = dataclasses.replace(presets[preset], **parsed)
     except ValueError as error:
         parser.error(str(error))
     if out is None:
@@ -224,7 +224,7 @@ def _pick(text: str, choices: dict[str, Any]) -> Any:
 
 def _finite(text: str) -> float:
     if not math.isfinite(value := float(text)):
-        raise ValueError("it has to be finite")
+        raise ValueError("it must be finite")
     return value
 
 

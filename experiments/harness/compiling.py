@@ -1,4 +1,4 @@
-"""What compiling costs: how many programs, how much time of the run, and how much beside its computing."""
+"""The cost of compiling: the number of programs, and the time of the run and of its background thread."""
 
 import contextlib
 import threading
@@ -49,11 +49,11 @@ class Compiling:
         names = ("programs", "seconds", "waited_seconds", "ahead_seconds")
         return {name: getattr(self, name) for name in names}
 
-    def told(self, wall: float) -> str:
+    def summary(self, wall: float) -> str:
         """Return them as a sentence, with their share of the wall time in seconds."""
         seconds, ahead = self.seconds + self.waited_seconds, self.ahead_seconds - self.waited_seconds
         return f"{self.programs} programs compiled in {seconds:.0f} s, {seconds / wall:.0%} of {wall:.0f} s" + (
-            f"; {ahead:.0f} s more beside the computing" if ahead > 0 else ""
+            f"; {ahead:.0f} s more while computing" if ahead > 0 else ""
         )
 
     @contextlib.contextmanager

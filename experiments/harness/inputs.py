@@ -1,4 +1,4 @@
-"""Fingerprints of what a run is given beside its configuration: data, models, texts."""
+"""Fingerprints of the user's data, models and texts, which a run gets in addition to its configuration."""
 
 import hashlib
 from typing import TYPE_CHECKING

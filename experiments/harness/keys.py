@@ -17,7 +17,7 @@ class Keys:
     data set, get the same keys whatever else a run measures.
 
     Attributes:
-        purposes: What keys are for. A purpose added at the end leaves the keys of the others as they are.
+        purposes: Names of what keys are used for. A purpose added at the end leaves the keys of the others as they are.
 
     Example:
         >>> KEYS = Keys("weights", "noise")

@@ -25,9 +25,9 @@ class Experiment:
         name: Its folder in ``experiments``.
         presets: Configurations by name: ``smoke``, ``laptop`` and ``paper``.
         execute: ``execute(config, out)`` runs it, or what is left of it, in the folder ``out``.
-        description: What ``--help`` says first.
+        description: First text of ``--help``.
         out_fields: Fields of the configuration that the default folder is named by.
-        every_core: Whether every core of a CPU is a device of its own: for many small models.
+        every_core: Whether every core of a CPU is a separate device: for many small models.
         default: The preset if none is asked for.
         compilation_cache: Whether compiled programs may be kept for later processes.
     """
@@ -59,7 +59,7 @@ class Experiment:
                 folder = self.execute(command.config, command.out)
             except KeyboardInterrupt as error:
                 name = error.args[0] if error.args else "SIGINT"
-                # One line, not a traceback: what is computed is kept, and the next step is to go on.
+                # One line, not a traceback: what is computed is kept, and the next step is to continue.
                 sys.exit(f"interrupted by {name}: finished units are kept in '{command.out}'; the same command resumes")
         print(f"\nresults in {folder}")
         return folder

@@ -42,22 +42,22 @@ def previous(folder: Path, experiment: str, identity: dict[str, Any]) -> dict[st
     if not path.exists():
         return fresh | {"units": {}, "sessions": []}
     try:
-        found = json.loads(path.read_bytes())
-        before = {"experiment": found["experiment"], "config": found["config"]}
-        if not isinstance(found["units"], dict) or not isinstance(found["sessions"], list):
+        stored = json.loads(path.read_bytes())
+        before = {"experiment": stored["experiment"], "config": stored["config"]}
+        if not isinstance(stored["units"], dict) or not isinstance(stored["sessions"], list):
             raise TypeError("units or sessions are not what a run writes")
-        for unit in found["units"].values():
-            found["sessions"][unit["session"]]["environment"], unit["seconds"]
-        for session in found["sessions"]:
+        for unit in stored["units"].values():
+            stored["sessions"][unit["session"]]["environment"], unit["seconds"]
+        for session in stored["sessions"]:
             session["status"], float(session["seconds"])
     except (ValueError, KeyError, TypeError, IndexError, RecursionError) as error:
         raise ValueError(f"'{path}' cannot be read ({error}): delete '{folder}', or give another --out") from error
-    if told := cli.differences(before, {"experiment": experiment, "config": identity}):
+    if changed := cli.differences(before, {"experiment": experiment, "config": identity}):
         raise ValueError(
-            f"out = '{folder}' holds the run of another configuration ({'; '.join(told)}): give another --out, or "
+            f"out = '{folder}' holds the run of another configuration ({'; '.join(changed)}): give another --out, or "
             "delete that folder"
         )
-    return found
+    return stored
 
 
 def begin_session(
@@ -66,7 +66,7 @@ def begin_session(
     """Append a session to the manifest, and say what it takes over from earlier ones.
 
     Args:
-        folder: Of the run.
+        folder: Folder of the run.
         manifest: As `previous` returned it.
         settings: What the configuration says of where and how fast to run.
         trains: Whether units train models. The bits of a training depend on the versions of JAX and on the numbers of
@@ -90,14 +90,14 @@ def begin_session(
         say(f"{folder}: going on, with {len(kept)} finished units")
     for number in sorted({unit["session"] for unit in manifest["units"].values()}):
         before = sessions[number]["environment"]
-        if trains and not elsewhere and (told := cli.differences(_of_training(before), _of_training(here))):
+        if trains and not elsewhere and (changed := cli.differences(_of_training(before), _of_training(here))):
             raise ValueError(
-                f"'{folder}' holds units that were trained with other cores, devices or versions ({'; '.join(told)}): "
-                "results would not be those of a run without interruption. Go on where it began, give another --out, "
-                "or pass --resume-elsewhere, which is recorded"
+                f"'{folder}' holds units that were trained with other cores, devices or versions "
+                f"({'; '.join(changed)}): results would not be those of a run without interruption. Continue where it "
+                "began, give another --out, or pass --resume-elsewhere, which is recorded"
             )
-        if told := cli.differences(_deciding(before), _deciding(here)):
-            say(f"warning: units of session {number} were made otherwise ({'; '.join(told)}): last bits may differ")
+        if changed := cli.differences(_deciding(before), _deciding(here)):
+            say(f"warning: units of session {number} were made otherwise ({'; '.join(changed)}): last bits may differ")
     sessions.append(
         {"started": datetime.now(UTC).isoformat(timespec="seconds"), "status": "running", "seconds": 0.0}
         | {"environment": here, "settings": settings, "resumed_elsewhere": elsewhere, "recorded": {}}
@@ -105,7 +105,7 @@ def begin_session(
 
 
 def _environment() -> dict[str, Any]:
-    """What numbers may depend on beside the configuration."""
+    """What numbers may depend on in addition to the configuration."""
     versions = {"python": platform.python_version()}
     for package in ("jax", "jaxlib", "flax", "optax", "numpy", "jaxsens"):
         try:

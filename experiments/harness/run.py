@@ -1,4 +1,4 @@
-"""The experiment harness: a run is a list of units in a folder, each written whole or not at all.
+"""The experiment harness: a run is a list of units in a folder, each written completely or not at all.
 
 Killed at any moment and started again, a run ends with the same bytes in its tables as one that was never interrupted.
 In several processes only the first reads and writes, and the others get its results::
@@ -54,9 +54,9 @@ class Run:
         self.folder = folder
         self._lock = lock  # the first process has it
         self._open = True
-        self._agreed = True  # until an error, which may be one of this process alone
+        self._agreed = True  # until an error, which may be one of this process only
         self._manifest = manifest
-        # What a unit's file is checked against, beside its name.
+        # What a unit's file is checked against, in addition to its name.
         self._label = json.dumps([manifest["experiment"], manifest["config"]], sort_keys=True) + "\n"
         self._session = manifest["sessions"][-1]
         self._start = time.perf_counter()
@@ -65,7 +65,7 @@ class Run:
 
     @classmethod
     def open(cls, out: str | os.PathLike[str], config: Any, *, experiment: str, trains: bool = False) -> "Run":
-        """Begin a run in the folder ``out``, or go on with the one that is there.
+        """Begin a run in the folder ``out``, or continue the one that is there.
 
         If versions, commit, platform or precision differ from those that made the units which are there, it says so
         on stderr; the manifest lists all sessions.
@@ -134,7 +134,7 @@ class Run:
         self._require_open()
         _check_name("unit", name)
         if name in self._seen:
-            raise ValueError(f"unit {name!r} was asked for before in this run: put what differs into the name")
+            raise ValueError(f"unit {name!r} was requested before in this run: put what differs into the name")
         path = self._path(name)
         label = f"{self._label}{name}\n"
         content = processes.from_first(partial(_kept, path, label))
@@ -144,10 +144,10 @@ class Run:
                 start = time.perf_counter()
                 arrays = storage.plain_arrays(compute())
                 storage.require_finite(arrays, allow_nonfinite)
-                own = storage.encode(arrays, label)
+                encoded = storage.encode(arrays, label)
                 seconds = time.perf_counter() - start
-                self._write(path, lambda: own, f"unit {name!r}")
-                content = processes.from_first(lambda: own)
+                self._write(path, lambda: encoded, f"unit {name!r}")
+                content = processes.from_first(lambda: encoded)
                 session = len(self._manifest["sessions"]) - 1
                 self._manifest["units"][name] = {"session": session, "seconds": seconds}
             result = storage.decode(content)
@@ -194,7 +194,7 @@ class Run:
     @property
     def compiling(self) -> str:
         """What this session has spent on compiling, as a sentence with its share of the wall time."""
-        return self._compiling.told(time.perf_counter() - self._start)
+        return self._compiling.summary(time.perf_counter() - self._start)
 
     def record(self, **entries: Any) -> None:
         """Keep facts about how this session works in the manifest, such as the chunk and the memory budget."""
@@ -243,7 +243,7 @@ class Run:
         return path
 
     def comparison(self, claims: Sequence[Claim]) -> Path:
-        """Write ``comparison.csv``: what a paper says beside what was measured, one `Claim` a row."""
+        """Write ``comparison.csv``: published and measured values, one `Claim` a row."""
         return self.table("comparison", [asdict(claim) for claim in claims])
 
     def figure(self, name: str, figure: "Figure") -> Path:
@@ -301,7 +301,7 @@ class Run:
 
     def _require_open(self) -> None:
         if not self._open:
-            raise ValueError(f"the run in {self.folder} is finished: open it again to go on")
+            raise ValueError(f"the run in {self.folder} is finished: open it again to continue")
 
     def _write_manifest(self, status: str) -> None:
         self._session["seconds"] = time.perf_counter() - self._start

@@ -29,14 +29,14 @@ def option(
 
     Args:
         default: The default, in its own type.
-        text: What ``--help`` says.
+        text: Text of ``--help``.
         at_least: The smallest value allowed.
         above: Values must be larger.
         below: Values must be smaller.
         choices: The strings allowed.
         distinct: Whether the entries of a tuple must differ (numbers: in six digits, as they may name files).
         rising: Whether they must also be in rising order.
-        fewest: How many entries a tuple must have.
+        fewest: Smallest number of entries of a tuple.
         **metadata: Other metadata of the field: ``flag=False`` (no flag), ``identity=False`` (it never changes a
             number that is measured).
     """
@@ -56,7 +56,7 @@ class Settings:
     """
 
     resume_elsewhere: bool = option(
-        False, "go on although units were trained with other cores, devices or versions", identity=False
+        False, "continue although units were trained with other cores, devices or versions", identity=False
     )
 
     def __post_init__(self) -> None:

@@ -1,4 +1,4 @@
-"""What every main does before it computes anything; an import does none of it."""
+"""Process-wide settings that every command makes before it computes anything; an import makes none of them."""
 
 import os
 import warnings

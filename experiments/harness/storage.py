@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, and results that are either what was written or known to be damaged."""
+"""Files that are written completely or not at all, and results with checksums, so that damage is detected."""
 
 import contextlib
 import errno
@@ -82,8 +82,8 @@ def still_held(folder: Path, lock: int) -> bool:
         there = os.stat(folder / LOCK, follow_symlinks=False)
     except OSError:
         return False
-    own = os.fstat(lock)
-    return (there.st_dev, there.st_ino) == (own.st_dev, own.st_ino)
+    held = os.fstat(lock)
+    return (there.st_dev, there.st_ino) == (held.st_dev, held.st_ino)
 
 
 def plain_arrays(values: Mapping[str, Any]) -> dict[str, np.ndarray]:
@@ -128,7 +128,7 @@ def require_finite(values: Mapping[str, np.ndarray], allowed: Any = ()) -> None:
             index = tuple(int(i) for i in np.unravel_index(int(bad.argmax()), array.shape))
             raise FloatingPointError(
                 f"key {key!r} holds {array[index]} at index {index}, the first of {int(bad.sum())} values that are "
-                f"not finite of {array.size}: find where it arises, or pass allow_nonfinite=({key!r},) if it is meant"
+                f"not finite of {array.size}: find where it arises, or pass allow_nonfinite=({key!r},) to keep it"
             )
 
 

@@ -19,7 +19,7 @@ def cells(estimate: Estimate, prefix: str = "") -> dict[str, float | None]:
 
     Args:
         estimate: The estimate of one number.
-        prefix: What the names of the columns ``mean``, ``sem``, ``low`` and ``high`` begin with.
+        prefix: Prefix of the names of the columns ``mean``, ``sem``, ``low`` and ``high``.
     """
     low, high = estimate.interval()
     numbers = {"mean": estimate.mean, "sem": estimate.sem, "low": low, "high": high}
@@ -34,7 +34,7 @@ def mean_and_interval(estimate: Estimate) -> tuple[float, float, float]:
 
 
 def row_interval(row: Mapping[str, Any], prefix: str = "") -> tuple[float, float, float]:
-    """Return ``(mean, low, high)`` from a row that `cells` filled; the mean alone where there is no interval."""
+    """Return ``(mean, low, high)`` from a row that `cells` filled; only the mean where there is no interval."""
     mean, low, high = (row[f"{prefix}{part}"] for part in ("mean", "low", "high"))
     return (mean, mean, mean) if low is None or high is None else (mean, low, high)
 
@@ -50,7 +50,7 @@ def format_table(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str] |
         ValueError: no rows, or a row that lacks a column.
     """
     if not rows:
-        raise ValueError("rows = []: give one at least")
+        raise ValueError("rows = []: give at least one")
     headings = dict(columns) if isinstance(columns, Mapping) else {key: key for key in columns or rows[0]}
     for number, row in enumerate(rows):
         if missing := [key for key in headings if key not in row]:
@@ -101,7 +101,7 @@ def csv_bytes(
         FloatingPointError: NaN or infinity in a column where they are not allowed.
     """
     if not rows:
-        raise ValueError(f"table {name!r} has no rows: give one at least")
+        raise ValueError(f"table {name!r} has no rows: give at least one")
     columns = list(rows[0] if columns is None else columns)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")

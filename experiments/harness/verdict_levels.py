@@ -29,7 +29,7 @@ def level(rule: str, units: int, **settings: float) -> float:
 
     Args:
         rule: The name of its function.
-        units: How many independent units.
+        units: Number of independent units.
         settings: The rule's own: ``above`` or ``below`` of `share`; ``bounds`` and ``above``, ``below`` or ``within``
             of `bounded_mean`; ``share`` and ``exhaustive`` of `no_exception`.
 
@@ -44,7 +44,7 @@ def power(rule: str, units: int, effect: float, **settings: float) -> float:
 
     Args:
         rule: The name of its function.
-        units: How many independent units.
+        units: Number of independent units.
         effect: As the rule's argument of that name.
         settings: As for `level`; also ``within=True`` of `mean` and ``steps``, their number, of `rises_in_each`.
 

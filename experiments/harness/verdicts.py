@@ -21,6 +21,8 @@ Three guards hold for all rules. A verdict on trained models needs three seeds a
 best rate inside it (`Design`). A rule that cannot give both other verdicts with so many units is inconclusive, and says
 how many it takes. Several verdicts within one claim are corrected together, by `holm` or `false_discovery_rate`.
 
+The experiments judge by `harness.verdict` up to now; these rules are for claims that are judged anew.
+
 The rules stay in one long file so that they are read and changed together; half of it is their documentation.
 """
 
@@ -197,14 +199,14 @@ def mean(
     and units, its models.
 
     Args:
-        estimate: Of one number.
+        estimate: Estimate of one number.
         design: How the models were trained; `NOT_TRAINED` if they were not.
         above: The claim is that the mean is above this number.
         below: Or below this one.
         within: Or between these two.
         effect: The alternative of the power: how far beyond the bound the mean is (of ``within``: how far the bounds
             are from a mean at the middle), in standard deviations of a unit.
-        method: Of the interval, see `Estimate.interval`: "log" for skewed values of which none is negative.
+        method: Method of the interval, see `Estimate.interval`: "log" for skewed nonnegative values.
     """
     claim = _Claim.of(above, below, within)
     if np.ndim(estimate.mean):
@@ -352,7 +354,7 @@ def rises_in_each(steps: Sequence[Estimate], *, design: Design, above: float = 0
             unit, steps being independent.
     """
     if not steps:
-        raise ValueError("steps = []: give one at least")
+        raise ValueError("steps = []: give at least one")
     _check_number("above", above)
 
     def judge(error: float) -> Judgment:
@@ -393,9 +395,9 @@ def slope(
     """
     if not (math.isfinite(tolerance) and tolerance > 0):
         raise ValueError(f"tolerance = {tolerance} must be a finite number above 0")
-    found = mean(estimate, design=design, below=at_most + tolerance, effect=effect)
+    judged = mean(estimate, design=design, below=at_most + tolerance, effect=effect)
     return replace(
-        found,
+        judged,
         rule=f"slope at most {at_most:g}, with a tolerance of {tolerance:g}: upper end below {at_most + tolerance:g}",
         contradicted_if=f"lower end above {at_most + tolerance:g}",
     )
@@ -434,8 +436,8 @@ def correlation(
     free = units + 1 - len(np.unique(np.zeros(len(x)) if groups is None else groups))  # as many without groups
 
     def judge(error: float) -> Judgment:
-        found = rank_correlation(x, y, groups=groups, clusters=clusters, level=1 - error)
-        return (UNDECIDED, None, None) if found is None else claim.judge(*found[1:])
+        measured = rank_correlation(x, y, groups=groups, clusters=clusters, level=1 - error)
+        return (UNDECIDED, None, None) if measured is None else claim.judge(*measured[1:])
 
     less = "" if free == units else ", less one for each further group"
     few = f"{free} independent units{less}; {FEWEST_UNITS} are needed for a rank correlation"
@@ -536,7 +538,7 @@ def outer_means(values: Array, outer: Array, *, rate: bool = False) -> Estimate:
     if values.ndim != 1 or values.shape != outer.shape:
         raise ValueError(f"values and outer must be vectors of one length, got {values.shape} and {outer.shape}")
     if not len(values):
-        raise ValueError("values = []: give one at least")
+        raise ValueError("values = []: give at least one")
     _, which = np.unique(outer, return_inverse=True)
     return from_values(np.bincount(which, values) / np.bincount(which), rate=rate)
 

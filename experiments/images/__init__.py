@@ -1,1 +1,1 @@
-"""What the experiments on images share: settings, data, training, labels."""
+"""Shared parts of the experiments on images: settings, data, training, labels."""

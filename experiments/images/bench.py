@@ -1,4 +1,4 @@
-"""What all models of a run on images share: building a model, training it, and choosing its learning rate."""
+"""Shared parts of all models of a run on images: building a model, training it, and choosing its learning rate."""
 
 import dataclasses
 import re
@@ -36,7 +36,7 @@ class Bench:
         data: The images.
         given: The user's models by name. A Linen module is trained as the models of ``TREATMENTS`` are; it is called as
             ``module(tokens [b t d], mask=None, train=False)`` and returns logits ``[b classes]``. A pair ``(apply,
-            variables)`` is measured as it is: ``apply(variables, tokens [b t d])``.
+            variables)`` is measured without training: ``apply(variables, tokens [b t d])``.
 
     Raises:
         ValueError: If a name of ``given`` is taken, or no name of a unit.
@@ -154,7 +154,7 @@ class Bench:
 
         Args:
             run: Keeps what is done.
-            names: Of the models.
+            names: Names of the models.
             train_and_measure: Maps name, learning rate and seed to the results of a model.
             measure_fixed: Maps the name of a model that is given trained to its results.
         """

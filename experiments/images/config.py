@@ -1,4 +1,4 @@
-"""What the experiments on images share: their models, their data sets, and the settings of both."""
+"""Settings shared by the experiments on images: their models, their data sets, and the settings of both."""
 
 from dataclasses import dataclass, replace
 from typing import Any, Literal

@@ -17,7 +17,7 @@ class Data:
     """Images as tokens ``[n t d]`` in the normalized pixel space, with labels ``[n]``.
 
     Attributes:
-        name: Of the data set, for tables and figures.
+        name: Name of the data set, for tables and figures.
         source: Where the images came from.
         image_shape: ``(h, w, c)``.
         classes: Number of classes.
@@ -62,8 +62,8 @@ def load(config: ImageSettings, data: ImageData | None = None) -> Data:
     held_out = round(config.validation * len(labels))
     if not 0 < held_out <= len(labels) - config.batch:
         raise ValueError(
-            f"train_examples must leave a batch of {config.batch} beside a fraction of {config.validation} held out, "
-            f"got {len(labels)}"
+            f"train_examples must leave a batch of {config.batch} in addition to a fraction of {config.validation} "
+            f"held out, got {len(labels)}"
         )
     return Data(
         data.name,

@@ -151,7 +151,7 @@ def pair_rows(config: Config, results: Results) -> list[dict[str, Any]]:
 
 
 def size_rows(config: Config, learned: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
-    """Return by size of the training set how sensitive learned functions are, beside their targets.
+    """Return by size of the training set how sensitive learned functions and their targets are.
 
     Targets, drawn independently, are the units: a target's models are averaged first. Once for the models that fit
     their training set, and once for all.

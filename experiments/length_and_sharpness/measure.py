@@ -7,11 +7,10 @@ import numpy as np
 
 from experiments import harness
 from experiments.length_and_sharpness.config import Config, signs
-from jaxsens import boolean, perturb, substitution
+from jaxsens import boolean, perturb, sharpness, substitution
 from jaxsens.execution import Execution
 from jaxsens.execution.parallel import bind
 from jaxsens.models import recognizers
-from jaxsens.sharpness import average as sharpness
 from jaxsens.training import many_models, member_epoch
 from jaxsens.typing import Array, PyTree
 
@@ -79,7 +78,7 @@ def measure_learned(
     Args:
         config: The settings.
         trained: All models of the section.
-        number: Which of them.
+        number: Index of the model among them.
         bits: All strings, in the order of a truth table.
         labels: The function.
         seen: Indices of the training strings.

@@ -6,8 +6,7 @@ from typing import Any
 import numpy as np
 
 from experiments import harness
-from experiments.length_and_sharpness import claims as judging
-from experiments.length_and_sharpness import estimates, figures
+from experiments.length_and_sharpness import claims, estimates, figures
 from experiments.length_and_sharpness.config import FUNCTIONS, Config, evaluation_strings, exact_sensitivity
 from experiments.length_and_sharpness.estimates import Results
 from experiments.length_and_sharpness.measure import LEARNED, MEASURED
@@ -18,7 +17,7 @@ STATUS = {many_models.TRAINING: "trained", many_models.DIVERGED: "diverged"}
 
 def write(run: harness.Run, config: Config, results: Results) -> None:
     """Write all tables and figures of a run, and print the table by length and the verdicts on the claims."""
-    tradeoff, learned = judging.joined(results["tradeoff"]), results["random"][()]
+    tradeoff, learned = claims.joined(results["tradeoff"]), results["random"][()]
     rows = {
         "lengths": estimates.length_rows(config, results),
         "slopes": estimates.slope_rows(config, results),
@@ -30,8 +29,8 @@ def write(run: harness.Run, config: Config, results: Results) -> None:
     run.table("random_functions", _function_rows(learned), allow_nonfinite=LEARNED)
     for name, table in rows.items():
         run.table(name, table)
-    claims = judging.claims(config, results, slopes=rows["slopes"], pairs=rows["pairs"], sizes=rows["training_sizes"])
-    run.comparison(claims)
+    judged = claims.claims(config, results, slopes=rows["slopes"], pairs=rows["pairs"], sizes=rows["training_sizes"])
+    run.comparison(judged)
     for name, figure in (
         ("lengths", figures.lengths(config, results)),
         ("tradeoff", figures.tradeoff(config, tradeoff)),
@@ -40,7 +39,7 @@ def write(run: harness.Run, config: Config, results: Results) -> None:
         if figure is not None:
             run.figure(name, figure)
     print("\n" + harness.format_table(_summary(config, rows["lengths"])))
-    print("\n" + harness.format_table([_printed(claim) for claim in claims]))
+    print("\n" + harness.format_table([_printed(claim) for claim in judged]))
 
 
 def _printed(claim: harness.Claim) -> dict[str, Any]:

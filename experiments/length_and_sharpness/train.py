@@ -1,4 +1,4 @@
-"""The three sections of the experiment: what is trained together, on which strings, and what is measured of it."""
+"""The three sections of the experiment: which models are trained together, on which strings, and their measures."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -123,7 +123,7 @@ def _uniform(config: Config, section: str, n: int, stream: int, epoch: int) -> n
 def _members(
     config: Config, count: int, learning_rate: float | None = None, dataset: np.ndarray | None = None
 ) -> many_models.Members:
-    """Return models with equal settings, each with a data set of its own unless they are given."""
+    """Return models with equal settings, each with its own data set unless they are given."""
     return many_models.Members(
         learning_rate=np.full(count, config.learning_rate if learning_rate is None else learning_rate),
         weight_decay=np.full(count, config.weight_decay),

@@ -1,4 +1,4 @@
-"""What becomes of the paper's claims C20 and C25, and of what F.1 leaves open."""
+"""Verdicts on the paper's claims C20 and C25, and on the settings that F.1 leaves open."""
 
 import math
 from collections.abc import Mapping, Sequence

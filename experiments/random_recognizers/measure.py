@@ -1,4 +1,4 @@
-"""What is measured: sensitivity profiles of random models, and the number of strings of sensitivity 0 at random."""
+"""Measures: sensitivity profiles of random models, and the number of strings of sensitivity 0 at random."""
 
 import dataclasses
 from dataclasses import dataclass

@@ -26,7 +26,7 @@ import numpy as np
 from experiments.harness.compiling import Compiling
 from experiments.random_recognizers import experiment
 from jaxsens.execution import parallel
-from jaxsens.models.substitution import recognizers as recognizer_substitution
+from jaxsens.models import substitution
 
 WHOLE = experiment.PRESETS["paper"]
 """The setting of the figure: 10,000 strings of 500 models for each initialization."""
@@ -38,7 +38,7 @@ SCREENING = ("total", "redone", "audited", "disagreed")
 def operations(config: experiment.Config, model: Any) -> tuple[int, int]:
     """Return the operations of a string: of plain and of shared evaluation."""
     sizes = model.architecture
-    return recognizer_substitution.operations(sizes.config(config.epsilon), sizes.layers, config.length)
+    return substitution.recognizer_operations(sizes.config(config.epsilon), sizes.layers, config.length)
 
 
 def extrapolated(seconds: np.ndarray, costs: np.ndarray, total: float) -> tuple[float, float]:

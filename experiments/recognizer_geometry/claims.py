@@ -1,4 +1,4 @@
-"""What becomes of the theorems of the paper and of claims C21 and C22: rules of verdicts, and rows."""
+"""Verdicts on the theorems of the paper and on claims C21 and C22: their rules and rows."""
 
 import dataclasses
 import math

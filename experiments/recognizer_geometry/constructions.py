@@ -34,7 +34,7 @@ class Construction:
         language: From the length to the language.
         config: The architecture.
         params: ``embedding``, ``layers`` and ``readout``, float64.
-        encode: From positions 1, 2, ... ``[t]`` to their encodings ``[t d]``: a function of the position alone.
+        encode: From positions 1, 2, ... ``[t]`` to their encodings ``[t d]``: a function of the position only.
         smallest: From lengths to the smallest ``|logit|`` over strings, in closed form; to first order in epsilon.
     """
 
@@ -55,8 +55,8 @@ def majority(epsilon: float, gain: float = 1.0) -> Construction:
     ``m = (ones - zeros - 1/2) / (N + 1)`` and ``logit = m / sqrt(m^2 + epsilon / gain^2)``; a tie is rejected.
 
     Args:
-        epsilon: Of layer normalization, at least 0.
-        gain: What the MLP multiplies m by.
+        epsilon: Epsilon of layer normalization, at least 0.
+        gain: Factor by which the MLP multiplies m.
     """
     config = _architecture(1, 2, epsilon)
     layer = _layer(2)
@@ -81,8 +81,8 @@ def first(epsilon: float, gain: float = 1.0) -> Construction:
     the threshold. ``logit = x_1 / sqrt(1 + epsilon (N + 1)^2 / gain^2)`` with ``x_1 = +-1``.
 
     Args:
-        epsilon: Of layer normalization, at least 0.
-        gain: What the MLP multiplies the mean by.
+        epsilon: Epsilon of layer normalization, at least 0.
+        gain: Factor by which the MLP multiplies the mean.
     """
     width, bit, end = 4, _feature(4, 0), _feature(4, 1)
     config = _architecture(2, width, epsilon)
@@ -119,8 +119,8 @@ def parity(epsilon: float, gain: float = 1.0) -> Construction:
     the bits together, which takes no more than 3/4 of it.
 
     Args:
-        epsilon: Of layer normalization, at least 0.
-        gain: What the second MLP multiplies by.
+        epsilon: Epsilon of layer normalization, at least 0.
+        gain: Factor by which the second MLP multiplies.
     """
     width = 8
     bit, end, mark, answer = (_feature(width, i) for i in range(4))
@@ -158,8 +158,8 @@ def first_by_growing_positions(epsilon: float, gain: float = 1.0) -> Constructio
     whatever epsilon is. Cor. 3.3 and 3.4 must hence mean bounded encodings, which s.2.2 does not ask for.
 
     Args:
-        epsilon: Of layer normalization, at least 0.
-        gain: What the MLP multiplies the mean by.
+        epsilon: Epsilon of layer normalization, at least 0.
+        gain: Factor by which the MLP multiplies the mean.
     """
     layer, bit = _layer(2), _feature(2, 0)
     layer["query"][:, 0, 0] = 2 * _reads(2, 0)

@@ -85,7 +85,7 @@ class Group:
     """Some models of one shape.
 
     Attributes:
-        counts: Of the shape.
+        counts: Counts of the shape.
         name: ``all models``, or ``not constant at the longest`` length.
         members: Which models ``[m]``.
     """
@@ -115,7 +115,7 @@ class Group:
         lengths, logs = self.counts.lengths, self.counts.logs[self.members]
         slopes, _, exponential_error, shown = lines_where_finite(lengths, logs)
         powers, _, polynomial_error, _ = lines_where_finite(np.log2(lengths), logs)
-        # Two parameters each, so that the difference of AIC is that of the fits alone; constants fit exactly.
+        # Two parameters each, so that the difference of AIC is that of the fits only; constants fit exactly.
         information = shown * np.log(np.maximum(polynomial_error, 1e-12) / np.maximum(exponential_error, 1e-12))
         fitted = np.isfinite(slopes)
         values = {

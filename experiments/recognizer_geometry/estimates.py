@@ -103,7 +103,7 @@ class Decay:
         setting: Layers, width, and whether weights are ``uniform`` or ``perturbed``.
         which: ``all`` lengths or the ``late`` ones.
         exponent: Over centers.
-        offset: Of the line, in natural logarithms.
+        offset: Offset of the line, in natural logarithms.
         lengths: The lengths used ``[n]``.
         lemma: The upper bound of Lem. 4.2 on the exponent.
     """

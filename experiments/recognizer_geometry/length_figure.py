@@ -48,7 +48,7 @@ class Panel(NamedTuple):
 
     Attributes:
         series: Label -> ``Series``; means are positive, a lower end may be 0. A label has one color in all panels.
-        fits: Label -> ``Fit``; one of a series has its color, and others are grey.
+        fits: Label -> ``Fit``; one of a series has its color, and others are gray.
         bounds: Label -> ``(lengths [n], values [n])`` of a theorem, dashed.
     """
 
@@ -75,13 +75,13 @@ def against_length(
 
     Args:
         panels: Title -> ``Panel``.
-        quantity: What is drawn.
+        quantity: The quantity that is drawn.
         unit: Its unit.
-        dataset: What was measured, for the title.
+        dataset: Data set, for the title.
         sample: On how much of it, for the title.
-        length: What lies along x.
+        length: Label of the x axis.
         log_length: Whether that axis is logarithmic too.
-        level: Of the intervals.
+        level: Level of the intervals.
 
     Raises:
         ValueError: If there is no panel, or none of a panel's series; if arrays are of several lengths or not finite, a

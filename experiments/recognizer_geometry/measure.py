@@ -1,4 +1,4 @@
-"""What is measured: blow-ups, influences, margins of constructions, and numbers of strings of sensitivity 0."""
+"""Measures: blow-ups, influences, margins of constructions, and numbers of strings of sensitivity 0."""
 
 from functools import partial
 from typing import Any

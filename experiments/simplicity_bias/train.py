@@ -1,4 +1,4 @@
-"""What is trained: sparse parities with label noise, and random labels; with what is measured on the way."""
+"""Training on sparse parities with label noise and on random labels, with measurements during training."""
 
 from dataclasses import dataclass
 from pathlib import Path

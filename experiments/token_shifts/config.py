@@ -5,7 +5,7 @@ from typing import Literal
 
 from experiments.harness import Settings, option
 from experiments.images.config import SETTINGS
-from jaxsens.models.pretrained import vit as vit_pretrained
+from jaxsens.models import pretrained
 from jaxsens.models.text import bert, gpt2
 
 __all__ = ["KINDS", "PRESETS", "STATES", "Config"]
@@ -92,10 +92,10 @@ class Config(Settings):
         text = {"vocabulary": vocabulary, "positions": self.small_longest, "classes": 2}
         return gpt2.Config(**self.sizes, **text, read_out="last")
 
-    def small_vit(self, image_shape: tuple[int, int, int], classes: int) -> vit_pretrained.Config:
+    def small_vit(self, image_shape: tuple[int, int, int], classes: int) -> pretrained.vit.Config:
         """Return the configuration of the small ViT, which normalizes where GPT-2 does."""
         image = {"image_shape": image_shape, "patch": SETTINGS[self.images][0], "classes": classes}
-        return vit_pretrained.Config(**self.sizes, **image)
+        return pretrained.vit.Config(**self.sizes, **image)
 
 
 PRESETS = {

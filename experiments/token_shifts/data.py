@@ -1,4 +1,4 @@
-"""What the models of ``experiments.token_shifts`` read: texts as ids, how common tokens are, and images as patches."""
+"""Inputs of the models of ``experiments.token_shifts``: texts as ids, how common tokens are, and images as patches."""
 
 import re
 from collections.abc import Sequence
@@ -111,7 +111,7 @@ class Pictures:
     Attributes:
         source: Where they come from.
         image_shape: ``(h, w, c)``.
-        classes: How many.
+        classes: Number of classes.
         train: Patches ``[n t p]`` and labels ``[n]``.
         tested: The same of test images.
         patches: The different patches of the training images and of those measured ``[v p]``: the vocabulary.
@@ -233,8 +233,8 @@ def choose_points(
         tokens: Ids ``[b t]``.
         sites: Which of them may be chosen ``[b t]``.
         common: Commonness by id, NaN where unknown ``[v]``.
-        bins: How many ranges of 0 .. 1.
-        per_bin: How many tokens of each at most.
+        bins: Number of ranges of 0 .. 1.
+        per_bin: Largest number of tokens of each range.
         rng: Draws them.
     """
     texts, places = np.nonzero(sites & ~np.isnan(common)[tokens])

@@ -37,9 +37,9 @@ def token_counts(
 
     Args:
         panels: Title -> ``(tokens, counts)``, ``counts`` from labels to ``[n]``.
-        unit: What is counted.
-        heading: What the figure is about.
-        dataset: What was measured, for the title.
+        unit: The unit of the counts.
+        heading: Heading of the figure.
+        dataset: Data set, for the title.
         sample: On how much of it, for the title.
 
     Raises:
@@ -72,9 +72,9 @@ class Scatter(NamedTuple):
     Attributes:
         x: ``[p]``.
         y: ``[p]``.
-        slope: Of the line, with its interval.
+        slope: Slope of the line, with its interval.
         offset: The line at x = 0.
-        correlation: Of x and y, with its interval.
+        correlation: Correlation of x and y, with its interval.
     """
 
     x: Array
@@ -100,14 +100,14 @@ def scatters_with_lines(
 
     Args:
         panels: Title -> ``Scatter``.
-        x: What lies along x, from 0 to 1.
-        y: What lies along y, with its unit.
-        heading: What the figure is about.
-        dataset: What was measured, for the title.
+        x: Quantity on the x axis, from 0 to 1.
+        y: Quantity on the y axis, with its unit.
+        heading: Heading of the figure.
+        dataset: Data set, for the title.
         sample: On how much of it, for the title.
-        bins: How many.
+        bins: Number of bins.
         reference: Name, slope and offset of a line to compare with, dashed.
-        level: Of the intervals.
+        level: Level of the intervals.
 
     Raises:
         ValueError: If there is nothing to draw, numbers are not finite, or one lies outside its interval.
@@ -157,11 +157,11 @@ def colored_text(
 
     Args:
         rows: Title -> ``(tokens, values [n])``; NaN for a token without a value, which stays white.
-        quantity: What the colors are, with its unit.
-        heading: What the figure is about.
-        dataset: What was measured, for the title.
-        sample: Which text, for the title.
-        line: How many letters fit in a line; fewer are spread out.
+        quantity: Quantity that the colors show, with its unit.
+        heading: Heading of the figure.
+        dataset: Data set, for the title.
+        sample: The text, for the title.
+        line: Number of letters in a line; fewer are spread out.
 
     Raises:
         ValueError: If there is nothing to draw, a text has not as many values as tokens, or only infinite ones.

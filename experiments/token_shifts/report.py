@@ -1,4 +1,4 @@
-"""What ``experiments.token_shifts`` leaves: tables, claims, figures, and a table for the terminal."""
+"""Output of ``experiments.token_shifts``: tables, claims, figures, and a table for the terminal."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any

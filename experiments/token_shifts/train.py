@@ -1,4 +1,4 @@
-"""The models of ``experiments.token_shifts``: as they are before training, trained, and how accurate."""
+"""The models of ``experiments.token_shifts``: before and after training, and their accuracy."""
 
 import dataclasses
 from typing import Any, NamedTuple
@@ -12,7 +12,6 @@ from experiments.token_shifts.data import PADDING, Pictures, Reading
 from jaxsens import models, training
 from jaxsens.execution import Execution, parallel
 from jaxsens.models import pretrained
-from jaxsens.models.pretrained import vit as vit_pretrained
 from jaxsens.models.text import bert, encoder, gpt2
 from jaxsens.typing import Array, PyTree
 
@@ -47,7 +46,7 @@ def before(config: Config, kind: str, seed: int, minilm: pretrained.Pretrained, 
     module = {
         "bert": lambda: bert.Bert(config.small_bert(published.vocabulary)),
         "gpt2": lambda: gpt2.GPT2(config.small_gpt2(published.vocabulary)),
-        "vit": lambda: vit_pretrained.PretrainedViT(config.small_vit(pictures.image_shape, pictures.classes)),
+        "vit": lambda: pretrained.vit.PretrainedViT(config.small_vit(pictures.image_shape, pictures.classes)),
     }[kind]()
     return Start(module, encoder.init(module, key))
 

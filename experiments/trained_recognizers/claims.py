@@ -1,4 +1,4 @@
-"""What becomes of claims C23 (which languages are learned) and C24 (the bias persists in training), and of App. F.2."""
+"""Verdicts on claims C23 (which languages are learned), C24 (the bias persists in training), and App. F.2."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any

@@ -27,7 +27,7 @@ class Result:
 
     Attributes:
         model: The model.
-        status: How its training ended, of ``STATUSES``.
+        status: The end of its training, of ``STATUSES``.
         epochs: Epochs done.
         best_epoch: Epoch of the smallest validation loss; its weights are measured. 0: the first weights.
         before: ``correct``, ``log_blow_up`` and ``norm`` before training.
@@ -110,7 +110,7 @@ def over(results: Results, value: Callable[[Result], float], *, rate: bool) -> E
 
     Args:
         results: The models.
-        value: What is averaged.
+        value: The quantity that is averaged.
         rate: Whether it lies in [0, 1], and gets an interval for rates.
     """
     by_language: dict[int, list[float]] = {}

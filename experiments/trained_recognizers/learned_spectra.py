@@ -1,4 +1,4 @@
-"""A figure of the sensitivity spectra of models beside the exact spectra of the languages that they learned."""
+"""A figure of the sensitivity spectra of models with the exact spectra of the languages that they learned."""
 
 import math
 from collections.abc import Mapping
@@ -29,9 +29,9 @@ def learned_spectra(
     Args:
         panels: Title -> label -> ``(mean, low, high)``, each ``[n+1]``: shares of strings of sensitivity 0 to n. The
             first label of a panel is the exact spectrum of the language.
-        dataset: What the strings are, for the title.
-        sample: How many models, for the title.
-        level: Of the intervals.
+        dataset: Description of the strings, for the title.
+        sample: Number of models, for the title.
+        level: Level of the intervals.
 
     Raises:
         ValueError: If there is nothing to draw, or shares are not finite or not inside their intervals.

@@ -1,4 +1,4 @@
-"""What is measured of models: sensitivity, accuracy, blow-up and the norm of weights.
+"""Measures of models: sensitivity, accuracy, blow-up and the norm of weights.
 
 Numbers that are not finite are marked and kept, since training may leave weights with logits that overflow.
 """

@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 
 from experiments import harness
-from experiments.trained_recognizers import claims as judging
-from experiments.trained_recognizers import figures, labels
+from experiments.trained_recognizers import claims, figures, labels
 from experiments.trained_recognizers.config import Config
 from experiments.trained_recognizers.data import NONE, Strings, exact_on_strings
 from experiments.trained_recognizers.estimates import (
@@ -47,7 +46,7 @@ def write(run: harness.Run, config: Config, results: Results, user_strings: Stri
     run.table("curves", [row for rows in curves.values() for row in rows])
     rates = {kind: _rate_rows(config, kind, group) for kind, group in groups.items()}
     run.table("rates", [row for rows in rates.values() for row in rows])
-    run.comparison(judging.claims(config, groups))
+    run.comparison(claims.claims(config, groups))
     figures.write(run, config, groups, curves, rates)
     shown = {
         "language": "language", "models": "models", "diverged": "diverged", "perfect": "perfect", "learned": ">= 0.99",

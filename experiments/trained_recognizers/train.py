@@ -1,4 +1,4 @@
-"""Training of the models of one shape, and what is measured of them before, during and after it."""
+"""Training of the models of one shape, and their measures before, during and after it."""
 
 from collections.abc import Mapping
 from functools import partial
@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from experiments import harness
-from experiments.trained_recognizers import measure as measuring
+from experiments.trained_recognizers import measure
 from experiments.trained_recognizers.config import KEYS, SPLITS, Config
 from experiments.trained_recognizers.data import NONE, Examples, Strings, examples, profiled
 from experiments.trained_recognizers.estimates import UNSEEN
@@ -51,7 +51,7 @@ def train_and_measure(run: harness.Run, config: Config, group: Group, user_strin
             keep(epoch, run.unit(f"{group.name}-epoch{epoch}", partial(_lost, group, epoch)))
 
     tested, labels = (part[group.datasets] for part in data["test"])
-    before, after = (measuring.evaluate(architecture, v, tested, labels) for v in (first, trained.variables))
+    before, after = (measure.evaluate(architecture, v, tested, labels) for v in (first, trained.variables))
     points = np.array(curve) - 1
     return {
         "status": trained.status, "epochs": trained.epochs, "best_epoch": trained.best_epoch,
@@ -111,7 +111,7 @@ def _profiles(architecture: recognizers.Config, stacked: PyTree, probes: np.ndar
     """Return the sensitivities of stacked models, one after the other: all share one program."""
     count = len(jax.tree.leaves(stacked)[0])
     each = (jax.tree.map(lambda a, i=i: a[i], stacked) for i in range(count))
-    return np.stack([measuring.sensitivities(architecture, variables, probes) for variables in each])
+    return np.stack([measure.sensitivities(architecture, variables, probes) for variables in each])
 
 
 def _diverged_at(trained: training.Trained, epoch: int) -> np.ndarray:

@@ -35,7 +35,7 @@ class Model:
     """Estimates of one model.
 
     Attributes:
-        training_loss: Of the last epoch, in nats; None for a model that was not trained here.
+        training_loss: Training loss of the last epoch, in nats; None for a model that was not trained here.
         logit_scale: Size of its logits.
         estimates: By quantity, over images or draws.
     """
@@ -50,13 +50,13 @@ class Summary:
     """Estimates of one architecture.
 
     Attributes:
-        parameters: How many numbers are trained.
+        parameters: Number of trained parameters.
         learning_rate: The one of the grid that did best; None for a model that was not trained here.
         models: One for each seed.
         estimates: By quantity, over models and what they were measured on.
         means: By quantity, of each model ``[seeds]``.
-        epochs: Of the curves.
-        curves: What of ``CURVES``, one estimate for each of ``epochs``.
+        epochs: Epochs of the curves.
+        curves: Quantities of ``CURVES``, one estimate for each of ``epochs``.
         per_token: Token sensitivity, mean over models ``[b t]``.
         curve_images: Images of a point of the curves.
     """

@@ -37,8 +37,8 @@ def execute(config: Config, out: Path, data: ImageData | None = None, models: Ma
         config: The settings.
         out: The folder of the run.
         data: Your images in place of ``config.dataset``; set ``patch`` and ``variance`` in ``config`` then.
-        models: Your models by name, beside ``config.architectures``: a Linen module, which is trained as these are, or
-            ``(apply, variables)``, which is measured as it is; see `experiments.images.bench.Bench`.
+        models: Your models by name, in addition to ``config.architectures``: a Linen module, which is trained like
+            these, or ``(apply, variables)``, which is measured without training; see `experiments.images.bench.Bench`.
 
     Raises:
         ValueError: If data or models do not fit the settings, or ``out`` holds a run with others.

@@ -40,7 +40,7 @@ def training(config: Config, data: Data, findings: Findings) -> "Figure | None":
 
 
 def sensitivity(config: Config, data: Data, findings: Findings) -> "Figure":
-    """Draw the sensitivity of every architecture, beside the published ones."""
+    """Draw the sensitivity of every architecture, and the published values."""
     published = PUBLISHED.get(data.name, ("", {}))[1]
     marks = {_broken(name): [value] for name, value in published.items() if name in findings.summaries}
     bars = {

@@ -1,4 +1,4 @@
-"""What ``experiments.vision`` measures of one model: sensitivity during and after training, and sharpness."""
+"""Measures of ``experiments.vision`` for one model: sensitivity during and after training, and sharpness."""
 
 from collections.abc import Callable
 from functools import partial

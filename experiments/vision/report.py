@@ -1,4 +1,4 @@
-"""What ``experiments.vision`` leaves: tables, claims, figures, and a table for the terminal."""
+"""Output of ``experiments.vision``: tables, claims, figures, and a table for the terminal."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -106,5 +106,5 @@ def _printed(config: Config, data: Data, findings: Findings) -> str:
 
 
 def _shown(one: Estimate) -> tuple[float, float, float] | float:
-    """Return mean and interval for a terminal, or the mean alone where a single model leaves the interval open."""
+    """Return mean and interval for a terminal, or only the mean where a single model leaves the interval open."""
     return mean_and_interval(one) if np.isfinite(one.sem) else float(one.mean)

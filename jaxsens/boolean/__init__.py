@@ -3,8 +3,7 @@
 ``truth_tables`` computes from tables of all strings, ``languages`` has closed forms for any length, ``profile`` samples
 a model whose bits can be flipped (``screened_profile`` in low precision first), ``blow_up`` measures the states inside
 a recognizer, and ``lipschitz`` perturbs its weights. ``strings`` draws the strings, and ``decisions`` turns logits into
-decisions. ``bit_flips`` serves the profiles; ``tables`` (the check of tables, which ``certificates`` needs, too) and
-``certificates`` serve ``truth_tables``.
+decisions. The profiles use ``bit_flips``; ``truth_tables`` uses ``tables`` (the check of tables) and ``certificates``.
 """
 
 from jaxsens.boolean import blow_up, decisions, languages, lipschitz, profile, strings, truth_tables

@@ -64,11 +64,11 @@ class Language:
             raise ValueError(f"name must be one of {', '.join(NAMES)}, got {self.name!r}")
         object.__setattr__(self, "n", bit_strings.require_positions(self.n))
         if (self.indices is not None) != (self.name in ("dictator", "sparse_parity", "sparse_majority")):
-            raise ValueError(f"indices must be given for dictator and sparse functions alone, got {self.indices}")
+            raise ValueError(f"indices must be given for dictator and sparse functions only, got {self.indices}")
         if self.indices is not None:
             object.__setattr__(self, "indices", _validated(self.indices, self.n))
         if (self.key is not None) != (self.name == "random"):
-            raise ValueError(f"key must be given for the random language alone, got {self.key}")
+            raise ValueError(f"key must be given for the random language only, got {self.key}")
         if self.key is not None:
             object.__setattr__(self, "key", tuple(int(word) for word in self.key))
 

@@ -66,7 +66,7 @@ def lipschitz_quotients(
 
     Args:
         apply: ``apply(params, strings [b n])`` -> logits ``[b]``.
-        perturbation: How weights move, such as ``perturb.gaussian(variance=1e-4)``.
+        perturbation: Sampler of weight noise, such as ``perturb.gaussian(variance=1e-4)``.
         draws: The number of perturbed models.
         where: ``where(path, leaf)`` narrows the leaves; the paper's theta leaves out embeddings and positions (s.2.4).
         execution: How to run; its ``chunk`` counts model forwards, strings times draws.

@@ -169,7 +169,7 @@ def _recomputed(
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield numbers of strings and their decisions ``[b n+1]`` in full precision, valid where ``needed``.
 
-    The decision about a string comes with that of any neighbor, so that one is computed where it alone is needed.
+    The decision about a string comes with that of any neighbor, so one is computed where only the string is needed.
     """
     flipped = needed[:, 1:].copy()
     flipped[:, 0] |= needed[:, 0] & ~flipped.any(1)

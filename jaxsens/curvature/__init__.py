@@ -5,7 +5,7 @@
 
 ``matrices`` has the products, ``operator`` sums them over a data set, ``directional`` computes ``v' H v`` at half the
 cost and ``microbatches`` keeps what does not depend on the vector. ``traces``, ``eigenpairs`` and ``density`` use
-products only (``lanczos`` serves the last two). No matrix is held: memory is that of the parameters, times the steps of
+products only (the last two by ``lanczos``). No matrix is held: memory is that of the parameters, times the steps of
 Lanczos.
 """
 

@@ -35,7 +35,7 @@ def hessian_product(loss: Loss, *, where: Where | None = None, execution: Execut
     held: a product takes the memory of one micro-batch.
 
     Args:
-        loss: ``loss(params, batch)`` -> losses ``[b]``, deterministic, of each example by itself.
+        loss: ``loss(params, batch)`` -> losses ``[b]``, deterministic, of each example independently.
             ``classification.CrossEntropy(apply)`` also checks the labels.
         where: ``where(path, leaf)`` chooses among the floating-point leaves; by default all.
         execution: How to run; its ``chunk`` counts examples. See ``Product``.
@@ -113,7 +113,7 @@ def fisher_product(loss: Loss, *, where: Where | None = None, execution: Executi
     Empirical Fisher Approximation, 2019).
 
     Args:
-        loss: ``loss(params, batch)`` -> losses ``[b]``, deterministic, of each example by itself.
+        loss: ``loss(params, batch)`` -> losses ``[b]``, deterministic, of each example independently.
             ``classification.CrossEntropy(apply)`` also checks the labels.
         where: ``where(path, leaf)`` chooses among the floating-point leaves; by default all.
         execution: How to run; its ``chunk`` counts examples. See ``Product``.
@@ -182,6 +182,8 @@ def of_convex(loss: Callable[[Array, PyTree], Array]) -> OutputCurvature:
 
 @dataclass(frozen=True)
 class _ConvexCurvature:
+    """The curvature of a convex loss; a class, so that the values of the loss can be checked, too."""
+
     loss: Callable[[Array, PyTree], Array]
 
     def __call__(self, outputs: Array, targets: PyTree, change: Array) -> Array:

@@ -1,6 +1,6 @@
 """The trace of a curvature matrix from random probes: Hutchinson's estimator, and XTrace with an honest error.
 
-Hutchinson's estimator takes ``v' A v`` by itself, which costs half a product. XTrace keeps as much of the compressed
+Hutchinson's estimator computes ``v' A v`` directly, which costs half a product. XTrace keeps as much of the compressed
 matrix as its error needs.
 """
 
@@ -210,5 +210,5 @@ def _diagonal(product: Product, params: PyTree, parts: PyTree) -> Array:
 
 
 def _draw(sampler: Sampler, like: jax.ShapeDtypeStruct, key: Key, probe: Array) -> Array:
-    """Draw one probe with a key of its own, so that the first few of many are those of few."""
+    """Draw one probe with its own key, so that the first few of many are those of few."""
     return sampler(jax.random.fold_in(key, probe), like)

@@ -96,16 +96,16 @@ def nearest_tokens(
     Perturbations, s.3; ``l2``: ``argmin_j ||E_i - E_j||_2``. Where float32 cannot tell which rows are nearest, float64
     on the host decides; of equal distances the smallest id is the nearer (see ``nearest_rows``).
 
-    Excluded rows and rows of zeros (padding) have no neighbors and are neighbors of no row. Beside the table, a device
-    holds ``4 chunk (block + (k + 4) d)`` bytes, 64 MiB by default, and the host ``8 block d``: a table of 250,000 rows
-    of width 768 (768 MB, once on every device) needs 0.2 GiB more.
+    Excluded rows and rows of zeros (padding) have no neighbors and are neighbors of no row. In addition to the table, a
+    device holds ``4 chunk (block + (k + 4) d)`` bytes, 64 MiB by default, and the host ``8 block d``: a table of
+    250,000 rows of width 768 (768 MB, once on every device) needs 0.2 GiB more.
 
     Args:
         table: Embeddings ``[v d]``.
         k: Number of neighbors.
         exclude: Rows that take no part: booleans ``[v]``, or ids. See ``vocabulary.special_tokens``.
         groups: Integers ``[v]`` of at least 0: rows with the same number are variants of each other, and not neighbors.
-            By default every row is a group of its own. See ``vocabulary.spelling_groups``.
+            By default every row is its own group. See ``vocabulary.spelling_groups``.
         metric: ``"cosine"`` or ``"l2"``.
         block: Rows compared at once.
         execution: How to run; its ``chunk`` counts rows to search neighbors for.

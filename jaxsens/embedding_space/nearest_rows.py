@@ -144,7 +144,7 @@ class Search:
         return jnp.sum((_unit(candidates) - _unit(query)[None]) ** 2, 1)
 
     def _resolution(self, squared: Array, width: int) -> Array:
-        """Return how far apart squared distances have to be for their order to be sure."""
+        """Return the difference from which on the order of two squared distances is certain."""
         relative = _rounding(width, squared.dtype) * squared
         if self.metric == "l2":
             return relative

@@ -12,7 +12,7 @@ __all__ = ["NORMS", "Norm", "of_all", "one_and_others", "require_norms"]
 
 
 class Norm(NamedTuple):
-    """A norm of activations ``[t d]``, taken apart: ``finish(over_tokens(of_token(x)))``.
+    """A norm of activations ``[t d]`` in three steps: ``finish(over_tokens(of_token(x)))``.
 
     Attributes:
         of_token: Reduces the last axis, ``[t d] -> [t]``.
@@ -53,7 +53,7 @@ def one_and_others(x: Array, places: Array, real: Array, norms: Sequence[str]) -
     Args:
         x: Activations ``[l b t d]``, or ``[l 1 t d]`` where they are the same for all ``b``.
         places: Positions of the one token ``[b]``.
-        real: Which tokens are real ``[t]``.
+        real: Whether each token is real ``[t]``.
         norms: Names out of ``NORMS``.
 
     Returns:

@@ -34,7 +34,7 @@ def embedding_shifts(
 
     Args:
         encode: ``encode(params, tokens [b t *s], mask [b t]) -> states [l+1 b t d]``, such as
-            ``models.encoder.hidden_states(module)``; states of added tokens (a class token's) come first.
+            ``models.text.encoder.hidden_states(module)``; states of added tokens (a class token's) come first.
         norms: Names out of ``l1``, ``l2`` and ``linf``.
         layers: Indices of the states to measure, negative ones from the end; ``"all"`` for all. Layers above the last
             of them are not computed: ``[0]`` costs almost nothing.

@@ -1,6 +1,6 @@
 """How programs run: on which devices and processes, how much at once, and what that costs.
 
-``execution`` is the value that every estimator takes. ``parallel`` is the only file that knows devices, ``processes``
+``execution`` is the value that every estimator takes. ``parallel`` is the only file that uses devices, ``processes``
 joins several processes, ``memory`` chooses how much is evaluated at once, ``flops`` counts operations, ``batches`` cuts
 data into batches, and ``keys``, ``checks`` and ``independence`` check what enters a measure.
 """

@@ -63,7 +63,7 @@ def split_blocks(copies: int, count: int, forwards: int, room: int) -> tuple[int
     """Return how many examples a block holds, and how many models to evaluate on one block at once.
 
     Args:
-        copies: The number of models, each with weights of its own.
+        copies: The number of models, each with its own weights.
         count: The number of examples.
         forwards: The number of model forwards, models times examples, that may run at once.
         room: The number of models whose weights fit in memory.

@@ -23,12 +23,12 @@ class Execution:
     Attributes:
         chunk: Model forwards evaluated at once on a device, at least one item's. ``None`` fits ``memory.BYTES``, the
             same on every machine. Draws do not depend on it; values do by rounding only.
-        precision: Of matrix products, as in ``jax.default_matmul_precision``; ``"highest"`` is float32 on every
-            platform, where the default of JAX is TF32 on a GPU and bfloat16 on a TPU.
+        precision: Precision of matrix products, as in ``jax.default_matmul_precision``; ``"highest"`` is float32 on
+            every platform, where the default of JAX is TF32 on a GPU and bfloat16 on a TPU.
         backend: ``"pmap"`` or ``"shard_map"``; results are equal to the bit.
         devices: Devices of this process to use, by default all of them.
         progress: Label of a progress bar, which appears after two seconds; by default there is none.
-        check: Whether measures check on two examples that the model evaluates each example by itself; see
+        check: Whether measures check on two examples that the model evaluates each example independently; see
             ``independence.require_independent``.
 
     Raises:
@@ -65,7 +65,7 @@ class Execution:
             if not isinstance(self.devices, Sequence) or not all(isinstance(d, jax.Device) for d in self.devices):
                 raise ValueError(f"devices must be a list of jax.Device, or None for all, got {self.devices!r}")
             if not self.devices:
-                raise ValueError("devices must name one at least, or be None for all of this process, got none")
+                raise ValueError("devices must name at least one, or be None for all of this process, got none")
             if len(set(self.devices)) < len(self.devices):
                 raise ValueError(f"devices must be different devices, got {self.devices!r}")
             object.__setattr__(self, "devices", tuple(self.devices))

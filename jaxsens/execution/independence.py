@@ -1,4 +1,4 @@
-"""The check that a model evaluates each example by itself: the same alone and beside others, and the same twice."""
+"""The check that a model evaluates each example independently of the others, and twice with the same result."""
 
 import functools
 from collections.abc import Callable
@@ -24,7 +24,7 @@ def require_independent(
     """Raise ValueError if the outputs for an example depend on the other examples, its place or the evaluation.
 
     Batch normalization in training mode, dropout and other noise do so, and every measure of such a model depends on
-    the chunk. Two examples are evaluated: the first beside the last, the first beside itself, and the former again.
+    the chunk. Two examples are evaluated: the first with the last, the first with itself, and the former again.
     This is done once for each function and set of shapes, and not at all with ``Execution(check=False)``. Outputs that
     are not finite are left to the measure, which names them.
 

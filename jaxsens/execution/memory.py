@@ -1,4 +1,4 @@
-"""How many model forwards to evaluate at once, computed from shapes alone.
+"""How many model forwards to evaluate at once, computed from shapes only.
 
 ``chunk=None`` must mean the same on every machine, since the chunk decides how numbers are rounded (law 1): it is a
 function of shapes and of one constant, not of trials on the machine.
@@ -29,7 +29,7 @@ def chunk_of(fn: Callable[..., PyTree], *args: PyTree, budgets: int = 1) -> int:
     Args:
         fn: The function to evaluate.
         *args: Its arguments, or their shapes.
-        budgets: How many times ``BYTES`` the largest result may take.
+        budgets: Size of the largest result allowed, in multiples of ``BYTES``.
 
     Example:
         >>> chunk_of(lambda x: jnp.tanh(x), np.ones(2**20, np.float32))

@@ -214,7 +214,7 @@ def local_devices(devices: Sequence[jax.Device] | None = None) -> tuple[jax.Devi
         True
     """
     if devices is not None and not len(devices):
-        raise ValueError("devices must name one at least, or be None for all of this process, got none")
+        raise ValueError("devices must name at least one, or be None for all of this process, got none")
     return tuple(devices) if devices is not None else tuple(jax.local_devices())
 
 

@@ -1,4 +1,4 @@
-"""What all models share: checks of arguments, the configuration of image models, and modules as pure functions."""
+"""Shared parts of all models: checks of arguments, the configuration of image models, and modules as pure functions."""
 
 import dataclasses
 import functools
@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
+from jaxsens.execution.parallel import bind
 from jaxsens.typing import Apply, Array, Key, PyTree, TrainApply
 
 __all__ = [
@@ -235,7 +236,7 @@ def evaluation(module: nn.Module) -> Apply:
         >>> evaluation(module)(variables, np.zeros((3, 16, 4), np.float32)).shape
         (3, 10)
     """
-    return _Evaluation(module)
+    return bind(_evaluate, module)
 
 
 def train_apply(module: nn.Module) -> TrainApply:
@@ -255,28 +256,18 @@ def train_apply(module: nn.Module) -> TrainApply:
         >>> logits.shape
         (3, 10)
     """
-    return _TrainApply(module)
+    return bind(_train, module)
 
 
-@dataclasses.dataclass(frozen=True)
-class _Evaluation:
-    module: nn.Module
-
-    def __call__(self, variables: PyTree, tokens: Array, mask: Array | None = None, /) -> jax.Array:
-        require_variables(self.module, variables, tokens)
-        return self.module.apply(variables, tokens, mask)
+def _evaluate(module: nn.Module, variables: PyTree, tokens: Array, mask: Array | None = None, /) -> jax.Array:
+    require_variables(module, variables, tokens)
+    return module.apply(variables, tokens, mask)
 
 
-@dataclasses.dataclass(frozen=True)
-class _TrainApply:
-    module: nn.Module
-
-    def __call__(self, variables: PyTree, tokens: Array, key: Key, /) -> tuple[jax.Array, PyTree]:
-        require_variables(self.module, variables, tokens)
-        logits, updated = self.module.apply(
-            variables, tokens, train=True, rngs={"dropout": key}, mutable=["batch_stats"]
-        )
-        return logits, {**variables, **updated}
+def _train(module: nn.Module, variables: PyTree, tokens: Array, key: Key, /) -> tuple[jax.Array, PyTree]:
+    require_variables(module, variables, tokens)
+    logits, updated = module.apply(variables, tokens, train=True, rngs={"dropout": key}, mutable=["batch_stats"])
+    return logits, {**variables, **updated}
 
 
 def require_variables(module: nn.Module, variables: PyTree, tokens: Array) -> None:

@@ -1,4 +1,4 @@
-"""The figures.
+"""Figures of measurements.
 
 Every function takes plain numbers and returns a `matplotlib.figure.Figure` that belongs to no global state; save it
 with ``Run.figure`` or ``figure.savefig``. A model has the same color and marker in all figures.

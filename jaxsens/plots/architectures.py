@@ -1,4 +1,4 @@
-"""Figures of networks: sensitivity during training, against sharpness, over an image, and beside published values."""
+"""Figures of networks: sensitivity during training, against sharpness, over an image, and with published values."""
 
 import math
 from collections.abc import Mapping, Sequence

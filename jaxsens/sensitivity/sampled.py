@@ -120,9 +120,9 @@ def sampled_token_sensitivity(
 
     Args:
         substitute: The primitive, such as ``substitution.one_at_a_time(model.apply)``.
-        perturbation: What replaces a token.
+        perturbation: Sampler of replacements for a token.
         target_sem: The standard error to reach, in units of the change.
-        change: What is recorded of ``(clean, changed)``.
+        change: Function recorded of ``(clean, changed)``.
         pilot: The number of examples used for planning; the first look has at least as many.
         pilot_sites: Sites of each, at least 2 (all, where there are fewer).
         cost: ``cost(sites, draws)`` of an example; see ``variance_components.allocate``.

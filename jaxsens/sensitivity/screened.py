@@ -78,7 +78,7 @@ def screened_token_sensitivity(
 
     Args:
         substitute: The primitive, in full precision; if it takes sites, only the sites in doubt are recomputed.
-        perturbation: What replaces a token.
+        perturbation: Sampler of replacements for a token.
         screen: The primitive in low precision, for the same parameters, such as that of a model with
             ``dtype="bfloat16"``. By default ``substitute``, with matrix products in ``screen_precision``.
         screen_precision: Precision of matrix products while screening: ``"default"`` is TF32 on a GPU, bfloat16 on a

@@ -17,7 +17,7 @@ from jaxsens.typing import Key
 
 __all__ = ["Screening", "by_size", "for_audit", "for_calibration", "require", "revise"]
 
-# The items that the bound is measured on, and those audited, are drawn with keys of their own.
+# The items that the bound is measured on, and those audited, are drawn with separate keys.
 _CALIBRATION, _AUDIT = 2**32 - 2, 2**32 - 3
 
 
@@ -28,9 +28,9 @@ class Screening:
     Attributes:
         bound: The bound on the error of low precision; decisions with a smaller margin were recomputed.
         total: The number of decisions.
-        redone: How many were recomputed in full precision.
-        audited: How many accepted decisions were recomputed as a random sample.
-        disagreed: How many audited decisions differed in full precision; the result holds those of full precision.
+        redone: Number of decisions recomputed in full precision.
+        audited: Number of accepted decisions recomputed as a random sample.
+        disagreed: Number of audited decisions that differed in full precision, which the result holds.
 
     Example:
         >>> Screening(bound=0.1, total=1000, redone=10, audited=300, disagreed=0).wrong()[1] < 0.02
@@ -129,7 +129,7 @@ def revise(decisions: np.ndarray, requested: np.ndarray, recomputed: Iterable[tu
     """Replace requested ``decisions [b ...]`` by those of full precision, in place, and count how many changed.
 
     Args:
-        decisions: Those of low precision.
+        decisions: Decisions of low precision.
         requested: Which of them to replace, in a shape that broadcasts against theirs.
         recomputed: Numbers of items, and the decisions of full precision for these, valid where requested.
 

@@ -11,7 +11,7 @@ from jaxsens.typing import Array, Key
 
 __all__ = ["checked", "drawn"]
 
-# Sites are drawn with a key of their own: the one that the last of 2^32 draws would have.
+# Sites are drawn with a separate key: the one that the last of 2^32 draws would have.
 _SITES = 2**32 - 1
 
 

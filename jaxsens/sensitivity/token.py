@@ -29,7 +29,7 @@ class Sensitivity:
     """Changes per example, draw and token, and what follows from them.
 
     Attributes:
-        changes: What ``change`` gave ``[b draws t]``; zero where a token is no site.
+        changes: Values of ``change`` ``[b draws t]``; zero where a token is no site.
         sites: Which tokens were perturbed and counted ``[b t]``.
         rate: Whether changes are events, so that sensitivity is a rate in [0, 1].
         chunk: Model forwards to evaluate at once, for the record.
@@ -101,8 +101,8 @@ def token_sensitivity(
 
     Args:
         substitute: The primitive, such as ``substitution.one_at_a_time(model.apply)``.
-        perturbation: What replaces a token, such as ``perturb.gaussian(variance=1.0)``.
-        change: What is recorded of ``(clean [*k], changed [*k])``, a scalar.
+        perturbation: Sampler of replacements for a token, such as ``perturb.gaussian(variance=1.0)``.
+        change: Function recorded of ``(clean [*k], changed [*k])``, a scalar.
         draws: Independent replacements of every token.
         sites_drawn: Perturb this many of each example's sites, drawn without replacement, and count only those, or all
             sites of an example that has fewer. Each change equals the one recorded when all sites are perturbed, and

@@ -37,7 +37,7 @@ def output_sharpness(
 
     Args:
         apply: ``apply(params, batch)`` -> outputs ``[b *k]``, deterministic.
-        perturbation: How weights move, such as ``perturb.gaussian(variance=0.005**2)``.
+        perturbation: Sampler of weight noise, such as ``perturb.gaussian(variance=0.005**2)``.
         draws: The number of perturbed models.
         where: ``where(path, leaf)`` narrows the leaves that move, to a layer for instance.
         execution: How to run; its ``chunk`` counts model forwards, examples times draws.
@@ -77,7 +77,7 @@ def prediction_sharpness(
 
     Args:
         apply: ``apply(params, batch)`` -> logits ``[b k]`` or scores ``[b]``, deterministic.
-        perturbation: How weights move, such as ``perturb.gaussian(variance=0.005**2)``.
+        perturbation: Sampler of weight noise, such as ``perturb.gaussian(variance=0.005**2)``.
         draws: The number of perturbed models.
         where: ``where(path, leaf)`` narrows the leaves that move, to a layer for instance.
         execution: How to run; its ``chunk`` counts model forwards, examples times draws.
@@ -117,7 +117,7 @@ def average_sharpness(
 
     Args:
         loss: ``loss(params, batch)`` -> losses ``[b]``, deterministic.
-        perturbation: How weights move.
+        perturbation: Sampler of weight noise.
         draws: The number of perturbed models.
         where: ``where(path, leaf)`` narrows the leaves that move, to a layer for instance.
         execution: How to run; its ``chunk`` counts model forwards, examples times draws.
@@ -158,7 +158,7 @@ def classifier_sharpness(
 
     Args:
         apply: ``apply(params, inputs)`` -> logits ``[b k]``, deterministic.
-        perturbation: How weights move.
+        perturbation: Sampler of weight noise.
         draws: The number of perturbed models.
         where: ``where(path, leaf)`` narrows the leaves that move, to a layer for instance.
         execution: How to run; its ``chunk`` counts model forwards, examples times draws.
@@ -209,8 +209,8 @@ def weight_changes(
 
     Args:
         apply: ``apply(params, batch)`` -> outputs ``[b *k]``, a pytree of them allowed.
-        perturbation: How weights move: a sampler on the tuple of chosen leaves.
-        change: What is recorded of ``(clean [*k], changed [*k])`` for an example. Where it is a pytree of scalars, the
+        perturbation: Sampler of weight noise: a sampler on the tuple of chosen leaves.
+        change: Function recorded of ``(clean [*k], changed [*k])`` for an example. Where it is a pytree of scalars, the
             result is one of estimates, all from one pass.
         draws: The number of perturbed models.
         where: ``where(path, leaf)`` narrows the leaves further, to a layer for instance.

@@ -31,8 +31,8 @@ class WeightNoiseEstimator:
 
     Attributes:
         apply: The model, or the loss.
-        perturbation: How weights move.
-        change: What is recorded of the outputs of an example.
+        perturbation: Sampler of weight noise.
+        change: Function recorded of the outputs of an example.
         draws: The number of perturbed models.
         where: Narrows the leaves that move.
         execution: How to run.
@@ -72,7 +72,7 @@ class WeightNoiseEstimator:
         first = params if models is None else batches.select_model(params, 0)
         require_independent(self.apply, first, batch, execution=self.execution)
         forwards = self.execution.chunk or memory.chunk_of(self.apply, shapes, one)
-        # Every draw has weights of its own, and they take memory too.
+        # Every draw has its own weights, which take memory too.
         room = memory.BYTES // batches.bytes_of(shapes)
         rows, at_once = batches.split_blocks((models or 1) * self.draws, count, forwards, room)
         blocked = batches.in_blocks(batch, -(-count // rows), rows)

@@ -23,7 +23,7 @@ def rank_correlation(
 
     With groups, ranks are taken within each group, and their distances from its mean rank are correlated: what is left
     without the levels of the groups, such as those of architectures. In groups of a few models that is nearer to 0 than
-    the correlation of which they are a sample (with four, 0.67 for 0.79).
+    the correlation of the population (with four, 0.67 for 0.79).
 
     The interval is `fisher_interval` with ``n - g - 1`` degrees of freedom for n units and g groups. Where units can be
     arranged within their groups in at most 5040 ways, the interval contains 0 unless the permutation test over all of
@@ -40,7 +40,7 @@ def rank_correlation(
         y: Another.
         groups: The group of every model ``[m]``, by default one for all.
         clusters: The cluster of every model ``[m]``, each within one group; by default every model is its own.
-        level: Of the interval.
+        level: Level of the interval.
 
     Returns:
         ``(r, low, high)``; None with fewer than ``FEWEST + g + 1`` units, or where no group has two different x, or
@@ -101,7 +101,7 @@ def fisher_interval(r: Array, freedom: int, level: float = 0.95) -> tuple[np.nda
     Args:
         r: Rank correlations.
         freedom: At least 2.
-        level: Of the interval.
+        level: Level of the interval.
 
     Raises:
         ValueError: If there are fewer degrees of freedom.

@@ -68,7 +68,7 @@ class Estimate:
           For exponential, chi-squared (1) and lognormal (deviation 1) units: 0.88, 0.82, 0.84 with 3 units, 0.90, 0.86,
           0.84 with 10, 0.93, 0.91, 0.88 with 30 and 0.94, 0.93, 0.92 with 100, nearly all errors with the interval too
           low. A sample of few does not show its skewness, hence no better default; see `skewness`.
-        - ``"log"``: for values of which none is negative, an interval on the log scale (`intervals.log_scale`).
+        - ``"log"``: for nonnegative values, an interval on the log scale (`intervals.log_scale`).
           Coverage is 0.93 or more for all these laws from 3 to 300 units, for normal ones with a median width of 1.4,
           1.2 and 1.1 times Student's with 3, 5 and 10 units (mean three times the deviation).
         - ``"skewed"``: for any values, the union of Student's interval with Hall's, corrected for the sample's skewness
@@ -76,7 +76,7 @@ class Estimate:
 
         Raises:
             ValueError: If ``level`` is not strictly between 0 and 1, or the method is unknown or does not apply: rates
-                have one of their own; ``"log"`` needs values of which none is negative; ``"skewed"`` needs 3 units or
+                have their own; ``"log"`` needs nonnegative values; ``"skewed"`` needs 3 units or
                 more, and the standard error to be that of the values (not over models and units both).
         """
         if not 0 < level < 1:
@@ -86,7 +86,7 @@ class Estimate:
         freedom = np.asarray(self.count - 1.0 if self.freedom is None else self.freedom)
         if self.rate or method == "student":
             if method != "student":
-                raise ValueError(f"method {method!r} is for means: rates have an interval of their own")
+                raise ValueError(f"method {method!r} is for means: rates have their own interval")
             if self.rate:
                 return intervals.rate(self.mean, self.trials, self.least, freedom, level)
             return intervals.student(self.mean, self.sem, freedom, level)
@@ -95,7 +95,7 @@ class Estimate:
             return intervals.combine_ends(self.mean, *ends)
         if method == "log":
             if self.values.min() < 0:
-                raise ValueError(f"method 'log' is for values of which none is negative, got {self.values.min()}")
+                raise ValueError(f"method 'log' is for nonnegative values, got {self.values.min()}")
             return intervals.log_scale(self.mean, self.sem, freedom, level)
         if self.freedom is not None:
             raise ValueError("method 'skewed' needs the standard error to be that of the values: use 'student'")
@@ -216,8 +216,8 @@ def unpaired_difference(first: Array, second: Array) -> Estimate:
 
     Two groups of one mean, of which one is skewed to the right, differ too often: with 3 to 30 models a chi-squared or
     lognormal group has an interval wholly below that of a normal one with probability up to 0.15, where 0.025 is meant,
-    and coverage is 0.85 to 0.93. With ``interval(method="log")``, for values of which none is negative, these are 0.045
-    and 0.94 to 0.98.
+    and coverage is 0.85 to 0.93. With ``interval(method="log")``, for nonnegative values, these are 0.045 and 0.94 to
+    0.98.
 
     Args:
         first: ``[m1]``.
@@ -252,7 +252,7 @@ def clopper_pearson(
         counts: Integers from 0 to ``total``, ``[*k]``.
         total: The number of trials.
         level: The confidence with which all the comparisons hold at once.
-        comparisons: How many intervals are to hold at once.
+        comparisons: Number of intervals that hold simultaneously.
 
     Returns:
         ``(low, high)``, float64, each ``[*k]``.

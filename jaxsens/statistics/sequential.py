@@ -34,8 +34,8 @@ def sizes(first: int, available: int) -> list[int]:
     """Return the numbers of units of all looks, growing by ``GROWTH`` in whole parts, until all units are in.
 
     Args:
-        first: Of the first look; rounded up to ``PARTS`` equal parts.
-        available: Of the last.
+        first: Number of units at the first look; rounded up to ``PARTS`` equal parts.
+        available: Number of units at the last look.
 
     Raises:
         ValueError: If a number is smaller than 1.

@@ -71,8 +71,8 @@ class Allocation(NamedTuple):
         sites: Sites of an example, at most; examples with fewer have all of theirs taken.
         draws: Draws of a site.
         examples: Examples that are expected to reach the standard error.
-        variance: Of an example's mean, V(m, r).
-        cost: Of an example.
+        variance: Variance of an example's mean, V(m, r).
+        cost: Cost of an example.
     """
 
     sites: int
@@ -100,9 +100,9 @@ def from_changes(
     Args:
         changes: ``[b r t]``, as in ``Sensitivity.changes``; at least two examples and two draws.
         sites: Which tokens were perturbed ``[b t]``, at least two of each example that has two.
-        population: How many sites T each example has ``[b]``; by default, those perturbed are all.
-        dependent_draws: How many successive draws depend on each other, as antithetic pairs do; ``v_draws`` is then
-            that of independent draws as good as they are.
+        population: Number of sites T of each example ``[b]``; by default, those perturbed are all.
+        dependent_draws: Number of successive draws that depend on each other, as antithetic pairs do; ``v_draws`` is
+            then that of independent draws of the same precision.
 
     Raises:
         ValueError: If there are too few examples, draws or sites to tell the components apart, or shapes do not fit.
@@ -164,9 +164,9 @@ def allocate(
     Args:
         components: As ``from_changes`` estimates them.
         target_sem: The standard error to reach, in units of the change.
-        available: How many examples there are; by default, no bound.
-        cost: Of an example, from its sites and draws; ``forwards`` counts what ``one_at_a_time`` evaluates. Where work
-            is shared between sites, as faster substitutions do, give theirs.
+        available: Number of examples; by default, no bound.
+        cost: Cost of an example, from its sites and draws; ``forwards`` counts what ``one_at_a_time`` evaluates. Faster
+            substitutions, which share work between sites, have another cost.
         most_draws: The most draws of a site to consider.
         dependent_draws: Draws come in multiples of this.
 

@@ -1,4 +1,4 @@
-"""Checkpoints of a training: written whole or not at all, and read only by the training that wrote them.
+"""Checkpoints of a training: written completely or not at all, and read only by the training that wrote them.
 
 This is the only file that imports Orbax. In several processes all call these functions together, with equal states; the
 first process writes, in a folder that all of them see.

@@ -81,7 +81,7 @@ def fit_many(
         members: Learning rate, batch size, data set and weight decay of each member.
         data: Strings ``[s n *]`` (bits, if they are integers) and targets ``[s n]`` to learn; or a pure function
             ``data(epochs done)`` that returns them, for new strings in every epoch.
-        config: How to train.
+        config: Settings of the training.
         validation: Strings and targets of the same data sets that are not learned, by which learning rates, stopping
             and the best epoch are decided; by default the data themselves.
         criterion: The loss, and which outputs count as correct.

@@ -102,9 +102,9 @@ def fit(
         train_apply: The model in training mode; equal functions share compiled code.
         variables: Where to start: a dictionary with the collection ``params``, which is trained.
         tokens: ``[n t *s]``, kept on the device.
-        labels: Class numbers ``[n]``. An objective of your own gets labels as they are, unless its attribute
+        labels: Class numbers ``[n]``. Your own objective gets labels unchanged, unless its attribute
             ``class_labels`` is true.
-        config: How to train.
+        config: Settings of the training.
         objective: The loss, by default cross-entropy.
         after_epoch: Called as ``after_epoch(epochs done, variables)`` with 1, 2, ...; the variables are valid during
             the call only. A resumed run starts with the epoch it resumes from, for the call may have been cut short.

@@ -5,7 +5,7 @@ al., Sharpness-Aware Minimization, ICLR 2021, Eq. 2), ``|w|`` in ASAM (Kwon et a
 offset of its code). A gradient of 0 gives ``delta = 0``.
 
 There are two forms of the same step: an ``Objective`` for ``training.fit``, which keeps its optimizer, schedule, parts
-and checkpoints; and an optax transformation for training loops of your own.
+and checkpoints; and an optax transformation for your own training loops.
 """
 
 from collections.abc import Callable

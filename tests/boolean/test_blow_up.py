@@ -1,3 +1,8 @@
+"""Blow-ups and influences of recognizers against loops, closed forms and the bounds of the paper.
+
+The file is long because its tests share models and compiled programs.
+"""
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -33,8 +38,8 @@ class Rows:
     def internals(params, strings):
         rows = params["rows"][None] + params["bit"] * strings[:, :1, None, None]
         z = 1 / jnp.sqrt(rows.var(-1) + params["epsilon"])
-        centred = rows - rows.mean(-1, keepdims=True)
-        states = jnp.where(jnp.isinf(z)[..., None], 0, z[..., None] * centred)
+        centered = rows - rows.mean(-1, keepdims=True)
+        states = jnp.where(jnp.isinf(z)[..., None], 0, z[..., None] * centered)
         return Internals(states[:, -1, -1, 0], states, z)
 
 
@@ -97,7 +102,7 @@ def test_blow_ups_of_arrays():
     np.testing.assert_array_equal(blow_up.cumulative_blow_up(normalizers), beta)
 
 
-def test_the_cumulative_blow_up_outlives_float32():
+def test_the_cumulative_blow_up_exceeds_the_range_of_float32():
     normalizers = np.full((3, 2), 1e30, np.float32)
     np.testing.assert_allclose(blow_up.cumulative_blow_up(normalizers), [1e30, 1e60, 1e90], rtol=1e-6)
     assert blow_up.cumulative_blow_up(np.full((20, 1), 1e30, np.float32))[-1] == np.inf
@@ -138,7 +143,7 @@ def test_a_linear_recognizer_has_the_influences_of_its_weights():
 
 
 def test_influences_are_those_of_flipped_strings():
-    """Against evaluation of every flipped string by itself."""
+    """Against a separate evaluation of every flipped string."""
     params, strings = weights_of(1), strings_of(3, 4, 1)
     result = blow_up.influences(transformer, layers="all")(params, strings)
     clean = transformer(params, strings)

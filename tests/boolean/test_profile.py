@@ -1,3 +1,8 @@
+"""Sensitivity profiles against truth tables and plain loops, their intervals, and what they refuse.
+
+The file is long because its tests share models and compiled programs.
+"""
+
 import dataclasses
 import math
 
@@ -260,7 +265,7 @@ def test_the_audit_finds_what_float32_gets_wrong():
     assert result.audit.error > 1
 
 
-def test_the_audit_leaves_a_benign_model_alone():
+def test_the_audit_changes_nothing_in_a_benign_model():
     result = measure(perceptron, audit=40)(KEY, perceptron_params(8), uniform(2, 50, 8))
     assert result.audit.changed.mean == 0
     assert result.audit.changed.count == 40
@@ -328,7 +333,7 @@ def test_the_audit_refuses_a_model_that_stays_in_float32():
         measure(cancelling, audit=5, reference=substitution.one_at_a_time(fixed))(KEY, CANCELLING, strings)
 
 
-def test_float64_is_left_behind_by_the_audit():
+def test_the_audit_does_not_leave_float64_on():
     measure(perceptron, audit=40)(KEY, perceptron_params(8), uniform(0, 50, 8))
     assert jnp.ones(()).dtype == jnp.float32
 
@@ -393,7 +398,7 @@ def test_products_run_at_full_precision_unless_asked_otherwise():
     for options, expected in (({}, "highest"), ({"precision": "bfloat16"}, "bfloat16")):
         seen.clear()
         measure(spy, chunk=4, **options)(KEY, perceptron_params(4), cube(4))
-        assert set(seen) - {None} == {expected}  # none where only shapes are asked for
+        assert set(seen) - {None} == {expected}  # none where only shapes are computed
 
 
 @pytest.mark.parametrize(("chunk", "strings"), [(1, 1), (10, 1), (45, 4)])
@@ -429,7 +434,7 @@ def test_logits_that_are_not_finite_stop_the_run_and_are_located(string, match):
         measure(look_up)(KEY, table, strings)
 
 
-def test_logits_that_are_not_finite_in_float64_alone_are_located():
+def test_logits_that_are_not_finite_in_float64_only_are_located():
     infinite = substitution.one_at_a_time(
         lambda params, x, mask=None: jnp.where((x == jnp.array([0, 1, 0])[None]).all(1), jnp.nan, look_up(params, x))
     )

@@ -7,10 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxsens import boolean, substitution
+from jaxsens import boolean, models, substitution
 from jaxsens.execution import Execution
 from jaxsens.models import recognizers
-from jaxsens.models.substitution import recognizers as recognizer_substitution
 
 pytestmark = pytest.mark.usefixtures("quick_compiling")
 
@@ -64,7 +63,7 @@ def test_the_audit_finds_a_bound_that_is_too_small():
     off = substitution.one_at_a_time(lambda params, x, mask=None: logit(params, x) + 0.3, 3)
     found = SCREENED(screen=off, safety=0.0, audit=10_000)(KEY, WEIGHTS, STRINGS)
     assert found.screening.bound == 0
-    assert found.screening.audited == found.screening.total - found.screening.redone  # logits of 0 are never trusted
+    assert found.screening.audited == found.screening.total - found.screening.redone  # logits of 0 are never accepted
     assert found.screening.disagreed > 0
     same(found.measured, in_float32())  # all were audited, so all are right
 
@@ -77,7 +76,7 @@ def test_disagreements_are_counted_once():
     assert (found.bound, found.audited, found.disagreed) == (0, 150, 150)
 
 
-def test_without_trust_everything_is_redone_and_nothing_audited():
+def test_with_a_large_safety_factor_everything_is_recomputed_and_nothing_audited():
     found = SCREENED(safety=1e6)(KEY, WEIGHTS, STRINGS)
     assert (found.screening.redone, found.screening.audited) == (40 * 8, 0)
     same(found.measured, in_float32())
@@ -92,21 +91,21 @@ def test_a_substitution_of_all_sites_only_will_do():
 
 
 def test_few_neighbors_are_recomputed():
-    asked = []
+    evaluated = []
 
     def counted(params, tokens, alternatives, mask=None, sites=None):
-        asked.append(len(tokens) if sites is None else len(sites))
+        evaluated.append(len(tokens) if sites is None else len(sites))
         return fine(params, tokens, alternatives, mask, sites)
 
     screened = boolean.screened_sensitivity_profile(counted, screen=low, calibration=5, safety=0.5, audit=0, **OPTIONS)
     screened(KEY, WEIGHTS, STRINGS)
-    assert {1, 4} & set(asked)
+    assert {1, 4} & set(evaluated)
 
 
 def test_a_recognizer_in_bfloat16_screens_one_in_float32():
     config = recognizers.Config(depth=1, heads=1, head_size=6, multiplier=1)
     variables = recognizers.init(config, jax.random.key(3), "normal")
-    shared = recognizer_substitution.substitute(config, 4)
+    shared = models.substitution.recognizer(config, 4)
 
     def narrow(params, *rest):
         return shared(jax.tree.map(lambda a: a.astype(jnp.bfloat16), params), *rest)

@@ -11,7 +11,7 @@ A, B = RNG.normal(size=(2, 4, 4)).astype(np.float32) / 2
 
 
 def everything(leaves):
-    """Matrix products, calls, loops, branches, sorting, gathering, complex numbers, rules of their own."""
+    """Matrix products, calls, loops, branches, sorting, gathering, complex numbers, custom rules."""
     a, b = leaves
     h = jax.jit(jax.nn.gelu)(a @ A)
     h, sums = jax.lax.scan(lambda c, x: (jnp.tanh(c @ a) * x, jnp.sum(c)), h, jnp.arange(1.0, 3.0))

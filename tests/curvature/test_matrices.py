@@ -1,4 +1,7 @@
-"""Products with curvature matrices against matrices that are known, or written out by other means."""
+"""Products with curvature matrices against matrices that are known, or written out by other means.
+
+The file is long because its tests share models and compiled programs.
+"""
 
 from functools import partial
 

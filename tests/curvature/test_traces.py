@@ -79,7 +79,7 @@ def test_probes_depend_only_on_the_key_and_their_number():
     assert HUTCHINSON(jax.random.key(1), WEIGHTS, rotated(DECAY)).mean != many.mean
 
 
-def test_probes_see_the_same_matrix_on_many_devices(devices):
+def test_probes_use_the_same_matrix_on_many_devices(devices):
     batch = np.concatenate([rotated(DECAY), rotated(DECAY, seed=1), rotated(2 * DECAY, seed=2)])
     many = curvature.trace(curvature.hessian_product(quadratic, execution=Execution(devices=devices[:3])), probes=5)
     np.testing.assert_allclose(many(KEY, WEIGHTS, batch).values, HUTCHINSON(KEY, WEIGHTS, batch).values[:5], rtol=1e-5)

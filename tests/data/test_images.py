@@ -1,3 +1,8 @@
+"""Data sets of images: what is loaded, from which files, and what is refused.
+
+The file is long because its tests share the data sets that they write.
+"""
+
 import gzip
 import importlib.util
 import io
@@ -392,7 +397,7 @@ def test_idx_round_trip_through_the_stock_name(tmp_path):
     assert stock.dataset_info.features["label"].num_classes == 10
 
 
-def test_debian_files_serve_when_the_folder_is_absent_and_only_then(tmp_path, monkeypatch):
+def test_debian_files_are_read_only_if_the_folder_is_absent(tmp_path, monkeypatch):
     splits = write_fashion(tmp_path / "debian", seed=1)
     data = images.load("fashion_mnist", data_dir=tmp_path / "nowhere")
     assert_holds(data, splits)
@@ -466,20 +471,20 @@ def test_script_says_what_is_missing(tmp_path, monkeypatch, capsys):
 
 
 def test_script_prepares_stock_sets_as_array_record(tmp_path, monkeypatch):
-    asked = {}
+    passed = {}
 
     class Builder:
         def download_and_prepare(self, *, download_config):
-            asked["manual_dir"] = download_config.manual_dir
+            passed["manual_dir"] = download_config.manual_dir
 
     def builder(name, **arguments):
-        asked.update(arguments, name=name)
+        passed.update(arguments, name=name)
         return Builder()
 
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: "there")
     monkeypatch.setattr(tfds, "builder", builder)
     runpy.run_path(str(SCRIPT))["main"](["mnist", "--data-dir", str(tmp_path), "--manual-dir", "archives"])
-    assert asked == {
+    assert passed == {
         "name": "mnist",
         "data_dir": str(tmp_path),
         "file_format": "array_record",

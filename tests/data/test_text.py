@@ -112,7 +112,7 @@ def files(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["own.csv", "own.jsonl"])
-def test_own_files_are_read(files, name):
+def test_user_files_are_read(files, name):
     pairs = text.read_file(files / name, text="first", second="second", label="class")
     assert pairs.texts == tuple((a, b) for a, b, _ in ROWS)
     assert (pairs.labels.tolist(), pairs.classes) == ([2, 0, 0], 3)

@@ -76,8 +76,8 @@ def test_no_result_on_the_device_is_as_large_as_all_rows_by_all_rows():
     rows = nearest_rows.Rows(table, vector, center, vector, vector, jax.ShapeDtypeStruct((count,), jnp.int32))
     search = nearest_rows.Search(1, block, "cosine")
 
-    def of_chunk(asked, rows):
-        return jax.vmap(lambda row: nearest._nearest_to_row(search, row, rows))(asked)
+    def of_chunk(queries, rows):
+        return jax.vmap(lambda row: nearest._nearest_to_row(search, row, rows))(queries)
 
     jaxpr = jax.make_jaxpr(of_chunk)(jax.ShapeDtypeStruct((chunk,), jnp.int32), rows)
     sizes = [memory._size(equation) for equation in memory._equations(jaxpr.jaxpr)]
@@ -147,7 +147,7 @@ def test_rows_with_much_in_common_have_the_right_neighbors(name, metric):
 
 
 @pytest.mark.parametrize("metric", ["cosine", "l2"])
-def test_the_host_finds_what_the_device_finds(metric):
+def test_host_and_device_give_the_same_neighbors(metric):
     rows, _ = nearest_rows.searchable(TABLE, [4], None, metric)
     device = nearest_tokens(TABLE, k=2, exclude=[4], metric=metric)
     some = np.flatnonzero(device.replaceable)
@@ -243,7 +243,7 @@ def test_neighbors_are_a_perturbation_of_which_the_prediction_changes_are_counte
     with pytest.raises(FloatingPointError):  # the excluded token is a site, and has no neighbor
         token_sensitivity(primitive, found)(jax.random.key(0), params, tokens)
     sites = found.replaceable[tokens]
-    with pytest.raises(FloatingPointError):  # only two neighbors were asked for
+    with pytest.raises(FloatingPointError):  # only two neighbors were computed
         token_sensitivity(primitive, found, draws=3)(jax.random.key(0), params, tokens, sites=sites)
 
 

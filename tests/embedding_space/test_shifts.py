@@ -28,7 +28,7 @@ ORDER = {"l1": 1, "l2": 2, "linf": np.inf}
 
 
 def encode(params, tokens, mask=None):
-    """Embeddings; a map of each token by itself; and one that mixes the real ones. Padding holds rubbish."""
+    """Embeddings; a map of each token separately; and one that mixes the real ones. Padding holds arbitrary numbers."""
     x = params["table"][tokens]
     y = jnp.tanh(2 * x) + 1
     seen = y if mask is None else jnp.where(mask[..., None], y, 0)

@@ -21,7 +21,7 @@ class Config:
 
 
 def noisy_network(item, weights, key):
-    """Something whose rounding would betray a change of batching: products, a softmax, noise of its own."""
+    """A function whose rounding depends on batching: products, a softmax, noise from its own key."""
     index, x = item
     x = x + jax.random.normal(jax.random.fold_in(key, index), x.shape)
     scores = jax.nn.softmax(x @ weights @ x.T / 16)
@@ -29,7 +29,7 @@ def noisy_network(item, weights, key):
 
 
 def measured(number):
-    """Units of 1, 13 and 25 items, in chunks of 4: with the first, most processes have nothing of their own."""
+    """Units of 1, 13 and 25 items, in chunks of 4: with one unit, most processes have nothing to compute."""
     rng = np.random.default_rng(number)
     count = 1 + 12 * number
     items = np.arange(count, dtype=np.uint32), rng.normal(size=(count, 5, 16)).astype(np.float32)

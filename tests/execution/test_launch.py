@@ -50,14 +50,14 @@ def stand_in(tmp_path):
 TELL = 'echo "$JAXSENS_PROCESS/$JAXSENS_PROCESSES $CUDA_VISIBLE_DEVICES $JAXSENS_COORDINATOR" >"$0/$JAXSENS_PROCESS"'
 
 
-def told(folder, *options, **variables):
+def launched(folder, *options, **variables):
     done = launch(*options, command=[*shell(TELL), str(folder)], **variables)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     return [path.read_text().split() for path in sorted(folder.glob("[0-9]*"))]
 
 
-def test_every_process_is_told_its_place_and_its_gpus(tmp_path, stand_in):
-    first, second = told(tmp_path, "--processes", "2", **stand_in)
+def test_every_process_gets_its_number_and_its_gpus(tmp_path, stand_in):
+    first, second = launched(tmp_path, "--processes", "2", **stand_in)
     assert first[:2] == ["0/2", "0,1"]
     assert second[:2] == ["1/2", "2,3"]
     assert first[2] == second[2]
@@ -65,7 +65,7 @@ def test_every_process_is_told_its_place_and_its_gpus(tmp_path, stand_in):
 
 
 def test_a_process_for_each_gpu_is_the_default_and_chosen_ones_count(tmp_path, stand_in):
-    assert [words[:2] for words in told(tmp_path, **stand_in, CUDA_VISIBLE_DEVICES="5,3")] == [
+    assert [words[:2] for words in launched(tmp_path, **stand_in, CUDA_VISIBLE_DEVICES="5,3")] == [
         ["0/2", "5"],
         ["1/2", "3"],
     ]
@@ -73,7 +73,7 @@ def test_a_process_for_each_gpu_is_the_default_and_chosen_ones_count(tmp_path, s
 
 def test_several_hosts_number_their_processes_through(tmp_path):
     several = ["--hosts", "2", "--host", "1", "--coordinator", "node0:8476", "--processes", "2"]
-    assert told(tmp_path, *several, JAX_PLATFORMS="cpu") == [["2/4", "node0:8476"], ["3/4", "node0:8476"]]
+    assert launched(tmp_path, *several, JAX_PLATFORMS="cpu") == [["2/4", "node0:8476"], ["3/4", "node0:8476"]]
 
 
 def test_on_a_pod_jax_finds_the_others():
@@ -97,15 +97,15 @@ def test_bad_options_are_named(stand_in, options, match):
     assert match in done.stderr
 
 
-def test_a_command_that_is_missing_is_told():
+def test_a_missing_command_is_reported():
     assert "give a command after --" in launch("--processes", "2", command=[]).stderr
     done = launch("--processes", "2", command=["no-such-command"])
     assert done.returncode == 127
     assert "cannot start 'no-such-command'" in done.stderr
 
 
-def test_one_death_ends_all_even_those_that_refuse(monkeypatch, tmp_path):
-    """Process 0 shrugs SIGTERM off, as JAX would make it; process 2 only sleeps; process 1 fails."""
+def test_one_failed_process_ends_all_even_those_that_ignore_signals(monkeypatch, tmp_path):
+    """Process 0 ignores SIGTERM, as a process with JAX may; process 2 only sleeps; process 1 fails."""
     stubborn = "case $JAXSENS_PROCESS in 0) trap '' TERM;; 1) echo because >&2; exit 3;; esac; touch $0; "
     stubborn += "while :; do sleep 0.05; done"
     monkeypatch.setattr(launcher, "GRACE_SECONDS", 0.5)

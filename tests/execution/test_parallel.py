@@ -17,7 +17,7 @@ COUNT = 23  # no number of devices divides it
 
 
 def noisy_network(item, weights, key):
-    """Something whose rounding would betray a change of batching: products, a softmax, noise of its own."""
+    """A function whose rounding depends on batching: products, a softmax, noise from its own key."""
     index, x = item
     x = x + jax.random.normal(jax.random.fold_in(key, index), x.shape)
     scores = jax.nn.softmax(x @ weights @ x.T / 16)
@@ -182,7 +182,7 @@ def test_does_not_compile_again(problem):
     assert len(traced) == first
 
 
-def test_float64_comes_back_whole(float64):
+def test_float64_is_restored_exactly(float64):
     items = np.arange(5) / 3
     result = parallel.map_items(lambda x: x * jnp.pi, items, execution=Execution(chunk=2))
     assert result.dtype == np.float64
@@ -265,7 +265,7 @@ def test_sum_over_parts_does_not_depend_on_devices(devices, parts):
 
 
 def test_every_core_is_a_device_unless_it_is_too_late_or_said_otherwise():
-    """In a process of its own, since this one has its devices already; calling it here changes nothing."""
+    """In a separate process, since this one has its devices already; a call here changes nothing."""
     before = jax.devices()
     parallel.use_every_core()
     assert jax.devices() == before

@@ -1,4 +1,4 @@
-"""Laws of several processes that one can check: it joins nothing unless told, and refuses half a word."""
+"""Several processes: none is joined without variables of the launcher, and incomplete variables are refused."""
 
 import jax
 import numpy as np
@@ -49,7 +49,7 @@ def test_on_one_host_nothing_is_open_to_others(environment):
     assert options["coordinator_bind_address"] == "127.0.0.1:8476"
 
 
-def test_a_pod_knows_itself(environment):
+def test_on_a_pod_no_address_is_passed(environment):
     ((words, _),) = environment(PROCESSES="auto")
     assert words == ()
 

@@ -63,13 +63,19 @@ def test_a_run_that_lost_units_and_tables_resumes_to_the_same_bytes(name, smoke_
     assert not [name for name in before if name != "manifest.json" and after[name] != before[name]]
 
 
+def test_the_default_configuration_is_the_papers(name):
+    module = importlib.import_module(f"experiments.{name}.config")
+    assert module.Config() == module.PRESETS["paper"]
+    assert {"smoke", "laptop"} <= set(module.PRESETS)
+
+
 def test_another_configuration_is_refused_in_the_same_folder(name, smoke_run, smoke_config):
     experiment = importlib.import_module(f"experiments.{name}.experiment")
     with pytest.raises(ValueError, match="seed"):
         experiment.execute(dataclasses.replace(smoke_config(name), seed=12345), smoke_run(name))
 
 
-def test_the_command_line_knows_presets_and_fields(name, capsys):
+def test_the_command_line_accepts_presets_and_fields(name, capsys):
     experiment = importlib.import_module(f"experiments.{name}.experiment").EXPERIMENT
     assert experiment.name == name
     assert {"smoke", "laptop", "paper"} <= set(experiment.presets)

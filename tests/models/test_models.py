@@ -1,4 +1,7 @@
-"""Models as laws: what masks, permutations, dtypes and gradients must do whatever the parameters."""
+"""Models as laws: what masks, permutations, dtypes and gradients must do whatever the parameters.
+
+The file is long because its tests share models and compiled programs.
+"""
 
 import dataclasses
 import functools
@@ -221,7 +224,7 @@ def test_a_rebuilt_model_is_not_traced_again():
 
 
 @every_module
-def test_examples_do_not_see_each_other_in_evaluation(module):
+def test_examples_are_independent_in_evaluation(module):
     variables, tokens = example(module)
     logits = evaluate(module, variables, tokens)
     chex.assert_trees_all_equal(evaluate(module, variables, tokens), logits)
@@ -265,7 +268,7 @@ def test_dropout_follows_embedding_attention_and_both_layers_of_the_mlp():
         assert 0.1 < np.mean(np.asarray(output) == 0) < 0.3
 
 
-def test_batch_statistics_move_towards_the_batch_and_are_what_evaluation_uses():
+def test_batch_statistics_move_toward_the_batch_and_are_used_in_evaluation():
     module = TINY_MODULES["convmixer"]
     variables, tokens = example(module, count=32)
     logits, updated = train(module, variables, tokens, jax.random.key(0))

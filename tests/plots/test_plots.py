@@ -109,7 +109,7 @@ def test_a_token_map_lays_values_row_by_row_on_one_scale(channels):
     assert "500 test images" in texts(figure)
 
 
-def test_bars_stand_beside_published_values():
+def test_bars_are_drawn_with_published_values():
     measured = {"ViT": (0.01, 0.008, 0.012), "MLP": (0.05, 0.045, 0.06)}
     figure = plots.bars_with_intervals(measured, published={"MLP": [0.0505, 0.0559]}, **SAID)
     (ax,) = figure.axes

@@ -45,7 +45,7 @@ def test_dots_lie_at_their_means():
     assert centers == [0.5, 0.7]
 
 
-def test_rates_stand_beside_their_limit():
+def test_rates_are_drawn_with_their_limit():
     limit = ("limit", 0.63)
     figure = plots.rate_by_length([2, 4], [(0.5, 0.4, 0.6), (0.6, 0.55, 0.7)], limit=limit, quantity="share", **SAID)
     (ax,) = figure.axes

@@ -80,7 +80,7 @@ def test_equal_bits_on_any_devices(data, found, devices):
     assert found.looks == several.looks
 
 
-def test_a_target_out_of_reach_is_told(simulated):
+def test_a_target_out_of_reach_is_reported(simulated):
     measure = simulated(lambda rng, n: np.full((n, 16), 0.3), target_sem=1e-4)
     with pytest.raises(ValueError, match=r"target_sem=0\.0001 is out of reach of 800 examples"):
         measure(KEY, None, np.zeros((1000, 16, 1)))
@@ -148,7 +148,7 @@ def test_a_function_that_never_changes(simulated):
     assert low == 0 < 0.005 < high
 
 
-def test_examples_that_are_used_up_are_told(simulated):
+def test_exhausted_examples_are_reported(simulated):
     """The pilot sees an even world, and the rest of it is not."""
     uneven = iter([0.1] + [0.0, 1.0] * 1000)
     found = simulated(lambda rng, n: np.full((n, 16), next(uneven)), 0.01)(KEY, None, np.zeros((400, 16, 1)))

@@ -89,7 +89,7 @@ def test_the_audit_finds_a_bound_that_is_too_small():
     np.testing.assert_array_equal(found.measured.changes, in_float32().changes)  # all were audited, so all are right
 
 
-def test_without_trust_everything_is_redone_and_nothing_audited():
+def test_with_a_large_safety_factor_everything_is_recomputed_and_nothing_audited():
     found = SCREENED(safety=1e6)(KEY, PARAMS, TOKENS)
     assert (found.screening.redone, found.screening.audited) == (found.screening.total, 0)
     with pytest.raises(ValueError, match="audited is 0"):

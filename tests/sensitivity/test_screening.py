@@ -29,7 +29,7 @@ def test_without_requests_nothing_is_evaluated():
     assert list(screening.by_size(np.zeros((4, 3), bool), few=True)) == []
 
 
-def test_the_audit_is_a_sample_of_what_is_trusted():
+def test_the_audit_is_a_sample_of_the_accepted_decisions():
     trusted = np.random.default_rng(0).random((50, 20)) < 0.4
     counts = np.zeros(trusted.shape)
     for seed in range(200):

@@ -1,3 +1,8 @@
+"""Token sensitivity against closed forms and plain loops, its intervals, and what it refuses.
+
+The file is long because its tests share models and compiled programs.
+"""
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -83,7 +88,7 @@ def test_other_changes_are_averaged_as_they_are():
     np.testing.assert_allclose(result.per_token, [0.5, 2.0], rtol=0.06)
 
 
-def test_results_hang_together():
+def test_results_are_consistent():
     x = np.random.default_rng(3).normal(size=(9, 4, 2)).astype(np.float32)
     sites = np.random.default_rng(4).random((9, 4)) < 0.6
     sites[:, 1] = True
@@ -304,7 +309,7 @@ def test_non_finite_changes_are_not_averaged_away():
         measure(KEY, np.ones((3, 2), np.float32), np.zeros((4, 3, 2), np.float32))
 
 
-def test_a_model_without_a_mask_is_welcome_where_there_is_none():
+def test_a_model_without_a_mask_is_accepted_where_there_is_none():
     def maskless(params, tokens):
         return linear(params, tokens)
 

@@ -1,3 +1,8 @@
+"""Average-case sharpness against closed forms and plain loops, and what it refuses.
+
+The file is long because its tests share models and compiled programs.
+"""
+
 import flax
 import jax
 import jax.numpy as jnp
@@ -7,7 +12,7 @@ import pytest
 from jaxsens import changes, perturb, scales
 from jaxsens.execution import Execution, parallel
 from jaxsens.sharpness import average
-from jaxsens.sharpness import classification as classified
+from jaxsens.sharpness.classification import NormalizedLogits
 
 KEY = jax.random.key(0)
 
@@ -199,7 +204,7 @@ def test_probabilities_for_logits_are_warned_of_and_one_class_is_refused():
         )
 
 
-def test_what_would_give_other_numbers_in_silence_is_refused(problem):
+def test_input_that_would_silently_change_the_numbers_is_refused(problem):
     params, batch, _ = problem
     measure = average.average_sharpness(quadratic, perturb.gaussian(1.0), draws=np.int64(2))
     assert measure(KEY, params, batch).count == 2
@@ -258,7 +263,7 @@ def test_products_run_at_full_precision():
     assert set(seen[1:]) == {"highest"}  # the first call only asks for shapes
 
 
-def test_other_changes_are_welcome():
+def test_other_changes_are_accepted():
     x = np.eye(3, dtype=np.float32)
     measure = average.weight_changes(linear, perturb.gaussian(4.0), change=changes.squared_change, draws=4000)
     np.testing.assert_allclose(measure(KEY, {"w": np.zeros((3, 2), np.float32)}, x).mean, 8, rtol=0.05)
@@ -342,7 +347,7 @@ def test_four_sharpnesses_of_a_classifier_are_those_of_its_moved_copies(classifi
     assert result.sem < 0.05 * result.mean
 
 
-def test_many_models_are_measured_as_each_alone(classification):
+def test_many_models_are_measured_like_each_single_one(classification):
     x = classification[1][0].astype(np.float32)
     stacked = {
         "w": np.random.default_rng(8).normal(size=(3, 4, 3)).astype(np.float32),
@@ -392,7 +397,7 @@ def test_models_with_dropout_and_batch_statistics_are_evaluated_deterministicall
     assert found["logits"].mean < 1e-5
 
 
-def test_normalized_logits_are_blind_to_the_size_of_the_function():
+def test_normalized_logits_do_not_depend_on_the_size_of_the_function():
     rng = np.random.default_rng(5)
     x, labels = rng.normal(size=(9, 4)).astype(np.float32), np.arange(9, dtype=np.int32) % 3
     params = {"w": rng.normal(size=(4, 3)).astype(np.float32)}
@@ -400,7 +405,7 @@ def test_normalized_logits_are_blind_to_the_size_of_the_function():
     def apply(params, x):
         return x @ params["w"]
 
-    normalized = classified.NormalizedLogits(apply)
+    normalized = NormalizedLogits(apply)
     logits = normalized(params, x)
     np.testing.assert_allclose(np.std(logits, 1), 1, rtol=1e-5)
     np.testing.assert_array_equal(logits.argmax(1), apply(params, x).argmax(1))

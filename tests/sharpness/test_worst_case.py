@@ -93,7 +93,7 @@ X = {"x": RNG.normal(size=(9, 4)).astype(np.float32)}
 ONLY_W = {"iterations": 4, "execution": Execution(chunk=2), "where": lambda path, leaf: path[-1].key == "w"}
 
 
-def test_groups_models_and_micro_batches_are_each_what_they_are_alone():
+def test_groups_models_and_micro_batches_equal_the_single_ones():
     """Three groups of two models at once, against each group as all the examples there are, cut into parts."""
     together = worst_case.worst_case_sharpness(softened, 0.5, group=3, **ONLY_W).over_models(KEY, STACKED, X)
     alone = worst_case.worst_case_sharpness(softened, 0.5, **ONLY_W)

@@ -321,11 +321,11 @@ def test_methods_that_do_not_apply_are_refused():
     values = np.random.default_rng(0).random((3, 20))
     for found, method, message in (
         (estimate.from_values([1.0, 2.0]), "bootstrap", "method must be one of"),
-        (estimate.from_values([0.5, 1.0], rate=True), "log", "rates have an interval of their own"),
-        (estimate.from_values([-1.0, 2.0]), "log", "none is negative, got -1"),
+        (estimate.from_values([0.5, 1.0], rate=True), "log", "rates have their own interval"),
+        (estimate.from_values([-1.0, 2.0]), "log", "nonnegative values, got -1"),
         (estimate.from_values([1.0, 2.0]), "skewed", "3 units or more, got 2"),
         (estimate.over_models(values), "skewed", "use 'student'"),
-        (estimate.difference(values, values[:, ::-1]), "log", "none is negative"),
+        (estimate.difference(values, values[:, ::-1]), "log", "nonnegative values"),
     ):
         with pytest.raises(ValueError, match=message):
             found.interval(method=method)

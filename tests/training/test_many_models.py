@@ -1,4 +1,7 @@
-"""Training many models together: the steps of each, schedules, and independence of the members."""
+"""Training many models together: the steps of each, schedules, and independence of the members.
+
+The file is long because its tests share models and compiled programs.
+"""
 
 import os
 import resource
@@ -100,7 +103,7 @@ def test_a_member_takes_the_steps_that_one_takes_by_hand(criterion):
         np.testing.assert_allclose(found.history["accuracy"][i, 1], correct.mean(), rtol=1e-6)
 
 
-def test_a_member_of_a_group_gets_the_numbers_that_it_gets_alone():
+def test_a_member_of_a_group_gets_the_same_numbers_as_without_the_others():
     """A transformer after 10 steps, in a group of 8 and alone, in lockstep and one after another."""
     config = recognizers.Config(depth=2, heads=2, head_size=4, multiplier=2)
     models = [recognizers.init(config, jax.random.key(i), "xavier_normal") for i in range(8)]
@@ -278,7 +281,7 @@ def test_a_checkpoint_of_another_training_is_refused(tmp_path):
 
 # Orbax's writing threads may end after the event loop that they report to, when one of them has failed.
 @pytest.mark.filterwarnings("ignore:(?s).*Event loop is closed:pytest.PytestUnraisableExceptionWarning")
-def test_a_full_disk_stops_it_with_the_path_and_the_last_checkpoint_stands(tmp_path):
+def test_a_full_disk_stops_it_with_the_path_and_keeps_the_last_checkpoint(tmp_path):
     folder, limits = tmp_path / "checkpoint", resource.getrlimit(resource.RLIMIT_FSIZE)
 
     def fill(epoch, *_):

@@ -1,3 +1,8 @@
+"""Training one model: its steps against a plain loop, resumption, devices, and what it refuses.
+
+The file is long because its tests share models and compiled programs.
+"""
+
 import os
 import shutil
 import signal
@@ -70,7 +75,7 @@ def test_sgd_takes_the_steps_that_one_would_take_by_hand(problem, schedule):
     chex.assert_trees_all_close(trained["params"], params, rtol=1e-5)
 
 
-def test_a_separable_problem_is_learned_and_the_start_is_left_alone(problem):
+def test_a_separable_problem_is_learned_and_the_start_is_not_changed(problem):
     trained, losses = fit(problem, epochs=40, learning_rate=0.5)
     assert training.accuracy(evaluate, trained, *problem[1:]).mean() > 0.97
     assert training.accuracy(evaluate, problem[0], *problem[1:], execution=Execution(chunk=7)).mean() < 0.7
@@ -167,7 +172,7 @@ def test_labels_of_another_form_are_refused(problem, change, message):
         training.accuracy(evaluate, *broken)
 
 
-def test_an_objective_of_ones_own_gets_its_labels_as_they_are(problem):
+def test_a_custom_objective_gets_its_labels_unchanged(problem):
     def squared(train_apply, variables, tokens, labels, key):
         outputs, variables = train_apply(variables, tokens, key)
         return ((outputs[:, 0] - labels) ** 2).mean(), variables
@@ -312,7 +317,7 @@ def test_batch_statistics_are_trained_along():
     assert all(jax.tree.leaves(moved))
 
 
-def test_checkpoints_keep_the_newest_and_come_back_whole(tmp_path):
+def test_checkpoints_keep_the_newest_and_are_restored_exactly(tmp_path):
     state = {"w": jnp.arange(4.0), "optimizer": (optax.EmptyState(), jnp.int32(3)), "key": jax.random.key_data(KEY)}
     assert checkpoints.restore(tmp_path / "none", state) is None
     for step in (1, 2):
@@ -390,7 +395,7 @@ def test_checkpoints_of_another_shape_are_refused(tmp_path, like, match):
         checkpoints.restore(tmp_path / "some", like)
 
 
-def test_killed_while_saving_the_older_checkpoint_stands(tmp_path):
+def test_killed_while_saving_keeps_the_older_checkpoint(tmp_path):
     script = textwrap.dedent(
         """
         import os, signal, sys

@@ -105,7 +105,7 @@ def test_training_takes_the_steps_of_the_optax_transformation():
     assert trained["batch_stats"]["forwards"] == 2
 
 
-def test_a_radius_of_nought_gives_the_objective_back():
+def test_a_radius_of_zero_gives_the_objective():
     @jax.jit
     def both(variables):
         objectives = training.CrossEntropy(), training.SharpnessAware(radius=0.0)

@@ -1,1 +1,1 @@
-"""What an accelerator does with this library: answers checked, then speeds, beside PyTorch; see ``__main__``."""
+"""Checks of results and speeds on an accelerator, compared with PyTorch; see ``__main__``."""

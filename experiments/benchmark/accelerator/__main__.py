@@ -1,4 +1,4 @@
-"""Prove on an accelerator what this library says, in one command of at most eight minutes.
+"""Check the results and measure the speeds of this library on an accelerator, in one command of at most eight minutes.
 
     scripts/prove_on_accelerator [--out FILE.json] [--seconds 470] [--seed 0]
     scripts/prove_on_accelerator --rehearse            # everything, tiny, on a CPU

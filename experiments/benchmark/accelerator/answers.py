@@ -74,16 +74,16 @@ def _of_family(family: Family) -> Iterator[dict[str, Any]]:
     exact = _in_float64(family)
     key = jax.random.key(0)
     for name, substitute in family.substitutes.items():
-        found = {}
+        measured = {}
         for backend in BACKENDS:
             measure = token.token_sensitivity(
                 substitute, family.perturbation, change=changes.absolute_change, execution=Execution(backend=backend)
             )
-            found[backend] = measure(key, family.variables, family.tokens, family.mask).changes[:, 0]
+            measured[backend] = measure(key, family.variables, family.tokens, family.mask).changes[:, 0]
         again = measure(key, family.variables, family.tokens, family.mask).changes[:, 0]
-        first, second = found.values()
+        first, second = measured.values()
         yield {"what": f"{name}, float64 on the CPU", "error": norm_of_difference(exact, first), "tolerance": TOLERANCE}
-        yield {"what": f"{name}, {' and '.join(found)}", "same_bits": np.array_equal(first, second)}
+        yield {"what": f"{name}, {' and '.join(measured)}", "same_bits": np.array_equal(first, second)}
         yield {"what": f"{name}, run twice", "same_bits": np.array_equal(second, again)}
 
 
@@ -99,8 +99,8 @@ def _in_float64(family: Family) -> np.ndarray:
 
             return jax.vmap(of_one)(tokens, mask)
 
-        found = np.asarray(of_all(*truth.widened((family.variables, family.tokens, family.mask))))
-    return found if family.mask is None else np.where(family.mask, found, 0)
+        recorded = np.asarray(of_all(*truth.widened((family.variables, family.tokens, family.mask))))
+    return recorded if family.mask is None else np.where(family.mask, recorded, 0)
 
 
 def check_products(record: Record, seed: int) -> set[str]:
@@ -111,20 +111,20 @@ def check_products(record: Record, seed: int) -> set[str]:
     ):
         try:
             with jax.default_matmul_precision(name):
-                found = np.asarray(jax.jit(lambda *a, call=call: call(*a))(*arguments))
+                product = np.asarray(jax.jit(lambda *a, call=call: call(*a))(*arguments))
         except Exception as error:
             record.failed(f"{what} in {precision}", error)
             continue
         with truth.on_cpu_in_float64():
             exact = np.asarray(jax.jit(call)(*truth.widened(arguments)))
-        error = norm_of_difference(exact, found)
+        error = norm_of_difference(exact, product)
         record.add("products", {"what": what, "precision": precision, "error": error, "tolerance": tolerance})
         if error <= tolerance:
             works.add((what, precision))
         else:
             record.wrong(f"{what} in {precision}", f"error {error:.2e}, tolerance {tolerance:.0e}")
     for precision in PRECISIONS:
-        errors = [row["error"] for row in record.found["products"] if row["precision"] == precision]
+        errors = [row["error"] for row in record.results["products"] if row["precision"] == precision]
         record.say(f"products in {precision:8}: errors " + (", ".join(f"{e:.1e}" for e in errors) or "none computed"))
     kinds = [what for what, *_ in _products(seed)]
     return {precision for precision in PRECISIONS if all((what, precision) in works for what in kinds[:2])}

@@ -1,4 +1,4 @@
-"""Programs made ready before anything is timed: ours in threads, PyTorch's beside them in the main thread."""
+"""Compilation before anything is timed: of JAX in threads, of PyTorch meanwhile in the main thread."""
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -31,8 +31,8 @@ def make_ready(
 
     Args:
         record: Where failures are noted; nothing waits beyond its deadline.
-        cases: What to compile.
-        threads: How many programs are compiled at once.
+        cases: Cases to compile.
+        threads: Number of programs compiled at once.
         background: What else to do meanwhile, in threads; it has ended when this returns.
     """
     pool = ThreadPoolExecutor(threads)
@@ -81,7 +81,7 @@ def _made(
                 yield way, made[id(way)]
         elif future.exception() is None:
             yield way, future.result()
-        elif "RESOURCE_EXHAUSTED" in str(future.exception()):  # beside the others; alone it may find room
+        elif "RESOURCE_EXHAUSTED" in str(future.exception()):  # the memory was shared; it may suffice for one
             _make_here(record, case, way, made)
             if id(way) in made:
                 yield way, made[id(way)]

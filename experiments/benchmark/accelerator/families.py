@@ -8,11 +8,8 @@ import jax
 import numpy as np
 
 from jaxsens import models, substitution
+from jaxsens.models import recognizers
 from jaxsens.models.recognizers import baselines
-from jaxsens.models.recognizers import transformer as recognizer
-from jaxsens.models.substitution import convolutions as windowed_substitution
-from jaxsens.models.substitution import encoders as encoder_substitution
-from jaxsens.models.substitution import recognizers as recognizer_substitution
 from jaxsens.models.text import bert, encoder, gpt2, lstm
 from jaxsens.typing import Array, Key, PyTree, Substitute
 
@@ -36,8 +33,8 @@ class Family:
     """A model and its inputs.
 
     Attributes:
-        name: Of the family.
-        variables: Of the model, float32.
+        name: Name of the family.
+        variables: Variables of the model, float32.
         tokens: Inputs ``[b t *s]``.
         mask: Which tokens are real ``[b t]``, or None.
         perturbation: What replaces a token.
@@ -74,8 +71,8 @@ _IMAGES = {
 }
 BITS, SYMBOLS = 12, 50
 _RECOGNIZERS = {
-    "recognizer": recognizer.Config(depth=3, heads=2, head_size=8),
-    "recognizer, paper's block": recognizer.Config(block="paper", depth=2, heads=2, head_size=8),
+    "recognizer": recognizers.Config(depth=3, heads=2, head_size=8),
+    "recognizer, paper's block": recognizers.Config(block="paper", depth=2, heads=2, head_size=8),
     "recognizer, LSTM": baselines.LSTMConfig(depth=2, width=16),
     "recognizer, MLP": baselines.MLPConfig(length=BITS, depth=2, width=16),
 }
@@ -96,11 +93,11 @@ def _image(name: str, family: str, variant: str, seed: list[int]) -> Family:
     draws = np.random.default_rng(seed)
     tokens = draws.normal(size=(3, *own.config.token_shape)).astype(np.float32)
     variables = jax.device_get(models.init(own, jax.random.key(int(draws.integers(2**31)))))
-    fast = {"vit": encoder_substitution, "cnn": windowed_substitution, "convmixer": windowed_substitution}
-    fast |= {"resnet": windowed_substitution}
+    fast = {"vit": models.substitution.encoder}
+    fast |= dict.fromkeys(("cnn", "convmixer", "resnet"), models.substitution.convolutional)
     ways: dict[str, Substitute] = {"plain": substitution.one_at_a_time(models.evaluation(own))}
     if family in fast:
-        ways["shared"] = fast[family].substitute(own)
+        ways["shared"] = fast[family](own)
     exact = substitution.one_at_a_time(models.evaluation(module("float64")))
     return Family(name, variables, tokens, None, reverse, ways, exact)
 
@@ -108,10 +105,10 @@ def _image(name: str, family: str, variant: str, seed: list[int]) -> Family:
 def _recognizer(name: str, config: Any, seed: list[int]) -> Family:
     draws = np.random.default_rng(seed)
     strings = draws.integers(0, 2, (3, BITS)).astype(np.int32)
-    variables = jax.device_get(recognizer.init(config, jax.random.key(int(draws.integers(2**31))), "xavier_normal"))
-    if isinstance(config, recognizer.Config):
-        plain = substitution.one_at_a_time(recognizer.evaluation(config))
-        ways = {"plain": plain, "shared": recognizer_substitution.substitute(config)}
+    variables = jax.device_get(recognizers.init(config, jax.random.key(int(draws.integers(2**31))), "xavier_normal"))
+    if isinstance(config, recognizers.Config):
+        plain = substitution.one_at_a_time(recognizers.evaluation(config))
+        ways = {"plain": plain, "shared": models.substitution.recognizer(config)}
     else:
         plain = substitution.one_at_a_time(baselines.evaluation(config))
         ways = {"plain": plain}
@@ -126,6 +123,6 @@ def _text(name: str, make: Callable[[str], Any], seed: list[int]) -> Family:
     variables = jax.device_get(encoder.init(own, jax.random.key(int(draws.integers(2**31)))))
     ways = {"plain": substitution.one_at_a_time(models.evaluation(own))}
     if name != "lstm":
-        ways["shared"] = encoder_substitution.substitute(own)
+        ways["shared"] = models.substitution.encoder(own)
     exact = substitution.one_at_a_time(models.evaluation(make("float64")))
     return Family(name, variables, ids, mask, reverse, ways, exact)

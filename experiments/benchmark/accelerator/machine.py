@@ -1,4 +1,4 @@
-"""What the machine is, and what it can do at most: products, copies, transfers, launches."""
+"""The machine and its peak rates: products, copies, transfers, launches."""
 
 import os
 import platform
@@ -59,15 +59,15 @@ def _driver() -> str | None:
     fields = "name,memory.total,driver_version,clocks.max.sm,power.limit"
     command = [tool, f"--query-gpu={fields}", "--format=csv,noheader"]
     try:
-        found = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
+        finished = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
     except (OSError, subprocess.SubprocessError):
         return None
-    return found.stdout.strip() or None
+    return finished.stdout.strip() or None
 
 
 def measure(record: Record, sizes: Sizes, seed: int) -> Ceilings:
     """Measure and record the ceilings; what fails is recorded, and missing from the result."""
-    found: Ceilings = {}
+    ceilings: Ceilings = {}
     for name, make in _ceilings(sizes, seed).items():
         try:
             work, call, count = make()
@@ -76,14 +76,14 @@ def measure(record: Record, sizes: Sizes, seed: int) -> Ceilings:
             record.failed(f"ceiling {name}", error)
             continue
         rates = sorted(work / s if work else s for s in spent)
-        found[name] = statistics.median(rates)
-        record.put("ceilings", name, {"median": found[name], "lowest": rates[0], "highest": rates[-1]})
-        record.say(f"ceiling {name:10} {found[name]:10.4g} [{rates[0]:.4g}, {rates[-1]:.4g}]")
-    return found
+        ceilings[name] = statistics.median(rates)
+        record.put("ceilings", name, {"median": ceilings[name], "lowest": rates[0], "highest": rates[-1]})
+        record.say(f"ceiling {name:10} {ceilings[name]:10.4g} [{rates[0]:.4g}, {rates[-1]:.4g}]")
+    return ceilings
 
 
 Timed = tuple[float, Callable[[], Any], int]
-"""Operations or bytes of a call (0 where seconds are told), the call, and how many calls make a turn."""
+"""Operations or bytes of a call (0 where seconds are reported), the call, and how many calls make a turn."""
 
 
 def _ceilings(sizes: Sizes, seed: int) -> dict[str, Callable[[], Timed]]:

@@ -35,10 +35,10 @@ def prove(record: Record, sizes: Sizes, seed: int, *, rehearse: bool) -> bool:
     watch = threading.Timer(record.left + GRACE, _give_up, (record, children))
     watch.daemon = True
     watch.start()
-    record.found["machine"] = machine.describe() | {"seed": seed, "rehearsal": rehearse}
+    record.results["machine"] = machine.describe() | {"seed": seed, "rehearsal": rehearse}
     record.save()
-    record.say(str(record.found["machine"]))
-    threads = max(2, min(16, record.found["machine"]["cores"] or 2))
+    record.say(str(record.results["machine"]))
+    threads = max(2, min(16, record.results["machine"]["cores"] or 2))
     ceilings = machine.measure(record, sizes, seed)
     usable = answers.check_products(record, seed)
     answers.check(record, seed, threads, sizes.families)
@@ -57,7 +57,7 @@ def prove(record: Record, sizes: Sizes, seed: int, *, rehearse: bool) -> bool:
 
 
 GRACE = 15.0
-"""Seconds after the deadline at which whatever is still running is given up."""
+"""Seconds after the deadline at which whatever still runs is stopped."""
 
 
 def _conclude(record: Record, children: list[subprocess.Popen]) -> bool:
@@ -65,18 +65,18 @@ def _conclude(record: Record, children: list[subprocess.Popen]) -> bool:
     for child in children:
         child.kill()
     record.finish()
-    print(report.table(record.found), flush=True)
-    return not record.found["wrong"]
+    print(report.table(record.results), flush=True)
+    return not record.results["wrong"]
 
 
 def _give_up(record: Record, children: list[subprocess.Popen]) -> None:
-    """End this process though something is still running, with all that is known."""
+    """End this process though something is still running, with all results so far."""
     record.skip("the rest", f"something was still running {GRACE:.0f} s after the deadline")
     leave(0 if _conclude(record, children) else 1)
 
 
 BESIDE = 2
-"""The group beside whose compilation the two processes of (k) run: the one that PyTorch compiles longest."""
+"""The group during which the two processes of (k) run: PyTorch compiles it longest."""
 
 
 def groups(sizes: Sizes, seed: int, usable: set[str]) -> Iterator[list[Case]]:

@@ -1,4 +1,4 @@
-"""What is known so far, written to a file after every number, and the time that is left."""
+"""The record of all results, written to a file after each one, and the time left."""
 
 import json
 import math
@@ -15,7 +15,7 @@ class Record:
     """Results in a JSON file that is whole at every moment, and a deadline.
 
     Attributes:
-        found: Everything that is written: sections by name.
+        results: Everything that is written: sections by name.
     """
 
     def __init__(self, out: Path, seconds: float, started: float | None = None) -> None:
@@ -23,7 +23,7 @@ class Record:
         self._lock = threading.RLock()
         self.started = time.monotonic() if started is None else started
         self.deadline = self.started + seconds
-        self.found: dict[str, Any] = {
+        self.results: dict[str, Any] = {
             "finished": False, "machine": {}, "ceilings": {}, "products": [], "answers": [], "timings": [],
             "repeats": [], "wrong": [], "failed": [], "skipped": [],
         }  # fmt: skip
@@ -45,13 +45,13 @@ class Record:
     def put(self, section: str, name: str, value: Any) -> None:
         """Set one value of a section that is a mapping."""
         with self._lock:
-            self.found[section][name] = value
+            self.results[section][name] = value
             self.save()
 
     def add(self, section: str, row: Any) -> None:
         """Append to a section that is a list."""
         with self._lock:
-            self.found[section].append(row)
+            self.results[section].append(row)
             self.save()
 
     def wrong(self, what: str, why: str) -> None:
@@ -71,8 +71,8 @@ class Record:
         self.say(f"skipped {what}: {why}")
 
     def finish(self) -> None:
-        """Note that nothing is missing but what is said to be."""
-        self.found["finished"] = True
+        """Record that nothing is missing except the skipped parts."""
+        self.results["finished"] = True
         self.save()
 
     def save(self) -> None:
@@ -81,10 +81,10 @@ class Record:
             self._save()
 
     def _save(self) -> None:
-        self.found["seconds"] = round(self.elapsed, 3)
+        self.results["seconds"] = round(self.elapsed, 3)
         partial = self.out.with_name(self.out.name + ".partial")
         with partial.open("w") as file:
-            file.write(json.dumps(_plain(self.found), indent=1) + "\n")
+            file.write(json.dumps(_plain(self.results), indent=1) + "\n")
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, self.out)

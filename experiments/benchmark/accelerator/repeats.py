@@ -20,12 +20,12 @@ __all__ = ["MEMORY", "compare", "digests", "sizes_of", "start"]
 ROOT = Path(__file__).resolve().parents[3]
 
 MEMORY = "0.08"
-"""Part of the device's memory for each of these processes, beside the main one and PyTorch."""
+"""Part of the device's memory for each of these processes, while the main one and PyTorch use the rest."""
 
 
 def digests(sizes: Sizes, seed: int) -> dict[str, str]:
     """Return the digest of the results of each case's first way in jaxsens; of one that fails, why."""
-    found: dict[str, str] = {}
+    hashes: dict[str, str] = {}
     cases = [
         *substitutions.encoders(sizes, seed, {"float32"}), *substitutions.recognizers(sizes, seed),
         *substitutions.images(sizes, seed), *weights.trainings(sizes, seed), *weights.loss_surface(sizes, seed),
@@ -33,10 +33,10 @@ def digests(sizes: Sizes, seed: int) -> dict[str, str]:
     for start_of_name in sizes.repeated:
         case = next(case for case in cases if case.name.startswith(start_of_name))
         try:
-            found[case.name] = hashlib.sha256(case.ways()[0].make()().tobytes()).hexdigest()
+            hashes[case.name] = hashlib.sha256(case.ways()[0].make()().tobytes()).hexdigest()
         except Exception as error:
-            found[case.name] = f"failed: {type(error).__name__}: {str(error)[:200]}"
-    return found
+            hashes[case.name] = f"failed: {type(error).__name__}: {str(error)[:200]}"
+    return hashes
 
 
 def start(rehearse: bool, seed: int) -> list[subprocess.Popen]:
@@ -53,22 +53,22 @@ def start(rehearse: bool, seed: int) -> list[subprocess.Popen]:
 
 def compare(record: Record, processes: list[subprocess.Popen]) -> None:
     """Wait for both, until the deadline, and record which cases had the same bits."""
-    told: list[dict[str, Any]] = []
+    printed: list[dict[str, Any]] = []
     for process in processes:
         try:
             output, _ = process.communicate(timeout=record.left)
-            told.append(json.loads(output.splitlines()[-1]))
+            printed.append(json.loads(output.splitlines()[-1]))
         except Exception as error:
             record.failed("k. bits of two processes", error)
             for other in processes:
                 other.kill()
             return
-    for name, first in told[0].items():
-        second = told[1].get(name)
+    for name, first in printed[0].items():
+        second = printed[1].get(name)
         failed = first.startswith("failed") or str(second).startswith("failed")
         row = {"case": name, "same_bits": None if failed else first == second, "first": first, "second": second}
         record.add("repeats", row)
-        answer = "could not be told" if failed else "repeat" if first == second else "DIFFER"
+        answer = "unknown" if failed else "repeat" if first == second else "DIFFER"
         record.say(f"k. {name}: bits of two processes {answer}")
 
 

@@ -5,20 +5,20 @@ from typing import Any
 __all__ = ["table"]
 
 
-def table(found: dict[str, Any]) -> str:
+def table(results: dict[str, Any]) -> str:
     """Return all results as text, what is wrong last."""
-    machine = found["machine"]
+    machine = results["machine"]
     versions = machine.get("versions", {})
     lines = [
         "",
         f"{machine.get('kind')} ({machine.get('driver')}), JAX {versions.get('jax')}, PyTorch {versions.get('torch')}",
-        "ceilings: " + ", ".join(f"{name} {value['median']:.4g}" for name, value in found["ceilings"].items()),
-        _products(found["products"]),
-        _answers(found["answers"]),
+        "ceilings: " + ", ".join(f"{name} {value['median']:.4g}" for name, value in results["ceilings"].items()),
+        _products(results["products"]),
+        _answers(results["answers"]),
         f"{'case: way':58} {'ms':>8} {'range':>17} {'predicted':>9} {'per second':>10} {'x first':>7} {'off':>6}",
     ]
     first: dict[str, float] = {}
-    for row in found["timings"]:
+    for row in results["timings"]:
         first.setdefault(row["case"], row["ms"])
         predicted = "-" if row["predicted_ms"] is None else f"{row['predicted_ms']:.4g}"
         name, low_high = f"{row['case']}: {row['way']}", f"{row['lowest_ms']:.4g}-{row['highest_ms']:.4g}"
@@ -26,13 +26,13 @@ def table(found: dict[str, Any]) -> str:
             f"{name:58.58} {row['ms']:8.4g} {low_high:>17} {predicted:>9} {row['per_second']:10.3g} "
             f"{first[row['case']] / row['ms']:7.2f} {row['error']:6.0e}"
         )
-    if found["repeats"]:
-        same = [row["case"] for row in found["repeats"] if row["same_bits"]]
-        other = [row["case"] for row in found["repeats"] if row["same_bits"] is False]
+    if results["repeats"]:
+        same = [row["case"] for row in results["repeats"] if row["same_bits"]]
+        other = [row["case"] for row in results["repeats"] if row["same_bits"] is False]
         lines.append(f"bits of two processes: repeat in {len(same)}, differ in {len(other)} {other or ''}")
     for section in ("failed", "skipped", "wrong"):
-        lines += [f"{section}: {row['what']}: {(row.get('why') or row['error'])[:150]}" for row in found[section]]
-    lines.append(f"{found['seconds']:.0f} s; " + ("WRONG ANSWERS" if found["wrong"] else "no answer was wrong"))
+        lines += [f"{section}: {row['what']}: {(row.get('why') or row['error'])[:150]}" for row in results[section]]
+    lines.append(f"{results['seconds']:.0f} s; " + ("WRONG ANSWERS" if results["wrong"] else "no answer was wrong"))
     return "\n".join(lines)
 
 

@@ -1,4 +1,4 @@
-"""How large everything is: for an accelerator, and for a rehearsal on a CPU."""
+"""Sizes of all cases: for an accelerator, and for a rehearsal on a CPU."""
 
 from dataclasses import dataclass
 
@@ -17,10 +17,10 @@ class Sizes:
         recognizers: Layers, heads, head size and multiplier; then strings, and strings at once in PyTorch.
         length: Bits of a string.
         budgets: Multiples of the memory budget.
-        side: Of images, in pixels.
-        variant: Of image models.
+        side: Side of images, in pixels.
+        variant: Variant of image models.
         images: The image models; for each its images, and images at once in PyTorch.
-        models: How many recognizers are trained together.
+        models: Numbers of recognizers that are trained together.
         training: Layers, heads, head size and multiplier of these; bits, strings, batch, epochs.
         cubes: Variables of truth tables.
         hidden: Widths of the perceptron whose loss surface is measured.
@@ -28,9 +28,9 @@ class Sizes:
         eigenpairs: Pairs, and products for the Krylov space.
         draws: Perturbed models.
         chunks: Images, and the number of chunks to cut them into.
-        families: Of which families answers are checked; empty for all.
+        families: Names of the families that are checked; empty for all.
         repeated: The beginnings of the names of cases whose bits are compared between two processes.
-        turns: Of every program that is timed.
+        turns: Number of repeats of every program that is timed.
         turn_seconds: The least that a turn takes; a shorter program is called several times.
     """
 

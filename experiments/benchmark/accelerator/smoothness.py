@@ -1,4 +1,4 @@
-"""Checks of what is no token sensitivity: curvature, sharpness, training, truth tables, nearest rows."""
+"""Checks of all but token sensitivity: curvature, sharpness, training, truth tables, nearest rows."""
 
 import functools
 from collections.abc import Callable, Iterator
@@ -11,9 +11,8 @@ import optax
 
 from experiments.benchmark.accelerator import truth
 from experiments.benchmark.accelerator.ways import norm_of_difference
-from jaxsens import boolean, curvature, embedding_space, training
-from jaxsens.models.recognizers import transformer as recognizer
-from jaxsens.sharpness import average as sharpness
+from jaxsens import boolean, curvature, embedding_space, sharpness, training
+from jaxsens.models import recognizers
 from jaxsens.sharpness import classification, worst_case
 from jaxsens.typing import Array, Key, PyTree
 
@@ -33,10 +32,12 @@ def checks(seed: int) -> list[tuple[str, Callable[[], Rows]]]:
     ]
 
 
-def _row(what: str, exact: np.ndarray, found: np.ndarray, again: np.ndarray | None = None, limit: float = 1e-3) -> dict:
+def _row(
+    what: str, exact: np.ndarray, result: np.ndarray, again: np.ndarray | None = None, limit: float = 1e-3
+) -> dict:
     """Return a row: how far an answer is off, and whether a second run gave the same bits."""
-    told = {"what": what, "error": norm_of_difference(np.asarray(exact), np.asarray(found)), "tolerance": limit}
-    return told if again is None else told | {"same_bits": np.array_equal(found, again)}
+    row = {"what": what, "error": norm_of_difference(np.asarray(exact), np.asarray(result)), "tolerance": limit}
+    return row if again is None else row | {"same_bits": np.array_equal(result, again)}
 
 
 def _perceptron(seed: int) -> tuple[PyTree, tuple[np.ndarray, np.ndarray]]:
@@ -104,24 +105,24 @@ def _sharpness(seed: int) -> Rows:
     # Of a linear loss the largest rise in a ball is the radius times the length of the mean input.
     inputs = batch[0]
     worst = worst_case.worst_case_sharpness(lambda w, x: x @ w, 0.5, norm="l2", iterations=20)
-    found = worst(key, np.ones(6, np.float32), inputs)
-    yield _row("worst case", 0.5 * np.linalg.norm(inputs.astype(np.float64).mean(0)), np.mean(found.mean), limit=1e-2)
+    risen = worst(key, np.ones(6, np.float32), inputs)
+    yield _row("worst case", 0.5 * np.linalg.norm(inputs.astype(np.float64).mean(0)), np.mean(risen.mean), limit=1e-2)
 
 
 def batches_of(key: Key, member: int, epoch: int, count: int, batch: int) -> list[np.ndarray]:
     """Return the numbers of the examples in each step of a member's epoch in ``fit_many``, keyed by one key."""
-    own = jax.random.fold_in(jax.random.fold_in(key, member), epoch)
-    order = np.asarray(jax.random.permutation(own, count))
+    of_epoch = jax.random.fold_in(jax.random.fold_in(key, member), epoch)
+    order = np.asarray(jax.random.permutation(of_epoch, count))
     return [order[start : start + batch] for start in range(0, count, batch)]
 
 
 def _training(seed: int) -> Rows:
-    config = recognizer.Config(depth=2, heads=2, head_size=4, multiplier=2)
+    config = recognizers.Config(depth=2, heads=2, head_size=4, multiplier=2)
     draws = np.random.default_rng([seed, 7])
     strings, labels = draws.integers(0, 2, (40, 10)), draws.integers(0, 2, 40).astype(np.float32)
     key, count, epochs, batch, rate = jax.random.key(seed), 3, 2, 16, 1e-3
-    start = training.stack([recognizer.init(config, k, "xavier_normal") for k in jax.random.split(key, count)])
-    apply = recognizer.training_evaluation(config)
+    start = training.stack([recognizers.init(config, k, "xavier_normal") for k in jax.random.split(key, count)])
+    apply = recognizers.training_evaluation(config)
     members = training.Members(learning_rate=[rate] * count, batch=[batch] * count, dataset=[0] * count)
 
     def losses(at_once: int) -> np.ndarray:
@@ -134,8 +135,8 @@ def _training(seed: int) -> Rows:
     def plainly(member: int) -> list[float]:
         orders = [batches_of(key, member, epoch, len(labels), batch) for epoch in range(epochs)]
         with truth.on_cpu_in_float64():
-            own = truth.widened(jax.tree.map(lambda a: a[member], start))
-            return _plain_losses(apply, own, strings, labels, orders, rate)
+            variables = truth.widened(jax.tree.map(lambda a: a[member], start))
+            return _plain_losses(apply, variables, strings, labels, orders, rate)
 
     exact = np.asarray([plainly(member) for member in range(count)])
     together = losses(count)
@@ -147,15 +148,15 @@ def _plain_losses(
     apply: Callable, variables: PyTree, strings: Array, labels: Array, orders: list[list[np.ndarray]], rate: float
 ) -> list[float]:
     """Return the loss of every epoch of plain training with Adam, in the precision of the variables."""
-    params, found = variables["params"], []
+    params, losses = variables["params"], []
     state = optax.adam(rate).init(params)
     for epoch in orders:
         total = 0.0
         for index in epoch:
             params, state, value = _step(apply, rate, params, state, strings[index], labels[index].astype(np.float64))
             total += float(value) * len(index)
-        found.append(total / len(labels))
-    return found
+        losses.append(total / len(labels))
+    return losses
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))

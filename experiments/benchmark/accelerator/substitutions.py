@@ -18,13 +18,8 @@ from jaxsens import changes, models, substitution
 from jaxsens.execution import Execution, flops, memory
 from jaxsens.execution.flops import Work
 from jaxsens.models.images import vit
-from jaxsens.models.recognizers import transformer as recognizer
-from jaxsens.models.substitution import convolutions as windowed_substitution
-from jaxsens.models.substitution import encoders as encoder_substitution
-from jaxsens.models.substitution import recognizers as recognizer_substitution
 from jaxsens.models.text import bert, encoder
-from jaxsens.sensitivity import screened as screened_sensitivity
-from jaxsens.sensitivity import token
+from jaxsens.sensitivity import screened_token_sensitivity, token
 from jaxsens.typing import Perturbation, PyTree, Substitute
 
 __all__ = ["encoders", "images", "in_chunks", "recognizers", "screened"]
@@ -38,7 +33,7 @@ class Given:
     """A model and the examples whose tokens are replaced.
 
     Attributes:
-        variables: Of the model, on the device.
+        variables: Variables of the model, on the device.
         tokens: Examples ``[b t *s]``.
         perturbation: What replaces a token.
     """
@@ -77,7 +72,7 @@ class Given:
         named: str | None = None,
         chunk: int | None = None,
     ) -> Way:
-        """Return a way of jaxsens; ``named`` is what JAX is told of the precision, if it is not that of a product."""
+        """Return a way of jaxsens; ``named`` is JAX's name of the precision where it is not that of matrix products."""
         execution = Execution(chunk=chunk, precision=named or PRECISIONS[precision][0])
         return Way(
             name,
@@ -120,19 +115,19 @@ def encoders(sizes: Sizes, seed: int, usable: set[str]) -> Iterator[Case]:
     def made() -> list[Way]:
         module, work_ = given()
         shared, plain = (
-            encoder_substitution.substitute(module),
+            models.substitution.encoder(module),
             substitution.one_at_a_time(models.evaluation(module)),
         )
-        found = [work_.way(f"shared {p}", shared, p) for p in PRECISIONS if p in usable]
+        programs = [work_.way(f"shared {p}", shared, p) for p in PRECISIONS if p in usable]
         halved = bert.Bert(dataclasses.replace(config, dtype="bfloat16", fused_attention=True))
-        found.append(work_.way("shared bfloat16 model", encoder_substitution.substitute(halved), "bf16", "default"))
-        found.insert(1, work_.way("plain float32", plain))
+        programs.append(work_.way("shared bfloat16 model", models.substitution.encoder(halved), "bf16", "default"))
+        programs.insert(1, work_.way("plain float32", plain))
         on_host = dataclasses.replace(work_, variables=jax.device_get(work_.variables))
-        found.append(on_host.way("shared, variables on the host", shared))
+        programs.append(on_host.way("shared, variables on the host", shared))
         if pytorch:
             forward = functools.partial(pytorch.models.forward_of, module, on_host.variables)
-            found += [work_.peer(forward, 1, plain, p) for p in ("float32", "tf32", "bf16")]
-        return found
+            programs += [work_.peer(forward, 1, plain, p) for p in ("float32", "tf32", "bf16")]
+        return programs
 
     yield Case("a. encoder", "model forwards", count * (length + 1), made, ways.norm_of_difference)
 
@@ -140,26 +135,26 @@ def encoders(sizes: Sizes, seed: int, usable: set[str]) -> Iterator[Case]:
 def recognizers(sizes: Sizes, seed: int) -> Iterator[Case]:
     """Yield (b): recognizers of two widths, plain and shared, at multiples of the memory budget."""
     for (depth, heads, head_size, multiplier), count, at_once in sizes.recognizers:
-        config = recognizer.Config(depth=depth, heads=heads, head_size=head_size, multiplier=multiplier)
+        config = models.recognizers.Config(depth=depth, heads=heads, head_size=head_size, multiplier=multiplier)
 
-        def made(config: recognizer.Config = config, count: int = count, at_once: int = at_once) -> list[Way]:
+        def made(config: models.recognizers.Config = config, count: int = count, at_once: int = at_once) -> list[Way]:
             strings = np.random.default_rng([seed, 11]).integers(0, 2, (count, sizes.length)).astype(np.int32)
-            given = Given(recognizer.init(config, jax.random.key(seed), "xavier_normal"), strings, flip)
-            plain = substitution.one_at_a_time(recognizer.evaluation(config))
-            shared = recognizer_substitution.substitute(config)
-            found = []
+            task = Given(models.recognizers.init(config, jax.random.key(seed), "xavier_normal"), strings, flip)
+            plain = substitution.one_at_a_time(models.recognizers.evaluation(config))
+            shared = models.substitution.recognizer(config)
+            programs = []
             for budgets in sizes.budgets:
                 for name, substitute in (("plain", plain), ("shared", shared)):
-                    chunk = given.chunk_of(substitute, budgets)
-                    found.append(given.way(f"{name}, {budgets}x budget, chunk {chunk}", substitute, chunk=chunk))
+                    chunk = task.chunk_of(substitute, budgets)
+                    programs.append(task.way(f"{name}, {budgets}x budget, chunk {chunk}", substitute, chunk=chunk))
             if pytorch:
 
                 def forward() -> Any:
                     net = pytorch.recognizers.Recognizer(config, sizes.length)
-                    return functools.partial(net, net.parameters(jax.device_get(given.variables)))
+                    return functools.partial(net, net.parameters(jax.device_get(task.variables)))
 
-                found.append(given.peer(forward, at_once, plain))
-            return found
+                programs.append(task.peer(forward, at_once, plain))
+            return programs
 
         forwards = count * (sizes.length + 1)
         yield Case(f"b. recognizer {config.width}", "model forwards", forwards, made, ways.norm_of_difference)
@@ -173,15 +168,15 @@ def images(sizes: Sizes, seed: int) -> Iterator[Case]:
         count, at_once = sizes.images[name]
 
         def made(name: str = name, count: int = count, at_once: int = at_once) -> list[Way]:
-            module, given = _image_model(sizes, seed, name, count)
-            family = encoder_substitution if name == "vit" else windowed_substitution
+            module, task = _image_model(sizes, seed, name, count)
+            shared = models.substitution.encoder if name == "vit" else models.substitution.convolutional
             plain = substitution.one_at_a_time(models.evaluation(module))
-            found = [given.way("plain", plain), given.way("shared", family.substitute(module))]
+            programs = [task.way("plain", plain), task.way("shared", shared(module))]
             if pytorch:
-                variables = jax.device_get(given.variables)
+                variables = jax.device_get(task.variables)
                 forward = functools.partial(pytorch.models.forward_of, module, variables)
-                found.append(given.peer(forward, at_once, plain))
-            return found
+                programs.append(task.peer(forward, at_once, plain))
+            return programs
 
         tokens = (sizes.side // PATCH) ** 2
         yield Case(f"{letter}. {name}", "model forwards", count * (tokens + 1), made, ways.norm_of_difference)
@@ -192,9 +187,9 @@ def in_chunks(sizes: Sizes, seed: int) -> Iterator[Case]:
     count, chunks = sizes.chunks
 
     def made() -> list[Way]:
-        module, given = _image_model(sizes, seed, "cnn", count)
+        module, task = _image_model(sizes, seed, "cnn", count)
         plain = substitution.one_at_a_time(models.evaluation(module))
-        return [given.way(f"in {number} chunks", plain, chunk=given.forwards // number) for number in (1, chunks)]
+        return [task.way(f"in {number} chunks", plain, chunk=task.forwards // number) for number in (1, chunks)]
 
     tokens = (sizes.side // PATCH) ** 2
     yield Case("i. chunks, cnn", "model forwards", count * (tokens + 1), made, ways.norm_of_difference)
@@ -205,14 +200,14 @@ def screened(sizes: Sizes, seed: int) -> Iterator[Case]:
     count, _ = sizes.images["vit"]
 
     def made() -> list[Way]:
-        module, given = _image_model(sizes, seed, "vit", count)
-        shared = encoder_substitution.substitute(module)
+        module, task = _image_model(sizes, seed, "vit", count)
+        shared = models.substitution.encoder(module)
         halved = vit.ViT(dataclasses.replace(module.config, dtype="bfloat16", fused_attention=True))
         full = token.token_sensitivity(shared, reverse)
         calibration = min(8, max(1, count // 4))
-        screens = {"default precision": None, "bfloat16": encoder_substitution.substitute(halved)}
+        screens = {"default precision": None, "bfloat16": models.substitution.encoder(halved)}
         screening = {
-            f"screened in {name}": screened_sensitivity.screened_token_sensitivity(
+            f"screened in {name}": screened_token_sensitivity(
                 shared, reverse, screen=screen, calibration=calibration, audit=100
             )
             for name, screen in screens.items()
@@ -220,12 +215,12 @@ def screened(sizes: Sizes, seed: int) -> Iterator[Case]:
 
         def run_of(measure: Callable) -> Run:
             def run() -> np.ndarray:
-                found = measure(jax.random.key(0), given.variables, given.tokens)
-                return getattr(found, "measured", found).changes
+                measured = measure(jax.random.key(0), task.variables, task.tokens)
+                return getattr(measured, "measured", measured).changes
 
             return run
 
-        work_ = given.work_of(shared)
+        work_ = task.work_of(shared)
         return [
             Way(name, "jaxsens", ways.ahead(run_of(measure)), work_, tolerance=1e-3)
             for name, measure in {"float32": full, **screening}.items()

@@ -1,4 +1,4 @@
-"""Turns: every way of a case once in each, so that a drift of the machine meets all alike."""
+"""Turns: every way of a case once in each, so that a drift of the machine affects all equally."""
 
 import math
 import statistics

@@ -41,9 +41,9 @@ def _ways(name: str, n: int, seed: int, compared: bool) -> list[Way]:
         run()
         return run
 
-    found = [Way("the table on the device", "jaxsens", ours, work, tolerance=0)]
+    programs = [Way("the table on the device", "jaxsens", ours, work, tolerance=0)]
     if pytorch and compared:
         notes: list[str] = []
         make = functools.partial(pytorch.truth_tables.of_table, name, table, notes)
-        found.append(Way("pytorch", "pytorch", make, work, tolerance=0, notes=notes))
-    return found
+        programs.append(Way("pytorch", "pytorch", make, work, tolerance=0, notes=notes))
+    return programs

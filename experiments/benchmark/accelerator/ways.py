@@ -1,4 +1,4 @@
-"""What is timed: cases, the ways to compute each, and how their answers are compared."""
+"""Cases that are timed, the ways to compute each, and the comparison of their answers."""
 
 import functools
 from collections.abc import Callable
@@ -36,13 +36,13 @@ class Way:
     """One way to compute what a case asks for.
 
     Attributes:
-        name: What it is; the first way of a case is the reference for answers.
+        name: Name of the way; the first way of a case is the reference for answers.
         by: ``"jaxsens"`` or ``"pytorch"``.
         make: Compiles, and returns what runs. Those of jaxsens are called in threads.
         work: Counts the operations and bytes of a run; None where that means nothing.
-        precision: Of products: a key of ``RATES``.
+        precision: Precision of products: a key of ``RATES``.
         tolerance: How far the answer may be from the reference's.
-        notes: What was found out while it was made: how far PyTorch could compile it.
+        notes: Notes of making it: how far PyTorch could compile it.
     """
 
     name: str
@@ -59,9 +59,9 @@ class Case:
     """Work that is done in several ways.
 
     Attributes:
-        name: What is computed, after the letter of its group.
-        unit: What is counted: model forwards, say.
-        count: How many of these a run stands for.
+        name: Name of the computation, after the letter of its group.
+        unit: Unit of the count, such as model forwards.
+        count: Number of these that a run stands for.
         ways: Returns the ways; called when their turn comes, in the main thread.
         differ: How far an answer is from that of the reference: ``differ(reference, answer)``.
     """

@@ -13,11 +13,10 @@ from experiments.benchmark.accelerator.sizes import Sizes
 from experiments.benchmark.accelerator.smoothness import batches_of
 from experiments.benchmark.accelerator.ways import Case, Run, Way
 from experiments.benchmark.peers import pytorch
-from jaxsens import curvature, perturb, training
+from jaxsens import curvature, perturb, sharpness, training
 from jaxsens.execution import Execution, flops
 from jaxsens.execution.flops import Work
-from jaxsens.models.recognizers import transformer as recognizer
-from jaxsens.sharpness import average as sharpness
+from jaxsens.models import recognizers
 from jaxsens.typing import Array, PyTree
 
 __all__ = ["loss_surface", "trainings"]
@@ -29,11 +28,11 @@ DEVIATION = 0.01
 def trainings(sizes: Sizes, seed: int) -> Iterator[Case]:
     """Yield (e): ``fit_many`` with all models at once, for several numbers of models."""
     (depth, heads, head_size, multiplier), length, count, batch, epochs = sizes.training
-    config = recognizer.Config(depth=depth, heads=heads, head_size=head_size, multiplier=multiplier)
+    config = recognizers.Config(depth=depth, heads=heads, head_size=head_size, multiplier=multiplier)
     draws = np.random.default_rng([seed, 13])
     strings = draws.integers(0, 2, (count, length)).astype(np.uint8)
     labels = draws.integers(0, 2, count).astype(np.float32)
-    key, apply = jax.random.key(seed), recognizer.training_evaluation(config)
+    key, apply = jax.random.key(seed), recognizers.training_evaluation(config)
 
     def losses_of(start: PyTree, models: int, at_once: int) -> Run:
         members = training.Members(learning_rate=[RATE] * models, batch=[batch] * models, dataset=[0] * models)
@@ -42,8 +41,8 @@ def trainings(sizes: Sizes, seed: int) -> Iterator[Case]:
         )
 
         def run() -> np.ndarray:
-            found = training.fit_many(key, apply, start, members, (strings[None], labels[None]), how)
-            return found.history["training_loss"]
+            programs = training.fit_many(key, apply, start, members, (strings[None], labels[None]), how)
+            return programs.history["training_loss"]
 
         return run
 
@@ -61,17 +60,17 @@ def trainings(sizes: Sizes, seed: int) -> Iterator[Case]:
 
         def made(models: int = models) -> list[Way]:
             keys = (jax.random.fold_in(jax.random.key(seed), number) for number in range(models))
-            start = training.stack([recognizer.init(config, k, "xavier_normal") for k in keys])
+            start = training.stack([recognizers.init(config, k, "xavier_normal") for k in keys])
             count_work = functools.cache(functools.partial(counted, start, models))
-            found = [
+            programs = [
                 Way(f"at once {at_once}", "jaxsens", ways.ahead(losses_of(start, models, at_once)), count_work)
                 for at_once in dict.fromkeys((models, 1))
             ]
             if pytorch and models in (min(sizes.models), max(sizes.models)):
                 notes: list[str] = []
                 make = functools.partial(peer, start, models, notes)
-                found.append(Way("pytorch float32", "pytorch", make, count_work, tolerance=1e-2, notes=notes))
-            return found
+                programs.append(Way("pytorch float32", "pytorch", make, count_work, tolerance=1e-2, notes=notes))
+            return programs
 
         def peer(start: PyTree, models: int, notes: list[str]) -> Run:
             orders = [
@@ -115,7 +114,7 @@ def loss_surface(sizes: Sizes, seed: int) -> Iterator[Case]:
     def eigenpairs() -> list[Way]:
         top = curvature.top_eigenpairs(curvature.hessian_product(_loss), pairs, steps=steps)
         # A product is twice a gradient, which is three forwards.
-        found = [
+        programs = [
             Way("Lanczos", "jaxsens", _after(lambda: top(key, weights, batch).values), lambda: forwards(6 * products))
         ]
         if pytorch:
@@ -127,10 +126,10 @@ def loss_surface(sizes: Sizes, seed: int) -> Iterator[Case]:
                 product = surface.strongest_product(notes)
                 return lambda: surface.top_eigenpairs(pairs, steps, start, product)[0].cpu().numpy()
 
-            found.append(
+            programs.append(
                 Way("pytorch float32", "pytorch", make, lambda: forwards(6 * products), tolerance=1e-2, notes=notes)
             )
-        return found
+        return programs
 
     def average() -> list[Way]:
         noise = perturb.gaussian(DEVIATION**2)
@@ -138,7 +137,7 @@ def loss_surface(sizes: Sizes, seed: int) -> Iterator[Case]:
             _loss, noise, draws=sizes.draws, execution=Execution(chunk=together * sizes.examples)
         )
         make = ways.ahead(lambda: measure(key, weights, batch).values)
-        found = [Way("as the budget allows", "jaxsens", make, lambda: forwards(sizes.draws), tolerance=5)]
+        programs = [Way("as the budget allows", "jaxsens", make, lambda: forwards(sizes.draws), tolerance=5)]
         if pytorch:
             notes: list[str] = []
 
@@ -148,8 +147,8 @@ def loss_surface(sizes: Sizes, seed: int) -> Iterator[Case]:
                 return lambda: run(sizes.draws).cpu().numpy()
 
             count_work = functools.partial(forwards, sizes.draws)
-            found.append(Way("pytorch float32", "pytorch", theirs, count_work, tolerance=5, notes=notes))
-        return found
+            programs.append(Way("pytorch float32", "pytorch", theirs, count_work, tolerance=5, notes=notes))
+        return programs
 
     products = steps + pairs
     yield Case("h. eigenpairs", "products", products, eigenpairs, ways.norm_of_difference)

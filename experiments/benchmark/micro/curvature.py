@@ -34,9 +34,8 @@ import jax
 from experiments.benchmark import digits_perceptron
 from experiments.benchmark.digits_perceptron import Problem, loss
 from experiments.benchmark.peers import pytorch
-from jaxsens import curvature, perturb
+from jaxsens import curvature, perturb, sharpness
 from jaxsens.execution import Execution, parallel
-from jaxsens.sharpness import average as sharpness
 
 try:
     import torch

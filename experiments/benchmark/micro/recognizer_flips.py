@@ -23,17 +23,16 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from jaxsens import boolean, substitution
+from jaxsens import boolean, models, substitution
 from jaxsens.execution import Execution, parallel
+from jaxsens.models import recognizers
 from jaxsens.models.recognizers import initialization
-from jaxsens.models.recognizers import transformer as recognizer
-from jaxsens.models.substitution import recognizers as recognizer_substitution
 from jaxsens.typing import PyTree, Substitute
 
 LENGTH = 100
 FACTORIES = {
-    "plain": lambda config, rows: substitution.one_at_a_time(recognizer.evaluation(config), rows),
-    "shared": recognizer_substitution.substitute,
+    "plain": lambda config, rows: substitution.one_at_a_time(recognizers.evaluation(config), rows),
+    "shared": models.substitution.recognizer,
 }
 
 
@@ -51,13 +50,13 @@ def logits(substitute: Substitute, variables: PyTree, string: np.ndarray) -> np.
 
 def check() -> None:
     """Stop unless both evaluations agree."""
-    configs = {b: recognizer.Config(block=b, depth=3, heads=4, head_size=16, multiplier=2) for b in recognizer.BLOCKS}
+    configs = {b: recognizers.Config(block=b, depth=3, heads=4, head_size=16, multiplier=2) for b in recognizers.BLOCKS}
     compiled = {b: {name: jax.jit(make(c, 4)) for name, make in FACTORIES.items()} for b, c in configs.items()}
-    for block, scheme in itertools.product(recognizer.BLOCKS, list(initialization.SCHEMES)[:4]):
+    for block, scheme in itertools.product(recognizers.BLOCKS, list(initialization.SCHEMES)[:4]):
         config = configs[block]
         errors = {name: [] for name in FACTORIES}
         for seed in range(8):
-            variables = recognizer.init(config, jax.random.key(seed), scheme)
+            variables = recognizers.init(config, jax.random.key(seed), scheme)
             (string,) = np.asarray(boolean.strings.uniform(jax.random.key(seed), 1, LENGTH))
             wide = jax.tree.map(lambda a: np.asarray(a, np.float64), variables)
             with jax.enable_x64(True), jax.default_device(jax.local_devices(backend="cpu")[0]):
@@ -111,8 +110,8 @@ def main() -> None:
     table = []
     for size in options.sizes.split(","):
         depth, heads, head_size, multiplier = map(int, size.split("x"))
-        config = recognizer.Config(depth=depth, heads=heads, head_size=head_size, multiplier=multiplier)
-        variables = recognizer.init(config, jax.random.key(0), "xavier_normal")
+        config = recognizers.Config(depth=depth, heads=heads, head_size=head_size, multiplier=multiplier)
+        variables = recognizers.init(config, jax.random.key(0), "xavier_normal")
         chosen = {}
         for name, make in FACTORIES.items():
             measures = {
@@ -125,7 +124,7 @@ def main() -> None:
         for _ in range(options.repeats):  # interleaved, so that a drift of the machine affects both
             for name, (_, measure, count) in chosen.items():
                 speeds[name].append(speed(measure, variables, count))
-        plain, shared = recognizer_substitution.operations(config, depth, LENGTH)
+        plain, shared = models.substitution.recognizer_operations(config, depth, LENGTH)
         ratios = [b / a for a, b in zip(speeds["plain"], speeds["shared"], strict=True)]
         row = {
             "size": size, "operations_plain": plain, "operations_shared": shared, "operations_ratio": plain / shared,

@@ -23,9 +23,8 @@ from experiments.harness import Keys
 from jaxsens import models, perturb, substitution, training
 from jaxsens.data import images
 from jaxsens.execution import Execution, parallel
-from jaxsens.sensitivity import sampled as sampled_sensitivity
-from jaxsens.sensitivity import token
-from jaxsens.statistics import variance_components as variance
+from jaxsens.sensitivity import sampled_token_sensitivity, token
+from jaxsens.statistics import variance_components
 
 IMAGES, DRAWS, PATCH, NOISE = 15_000, 5, 4, 1.0
 KEYS = Keys("initialization", "training", "noise", "split")
@@ -61,7 +60,7 @@ def measure(name: str, data: images.ImageData, tokens: np.ndarray, options: argp
     protocol_forwards = IMAGES * (sites * DRAWS + 1)  # with the clean output evaluated once, not for every draw
 
     start = time.perf_counter()
-    sampled = sampled_sensitivity.sampled_token_sensitivity(
+    sampled = sampled_token_sensitivity(
         substitute,
         noise,
         target_sem=protocol_sem,
@@ -69,7 +68,7 @@ def measure(name: str, data: images.ImageData, tokens: np.ndarray, options: argp
     )(keys["noise"], variables, tokens[others])
     seconds = time.perf_counter() - start
     apart, apart_sem = sampled.mean - full.mean, float(np.hypot(sampled.sem, full.sem))
-    whole, pilot = variance.from_changes(full.changes, full.sites), sampled.components
+    whole, pilot = variance_components.from_changes(full.changes, full.sites), sampled.components
     return {
         "model": name,
         "parameters": models.parameter_count(variables),
@@ -77,14 +76,14 @@ def measure(name: str, data: images.ImageData, tokens: np.ndarray, options: argp
         "test_accuracy": float(accuracy),
         "protocol": {"images": IMAGES, "sites": sites, "draws": DRAWS, "forwards": protocol_forwards,
                      "sem": float(protocol_sem)},
-        "full_grid": {"images": len(first), "forwards": len(first) * variance.forwards(sites, DRAWS),
+        "full_grid": {"images": len(first), "forwards": len(first) * variance_components.forwards(sites, DRAWS),
                       "mean": full.mean, "sem": full.sem, "interval": full.interval(), "seconds": full_seconds,
-                      "components": {level: getattr(whole, level) for level in variance.LEVELS}},
+                      "components": {level: getattr(whole, level) for level in variance_components.LEVELS}},
         "sampled": {"images": sampled.count, "sites": sampled.allocation.sites, "draws": sampled.allocation.draws,
                     "images_foreseen": sampled.allocation.examples, "forwards": sampled.forwards,
                     "mean": sampled.mean, "sem": sampled.sem, "interval": sampled.interval(), "seconds": seconds,
                     "reached": sampled.reached, "looks": [look._asdict() for look in sampled.looks],
-                    "components": {level: getattr(pilot, level) for level in variance.LEVELS},
+                    "components": {level: getattr(pilot, level) for level in variance_components.LEVELS},
                     "set_to_zero": pilot.set_to_zero},
         "times_fewer_forwards": protocol_forwards / sampled.forwards,
         "difference": {"mean": apart, "sem": apart_sem, "agree": bool(abs(apart) <= 1.96 * apart_sem)},

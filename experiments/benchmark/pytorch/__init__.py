@@ -1,4 +1,4 @@
-"""The same computations in PyTorch, as strong as we can write them plainly, and as they were published.
+"""The same computations in PyTorch, batched and compiled, and as they were published.
 
 Models read the parameters of the JAX models, so that results can be compared. They are evaluated in batches, without
 gradients, with fused attention, weights in the layout of ``linear``, images with channels last, and compiled where that

@@ -8,16 +8,16 @@ from torch.nn import functional
 
 from experiments.benchmark.pytorch.strongest import products_in, strongest
 from experiments.benchmark.pytorch.tensors import Tensor, tensor
-from jaxsens.models.recognizers import transformer as recognizer
+from jaxsens.models import recognizers
 from jaxsens.typing import Array, PyTree
 
 
 class Recognizer:
     """The standard block of a recognizer, as a function of parameters that PyTorch can differentiate."""
 
-    def __init__(self, config: recognizer.Config, length: int) -> None:
+    def __init__(self, config: recognizers.Config, length: int) -> None:
         self.config = config
-        self.positions = tensor(recognizer.sinusoidal_positions(length + 1, config.width).astype(np.float32))
+        self.positions = tensor(recognizers.sinusoidal_positions(length + 1, config.width).astype(np.float32))
 
     def parameters(self, variables: PyTree) -> dict[str, Tensor]:
         """Return our parameters ``[*m ...]`` in the layout of ``linear``; leading axes stay."""
@@ -44,7 +44,7 @@ class Recognizer:
     def __call__(self, params: dict[str, Tensor], strings: Tensor, *, fused: bool = True) -> Tensor:
         """Map strings ``[b n]`` to logits ``[b]``; fused attention has no rule for ``vmap``, which then takes turns."""
         config, d = self.config, self.config.width
-        end = torch.full_like(strings[:, :1], recognizer.EOS)
+        end = torch.full_like(strings[:, :1], recognizers.EOS)
         x = params["embedding"][torch.cat([strings, end], 1)] + self.positions
         scale = None if config.scaled else 1.0
         for i in range(config.depth):
@@ -70,7 +70,7 @@ _NO_LAYERS = ("embedding", "weight", "bias")
 
 
 def train(
-    config: recognizer.Config, stacked: PyTree, strings: Array, labels: Array, rate: float, *, together: bool
+    config: recognizers.Config, stacked: PyTree, strings: Array, labels: Array, rate: float, *, together: bool
 ) -> Callable[[int], np.ndarray]:
     """Return ``run(epochs)``: full-batch training with Adam, losses ``[epochs m]``, models in turn or vectorized."""
     model, x, y = Recognizer(config, strings.shape[1]), tensor(strings).long(), tensor(labels)
@@ -110,7 +110,7 @@ def train(
 
 
 def train_in_batches(
-    config: recognizer.Config,
+    config: recognizers.Config,
     stacked: PyTree,
     strings: Array,
     labels: Array,
@@ -123,7 +123,7 @@ def train_in_batches(
     A step is compiled and captured as ``strongest`` does it. A single model has fused attention.
 
     Args:
-        config: Of the models.
+        config: Configuration of the models.
         stacked: Our variables with a leading axis ``[m]``.
         strings: ``[n length]``.
         labels: ``[n]``.

@@ -1,4 +1,4 @@
-"""PyTorch as it is used here: where tensors live, how many threads there are, and what is compiled."""
+"""Settings of PyTorch: the device and dtype of tensors, the number of threads, and compilation."""
 
 import contextlib
 import contextvars

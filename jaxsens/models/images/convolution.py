@@ -1,4 +1,4 @@
-"""The base class of convolutional networks, and a convolution whose gradient is fast on CPU too."""
+"""The base class of convolutional networks, and a convolution whose gradient is also fast on CPU."""
 
 import functools
 

@@ -105,7 +105,7 @@ class Config(transformer.Config, Patches):
 
 # Vasudeva et al. (ICLR 2025), App. D, trained ViTs of the PyTorch package vit-pytorch. Width, head_dim and dropout are
 # not stated there: 64, 64 and .1 are from the authors' code. Not as published: the "paper" ones are without shifted
-# patch tokenisation (a token also sees the image shifted by a pixel in four directions) and locality self-attention (a
+# patch tokenization (a token also sees the image shifted by a pixel in four directions) and locality self-attention (a
 # learned temperature, and no token attends to itself); "simple_cifar10" is without a second normalization after the
 # embedding, and its output projections have biases.
 _published = partial(Config, width=64, head_dim=64, normalize_patches=True)

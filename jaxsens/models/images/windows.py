@@ -175,7 +175,7 @@ class Clean(Whole):
 
 @dataclasses.dataclass(frozen=True)
 class Windows:
-    """Activations of windows ``[r m n c]`` of images, each of which differs from the clean one in a window alone.
+    """Activations of windows ``[r m n c]`` of images, each of which differs from the clean one in one window only.
 
     Attributes:
         rows: The positions of the windows, down.

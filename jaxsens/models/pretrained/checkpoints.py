@@ -53,13 +53,13 @@ def load(
 ) -> Pretrained:
     """Read a BERT, RoBERTa, GPT-2, ViT or DINOv2, strictly.
 
-    Every tensor in the files is used, or is one that the architecture has beside the model (buffers, heads of
+    Every tensor in the files is used, or is one that the architecture has in addition to the model (buffers, heads of
     pretraining, poolers that are not read); every parameter of the model is in the files, with the right shape. Names
     and shapes are checked before values are read.
 
     Args:
         path: The folder, with ``config.json``, and ``model.safetensors`` or shards and their index.
-        read_out: What the model returns, one of the module's ``READ_OUTS``; a classifier is then left out. ``None``:
+        read_out: Output of the model, one of the module's ``READ_OUTS``; a classifier is then left out. ``None``:
             its logits if the checkpoint has a classifier, else activations at the class token (GPT-2: logits of the
             next token, or activations at the last one if it is named ``GPT2Model``).
         image_shape: ``(h, w, c)`` of images, if not those that a ViT was trained for; its positions are then

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import ml_dtypes  # noqa: F401  (NumPy then knows bfloat16)
+import ml_dtypes  # noqa: F401  (it registers bfloat16 with NumPy)
 import numpy as np
 
 __all__ = ["INDEX", "WHOLE", "Stored", "headers", "read", "read_json", "write"]
@@ -136,7 +136,7 @@ def _opened(path: Path) -> Any:
 
 
 def _first_lost(path: Path) -> str:
-    """Return the first tensor whose data lie beyond the end of the file, if that is the fault; the header is read."""
+    """Return the first tensor whose data lie beyond the end of the file, if there is one, read from the header."""
     size = path.stat().st_size
     try:
         with path.open("rb") as file:

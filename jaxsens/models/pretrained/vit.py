@@ -61,7 +61,7 @@ class Config(transformer.Config, Patches):
 
     @property
     def reads_one_row(self) -> bool:
-        """Whether the class token alone is read."""
+        """Whether only the class token is read."""
         return self.read_out in ("class", "pooler")
 
     @property

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from jaxsens.execution.parallel import bind
 from jaxsens.models.common import require, require_positive
 from jaxsens.models.recognizers.initialization import Architecture, Spec
 from jaxsens.models.recognizers.layers import affine
@@ -50,7 +51,7 @@ class LSTMConfig:
     def specs(self) -> PyTree:
         """The shapes of the parameters: ``embedding [3 d]``, ``layers`` (stacked ``[l ...]``) and ``readout``.
 
-        Xavier initialization treats every gate as a matrix of its own. The forget gate's bias has no special value.
+        Xavier initialization treats every gate as a separate matrix. The forget gate's bias has no special value.
         """
         d, gates = self.width, (self.depth, self.width, GATES, self.width)
         layers = {
@@ -121,7 +122,7 @@ def evaluation(config: LSTMConfig | MLPConfig) -> Apply:
     """
     allowed = " or ".join(kind.__name__ for kind in _FORWARD)
     require(type(config) in _FORWARD, "config", config, f"{allowed}; transformers have recognizers.evaluation")
-    return _Evaluation(config)
+    return bind(_evaluate, config)
 
 
 def parameter_count(config: Architecture) -> int:
@@ -166,16 +167,12 @@ def _readout(width: int) -> PyTree:
     return {"weight": Spec((width,), fans=(width, 1)), "bias": Spec((), "bias")}
 
 
-@dataclasses.dataclass(frozen=True)
-class _Evaluation:
-    config: LSTMConfig | MLPConfig
-
-    def __call__(self, variables: PyTree, strings: Array, mask: None = None, /) -> jax.Array:
-        strings = require_strings(strings, mask)
-        require_variables(self.config, variables)
-        params = variables["params"]
-        final = _FORWARD[type(self.config)](self.config, params, strings)
-        return final @ params["readout"]["weight"] + params["readout"]["bias"]
+def _evaluate(config: LSTMConfig | MLPConfig, variables: PyTree, strings: Array, mask: None = None, /) -> jax.Array:
+    strings = require_strings(strings, mask)
+    require_variables(config, variables)
+    params = variables["params"]
+    final = _FORWARD[type(config)](config, params, strings)
+    return final @ params["readout"]["weight"] + params["readout"]["bias"]
 
 
 def _lstm(config: LSTMConfig, params: PyTree, strings: Array) -> jax.Array:

@@ -2,7 +2,7 @@
 
 Kövér et al., Understanding the Parameter Space Geometry of Transformers Encoding Boolean Functions, s.2.2, 2.3, F.1.
 The steps of a layer are separate functions, so that ``jaxsens.models.substitution.recognizer`` can share them among all
-flips of a string; the parameters of the layers are stacked, so that one compiled program serves all depths.
+flips of a string; the parameters of the layers are stacked, so that all depths share one compiled program.
 """
 
 from collections.abc import Mapping

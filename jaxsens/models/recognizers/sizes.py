@@ -42,7 +42,12 @@ class Sizes:
         return self.heads, self.head_size, self.multiplier
 
     def config(self, epsilon: float, **fields: Any) -> Config:
-        """Return the recognizer's configuration; in the block of the paper the heads have the model's width."""
+        """Return the recognizer's configuration; in the block of the paper the heads have the model's width.
+
+        Args:
+            epsilon: What the layer normalization adds to the variance.
+            **fields: Further fields of ``recognizers.Config``.
+        """
         head_size = self.width if fields.get("block") == "paper" else self.head_size
         return Config(
             depth=self.layers,

@@ -3,7 +3,6 @@
 Kövér et al., Understanding the Parameter Space Geometry of Transformers Encoding Boolean Functions, s.2.2, 2.3, F.1.
 """
 
-import dataclasses
 from collections.abc import Callable, Mapping
 
 import jax
@@ -11,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
+from jaxsens.execution.parallel import bind
 from jaxsens.models.common import require, require_positive
 from jaxsens.models.recognizers import initialization
 from jaxsens.models.recognizers.config import BLOCKS, Config
@@ -64,23 +64,39 @@ class Recognizer(nn.Module):
         return evaluation(self.config)({"params": params}, strings, mask)
 
 
-def init(config: Architecture, key: Key, scheme: str = "xavier_uniform", **choices: str) -> PyTree:
-    """Return variables ``{"params": ...}``; ``scheme`` and ``choices`` are those of ``initialization.draw``.
+def init(
+    config: Architecture,
+    key: Key,
+    scheme: str = "xavier_uniform",
+    *,
+    biases: str = "scheme",
+    gains: str = "ones",
+    embedding: str = "normal",
+) -> PyTree:
+    """Return variables ``{"params": ...}`` of a recognizer, drawn at random.
+
+    Args:
+        config: The recognizer; the baselines' configurations are accepted, too.
+        key: The random key.
+        scheme: One of ``initialization.SCHEMES``, for weights.
+        biases: ``"scheme"``: drawn like weights, but 0 under Xavier, which is not defined for them; or ``"zero"``.
+        gains: ``"ones"``: gains 1 and offsets 0; or ``"scheme"``: both drawn like weights (not under Xavier).
+        embedding: ``"normal"``: standard normal; or ``"scheme"``: drawn like weights.
 
     Raises:
-        ValueError: If the scheme or a choice is unknown.
+        ValueError: If an argument is unknown.
 
     Example:
         >>> init(Config(depth=2, heads=1, head_size=4), jax.random.key(0), "normal")["params"]["embedding"].shape
         (3, 4)
     """
-    return {"params": initialization.draw(key, config.specs, scheme, **choices)}
+    return {"params": initialization.draw(key, config.specs, scheme, biases=biases, gains=gains, embedding=embedding)}
 
 
 def at_depth(variables: PyTree, layers: int) -> PyTree:
-    """Return the variables with their stack padded by zeros to ``layers``, and their own depth beside it.
+    """Return the variables with their stack padded by zeros to ``layers``, and their own depth.
 
-    The number of layers that are evaluated is then data, and one program serves all depths up to ``layers``, with a
+    The number of layers that are evaluated is then data, and all depths share one program up to ``layers``, with a
     configuration of ``depth=layers``. Such variables cannot be differentiated, since a loop of unknown length has no
     reverse mode.
 
@@ -118,7 +134,7 @@ def evaluation(config: Config) -> Apply:
         >>> evaluation(config)(variables, np.array([[0, 1, 1], [1, 0, 0]])).shape
         (2,)
     """
-    return _Evaluation(config)
+    return bind(_evaluate, config)
 
 
 def training_evaluation(config: Config) -> Apply:
@@ -133,11 +149,11 @@ def training_evaluation(config: Config) -> Apply:
     Example:
         >>> config = Config(depth=2, heads=1, head_size=4)
         >>> variables, strings = init(config, jax.random.key(0)), np.array([[0, 1, 1]])
-        >>> fast, plain = (make(config)(variables, strings) for make in (training_evaluation, evaluation))
+        >>> fast, plain = (jax.jit(make(config))(variables, strings) for make in (training_evaluation, evaluation))
         >>> bool(abs(fast - plain).max() < 1e-5)
         True
     """
-    return _TrainingEvaluation(config)
+    return bind(_evaluate_in_training, config)
 
 
 def internals(config: Config) -> Callable[[PyTree, Array], Internals]:
@@ -154,53 +170,41 @@ def internals(config: Config) -> Callable[[PyTree, Array], Internals]:
         >>> states.shape  # strings, layers + 1, tokens, width
         (1, 3, 4, 4)
     """
-    return _Internals(config)
+    return bind(_evaluate_internals, config)
 
 
-@dataclasses.dataclass(frozen=True)
-class _Evaluation:
-    config: Config
-
-    def __call__(self, variables: PyTree, strings: Array, mask: None = None, /) -> jax.Array:
-        params, x = embed(self.config, variables, strings, mask)
-        final = through_layers(self.config, variables, x, 0, self.config.depth)
-        return read_out(self.config, params["readout"], final[:, -1])
+def _evaluate(config: Config, variables: PyTree, strings: Array, mask: None = None, /) -> jax.Array:
+    params, x = embed(config, variables, strings, mask)
+    final = through_layers(config, variables, x, 0, config.depth)
+    return read_out(config, params["readout"], final[:, -1])
 
 
-@dataclasses.dataclass(frozen=True)
-class _TrainingEvaluation:
-    config: Config
-
-    def __call__(self, variables: PyTree, strings: Array, mask: None = None, /) -> jax.Array:
-        _require_unpadded(variables)
-        params, x = embed(self.config, variables, strings, mask)
-        x = through_layers(self.config, variables, x, 0, self.config.depth - 1)
-        weights = jax.tree.map(lambda a: a[-1], params["layers"])
-        attended, _ = attention_input(self.config, weights, x)
-        mixed = attention(self.config, weights, attended, attended[:, -1:])
-        final = after_attention(self.config, weights, x[:, -1:], mixed)[0]
-        return read_out(self.config, params["readout"], final[:, -1])
+def _evaluate_in_training(config: Config, variables: PyTree, strings: Array, mask: None = None, /) -> jax.Array:
+    _require_unpadded(variables)
+    params, x = embed(config, variables, strings, mask)
+    x = through_layers(config, variables, x, 0, config.depth - 1)
+    weights = jax.tree.map(lambda a: a[-1], params["layers"])
+    attended, _ = attention_input(config, weights, x)
+    mixed = attention(config, weights, attended, attended[:, -1:])
+    final = after_attention(config, weights, x[:, -1:], mixed)[0]
+    return read_out(config, params["readout"], final[:, -1])
 
 
-@dataclasses.dataclass(frozen=True)
-class _Internals:
-    config: Config
+def _evaluate_internals(config: Config, variables: PyTree, strings: Array, /) -> Internals:
+    _require_unpadded(variables)
+    params, x = embed(config, variables, strings)
 
-    def __call__(self, variables: PyTree, strings: Array, /) -> Internals:
-        _require_unpadded(variables)
-        params, x = embed(self.config, variables, strings)
+    def step(x: jax.Array, weights: PyTree) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+        x, normalizers = layer(config, weights, x)
+        return x, (x, normalizers)
 
-        def step(x: jax.Array, weights: PyTree) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-            x, normalizers = layer(self.config, weights, x)
-            return x, (x, normalizers)
-
-        final, (states, normalizers) = jax.lax.scan(step, x, params["layers"])
-        states = jnp.concatenate([x[None], states]).swapaxes(0, 1)
-        normalizers = normalizers.reshape(-1, *x.shape[:2])  # [l r b t] -> [l*r b t]
-        logits = read_out(self.config, params["readout"], final[:, -1])
-        if self.config.norm_first:
-            normalizers = jnp.concatenate([normalizers, normalize(self.config, final)[1][None]])
-        return Internals(logits, states, normalizers.swapaxes(0, 1))
+    final, (states, normalizers) = jax.lax.scan(step, x, params["layers"])
+    states = jnp.concatenate([x[None], states]).swapaxes(0, 1)
+    normalizers = normalizers.reshape(-1, *x.shape[:2])  # [l r b t] -> [l*r b t]
+    logits = read_out(config, params["readout"], final[:, -1])
+    if config.norm_first:
+        normalizers = jnp.concatenate([normalizers, normalize(config, final)[1][None]])
+    return Internals(logits, states, normalizers.swapaxes(0, 1))
 
 
 def embed(config: Config, variables: PyTree, strings: Array, mask: None = None) -> tuple[PyTree, jax.Array]:

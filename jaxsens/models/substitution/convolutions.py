@@ -60,7 +60,7 @@ def substitute(module: nn.Module, rows: int | None = None, *, groups: int | None
         >>> from jaxsens import models
         >>> module = models.build("cnn", "small", image_shape=(4, 4, 1), classes=3, patch=2)
         >>> tokens = np.zeros((4, 4), np.float32)
-        >>> clean, changed = substitute(module)(models.init(module, jax.random.key(0)), tokens, tokens + 1)
+        >>> clean, changed = jax.jit(substitute(module))(models.init(module, jax.random.key(0)), tokens, tokens + 1)
         >>> clean.shape, changed.shape
         ((3,), (4, 3))
     """
@@ -90,7 +90,7 @@ class OnWindows:
         mask: Array | None = None,
         sites: Array | None = None,
     ) -> tuple[jax.Array, jax.Array]:
-        """Return the clean output and, for every token or site, the output with that token alone replaced."""
+        """Return the clean output and, for every token or site, the output with only that token replaced."""
         require_matching(tokens, alternatives)
         common.require_variables(self.module, variables, jnp.asarray(tokens)[None])
         config = self.module.config

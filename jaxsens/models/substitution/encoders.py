@@ -53,7 +53,7 @@ def substitute(module: Transformer, rows: int | None = None, *, embeddings: bool
         >>> from jaxsens import models
         >>> module = models.build("vit", "small", image_shape=(4, 4, 1), classes=3, patch=2)
         >>> tokens = np.zeros((4, 4), np.float32)
-        >>> clean, changed = substitute(module)(models.init(module, jax.random.key(0)), tokens, tokens + 1)
+        >>> clean, changed = jax.jit(substitute(module))(models.init(module, jax.random.key(0)), tokens, tokens + 1)
         >>> clean.shape, changed.shape
         ((3,), (4, 3))
     """
@@ -115,7 +115,7 @@ class SharedLayers:
         mask: Array | None = None,
         sites: Array | None = None,
     ) -> tuple[jax.Array, jax.Array]:
-        """Return the clean output and, for every token or site, the output with that token alone replaced."""
+        """Return the clean output and, for every token or site, the output with only that token replaced."""
         require_matching(tokens, alternatives)
         sites = chosen_sites(sites, len(tokens))
         encoder.require_variables(self.module, variables)
@@ -155,10 +155,10 @@ class _Shared(NamedTuple):
     """The parts of the first layer that all substitutions of an input share.
 
     Attributes:
-        x: What goes in, clean and replaced ``[t d]`` each.
+        x: Inputs, clean and replaced ``[t d]`` each.
         values: Clean and replaced ``[h t k]`` each.
         scores: ``[h t t]`` of clean queries and keys; of clean queries, replaced keys; of replaced queries, clean keys.
-        own: Of each replaced token with itself ``[h t]``.
+        own: Scores of each replaced token with itself ``[h t]``.
     """
 
     x: tuple[jax.Array, jax.Array]

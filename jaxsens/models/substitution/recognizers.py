@@ -57,7 +57,7 @@ def substitute(config: Config, rows: int | None = None) -> SubstituteAt:
         >>> from jaxsens.models import recognizers
         >>> config = recognizers.Config(depth=2, heads=1, head_size=4)
         >>> bits = np.array([0, 1, 1], np.int32)
-        >>> clean, flipped = substitute(config)(recognizers.init(config, jax.random.key(0)), bits, 1 - bits)
+        >>> clean, flipped = jax.jit(substitute(config))(recognizers.init(config, jax.random.key(0)), bits, 1 - bits)
         >>> flipped.shape
         (3,)
     """
@@ -109,7 +109,7 @@ class SharedLayers:
     def __call__(
         self, variables: PyTree, tokens: Array, alternatives: Array, mask: None = None, sites: Array | None = None
     ) -> tuple[jax.Array, jax.Array]:
-        """Return the clean logit and, for every token or site, the logit with that token alone replaced."""
+        """Return the clean logit and, for every token or site, the logit with only that token replaced."""
         require_matching(tokens, alternatives)
         sites, config = chosen_sites(sites, len(tokens)), self.config
         params, x = embed(config, variables, jnp.stack([tokens, alternatives]), mask)
@@ -143,7 +143,7 @@ class _Shared(NamedTuple):
     """The parts of the first layer that all substitutions of a string share, for rows n and heads h.
 
     Attributes:
-        x: What goes in ``[n d]``.
+        x: Inputs ``[n d]``.
         base: What the residual adds to the hidden units before the factor z ``[n f]``; None in the paper's block.
         sums: ``num [2 n h f]``: over all tokens, and without the row's dominant one.
     """
@@ -159,7 +159,7 @@ class _Own(NamedTuple):
     Attributes:
         site: The token replaced ``[j]``.
         row: The replaced token's own row after the layer ``[j d]``.
-        features: Of the token that leaves and of the one that comes, each ``[j h f]``.
+        features: Features of the token that leaves and of the one that comes, each ``[j h f]``.
         kept, left, come: Weights of the sum without the token, of the token that leaves, and of the one that comes,
             each ``[j n h]``.
         dominant: Whether the token that leaves is the row's dominant one ``[j n h]``.

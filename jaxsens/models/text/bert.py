@@ -1,6 +1,6 @@
 """BERT (Devlin et al. 2019, arXiv 1810.04805) and RoBERTa (Liu et al. 2019, arXiv 1907.11692): encoders of text.
 
-Blocks are normalized after each sum. Tokens are ids ``[b t]``, or ``[b t 2]`` with the type of each beside its id: 0
+Blocks are normalized after each sum. Tokens are ids ``[b t]``, or ``[b t 2]`` with the id and the type of each: 0
 for the first text, 1 for the second of a pair.
 """
 

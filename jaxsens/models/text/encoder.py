@@ -4,13 +4,13 @@
 and therefore share compiled code.
 """
 
-import dataclasses
 import functools
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from jaxsens.execution.parallel import bind
 from jaxsens.models.common import require, require_flags, require_shapes, shapes_by_path
 from jaxsens.typing import Apply, Array, Key, PyTree, TrainApply
 
@@ -39,7 +39,7 @@ def embed(module: nn.Module) -> Apply:
     Raises:
         ValueError: When called, if tokens, mask or variables do not fit the module.
     """
-    return _Method(module, "embed")
+    return bind(_call, module, "embed", ())
 
 
 def from_embeddings(module: nn.Module) -> Apply:
@@ -50,7 +50,7 @@ def from_embeddings(module: nn.Module) -> Apply:
     Raises:
         ValueError: When called, if embeddings, mask or variables do not fit the module.
     """
-    return _Method(module, "from_embeddings")
+    return bind(_call, module, "from_embeddings", ())
 
 
 def hidden_states(module: nn.Module, *, normalize_last: bool = False) -> Apply:
@@ -71,11 +71,11 @@ def hidden_states(module: nn.Module, *, normalize_last: bool = False) -> Apply:
         >>> from jaxsens.models.text import lstm
         >>> module = lstm.LSTM(lstm.Config(vocabulary=10, width=4, depth=1, classes=2))
         >>> ids = jnp.array([[1, 2, 3]])
-        >>> hidden_states(module)(init(module, jax.random.key(0)), ids).shape
+        >>> jax.jit(hidden_states(module))(init(module, jax.random.key(0)), ids).shape
         (2, 1, 3, 4)
     """
     require_flags(normalize_last=normalize_last)
-    return _Method(module, "hidden_states", (("normalize_last", True),) if normalize_last else ())
+    return bind(_call, module, "hidden_states", (("normalize_last", True),) if normalize_last else ())
 
 
 def train_apply(module: nn.Module, *, padding: int) -> TrainApply:
@@ -92,29 +92,26 @@ def train_apply(module: nn.Module, *, padding: int) -> TrainApply:
     """
     text = jnp.issubdtype(module.config.example.dtype, jnp.integer)
     require(text, "module", type(module).__name__, "a model of text")
-    return _TrainApply(module, padding)
+    return bind(_train, module, padding)
 
 
-@dataclasses.dataclass(frozen=True)
-class _Method:
-    module: nn.Module
-    name: str
-    options: tuple[tuple[str, bool], ...] = ()
+def _call(
+    module: nn.Module,
+    method: str,
+    options: tuple[tuple[str, bool], ...],
+    variables: PyTree,
+    tokens: Array,
+    mask: Array | None = None,
+    /,
+) -> jax.Array:
+    require_variables(module, variables)
+    return module.apply(variables, tokens, mask, method=method, **dict(options))
 
-    def __call__(self, variables: PyTree, tokens: Array, mask: Array | None = None, /) -> jax.Array:
-        require_variables(self.module, variables)
-        return self.module.apply(variables, tokens, mask, method=self.name, **dict(self.options))
 
-
-@dataclasses.dataclass(frozen=True)
-class _TrainApply:
-    module: nn.Module
-    padding: int
-
-    def __call__(self, variables: PyTree, tokens: Array, key: Key, /) -> tuple[jax.Array, PyTree]:
-        require_variables(self.module, variables)
-        mask = (tokens if tokens.ndim == 2 else tokens[..., 0]) != self.padding
-        return self.module.apply(variables, tokens, mask, train=True, rngs={"dropout": key}), variables
+def _train(module: nn.Module, padding: int, variables: PyTree, tokens: Array, key: Key, /) -> tuple[jax.Array, PyTree]:
+    require_variables(module, variables)
+    mask = (tokens if tokens.ndim == 2 else tokens[..., 0]) != padding
+    return module.apply(variables, tokens, mask, train=True, rngs={"dropout": key}), variables
 
 
 def require_variables(module: nn.Module, variables: PyTree) -> None:

@@ -221,7 +221,7 @@ def test_throughput_is_checked_on_all_devices_and_backends(capsys, quick_compili
     assert "same bits on all devices and backends" in capsys.readouterr().out
 
 
-def test_a_truth_table_is_measured_in_a_process_of_its_own():
+def test_a_truth_table_is_measured_in_a_separate_process():
     options = argparse.Namespace(large=5, seed=0)
     row = truth_tables.in_own_process("profile", options)
     assert (row["function"], row["n"]) == ("profile", 5)

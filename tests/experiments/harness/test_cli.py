@@ -1,4 +1,4 @@
-"""Laws of configurations: what was asked for is what is there, and nothing is guessed."""
+"""Configurations: flags set exactly the fields that they name, and nothing is guessed."""
 
 import json
 from dataclasses import dataclass, field, make_dataclass, replace
@@ -64,7 +64,7 @@ def test_flags_replace_fields_of_the_preset():
     assert parse("--clip", "none", "--widths", "", "--no-augment").config == replace(PRESETS["laptop"], widths=())
 
 
-def test_the_default_folder_names_what_it_is_told_to():
+def test_the_default_folder_names_the_chosen_fields():
     assert parse("--dataset", "glue/sst2", out_fields=("dataset", "seed")).out == Path("runs/test-laptop-glue_sst2-0")
     with pytest.raises(ValueError, match=r"out_fields = \['data'\]"):
         parse(out_fields=("data",))
@@ -78,7 +78,7 @@ def test_the_default_folder_names_what_it_is_told_to():
         ("--preset huge", "invalid choice: 'huge'"),
         ("--epochs 1.5", "'1.5' is not of type int"),
         ("--epochs 0", "epochs = 0: allowed are 1 and more"),
-        ("--rate nan", "it has to be finite"),
+        ("--rate nan", "it must be finite"),
         ("--pool max", "allowed are mean, cls"),
         ("--span 1", "needs 2 parts"),
         ("--widths 1,x", "'1,x' is not of type"),

@@ -33,15 +33,15 @@ def read(folder):
     return json.loads((folder / manifest.NAME).read_text())
 
 
-def test_it_tells_what_was_run_and_in_what_time(tmp_path):
+def test_it_records_what_was_run_and_the_time(tmp_path):
     with begin(tmp_path) as run:
         run.record(chunk=64, budget={"bytes": 2**28})
         run.unit("b", lambda: {"x": 1})
         run.unit("a", lambda: {"x": 1})
-    told = read(tmp_path)
-    assert (told["experiment"], told["seed"], told["status"]) == ("test", 5, "finished")
-    assert told["config"] == {"seed": 5, "rates": [0.1, 0.2]}
-    (session,) = told["sessions"]
+    stored = read(tmp_path)
+    assert (stored["experiment"], stored["seed"], stored["status"]) == ("test", 5, "finished")
+    assert stored["config"] == {"seed": 5, "rates": [0.1, 0.2]}
+    (session,) = stored["sessions"]
     assert session["settings"] == {"folder": "a"}
     assert session["recorded"] == {"chunk": 64, "budget": {"bytes": 2**28}}
     environment = session["environment"]
@@ -49,9 +49,9 @@ def test_it_tells_what_was_run_and_in_what_time(tmp_path):
     assert set(environment["versions"]) == {"python", "jax", "jaxlib", "flax", "optax", "numpy", "jaxsens"}
     assert environment["platform"]["backend"] == "cpu"
     assert environment["counts"]["devices"] == jax.device_count()
-    assert {name: unit["number"] for name, unit in told["units"].items()} == {"b": 1, "a": 2}
-    assert all(unit["seconds"] >= 0 and unit["session"] == 0 for unit in told["units"].values())
-    assert told["seconds"] == session["seconds"] > 0
+    assert {name: unit["number"] for name, unit in stored["units"].items()} == {"b": 1, "a": 2}
+    assert all(unit["seconds"] >= 0 and unit["session"] == 0 for unit in stored["units"].values())
+    assert stored["seconds"] == session["seconds"] > 0
 
 
 def test_sessions_add_up_and_say_which_units_they_made(tmp_path):
@@ -61,27 +61,27 @@ def test_sessions_add_up_and_say_which_units_they_made(tmp_path):
     with begin(tmp_path, Config(folder="moved")) as run:  # a setting is not the identity
         run.unit("b", lambda: {"x": 1})
         run.unit("a", lambda: {"x": 1})
-    told = read(tmp_path)
-    assert {name: (unit["session"], unit["number"]) for name, unit in told["units"].items()} == {
+    stored = read(tmp_path)
+    assert {name: (unit["session"], unit["number"]) for name, unit in stored["units"].items()} == {
         "a": (0, 2),
         "b": (1, 1),
     }
-    assert [session["settings"]["folder"] for session in told["sessions"]] == ["a", "moved"]
-    assert told["seconds"] == pytest.approx(first + told["sessions"][1]["seconds"])
+    assert [session["settings"]["folder"] for session in stored["sessions"]] == ["a", "moved"]
+    assert stored["seconds"] == pytest.approx(first + stored["sessions"][1]["seconds"])
 
 
 def test_a_unit_that_a_killed_session_left_without_a_line_is_taken_over(tmp_path):
     with begin(tmp_path) as run:
         run.unit("a", lambda: {"x": 1})
-    told = read(tmp_path)
-    told["units"] = {}
-    told["sessions"][0]["status"] = told["status"] = "running"
-    (tmp_path / manifest.NAME).write_text(json.dumps(told))
+    stored = read(tmp_path)
+    stored["units"] = {}
+    stored["sessions"][0]["status"] = stored["status"] = "running"
+    (tmp_path / manifest.NAME).write_text(json.dumps(stored))
     with begin(tmp_path) as run:
         run.unit("a", pytest.fail)
-    told = read(tmp_path)
-    assert told["units"] == {"a": {"session": 0, "seconds": None, "number": 1}}
-    assert [session["status"] for session in told["sessions"]] == ["killed", "finished"]
+    stored = read(tmp_path)
+    assert stored["units"] == {"a": {"session": 0, "seconds": None, "number": 1}}
+    assert [session["status"] for session in stored["sessions"]] == ["killed", "finished"]
 
 
 def test_units_of_another_version_are_kept_with_a_warning(tmp_path, monkeypatch, capsys):
@@ -155,7 +155,7 @@ def test_the_commit_is_that_of_the_working_copy_that_holds_the_package(tmp_path,
     git("add", "other")
     git("commit", "-m", "m", "--no-verify")
     unknown = {"commit": None, "dirty": None}
-    assert manifest._commit() == unknown  # the file is in somebody else's repository, which does not track it
+    assert manifest._commit() == unknown  # the file is in another repository, which does not track it
     git("add", "package")
     git("commit", "-m", "m", "--no-verify")
     clean = manifest._commit()

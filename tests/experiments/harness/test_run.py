@@ -1,4 +1,7 @@
-"""Laws of the harness: whole or not at all, the same either way, never another run's."""
+"""Runs: units are written completely or not at all, resuming gives equal bytes, and runs are not mixed.
+
+The file is long because its tests share runs.
+"""
 
 import csv
 import json
@@ -80,10 +83,10 @@ def test_killed_at_any_moment_and_started_again_gives_the_same_bytes(tmp_path):
         [sys.executable, "-W", "error", "-c", DRIVER, tmp_path], env=environment, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout)
+    kills = json.loads(done.stdout)
     whole = {name: (tmp_path / "whole" / name).read_bytes() for name in ("results.csv", "comparison.csv")}
     assert whole["results.csv"].count(b"\n") == 7
-    for kill in told:
+    for kill in kills:
         folder = tmp_path / kill["name"]
         for name, content in whole.items():
             assert (folder / name).read_bytes() == content, kill
@@ -93,8 +96,8 @@ def test_killed_at_any_moment_and_started_again_gives_the_same_bytes(tmp_path):
         assert len(log) <= 7, kill  # at most the unit in hand is lost
         assert not list(folder.rglob(".tmp-*"))
         assert manifest(folder)["status"] == "finished"
-    assert {len(kill["finished"]) for kill in told} == set(range(7))  # kills did fall all along the run
-    assert any(kill["left"] for kill in told)  # and into writes
+    assert {len(kill["finished"]) for kill in kills} == set(range(7))  # kills happened all along the run
+    assert any(kill["left"] for kill in kills)  # and into writes
 
 
 DRIVER = """
@@ -163,7 +166,7 @@ def die_at(number, torn):
         replace(old, new)
     os.replace = counted
 
-told = []
+kills = []
 
 def scenario(name, action, kill_after=None):
     status = forked(action, kill_after)
@@ -172,7 +175,7 @@ def scenario(name, action, kill_after=None):
     units = sorted(path.stem for path in (top / name).glob("units/unit*.npz"))
     left = [path.name for path in (top / name).rglob(".tmp-*")]
     assert forked(lambda: experiment(name)) == 0, name
-    told.append({"name": name, "finished": units, "left": left})
+    kills.append({"name": name, "finished": units, "left": left})
 
 assert forked(lambda: experiment("whole")) == 0
 for number in range(1, 17):  # manifest, 6 times unit and manifest, 2 tables, manifest
@@ -181,7 +184,7 @@ for number in range(1, 17):  # manifest, 6 times unit and manifest, 2 tables, ma
 for delay in (0.0, 0.013, 0.05, 0.11, 0.19):
     name = f"delay{delay}"
     scenario(name, lambda: experiment(name, pause=0.04), (top / f"{name}.log", delay))
-json.dump(told, sys.stdout)
+json.dump(kills, sys.stdout)
 """
 
 
@@ -289,7 +292,7 @@ def test_the_folder_of_another_configuration_is_refused(tmp_path):
     begin(tmp_path, Config(width=32)).finish()
 
 
-def test_a_folder_that_is_no_run_is_refused_and_left_alone(tmp_path):
+def test_a_folder_that_is_no_run_is_refused_and_not_changed(tmp_path):
     (tmp_path / "thesis.tex").write_text("precious")
     with pytest.raises(ValueError, match=r"thesis.tex.*no run"):
         begin(tmp_path)
@@ -339,7 +342,7 @@ def test_results_that_are_not_finite_are_refused_unless_meant(tmp_path):
 def test_a_name_serves_one_unit(tmp_path):
     with begin(tmp_path) as run:
         run.unit("vit", lambda: {"x": 1})
-        with pytest.raises(ValueError, match="'vit' was asked for before"):
+        with pytest.raises(ValueError, match="'vit' was requested before"):
             run.unit("vit", lambda: {"x": 2})
         for name in ("", "ViT", "a/b", "../a", ".a", "a b", "a" * 121):
             with pytest.raises(ValueError, match=r"unit .*allowed are"):
@@ -422,7 +425,7 @@ def test_a_figure_is_a_png_with_reproducible_bytes(tmp_path):
     assert int.from_bytes(contents[0][16:20], "big") == 300  # 2 inches at 150 dots
 
 
-def test_an_exception_is_told_in_the_manifest_and_the_run_goes_on_later(tmp_path):
+def test_an_exception_is_recorded_in_the_manifest_and_the_run_can_continue(tmp_path):
     def interrupt():
         raise KeyboardInterrupt
 
@@ -442,7 +445,7 @@ def test_an_exception_is_told_in_the_manifest_and_the_run_goes_on_later(tmp_path
         run.unit("b", never)
 
 
-def test_the_compilation_cache_goes_where_it_is_told(tmp_path, monkeypatch):
+def test_the_compilation_cache_is_in_the_configured_folder(tmp_path, monkeypatch):
     names = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
     before = [getattr(jax.config, name) for name in names]
     try:
@@ -458,7 +461,7 @@ def test_the_compilation_cache_goes_where_it_is_told(tmp_path, monkeypatch):
             jax.config.update(name, value)
 
 
-def test_a_cache_of_ones_own_and_one_that_cannot_be_made_is_a_warning(tmp_path, monkeypatch):
+def test_a_user_cache_is_kept_and_one_that_cannot_be_made_is_a_warning(tmp_path, monkeypatch):
     before = jax.config.jax_compilation_cache_dir
     try:
         monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "own"))
@@ -472,7 +475,7 @@ def test_a_cache_of_ones_own_and_one_that_cannot_be_made_is_a_warning(tmp_path, 
 
 
 @pytest.mark.parametrize("flag", [[], ["--no-compilation-cache"]])
-def test_mains_keep_compiled_programs_unless_told_not_to(tmp_path, monkeypatch, flag):
+def test_mains_keep_compiled_programs_unless_disabled(tmp_path, monkeypatch, flag):
     names = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs", "jax_enable_compilation_cache")
     before = [getattr(jax.config, name) for name in names]
     try:

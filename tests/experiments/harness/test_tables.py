@@ -24,7 +24,7 @@ def test_a_table_is_aligned():
     assert "0.25 [0.25, 0.25]" in tables.format_table([{"x": (0.25, 0.25, 0.25)}])
     with pytest.raises(ValueError, match=r"row 1 lacks the columns \['b'\]"):
         tables.format_table([{"a": 1, "b": 2}, {"a": 1}])
-    with pytest.raises(ValueError, match="one at least"):
+    with pytest.raises(ValueError, match="at least one"):
         tables.format_table([])
 
 
@@ -37,7 +37,7 @@ def test_cells_hold_an_estimate_and_are_empty_where_it_is_open():
     assert single == {"mean": 1.0, "sem": None, "low": None, "high": None}
 
 
-def test_a_figure_and_a_row_show_the_mean_alone_where_there_is_no_interval():
+def test_a_figure_and_a_row_show_only_the_mean_where_there_is_no_interval():
     several, single = estimate.from_values([1.0, 2.0, 4.0]), estimate.from_values([1.0])
     low, high = (float(end) for end in several.interval())
     assert tables.mean_and_interval(several) == (7 / 3, low, high)

@@ -1,3 +1,8 @@
+"""The rules of verdicts: their levels and power by simulation, and what they refuse.
+
+The file is long because its rules are in one file, too.
+"""
+
 import math
 import re
 
@@ -230,7 +235,7 @@ def test_levels_and_powers_are_those_of_closed_forms():
             lambda e: verdicts.mean(estimate.from_values(np.ones((3, 2))), design=NOT_TRAINED, above=0.0),
             r"about one number, got a mean of shape \(2,\)",
         ),
-        (lambda e: verdicts.rises_in_each([], design=NOT_TRAINED), "give one at least"),
+        (lambda e: verdicts.rises_in_each([], design=NOT_TRAINED), "give at least one"),
         (lambda e: verdicts.slope(e, design=NOT_TRAINED, tolerance=0.0), "tolerance = 0.0 must be"),
         (lambda e: verdicts.share(math.nan, 3, design=NOT_TRAINED, above=0.5), "holding = nan must be an integer"),
         (lambda e: verdicts.share(1, 3, design=NOT_TRAINED, above=1.5), r"a bound in \[0, 1\]"),
@@ -252,7 +257,7 @@ def test_counts_may_be_numpy_integers():
     assert found.name == "supported"
 
 
-def test_kinds_of_models_may_have_grids_of_their_own():
+def test_kinds_of_models_may_have_their_own_grids():
     grids = {"vit": GRID, "cnn": (0.1, 0.2, 0.4)}
     assert Design(3, grids, {"vit": 1e-3, "cnn": 0.2}).reason() == ""
     with pytest.raises(ValueError, match=r"best = 0.2 of vit is not in its grid \[0.0001, 0.001, 0.01\]"):

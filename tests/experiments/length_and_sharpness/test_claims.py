@@ -5,8 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from experiments.length_and_sharpness import claims as judging
-from experiments.length_and_sharpness import estimates
+from experiments.length_and_sharpness import claims, estimates
 from experiments.length_and_sharpness.config import FUNCTIONS, PRESETS
 from experiments.length_and_sharpness.measure import MEASURED
 from jaxsens.training import many_models
@@ -32,8 +31,8 @@ def planted(power=GROWING, seeds=4, lengths=(4, 8, 16, 32), learned=True):
     return config, {"length": units}
 
 
-def verdicts(claims):
-    return {(c.claim, c.subject, c.reference, c.dataset): c.verdict for c in claims}
+def verdicts(judged):
+    return {(c.claim, c.subject, c.reference, c.dataset): c.verdict for c in judged}
 
 
 def test_planted_growth_is_supported_and_its_absence_contradicted():
@@ -42,21 +41,21 @@ def test_planted_growth_is_supported_and_its_absence_contradicted():
     for name, slope in GROWING.items():
         assert table["sharpness", name, "converged"]["mean"] == pytest.approx(slope, abs=0.03)
     assert table["sharpness", "parity - first", "all"]["mean"] == pytest.approx(2.5, abs=0.03)
-    claims = judging.slope_claims(rows)
-    assert {c.verdict for c in claims} == {"supported"}
-    assert len(claims) == 14
-    flat = judging.slope_claims(estimates.slope_rows(*planted(GROWING | {"parity": -0.5, "majority": 2.0})))
+    judged = claims.slope_claims(rows)
+    assert {c.verdict for c in judged} == {"supported"}
+    assert len(judged) == 14
+    flat = claims.slope_claims(estimates.slope_rows(*planted(GROWING | {"parity": -0.5, "majority": 2.0})))
     wrong = {(c.subject, c.reference) for c in flat if c.verdict == "contradicted" and c.claim == "H2"}
     assert {("parity", ""), ("majority", ""), ("parity", "majority"), ("parity", "mean")} <= wrong
 
 
 def test_models_that_did_not_converge_judge_no_sharpness():
     config, results = planted(learned=False)
-    here = verdicts(judging.slope_claims(estimates.slope_rows(config, results)))
+    here = verdicts(claims.slope_claims(estimates.slope_rows(config, results)))
     span = "strings of 4 to 32 bits"
     assert here["H2", "parity", "", "no length"] == "inconclusive"
     assert here["H2", "majority", "", span] == here["H1", "parity", "", span] == "supported"
-    pairs = judging.pair_claims(estimates.pair_rows(config, results))
+    pairs = claims.pair_claims(estimates.pair_rows(config, results))
     assert {c.verdict for c in pairs if c.subject == "parity"} == {"inconclusive"}
     shorter = estimates.slope_rows(*planted(lengths=(4, 8)))
     assert all(row["low"] is None and row["seeds"] == 0 for row in shorter), "two lengths would fit any law"
@@ -69,7 +68,7 @@ def test_pairs_are_compared_within_a_seed():
         by = {f: unit["sharpness"][unit["function"] == f] for f in FUNCTIONS}
         assert (row["sharper"], row["flatter"], row["pairs"]) == ("parity", "majority", 4)
         assert row["mean"] == pytest.approx((by["parity"] - by["majority"]).mean())
-    here = verdicts(judging.pair_claims(rows))
+    here = verdicts(claims.pair_claims(rows))
     assert here["H3", "parity", "majority", "strings of 32 bits"] == "supported"
     assert here["H3", "majority", "first", "strings of 4 bits"] == "supported"
 
@@ -98,11 +97,11 @@ def test_the_tradeoff_is_judged_by_converged_models():
     norm = np.linspace(10, 20, 40)
     models = {"weight_norm": norm, "blow_up_median": 1e4 / norm**2, "accuracy": np.ones(40), "loss": norm}
     models |= {"status": np.zeros(40, int)}
-    assert [c.verdict for c in judging.tradeoff_claims(SMOKE, models)] == ["supported", ""]
+    assert [c.verdict for c in claims.tradeoff_claims(SMOKE, models)] == ["supported", ""]
     models["blow_up_median"] = norm
-    assert judging.tradeoff_claims(SMOKE, models)[0].verdict == "contradicted"
+    assert claims.tradeoff_claims(SMOKE, models)[0].verdict == "contradicted"
     models["accuracy"] = np.full(40, 0.99)
-    assert judging.tradeoff_claims(SMOKE, models)[0].verdict == "inconclusive"
+    assert claims.tradeoff_claims(SMOKE, models)[0].verdict == "inconclusive"
 
 
 def test_training_sizes_are_judged_by_models_that_fit():
@@ -112,7 +111,7 @@ def test_training_sizes_are_judged_by_models_that_fit():
     learned |= {"target_sensitivity": 2 + functions / 4, "sensitivity": 2 + functions / 4 - few}
     learned |= {"unseen_accuracy": np.where(few, 0.5, np.nan)}
     table = estimates.size_rows(SMOKE, learned)
-    assert [c.verdict for c in judging.size_claims(SMOKE, table)] == ["supported", ""]
+    assert [c.verdict for c in claims.size_claims(SMOKE, table)] == ["supported", ""]
     assert table[0]["difference_mean"] == -1
     learned["train_accuracy"][few] = 0.9
-    assert judging.size_claims(SMOKE, estimates.size_rows(SMOKE, learned))[0].verdict == "inconclusive"
+    assert claims.size_claims(SMOKE, estimates.size_rows(SMOKE, learned))[0].verdict == "inconclusive"

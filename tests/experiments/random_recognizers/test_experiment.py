@@ -7,8 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from experiments.random_recognizers import experiment, labels, report
-from experiments.random_recognizers import measure as measuring
+from experiments.random_recognizers import experiment, labels, measure, report
 from experiments.random_recognizers.config import BASELINES, PRESETS, TRANSFORMERS, Model, models, with_strings
 from jaxsens import boolean
 from jaxsens.models import recognizers
@@ -73,7 +72,7 @@ def test_comparison_names_subject_reference_and_data_in_words(smoke_run):
 def test_screening_changes_no_sensitivity_and_is_counted():
     """On a CPU both precisions are equal, so that every decision is accepted and only the audit is recomputed."""
     model = Model("transformer", "uniform", 0, 0, Sizes(2, 1, 4, 2))
-    plain, screened = (measuring.measure(dataclasses.replace(TINY, screened=how), model) for how in (False, True))
+    plain, screened = (measure.measure(dataclasses.replace(TINY, screened=how), model) for how in (False, True))
     for name in ("sensitivities", "influences", "accepted"):
         np.testing.assert_array_equal(screened[name], plain[name])
     row = report.screening_row("transformer", "uniform", [screened, screened])
@@ -86,7 +85,7 @@ def test_screening_changes_no_sensitivity_and_is_counted():
 def test_profiles_equal_those_of_the_truth_table():
     model = Model("transformer", "normal", 0, 3, Sizes(2, 2, 4, 2))
     config = dataclasses.replace(TINY, schemes=("normal",), layers=(2, 3), heads=(2,), strings=64)
-    ready = measuring.prepare(config, model)
+    ready = measure.prepare(config, model)
     strings = boolean.strings.exhaustive(6)
     profile = boolean.sensitivity_profile(ready.substitute)(jax.random.key(0), ready.variables, strings)
     apply = recognizers.evaluation(ready.substitute.config)
@@ -97,26 +96,24 @@ def test_profiles_equal_those_of_the_truth_table():
 def test_baselines_have_as_many_parameters_as_the_transformer():
     for kind in BASELINES:
         architecture = Sizes(4, 4, 32, 4)
-        ready = measuring.prepare(PRESETS["laptop"], Model(kind, "uniform", 0, 0, architecture))
+        ready = measure.prepare(PRESETS["laptop"], Model(kind, "uniform", 0, 0, architecture))
         assert ready.parameters == pytest.approx(parameter_count(architecture.config(1e-5)), rel=0.02)
 
 
 def test_the_budget_of_operations_sets_the_number_of_strings():
     config = dataclasses.replace(PRESETS["laptop"], operations=1e9, strings=256)
-    assert [measuring.strings_for(config, cost) for cost in (10**5, 10**7, 10**8, 10**12)] == [256, 64, 8, 1]
-    assert measuring.strings_for(PRESETS["paper"], 10**15) == 10_000
+    assert [measure.strings_for(config, cost) for cost in (10**5, 10**7, 10**8, 10**12)] == [256, 64, 8, 1]
+    assert measure.strings_for(PRESETS["paper"], 10**15) == 10_000
 
 
-def test_own_strings_are_measured_and_a_run_is_not_continued_with_others(tmp_path):
+def test_user_strings_are_measured_and_a_run_is_not_continued_with_others(tmp_path):
     folder = experiment.execute(TINY, tmp_path / "run", data=STRINGS)
     (row,) = rows(folder / "models.csv")
     assert row["strings"] == "6"
     config, bits = with_strings(TINY, STRINGS)
-    assert (
-        float(row["average_sensitivity"]) == measuring.measure(config, models(config)[0], bits)["sensitivities"].mean()
-    )
+    assert float(row["average_sensitivity"]) == measure.measure(config, models(config)[0], bits)["sensitivities"].mean()
     perceptron = Model("mlp", "uniform", 0, 3, Sizes(2, 1, 4, 2))
-    user, random = (measuring.measure(config, perceptron, strings)["sensitivities"] for strings in (bits, None))
+    user, random = (measure.measure(config, perceptron, strings)["sensitivities"] for strings in (bits, None))
     np.testing.assert_array_equal(user, np.tile(user[:2], 3))
     assert user[0] != user[1]
     assert not np.array_equal(user, random)

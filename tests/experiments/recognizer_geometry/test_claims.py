@@ -8,8 +8,7 @@ import pytest
 
 from experiments import harness
 from experiments.harness import Claim
-from experiments.recognizer_geometry import claims as judging
-from experiments.recognizer_geometry import report
+from experiments.recognizer_geometry import claims, report
 from experiments.recognizer_geometry.config import PRESETS
 from experiments.recognizer_geometry.constructions import CONSTRUCTIONS
 from experiments.recognizer_geometry.counts import all_counts
@@ -27,38 +26,38 @@ def read(path):
 def test_unbounded_positions_are_listed():
     for name, build in CONSTRUCTIONS.items():
         short, long = (np.abs(build(0.0).variables(n)["positions"]).max() for n in (100, 10_000))
-        assert (long > short) == (name in judging.UNBOUNDED)
+        assert (long > short) == (name in claims.UNBOUNDED)
 
 
 def test_no_finite_length_contradicts_a_claim_about_all_lengths():
     claim = Claim("C21", "slope", None, "", measured=-0.5, low=-0.7, high=-0.3, verdict="contradicted", note="note")
-    assert judging.at_finite_lengths(claim).verdict == "inconclusive"
-    assert "not so at these lengths" in judging.at_finite_lengths(claim).note
+    assert claims.at_finite_lengths(claim).verdict == "inconclusive"
+    assert "not so at these lengths" in claims.at_finite_lengths(claim).note
     supported = replace(claim, verdict="supported")
-    assert judging.at_finite_lengths(supported) == supported
+    assert claims.at_finite_lengths(supported) == supported
 
 
 def test_a_slope_is_supported_only_if_minus_one_is_in_its_interval_or_above():
-    assert judging.slope_verdict(-1.02, -0.98, 40) == "supported"
-    assert judging.slope_verdict(-2.0, -1.5, 40) == "supported"
-    assert judging.slope_verdict(-0.93, -0.91, 40) == "contradicted", "a steady N^-0.92 is not O(1/N)"
-    assert judging.slope_verdict(-1.2, -0.85, 40) == "inconclusive"
-    assert judging.slope_verdict(-2.0, -1.5, 2) == "inconclusive"
+    assert claims.slope_verdict(-1.02, -0.98, 40) == "supported"
+    assert claims.slope_verdict(-2.0, -1.5, 40) == "supported"
+    assert claims.slope_verdict(-0.93, -0.91, 40) == "contradicted", "a steady N^-0.92 is not O(1/N)"
+    assert claims.slope_verdict(-1.2, -0.85, 40) == "inconclusive"
+    assert claims.slope_verdict(-2.0, -1.5, 2) == "inconclusive"
 
 
 def test_a_margin_that_no_length_keeps_is_not_lost():
-    assert [judging.longest_verdict(n, 64) for n in (0, 10, 64)] == ["inconclusive", "supported", "inconclusive"]
+    assert [claims.longest_verdict(n, 64) for n in (0, 10, 64)] == ["inconclusive", "supported", "inconclusive"]
 
 
 def test_undecided_models_neither_confirm_nor_refute():
-    def verdict(*counted, above=judging.NEARLY_ALL):
-        return judging.share_claim("share", counted, above=above, published=None, place="").verdict
+    def verdict(*counted, above=claims.NEARLY_ALL):
+        return claims.share_claim("share", counted, above=above, published=None, place="").verdict
 
     assert verdict(40, 0, 40) == "supported"
     assert verdict(39, 1, 40) == verdict(0, 40, 40) == "inconclusive"
     assert verdict(20, 0, 40) == "contradicted"
     assert verdict(20, 18, 40) == "inconclusive"
-    assert verdict(39, 1, 40, above=judging.MOST) == "supported"
+    assert verdict(39, 1, 40, above=claims.MOST) == "supported"
 
 
 def test_a_single_blow_up_above_its_bound_refutes_the_lemma():
@@ -69,7 +68,7 @@ def test_a_single_blow_up_above_its_bound_refutes_the_lemma():
     broken = built | {("parity", 1.0, 4): {"blow_up_ratio": np.array(1.01)}}
     for drawn, by_hand, verdict in ((fine, built, "supported"), (one_of_many, built, "contradicted"),
                                     (fine, broken, "contradicted")):  # fmt: skip
-        claim = judging.bound_claims(SMOKE, drawn, by_hand)[0]
+        claim = claims.bound_claims(SMOKE, drawn, by_hand)[0]
         assert (claim.verdict, claim.measured) == (verdict, 1.0 if verdict == "supported" else 1.01)
 
 
@@ -81,13 +80,13 @@ def test_models_of_influence_zero_are_left_out_and_counted():
         values[2] = 0 if n == SMOKE.lengths[-1] else values[2]
         units["none", 1e-2, 0.5, n] = dict.fromkeys(QUANTITIES, values) | {"span": np.ones(6)}
     slopes = influence_slopes(SMOKE, units)
-    rows = judging.influence_claims(units, slopes)
+    rows = claims.influence_claims(units, slopes)
     assert all("1 of 6 models left out" in claim.note for claim in rows)
     assert {report.slope_row(slope)["models_with_zero"] for slope in slopes} == {1}
     np.testing.assert_allclose(rows[0].measured, -1, atol=0.3)
     silent = {key: unit | dict.fromkeys(QUANTITIES, np.zeros(6)) for key, unit in units.items()}
     slopes = influence_slopes(SMOKE, silent)
-    assert {claim.verdict for claim in judging.influence_claims(silent, slopes)} == {"inconclusive"}
+    assert {claim.verdict for claim in claims.influence_claims(silent, slopes)} == {"inconclusive"}
     assert {report.slope_row(slope)["mean"] for slope in slopes} == {None}
     assert influence_panels(SMOKE, silent, slopes) == {}
 
@@ -106,7 +105,7 @@ def planted(tmp_path, count, models=40, strings=None, width=16):
     (counts,) = all_counts(config, units)
     with harness.Run.open(tmp_path, config, experiment="test") as run:
         report.write_counts(run, [counts])
-    rows = [claim for claim in judging.count_claims(counts) if "not constant" not in claim.subject]
+    rows = [claim for claim in claims.count_claims(counts) if "not constant" not in claim.subject]
     return {claim.quantity: claim for claim in rows}, tmp_path
 
 
@@ -126,7 +125,7 @@ def test_exponential_and_polynomial_counts_are_distinguished(tmp_path, name):
     assert (row["faster"], row["slower"]) == (("40", "0") if name == "half" else ("0", "40"))
 
 
-def test_models_without_an_observed_string_are_a_category_of_their_own(tmp_path):
+def test_models_without_an_observed_string_are_a_separate_category(tmp_path):
     """The longest sample of one model has none: it is counted, and changes neither slopes nor the choice of law."""
     rows, folder = planted(
         tmp_path / "run", lambda n, i: 0 if (n, i) == (20, 3) else 50 if n > 10 else 2 ** (n - 2), strings=200

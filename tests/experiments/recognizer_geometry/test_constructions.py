@@ -35,7 +35,7 @@ def test_with_epsilon_the_smallest_margin_is_the_closed_form(name, float64):
             np.testing.assert_allclose(smallest.min(), built.smallest(np.asarray(n)), rtol=0.03)
 
 
-def test_margins_fade_as_a_power_of_the_length_and_later_with_a_gain():
+def test_margins_fall_as_a_power_of_the_length_and_later_with_a_gain():
     n = np.array([1e4, 2e4])
     for name, power in (("first", -1), ("majority", -1), ("parity", -2)):
         build = constructions.CONSTRUCTIONS[name]

@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from experiments.recognizer_geometry import fits
-from experiments.recognizer_geometry import measure as measuring
+from experiments.recognizer_geometry import fits, measure
 from experiments.recognizer_geometry.constructions import CONSTRUCTIONS
 from jaxsens.statistics import estimate
 
@@ -79,7 +78,7 @@ def test_the_end_of_a_margin_is_that_of_the_model_itself():
     """To first order in epsilon it would be 98."""
     smallest = CONSTRUCTIONS["first"](0.01).smallest
     assert fits.kept_until(smallest, 0.1) == 98
-    assert measuring.margin_end("first", 0.01, 0.1, 98)["kept"] == 97
+    assert measure.margin_end("first", 0.01, 0.1, 98)["kept"] == 97
 
 
 def test_a_construction_that_fails_raises_with_its_name():

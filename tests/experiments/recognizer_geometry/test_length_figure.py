@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from experiments.recognizer_geometry import length_figure as figures
+from experiments.recognizer_geometry import length_figure
 
 pytest.importorskip("matplotlib")
 TITLE = {"quantity": "influence", "unit": "activation", "dataset": "random recognizers", "sample": "5 models"}
@@ -14,14 +14,14 @@ FALLING = (N, 1 / N, 0.5 / N, 2 / N)
 def panel(**changes):
     parts = {
         "series": {"uniform": FALLING, "xavier": (N, 3 / N, 0 / N, 4 / N)},
-        "fits": {"uniform": figures.Fit(N[1:], 1 / N[1:], (-1.0, -1.25, -0.75))},
+        "fits": {"uniform": length_figure.Fit(N[1:], 1 / N[1:], (-1.0, -1.25, -0.75))},
         "bounds": {"1/N": (N, 9 / N)},
     }
-    return figures.Panel(**(parts | changes))
+    return length_figure.Panel(**(parts | changes))
 
 
 def test_lines_bands_fits_and_bounds_are_drawn_from_their_arguments():
-    figure = figures.against_length({"left": panel(), "right": panel(fits={}, bounds={})}, **TITLE)
+    figure = length_figure.against_length({"left": panel(), "right": panel(fits={}, bounds={})}, **TITLE)
     left, right = figure.axes
     assert [ax.get_title() for ax in figure.axes] == ["left", "right"]
     expected = [(N, 1 / N), (N, 3 / N), (N[1:], 1 / N[1:]), (N, 9 / N)]
@@ -41,7 +41,7 @@ def test_lines_bands_fits_and_bounds_are_drawn_from_their_arguments():
 
 
 def test_a_lower_end_of_zero_is_drawn_to_the_edge_and_bounds_do_not_set_the_axis():
-    figure = figures.against_length({"": panel(bounds={"2^N": (N, 2.0**N)})}, **TITLE)
+    figure = length_figure.against_length({"": panel(bounds={"2^N": (N, 2.0**N)})}, **TITLE)
     low, high = figure.axes[0].get_ylim()
     assert 0 < low < 1 / 64
     assert high == 2 * 4 / 8
@@ -49,21 +49,21 @@ def test_a_lower_end_of_zero_is_drawn_to_the_edge_and_bounds_do_not_set_the_axis
 
 
 def test_lengths_may_lie_on_a_linear_axis():
-    figure = figures.against_length({"": panel()}, log_length=False, **TITLE)
+    figure = length_figure.against_length({"": panel()}, log_length=False, **TITLE)
     assert figure.axes[0].get_xscale() == "linear"
     assert figure.axes[0].get_yscale() == "log"
 
 
 def test_panels_share_colors_and_the_legend_names_each_label_once():
-    one = figures.Panel({"b": FALLING, "a": FALLING})
-    two = figures.Panel({"a": FALLING})
-    figure = figures.against_length({"1": one, "2": two, "3": two, "4": two}, **TITLE)
+    one = length_figure.Panel({"b": FALLING, "a": FALLING})
+    two = length_figure.Panel({"a": FALLING})
+    figure = length_figure.against_length({"1": one, "2": two, "3": two, "4": two}, **TITLE)
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["b", "a"]
     drawn = [ax for ax in figure.axes if ax.lines]
     assert len(drawn) == 4
     assert {ax.lines[-1].get_color() for ax in drawn} == {drawn[0].lines[1].get_color()}
     assert "95% intervals" in figure.legends[0].get_title().get_text()
-    exact = figures.against_length({"": figures.Panel({"a": (N, 1 / N, 1 / N, 1 / N)})}, **TITLE)
+    exact = length_figure.against_length({"": length_figure.Panel({"a": (N, 1 / N, 1 / N, 1 / N)})}, **TITLE)
     assert exact.legends[0].get_title().get_text() == "", "exact values have no bands"
 
 
@@ -71,8 +71,8 @@ BAD = {
     "panels = {}": {},
     "series = {}": {"": panel(series={})},
     "positive lengths and values": {"": panel(series={"a": (N, 0 * N, 0 * N, N)})},
-    r"fits\['uniform'\] holds 0": {"": panel(fits={"uniform": figures.Fit(N, 0 * N, (0, 0, 0))})},
-    r"fits\['uniform'\].slope: at index 0": {"": panel(fits={"uniform": figures.Fit(N, N, (0, 1, 2))})},
+    r"fits\['uniform'\] holds 0": {"": panel(fits={"uniform": length_figure.Fit(N, 0 * N, (0, 0, 0))})},
+    r"fits\['uniform'\].slope: at index 0": {"": panel(fits={"uniform": length_figure.Fit(N, N, (0, 1, 2))})},
     r"bounds\['b'\] holds -1": {"": panel(bounds={"b": (N, np.full(4, -1.0))})},
     "outside its interval": {"": panel(series={"a": (N, N, 2 * N, 3 * N)})},
     "vectors of one length": {"": panel(series={"a": (N, N, N, N[1:])})},
@@ -83,4 +83,4 @@ BAD = {
 @pytest.mark.parametrize("match", BAD)
 def test_invalid_panels_are_refused(match):
     with pytest.raises(ValueError, match=match):
-        figures.against_length(BAD[match], **TITLE)
+        length_figure.against_length(BAD[match], **TITLE)

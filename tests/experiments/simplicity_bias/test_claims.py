@@ -73,7 +73,7 @@ def test_models_that_did_not_begin_to_learn_contradict_nothing():
     assert "3 of them did not begin to learn" in first.note
 
 
-def test_overfitting_is_zero_for_the_truth_and_the_noise_for_what_is_learned_by_heart():
+def test_overfitting_is_zero_for_the_truth_and_the_noise_for_memorized_labels():
     assert estimates.overfitting(0.8, 1.0, 0.2) == pytest.approx(0)
     assert estimates.overfitting(1.0, 0.5, 0.2) == pytest.approx(0.5)
     assert estimates.overfitting(1.0, 1.0, 0.2) == pytest.approx(0.2)

@@ -195,7 +195,7 @@ def test_lines_recover_slope_and_correlation():
     assert float(apart.sem) == pytest.approx(1 / np.sqrt(3), rel=1e-3)
 
 
-def test_steps_are_logarithms_and_the_smallest_is_found():
+def test_steps_are_logarithms_and_the_smallest_is_reported():
     values = np.exp(np.cumsum([[[0, 0.5, 0.1, 0.3, -1]] * 4] * 3, axis=2)) * np.array([1, 2, 3, 4])[None, :, None]
     np.testing.assert_allclose(estimates.step(values, 3, 4), -1)
     layer, smallest, level = estimates.smallest_step(values, 4)

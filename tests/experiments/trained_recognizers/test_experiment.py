@@ -10,11 +10,18 @@ import numpy as np
 import pytest
 
 from experiments import harness
-from experiments.trained_recognizers import claims as judging
-from experiments.trained_recognizers import data, experiment, figures, labels, report, train
-from experiments.trained_recognizers import estimates as results
-from experiments.trained_recognizers import measure as measuring
-from experiments.trained_recognizers import models as setting
+from experiments.trained_recognizers import (
+    claims,
+    data,
+    estimates,
+    experiment,
+    figures,
+    labels,
+    measure,
+    models,
+    report,
+    train,
+)
 from experiments.trained_recognizers.config import PRESETS
 from jaxsens.boolean import blow_up, strings
 from jaxsens.models import recognizers
@@ -34,7 +41,7 @@ def finished(smoke_run):
 @pytest.fixture(scope="module")
 def group():
     """Return the models of random languages, which all have one shape, and their first weights."""
-    (members,) = (g for g in setting.groups(TINY) if g.random)
+    (members,) = (g for g in models.groups(TINY) if g.random)
     return members, train.first_weights(TINY, members)
 
 
@@ -46,14 +53,14 @@ def rows(path):
 def fake(model, *, correct=1.0, status="no progress", after=0):
     sensitivities = {"before": np.zeros(4, np.int16), "after": np.full(4, after, np.int16), "during": None}
     numbers = {"correct": correct, "log_blow_up": 1.0, "norm": 1.0}
-    return results.Result(model, status, 3, 1, numbers, numbers, sensitivities, {})
+    return estimates.Result(model, status, 3, 1, numbers, numbers, sensitivities, {})
 
 
 def test_models_are_those_of_f2_and_paired_across_languages():
-    models = setting.models(PAPER)
-    assert len(models) == 3 * 50 + 2 * 4 * 10 * 10 + 10 * 50
+    drawn = models.models(PAPER)
+    assert len(drawn) == 3 * 50 + 2 * 4 * 10 * 10 + 10 * 50
     by_number = {}
-    for model in models:
+    for model in drawn:
         by_number.setdefault(model.number, set()).add((model.sizes, model.batch, model.learning_rate))
     assert all(len(distinct) == 1 for distinct in by_number.values())
     rates = np.log10([next(iter(distinct))[2] for distinct in by_number.values()])
@@ -61,17 +68,17 @@ def test_models_are_those_of_f2_and_paired_across_languages():
     assert -4 <= rates.min() < -3.9 < -2.1 < rates.max() <= -2
     assert abs(rates.mean() + 3) < 4 * 2 / np.sqrt(12 * len(rates))  # uniform on a logarithmic scale
     assert 128 <= batches.min() < 228 < 3996 < batches.max() <= 4096
-    assert sum(len(g.models) for g in setting.groups(PAPER)) == len(models)
+    assert sum(len(g.models) for g in models.groups(PAPER)) == len(drawn)
     small = dataclasses.replace(PAPER, training_strings=1000)
-    assert max(m.batch for m in setting.models(small) if not m.kind.random) == 1000
+    assert max(m.batch for m in models.models(small) if not m.kind.random) == 1000
 
 
 def test_examples_have_the_labels_of_their_language():
     config = dataclasses.replace(TINY, random_passes=3)
-    kinds = {kind.name: kind for kind in setting.kinds(config)}
+    kinds = {kind.name: kind for kind in models.kinds(config)}
     for kind, number in [(kinds["sparse_parity_2"], 0), (kinds["majority"], 0), (kinds["random_xavier_normal"], 1)]:
         splits = data.examples(config, kind, number)
-        language = setting.language_of(config, kind, number)
+        language = models.language_of(config, kind, number)
         for bits, truth in splits.values():
             assert (bits.dtype, truth.dtype) == (np.uint8, np.float32)
             np.testing.assert_array_equal(truth, language.accept(bits))
@@ -82,7 +89,7 @@ def test_examples_have_the_labels_of_their_language():
             assert (test != training).any()
 
 
-@pytest.mark.parametrize("kind", setting.kinds(TINY), ids=lambda kind: kind.name)
+@pytest.mark.parametrize("kind", models.kinds(TINY), ids=lambda kind: kind.name)
 def test_exact_profiles_are_distributions_with_the_exact_mean(kind):
     assert kind.exact.sum() == pytest.approx(1)
     language = kind.language(jax.random.key(1))
@@ -100,16 +107,16 @@ def test_sensitivity_is_counted_flip_by_flip(group):
     index = flipped @ (1 << np.arange(6)[::-1])
     expected = (decided[index] != decided[:, None]).sum(1)
     assert expected.max() > 0
-    np.testing.assert_array_equal(measuring.sensitivities(architecture, variables, bits), expected)
+    np.testing.assert_array_equal(measure.sensitivities(architecture, variables, bits), expected)
     variables["params"]["readout"]["weight"] = np.full_like(variables["params"]["readout"]["weight"], np.inf)
-    assert (measuring.sensitivities(architecture, variables, bits) == measuring.NONFINITE).all()
+    assert (measure.sensitivities(architecture, variables, bits) == measure.NONFINITE).all()
 
 
 def test_accuracy_blow_up_and_norm_are_those_of_the_library(group):
     group, stacked = group
     architecture = group.sizes.config(TINY.epsilon)
     bits, truth = (a[group.datasets] for a in train.stacked_examples(TINY, group)["test"])
-    evaluation = measuring.evaluate(architecture, stacked, bits, truth)
+    evaluation = measure.evaluate(architecture, stacked, bits, truth)
     variables = jax.tree.map(lambda a: a[3], stacked)
     internals = jax.jit(recognizers.internals(architecture))(variables, bits[3])
     assert evaluation.correct[3] == np.mean((np.asarray(internals.logits) > 0) == truth[3])
@@ -126,11 +133,11 @@ def test_every_figure_is_there(finished):
 
 
 def test_tables_agree_with_each_other(finished):
-    models, languages = rows(finished / "models.csv"), rows(finished / "languages.csv")
+    drawn, languages = rows(finished / "models.csv"), rows(finished / "languages.csv")
     spectra = rows(finished / "spectra.csv")
-    assert len(models) == len(setting.models(TINY))
+    assert len(drawn) == len(models.models(TINY))
     for row in languages:
-        members = [m for m in models if m["kind"] == row["kind"]]
+        members = [m for m in drawn if m["kind"] == row["kind"]]
         assert int(row["models"]) == len(members)
         assert int(row["perfect"]) == sum(float(m["accuracy"]) == 1 for m in members)
         for when in ("before", "after"):
@@ -143,7 +150,7 @@ def test_tables_agree_with_each_other(finished):
         assert sum(int(r["learned"]) for r in rates) == int(row["learned"])
     for row in rows(finished / "checkpoints.csv"):
         if row["epoch"] == "0":  # all strings of this preset are measured at every checkpoint
-            (model,) = (m for m in models if all(m[k] == row[k] for k in ("kind", "language", "number")))
+            (model,) = (m for m in drawn if all(m[k] == row[k] for k in ("kind", "language", "number")))
             assert float(row["average"]) == float(model["average_before"])
 
 
@@ -159,18 +166,18 @@ def test_models_that_learn_first_have_its_profile(finished):
 def test_a_run_that_was_killed_during_training_ends_with_the_same_bytes(finished, tmp_path, monkeypatch):
     again = tmp_path / "again"
     shutil.copytree(finished, again)
-    name = next(g.name for g in setting.groups(TINY) if g.random)
+    name = next(g.name for g in models.groups(TINY) if g.random)
     for unit in again.glob(f"units/{name}*"):
         unit.unlink()
     (again / "models.csv").unlink()
-    measure, calls = measuring.sensitivities, itertools.count()
+    sensitivities, calls = measure.sensitivities, itertools.count()
 
     def killed(*arguments):
         if next(calls) == 40:  # in the third of the epochs at which 15 models are measured
             raise KeyboardInterrupt
-        return measure(*arguments)
+        return sensitivities(*arguments)
 
-    monkeypatch.setattr(measuring, "sensitivities", killed)
+    monkeypatch.setattr(measure, "sensitivities", killed)
     monkeypatch.setattr(figures, "write", lambda *_: None)
     config = dataclasses.replace(TINY, checkpoint_every=2)
     with pytest.raises(KeyboardInterrupt):
@@ -184,47 +191,47 @@ def test_a_run_that_was_killed_during_training_ends_with_the_same_bytes(finished
 
 def test_diverged_models_are_kept_with_their_hyper_parameters(tmp_path):
     config = dataclasses.replace(TINY, learning_rates=(1e38, 1e38))
-    (group,) = (g for g in setting.groups(config) if g.random)
+    (group,) = (g for g in models.groups(config) if g.random)
     with harness.Run.open(tmp_path / "out", config, experiment="trained_recognizers") as run:
         unit = run.unit(
             group.name, lambda: train.train_and_measure(run, config, group),
             allow_nonfinite=train.NONFINITE_ALLOWED,
         )  # fmt: skip
-    every = [results.Result.of(model, unit, i) for i, model in enumerate(group.models)]
+    every = [estimates.Result.of(model, unit, i) for i, model in enumerate(group.models)]
     row = report.model_row(config, every[0])
     assert row["status"] == "diverged"
     assert row["learning_rate"] == pytest.approx(1e38)
     summary = report.language_row(config, group.models[0].kind, every)
     assert summary["models"] == summary["diverged"] == len(every)
-    claims = [
+    judged = [
         c
-        for c in judging.claims(config, _groups(config, every))
+        for c in claims.claims(config, _groups(config, every))
         if "fitted" in c.quantity and "random" in c.subject.lower() and c.claim == "C24"
     ]
-    assert "15 diverged" in claims[0].note
+    assert "15 diverged" in judged[0].note
 
 
 def _groups(config, random):
     groups = {}
-    for model in setting.models(config):
+    for model in models.models(config):
         if not model.kind.random:
             groups.setdefault(model.kind, []).append(fake(model))
-    return groups | results.by_kind(random)
+    return groups | estimates.by_kind(random)
 
 
 def test_several_languages_are_two_levels():
-    models = [m for m in setting.models(TINY) if m.kind.random]
+    drawn = [m for m in models.models(TINY) if m.kind.random]
     values = np.random.default_rng(0).uniform(size=(5, 3))
-    both = results.over(
-        [fake(m) for m in models], lambda r: values[r.model.language, r.model.number % 3], rate=True
+    both = estimates.over(
+        [fake(m) for m in drawn], lambda r: values[r.model.language, r.model.number % 3], rate=True
     )  # fmt: skip
     expected = estimate.over_models(values, rate=True)
     assert (both.mean, both.sem) == (expected.mean, expected.sem)
     values[0, 1] = np.nan
-    some = results.over([fake(m) for m in models], lambda r: values[r.model.language, r.model.number % 3], rate=True)
+    some = estimates.over([fake(m) for m in drawn], lambda r: values[r.model.language, r.model.number % 3], rate=True)
     assert some.count == 14
     assert some.mean == pytest.approx(np.nanmean(values))
-    assert results.over([fake(models[0])], lambda _: np.nan, rate=True) is None
+    assert estimates.over([fake(drawn[0])], lambda _: np.nan, rate=True) is None
 
 
 @pytest.mark.parametrize(
@@ -240,12 +247,12 @@ def test_several_languages_are_two_levels():
 def test_models_that_ran_out_of_epochs_decide_nothing(learned, training, expected):
     config = dataclasses.replace(TINY, models=36)
     groups = {}
-    for m in setting.models(config):
+    for m in models.models(config):
         failed = m.number >= learned and m.kind.name == "first"
         status = "all epochs" if failed and m.number < learned + training else "no progress"
         groups.setdefault(m.kind, []).append(fake(m, correct=0.5 if failed else 1.0, status=status, after=1))
     (claim,) = (
-        c for c in judging.claims(config, groups) if (c.subject, c.quantity[:15]) == ("First", "share of models")
+        c for c in claims.claims(config, groups) if (c.subject, c.quantity[:15]) == ("First", "share of models")
     )
     assert claim.verdict == expected
     assert claim.measured == learned / 36
@@ -253,9 +260,9 @@ def test_models_that_ran_out_of_epochs_decide_nothing(learned, training, expecte
 
 def test_verdicts_of_profiles_follow_their_masses():
     groups = {}
-    for m in setting.models(dataclasses.replace(TINY, models=36)):
+    for m in models.models(dataclasses.replace(TINY, models=36)):
         groups.setdefault(m.kind, []).append(fake(m, after=1))
-    rows = {(c.subject, c.quantity): c for c in judging.claims(TINY, groups)}
+    rows = {(c.subject, c.quantity): c for c in claims.claims(TINY, groups)}
     right = rows["First, models right on 99%", "share of strings of sensitivity 1 after training"]
     wrong = rows["Majority, models right on 99%", "share of strings of sensitivity 0 after training"]
     assert (right.measured, right.verdict) == (1, "supported")
@@ -280,11 +287,11 @@ def test_invalid_settings_are_refused(field, value):
 
 def test_exact_averages_on_the_strings_that_models_are_measured_on():
     """Where every string is as sensitive the strings do not matter; elsewhere they are counted one by one."""
-    for kind in setting.kinds(TINY):
+    for kind in models.kinds(TINY):
         average = data.exact_on_strings(TINY, kind, [0])
         if kind.family in ("first", "parity", "sparse_parity"):
             assert average == kind.average
-        bits, language = data.profiled(TINY, kind.n), setting.language_of(TINY, kind, 0)
+        bits, language = data.profiled(TINY, kind.n), models.language_of(TINY, kind, 0)
         counts = [
             sum(language.accept(bits ^ np.eye(kind.n, dtype=np.uint8)[i]) != language.accept(bits))
             for i in range(kind.n)
@@ -293,7 +300,7 @@ def test_exact_averages_on_the_strings_that_models_are_measured_on():
 
 
 def test_labels_name_languages_and_strings():
-    kinds = {kind.name: kind for kind in setting.kinds(TINY)}
+    kinds = {kind.name: kind for kind in models.kinds(TINY)}
     assert labels.language(kinds["sparse_parity_2"]) == "Sparse parity, 2 bits"
     assert labels.language(kinds["random_xavier_normal"]) == "Random labels, Xavier normal weights"
     assert labels.probed(TINY, 6) == "64 random strings of 6 bits"
@@ -301,12 +308,12 @@ def test_labels_name_languages_and_strings():
     assert labels.probed(config, 6) == "64 of the user's strings of 6 bits"
 
 
-def test_own_strings_replace_random_ones_of_their_length(tmp_path):
+def test_user_strings_replace_random_ones_of_their_length(tmp_path):
     bits = np.random.default_rng(0).integers(0, 2, (70, 6))
     config, checked = data.with_strings(TINY, {6: bits})
     np.testing.assert_array_equal(data.profiled(config, 6, checked), bits[:64])
     np.testing.assert_array_equal(data.profiled(config, 5, checked), data.profiled(TINY, 5))
-    parity = next(kind for kind in setting.kinds(TINY) if kind.name == "sparse_majority_2")
+    parity = next(kind for kind in models.kinds(TINY) if kind.name == "sparse_majority_2")
     assert data.exact_on_strings(config, parity, [0], checked) != data.exact_on_strings(config, parity, [0])
     assert config.data != data.with_strings(TINY, {6: 1 - bits})[0].data
     for arrays, message in (({6: bits[:9]}, "must hold profile_strings = 64"), ({7: bits}, "strings of 7 bits"),
@@ -319,14 +326,14 @@ def test_own_strings_replace_random_ones_of_their_length(tmp_path):
 def test_first_of_20_bits_is_learned_perfectly_and_its_profile_is_the_exact_one():
     """With uniform weights and F.2's recipe, to a loss that leaves no string in doubt."""
     config = dataclasses.replace(PRESETS["laptop"], models=4, learning_rates=(1e-3, 1e-2), target_loss=1e-5)
-    model = next(m for m in setting.models(config) if m.kind.name == "first")
-    members = [dataclasses.replace(m, sizes=model.sizes) for m in setting.models(config) if m.kind == model.kind]
-    group = setting.Group(model.sizes, random=False, models=tuple(members))
+    model = next(m for m in models.models(config) if m.kind.name == "first")
+    members = [dataclasses.replace(m, sizes=model.sizes) for m in models.models(config) if m.kind == model.kind]
+    group = models.Group(model.sizes, random=False, models=tuple(members))
     architecture = group.sizes.config(config.epsilon)
     examples = train.stacked_examples(config, group)
     trained = train.train(config, group, train.first_weights(config, group), examples)
     tested, truth = (part[group.datasets] for part in examples["test"])
-    assert (measuring.evaluate(architecture, trained.variables, tested, truth).correct == 1).all()
+    assert (measure.evaluate(architecture, trained.variables, tested, truth).correct == 1).all()
     for i in range(len(members)):
-        counts = measuring.sensitivities(architecture, trained.member(i), data.profiled(config, config.length))
+        counts = measure.sensitivities(architecture, trained.member(i), data.profiled(config, config.length))
         assert (counts == 1).all()

@@ -11,7 +11,7 @@ EXACT = (np.array([0.0, 1.0, 0.0]),) * 3
 MEASURED = (np.array([0.25, 0.75, 0.0]), np.array([0.0, 0.5, 0.0]), np.array([0.5, 0.9, 0.3]))
 
 
-def test_shares_that_are_not_zero_are_drawn_beside_the_exact_ones(tmp_path):
+def test_nonzero_shares_are_drawn_with_the_exact_ones(tmp_path):
     figure = learned_spectra({"first": {"exact": EXACT, "after": MEASURED, "before": EXACT}}, **TITLE)
     (ax,) = figure.axes
     assert (ax.get_title(), ax.get_yscale()) == ("first", "log")

@@ -113,7 +113,7 @@ def test_texts(case, tmp_path):
         if name.startswith("Bert"):
             types = draws.integers(0, 2, mask.shape).astype(np.int32)
             tokens, extra = np.stack([ids, types], -1), {"token_type_ids": torch.tensor(types)}
-        if not name.startswith("Roberta"):  # which counts real tokens by itself
+        if not name.startswith("Roberta"):  # which counts only real tokens
             extra["position_ids"] = torch.tensor(np.maximum(mask.cumsum(1) - 1, 0))
         with torch.no_grad():
             expected = model(
@@ -121,13 +121,13 @@ def test_texts(case, tmp_path):
             )
         output, states = evaluate(loaded, tokens, mask, normalize_last=name.startswith("GPT2"))
         assert len(states) == len(expected.hidden_states)
-        for found, wanted in zip(states, expected.hidden_states, strict=True):
-            same(found[mask], wanted[mask])
-        wanted = output_of(model, expected)
+        for found, reference in zip(states, expected.hidden_states, strict=True):
+            same(found[mask], reference[mask])
+        reference = output_of(model, expected)
         if name == "GPT2LMHeadModel":
-            same(output[mask], wanted[mask])
-        elif wanted is not None and (right or name.startswith("GPT2")) and "PreTraining" not in name:
-            same(output, wanted)  # their encoders read the first token, be it padding
+            same(output[mask], reference[mask])
+        elif reference is not None and (right or name.startswith("GPT2")) and "PreTraining" not in name:
+            same(output, reference)  # their encoders read the first token, be it padding
 
 
 @pytest.mark.parametrize("case", IMAGE_MODELS)
@@ -142,8 +142,8 @@ def test_images(case, tmp_path):
     with torch.no_grad():
         expected = model(torch.tensor(images.transpose(0, 3, 1, 2)), output_hidden_states=True)
     assert len(states) == len(expected.hidden_states)
-    for found, wanted in zip(states, expected.hidden_states, strict=True):
-        same(found, wanted)
+    for found, reference in zip(states, expected.hidden_states, strict=True):
+        same(found, reference)
     same(output, output_of(model, expected))
 
 

@@ -1,4 +1,7 @@
-"""Checkpoints: what is written is read again to the bit, and what does not fit is named."""
+"""Checkpoints: what is written is read again to the bit, and what does not fit is named.
+
+The file is long because its tests share the checkpoints that they write.
+"""
 
 import dataclasses
 import json

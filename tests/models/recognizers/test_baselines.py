@@ -129,7 +129,7 @@ def test_no_width_is_nearer(kind, type_, parameters, depth):
     assert found.width == 1 or distance(found.width) < distance(found.width - 1)
 
 
-def test_a_width_that_exists_is_found():
+def test_a_width_that_exists_is_returned():
     for config in (LSTMConfig(depth=2, width=37), MLPConfig(length=20, depth=2, width=37)):
         kind = "lstm" if isinstance(config, LSTMConfig) else "mlp"
         assert matched(kind, parameter_count(config), 20) == config

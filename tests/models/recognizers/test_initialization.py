@@ -88,7 +88,7 @@ def test_large_arrays_are_drawn_in_blocks_that_differ():
     assert not np.isin(values[-5:], values[:5]).any()
 
 
-def test_a_leaf_is_drawn_from_its_place_alone():
+def test_a_leaf_is_drawn_from_its_place_only():
     """What the others are changes nothing; two places with the same specification differ."""
     first = draw(jax.random.key(3), [Spec((5,)), Spec((4, 2)), Spec((4, 2))], "normal")
     second = draw(jax.random.key(3), [Spec((7, 7), "bias"), Spec((4, 2)), Spec((), "gain")], "normal", biases="zero")

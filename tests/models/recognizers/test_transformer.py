@@ -1,4 +1,7 @@
-"""The recognizer against an implementation by loops, against PyTorch's encoder, and in its limits."""
+"""The recognizer against an implementation by loops, against PyTorch's encoder, and in its limits.
+
+The file is long because its tests share models and compiled programs.
+"""
 
 import functools
 import math

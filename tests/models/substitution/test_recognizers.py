@@ -137,7 +137,7 @@ def where_one_token_holds_all(config, length, gap):
     return variables, tokens, 1 - tokens, site
 
 
-def test_a_token_that_held_all_attention_leaves_no_trace(monkeypatch):
+def test_a_replaced_token_that_held_all_attention_has_no_effect(monkeypatch):
     """Subtracting its term from the sums would leave rounding noise: seen by leaving the protection out."""
     config = Config(depth=2, heads=2, head_size=8)
     plain, fast, naive = (quick(make(config)) for make in (plain_of, fast_of, lambda config: fast_of(config).__call__))
@@ -155,7 +155,7 @@ def test_a_token_that_held_all_attention_leaves_no_trace(monkeypatch):
 
 
 @pytest.mark.parametrize("block", ["paper", "standard"])
-def test_a_token_of_large_values_leaves_no_trace(block, monkeypatch):
+def test_a_replaced_token_of_large_values_has_no_effect(block, monkeypatch):
     """One coordinate of bit 0 is huge, and scores do not depend on it; the only 0 of the string is replaced."""
     config = Config(block=block, depth=2, heads=2, head_size=4)
     variables = recognizers.init(config, jax.random.key(0), "xavier_uniform")

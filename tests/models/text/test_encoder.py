@@ -1,4 +1,7 @@
-"""Models with embeddings and hidden states as laws: BERT, RoBERTa, GPT-2, pretrained ViTs and LSTMs."""
+"""Models with embeddings and hidden states as laws: BERT, RoBERTa, GPT-2, pretrained ViTs and LSTMs.
+
+The file is long because its tests share models and compiled programs.
+"""
 
 import dataclasses
 import functools
@@ -265,7 +268,7 @@ def test_a_vit_sees_no_patch_that_is_padding(name):
 
 
 @every_module
-def test_examples_do_not_see_each_other(module):
+def test_examples_are_independent(module):
     variables, tokens = example(module)
     output, _ = run(module, variables, tokens)
     others, _ = run(module, variables, np.concatenate([tokens[:1], tokens[1:, ::-1]]))
@@ -274,8 +277,8 @@ def test_examples_do_not_see_each_other(module):
 
 
 @every_text
-def test_who_sees_whom(module):
-    """In GPT-2 and an LSTM a token sees those before it, in BERT all."""
+def test_tokens_attend_to_the_right_tokens(module):
+    """In GPT-2 and an LSTM a token depends on those before it, in BERT on all."""
     variables, tokens = example(module)
     _, states = run(module, variables, tokens)
     changed = tokens.copy()
@@ -288,7 +291,7 @@ def test_who_sees_whom(module):
 # --- identities -------------------------------------------------------------------------------------------------------
 
 
-def test_types_stand_beside_ids():
+def test_types_come_with_ids():
     module = MODULES["bert"]
     variables, tokens = example(module)
     with_types = np.stack([tokens, np.zeros_like(tokens)], -1)

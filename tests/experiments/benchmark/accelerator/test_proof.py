@@ -28,18 +28,18 @@ def rehearse(out, *options):
     return json.loads(out.read_text()), run.stdout
 
 
-def check_rehearsal(found, printed):
-    assert found["finished"]
-    assert found["wrong"] == found["skipped"] == []
-    assert set(CEILINGS) < set(found["ceilings"])
+def check_rehearsal(results, printed):
+    assert results["finished"]
+    assert results["wrong"] == results["skipped"] == []
+    assert set(CEILINGS) < set(results["ceilings"])
     # A CPU has no TF32: those programs are the example of what fails, is said, and is not timed.
-    assert found["failed"]
-    assert all("in tf32" in row["what"] for row in found["failed"])
-    assert not any("tf32" in row["precision"] and row["by"] == "jaxsens" for row in found["timings"])
-    assert {row["of"] for row in found["answers"]} == set(REHEARSED.families)
-    assert [row["same_bits"] for row in found["repeats"]] == [True]
-    assert {row["case"][0] for row in found["timings"]} == set("abcdeghij")
-    for row in found["timings"]:
+    assert results["failed"]
+    assert all("in tf32" in row["what"] for row in results["failed"])
+    assert not any("tf32" in row["precision"] and row["by"] == "jaxsens" for row in results["timings"])
+    assert {row["of"] for row in results["answers"]} == set(REHEARSED.families)
+    assert [row["same_bits"] for row in results["repeats"]] == [True]
+    assert {row["case"][0] for row in results["timings"]} == set("abcdeghij")
+    for row in results["timings"]:
         assert row["turns"] == 5
         assert row["lowest_ms"] <= row["ms"] <= row["highest_ms"]
         assert row["predicted_ms"] > 0
@@ -47,16 +47,16 @@ def check_rehearsal(found, printed):
 
 
 def test_rehearsal_without_pytorch(tmp_path):
-    found, printed = rehearse(tmp_path / "found.json", "--without-pytorch")
-    check_rehearsal(found, printed)
-    assert {row["by"] for row in found["timings"]} == {"jaxsens"}
+    results, printed = rehearse(tmp_path / "found.json", "--without-pytorch")
+    check_rehearsal(results, printed)
+    assert {row["by"] for row in results["timings"]} == {"jaxsens"}
 
 
 @pytest.mark.skipif(not importlib.util.find_spec("torch"), reason="needs PyTorch")
-def test_rehearsal_beside_pytorch(tmp_path):
-    found, printed = rehearse(tmp_path / "found.json")
-    check_rehearsal(found, printed)
-    peers = [row for row in found["timings"] if row["by"] == "pytorch"]
+def test_rehearsal_with_pytorch(tmp_path):
+    results, printed = rehearse(tmp_path / "found.json")
+    check_rehearsal(results, printed)
+    peers = [row for row in results["timings"] if row["by"] == "pytorch"]
     assert {row["case"][0] for row in peers} == set("abcdegh")
     assert {row["precision"] for row in peers} == {"float32", "tf32", "bf16"}
     assert all(row["notes"] == ["compiled by eager", "no CUDA graph"] for row in peers)
@@ -66,7 +66,7 @@ def test_without_time_everything_is_skipped_and_said(tmp_path):
     record = Record(tmp_path / "found.json", seconds=0.0)
     for group in proof.groups(REAL, 0, {"float32"}):
         proof._time(record, group, CEILINGS, REAL, 2, [])
-    skipped = " ".join(row["what"] for row in record.found["skipped"])
+    skipped = " ".join(row["what"] for row in record.results["skipped"])
     letters = {part.split(". ")[0][-1] for part in skipped.split(", ") if ". " in part}
     assert letters == set("abcdefghij")
 
@@ -89,16 +89,16 @@ def timed(tmp_path, *made):
 
 
 def test_a_wrong_answer_is_reported_and_not_timed(tmp_path):
-    found = timed(tmp_path, way("first", [1.0, 2.0]), way("close", [1.0, 2.0001]), way("off", [1.0, 3.0]))
-    assert [row["way"] for row in found["timings"]] == ["first", "close"]
-    assert [row["what"] for row in found["wrong"]] == ["z. case, off"]
-    np.testing.assert_allclose([row["predicted_ms"] for row in found["timings"]], 2)
+    results = timed(tmp_path, way("first", [1.0, 2.0]), way("close", [1.0, 2.0001]), way("off", [1.0, 3.0]))
+    assert [row["way"] for row in results["timings"]] == ["first", "close"]
+    assert [row["what"] for row in results["wrong"]] == ["z. case, off"]
+    np.testing.assert_allclose([row["predicted_ms"] for row in results["timings"]], 2)
 
 
 def test_numbers_that_are_not_finite_are_wrong(tmp_path):
-    found = timed(tmp_path, way("first", [np.nan, 2.0]))
-    assert found["timings"] == []
-    assert len(found["wrong"]) == 1
+    results = timed(tmp_path, way("first", [np.nan, 2.0]))
+    assert results["timings"] == []
+    assert len(results["wrong"]) == 1
 
 
 def test_a_failing_program_is_reported_and_the_others_continue(tmp_path):
@@ -106,9 +106,9 @@ def test_a_failing_program_is_reported_and_the_others_continue(tmp_path):
         raise MemoryError("no room")
 
     fails = ways.Way("not made", "jaxsens", not_made, None)
-    found = timed(tmp_path, fails, way("fails", RuntimeError("broken")), way("works", [1.0]))
-    assert [row["way"] for row in found["timings"]] == ["works"]
-    assert [row["error"] for row in found["failed"]] == ["MemoryError: no room", "RuntimeError: broken"]
+    results = timed(tmp_path, fails, way("fails", RuntimeError("broken")), way("works", [1.0]))
+    assert [row["way"] for row in results["timings"]] == ["works"]
+    assert [row["error"] for row in results["failed"]] == ["MemoryError: no room", "RuntimeError: broken"]
 
 
 def test_a_wrong_answer_fails_the_proof(tmp_path, capsys):
@@ -128,24 +128,24 @@ def test_the_file_is_whole_after_every_number(tmp_path):
     assert list(tmp_path.iterdir()) == [record.out]
 
 
-def test_bits_that_differ_are_told_and_are_no_wrong_answer(tmp_path):
+def test_bits_that_differ_are_reported_and_are_no_wrong_result(tmp_path):
     record = Record(tmp_path / "found.json", seconds=60.0)
     script = "import json; print(json.dumps({'a': 'x', 'b': '%s', 'c': 'failed: no'}))"
     processes = [
         subprocess.Popen([sys.executable, "-c", script % word], stdout=subprocess.PIPE, text=True) for word in "yz"
     ]
     repeats.compare(record, processes)
-    assert [row["same_bits"] for row in record.found["repeats"]] == [True, False, None]
-    assert record.found["wrong"] == []
+    assert [row["same_bits"] for row in record.results["repeats"]] == [True, False, None]
+    assert record.results["wrong"] == []
 
 
 @pytest.mark.slow
 def test_answers_of_all_families_are_right(tmp_path):
     record = Record(tmp_path / "found.json", seconds=1200.0)
     answers.check(record, seed=1, threads=2)
-    assert record.found["wrong"] == record.found["failed"] == record.found["skipped"] == []
-    assert len({row["of"] for row in record.found["answers"]}) == 19
-    assert max(row.get("error", 0) for row in record.found["answers"]) < 1e-4
+    assert record.results["wrong"] == record.results["failed"] == record.results["skipped"] == []
+    assert len({row["of"] for row in record.results["answers"]}) == 19
+    assert max(row.get("error", 0) for row in record.results["answers"]) < 1e-4
 
 
 @pytest.mark.parametrize("sizes", [REAL, REHEARSED])
