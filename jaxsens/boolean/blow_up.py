@@ -15,7 +15,7 @@ import numpy as np
 
 from jaxsens.boolean.strings import require_bits
 from jaxsens.execution import checks, memory, parallel
-from jaxsens.execution.execution import DEFAULT, Execution
+from jaxsens.execution.execution import DEFAULT, Execution, require_execution
 from jaxsens.statistics import estimate
 from jaxsens.statistics.estimate import Estimate
 from jaxsens.typing import Array, Internals, PyTree
@@ -182,6 +182,8 @@ def blow_ups(
         >>> blow_ups(internals)(None, [[0], [1]]).tau.tolist()
         [[4.0], [4.0]]
     """
+    require_execution(execution)
+    checks.require_functions(internals=internals)
 
     def measure(params: PyTree, strings: Array) -> BlowUps:
         strings = require_bits(strings)
@@ -235,6 +237,8 @@ def influences(
         >>> influences(internals)(None, [[0, 1]]).logits.tolist()
         [[1.0, 0.0]]
     """
+    require_execution(execution)
+    checks.require_functions(internals=internals)
     if layers not in LAYERS:
         raise ValueError(f"layers must be one of {LAYERS}, got {layers!r}")
     chosen = None if positions is None else _indices("positions", positions)

@@ -15,7 +15,7 @@ import numpy as np
 from jaxsens import parameters, perturb
 from jaxsens.boolean.strings import require_bits
 from jaxsens.execution import checks, memory, parallel
-from jaxsens.execution.execution import DEFAULT, Execution
+from jaxsens.execution.execution import DEFAULT, Execution, require_execution
 from jaxsens.execution.keys import require_key
 from jaxsens.statistics import estimate
 from jaxsens.statistics.estimate import Estimate
@@ -85,6 +85,8 @@ def lipschitz_quotients(
         >>> quotients.values.tolist()
         [[0.0, 1.0], [0.0, 1.0], [0.0, 1.0]]
     """
+    require_execution(execution)
+    checks.require_functions(apply=apply, perturbation=perturbation, where=where)
     draws = checks.require_count("draws", draws)
     sampler = perturb.as_pytree(perturbation)
 

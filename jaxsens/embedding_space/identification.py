@@ -11,7 +11,7 @@ import numpy as np
 from jaxsens.embedding_space import states
 from jaxsens.embedding_space.nearest_rows import BLOCK, METRICS, Rows, Search, search_exactly, searchable
 from jaxsens.execution import checks, memory, parallel
-from jaxsens.execution.execution import DEFAULT, Execution
+from jaxsens.execution.execution import DEFAULT, Execution, require_execution
 from jaxsens.sensitivity import sites as token_sites
 from jaxsens.statistics import estimate
 from jaxsens.typing import Apply, Array, PyTree
@@ -95,6 +95,8 @@ def identifiability(
         >>> float(measure(table, table, np.array([[0, 2], [1, 1]])).rate(0).mean)
         1.0
     """
+    require_execution(execution)
+    checks.require_functions(encode=encode)
     block = checks.require_count("block", block)
     if metric not in METRICS:
         raise ValueError(f"metric must be one of {', '.join(METRICS)}, got {metric!r}")

@@ -11,7 +11,7 @@ import numpy as np
 from jaxsens.embedding_space import states
 from jaxsens.embedding_space.norms import NORMS, of_all, require_norms
 from jaxsens.execution import checks, parallel
-from jaxsens.execution.execution import DEFAULT, Execution
+from jaxsens.execution.execution import DEFAULT, Execution, require_execution
 from jaxsens.sensitivity import sites
 from jaxsens.statistics import estimate
 from jaxsens.typing import Apply, Array, PyTree
@@ -96,6 +96,8 @@ def joint_shifts(
         >>> measure(table, tokens, tokens + 1, np.array([[[0, 1]]])).estimate().mean
         array([0.])
     """
+    require_execution(execution)
+    checks.require_functions(encode=encode)
     norms = require_norms(norms)
 
     def measure(

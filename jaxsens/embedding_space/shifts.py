@@ -9,8 +9,8 @@ import numpy as np
 from jaxsens.embedding_space import states
 from jaxsens.embedding_space.norms import NORMS, one_and_others, require_norms
 from jaxsens.embedding_space.results import EmbeddingShifts
-from jaxsens.execution import parallel
-from jaxsens.execution.execution import DEFAULT, Execution
+from jaxsens.execution import checks, parallel
+from jaxsens.execution.execution import DEFAULT, Execution, require_execution
 from jaxsens.sensitivity import sites as token_sites
 from jaxsens.typing import Apply, Array, PyTree
 
@@ -57,6 +57,8 @@ def embedding_shifts(
         >>> measure(table, tokens, tokens + 1).values("l1", at="own")[..., 0]
         array([[2., 2.]])
     """
+    require_execution(execution)
+    checks.require_functions(encode=encode)
     norms = require_norms(norms)
 
     def measure(

@@ -9,7 +9,16 @@ import numpy as np
 
 from jaxsens.typing import PyTree
 
-__all__ = ["device_arrays", "host_arrays", "host_values", "require_count", "require_finite"]
+__all__ = [
+    "device_arrays",
+    "host_arrays",
+    "host_values",
+    "require_count",
+    "require_finite",
+    "require_flag",
+    "require_functions",
+    "require_level",
+]
 
 
 def require_count(name: str, value: Any, minimum: int = 1, *, hint: str = "") -> int:
@@ -32,8 +41,9 @@ def require_count(name: str, value: Any, minimum: int = 1, *, hint: str = "") ->
         ValueError: draws must be an integer of at least 1, got 0
     """
     try:
-        count = None if isinstance(value, bool | np.bool_) or np.ndim(value) else operator.index(value)
-    except (TypeError, jax.errors.ConcretizationTypeError):
+        masked = isinstance(value, np.ma.MaskedArray)
+        count = None if masked or isinstance(value, bool | np.bool_) or np.ndim(value) else operator.index(value)
+    except (TypeError, ValueError, jax.errors.ConcretizationTypeError):
         count = None
     if count is None or count < minimum:
         raise ValueError(f"{name} must be an integer of at least {minimum}{hint}, got {value!r}")
@@ -118,12 +128,67 @@ def require_finite(name: str, value: Any, least: float = 0, *, above: bool = Fal
         >>> require_finite("margin", 1)
         1.0
     """
-    number = None
-    if not isinstance(value, jax.core.Tracer) and np.ndim(value) == 0 and np.asarray(value).dtype.kind in "iuf":
-        number = float(value)
+    number = _number(value)
     if number is None or not np.isfinite(number) or number < least or (above and number == least):
         raise ValueError(f"{name} must be a finite number {'above' if above else 'of at least'} {least}, got {value}")
     return number
+
+
+def require_level(name: str, value: Any) -> float:
+    """Return a number strictly between 0 and 1, such as a confidence level, as a ``float``.
+
+    Raises:
+        ValueError: If the value is no such number.
+
+    Example:
+        >>> require_level("level", np.float32(0.5))
+        0.5
+    """
+    number = _number(value)
+    if number is None or not 0 < number < 1:
+        raise ValueError(f"{name} must lie strictly between 0 and 1, got {value}")
+    return number
+
+
+def require_flag(name: str, value: Any) -> bool:
+    """Return a flag as a ``bool``; only booleans of Python and NumPy are flags, not what Python takes for true.
+
+    Raises:
+        ValueError: If the value is not a boolean.
+
+    Example:
+        >>> require_flag("keep", np.bool_(True))
+        True
+    """
+    if not isinstance(value, bool | np.bool_):
+        raise ValueError(f"{name} must be True or False, got {value!r}")
+    return bool(value)
+
+
+def require_functions(*, where: Any = None, **functions: Any) -> None:
+    """Raise ValueError unless all values can be called.
+
+    Args:
+        where: The optional function of that name; None is accepted.
+        **functions: The others, by the names of the arguments.
+
+    Example:
+        >>> require_functions(loss=abs)
+        >>> require_functions(loss="cross entropy")
+        Traceback (most recent call last):
+        ValueError: loss must be a function, got 'cross entropy'
+    """
+    for name, value in {**functions, **({} if where is None else {"where": where})}.items():
+        if not callable(value):
+            raise ValueError(f"{name} must be a function, got {value!r}")
+
+
+def _number(value: Any) -> float | None:
+    """Return a real number of Python or NumPy as a float; None for anything else, booleans and masked ones included."""
+    if isinstance(value, jax.core.Tracer | np.ma.MaskedArray | list | tuple | dict) or np.ndim(value) != 0:
+        return None
+    kind = np.asarray(value).dtype.kind
+    return float(value) if kind in "iuf" else None
 
 
 def _on_host(leaf: Any, name: str) -> np.ndarray:

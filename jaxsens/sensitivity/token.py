@@ -11,9 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxsens import changes, perturb, substitution
-from jaxsens.execution import memory, parallel
+from jaxsens.execution import checks, memory, parallel
 from jaxsens.execution.checks import device_arrays, require_count
-from jaxsens.execution.execution import DEFAULT, Execution
+from jaxsens.execution.execution import DEFAULT, Execution, require_execution
 from jaxsens.execution.independence import require_independent
 from jaxsens.execution.keys import require_key
 from jaxsens.sensitivity import sites as token_sites
@@ -131,6 +131,8 @@ def token_sensitivity(
         >>> measure(jax.random.key(0), None, np.array([[0, 1, 1], [1, 0, 1]])).per_token.tolist()
         [1.0, 0.0, 0.0]
     """
+    require_execution(execution)
+    checks.require_functions(substitute=substitute, perturbation=perturbation, change=change)
     draws = require_count("draws", draws)
     if sites_drawn is not None:
         sites_drawn = _require_few(substitute, sites_drawn)

@@ -18,7 +18,7 @@ import optax
 from tqdm.auto import tqdm
 
 from jaxsens.execution import parallel
-from jaxsens.execution.execution import Execution
+from jaxsens.execution.execution import Execution, require_execution
 from jaxsens.labels import require_labels
 from jaxsens.training import checks
 from jaxsens.training.objectives import CrossEntropy, Objective
@@ -325,6 +325,8 @@ def accuracy(
         >>> accuracy(apply, {}, tokens, np.array([0, 0]))
         array([ True, False])
     """
+    require_execution(execution)
+    checks.require_functions(apply=apply)
     items = (checks.on_device_values("tokens", tokens), require_labels(labels, None))
     if len(items[0]) != len(items[1]):
         raise ValueError(f"labels must be as many as tokens, {len(items[0])}, got {len(items[1])}")
