@@ -108,6 +108,10 @@ def blow_up(normalizers: Array) -> Array:
         >>> blow_up(np.array([[1.0, 3.0], [0.5, 0.0]]))
         array([4. , 1.5])
     """
+    if not isinstance(normalizers, jax.Array):
+        normalizers = checks.host_values(normalizers, "normalizers")
+        if at := _first(~(normalizers >= 0)):
+            raise ValueError(f"normalizers must be at least 0, got {normalizers[at]} at {list(at)}")
     return (1 + normalizers).max(-1)
 
 

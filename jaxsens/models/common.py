@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
+from jaxsens.execution.keys import require_key
 from jaxsens.typing import Apply, Array, Key, PyTree, TrainApply
 
 __all__ = [
@@ -196,6 +197,12 @@ def read_tokens(config: ImageConfig, tokens: Array, mask: Array | None) -> jax.A
     return jnp.where(mask[:, :, None], tokens, 0)
 
 
+def require_module(module: nn.Module) -> None:
+    """Raise ValueError unless the value is a module of Linen."""
+    if not isinstance(module, nn.Module):
+        raise ValueError(f"module must be a module of Linen, as models.build returns it, got {module!r}")
+
+
 def init(module: nn.Module, key: Key) -> PyTree:
     """Return the initial variables of an image model: ``params``, and ``batch_stats`` if the model has them.
 
@@ -205,7 +212,8 @@ def init(module: nn.Module, key: Key) -> PyTree:
         >>> sorted(models.init(module, jax.random.key(0)))
         ['params']
     """
-    return module.init(key, jnp.zeros((1, *module.config.token_shape), module.config.dtype))
+    require_module(module)
+    return module.init(require_key(key, traced=True), jnp.zeros((1, *module.config.token_shape), module.config.dtype))
 
 
 def parameter_count(variables: PyTree) -> int:

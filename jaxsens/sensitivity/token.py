@@ -267,7 +267,7 @@ def _numbered(index: Array | None, count: int) -> np.ndarray:
     """Return the numbers of the examples ``[b]``, which decide their draws."""
     if index is None:
         return np.arange(count, dtype=np.uint32)
-    index = np.asarray(index)
+    index = checks.host_values(index, "index")
     if index.shape != (count,) or index.dtype.kind not in "iu" or index.min() < 0 or index.max() >= 2**32:
         raise ValueError(f"index must be a number below 2^32 for each of {count} examples, got {index}")
     return index.astype(np.uint32)

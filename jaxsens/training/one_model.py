@@ -18,7 +18,8 @@ import optax
 from tqdm.auto import tqdm
 
 from jaxsens.execution import parallel
-from jaxsens.execution.execution import Execution, require_execution
+from jaxsens.execution.checks import require_functions
+from jaxsens.execution.execution import Execution, require_devices, require_execution
 from jaxsens.labels import require_labels
 from jaxsens.training import checks
 from jaxsens.training.objectives import CrossEntropy, Objective
@@ -63,6 +64,7 @@ class Config:
         checks.require_number(
             "learning_rate", self.learning_rate, "a finite float32 above 0", 0, largest, open_low=True
         )
+        Execution(precision=self.precision)  # checks it
         if not isinstance(self.optimizer, Optimizer):
             raise ValueError(f"optimizer must be a training.Optimizer, got {self.optimizer!r}")
         if self.batch % self.parts:
@@ -129,11 +131,13 @@ def fit(
         >>> losses.shape, bool(losses[1] < losses[0])
         ((2,), True)
     """
-    objective = objective or CrossEntropy()
+    objective = CrossEntropy() if objective is None else objective
+    require_functions(train_apply=train_apply, objective=objective, after_epoch=after_epoch or _nothing)
+    checks.require_label(progress)
     checkpoint = checks.as_folder(checkpoint)
     tokens, labels = _checked_data(key, train_apply, variables, tokens, labels, config, objective)
     steps = len(tokens) // config.batch
-    devices = parallel.local_devices(devices)[: config.parts]
+    devices = parallel.local_devices(require_devices(devices))[: config.parts]
     direction, _ = build(config.optimizer, steps * config.epochs)
     epoch_of = _epoch(
         train_apply, objective, config.optimizer, config.epochs, config.batch, config.parts, config.precision, devices
@@ -163,6 +167,10 @@ def fit(
             if after_epoch is not None:
                 after_epoch(epoch + 1, state.variables)
     return state.variables, np.asarray(state.losses)
+
+
+def _nothing(done: int, variables: PyTree) -> None:
+    """Do nothing after an epoch."""
 
 
 def _checked_data(
@@ -326,7 +334,7 @@ def accuracy(
         array([ True, False])
     """
     require_execution(execution)
-    checks.require_functions(apply=apply)
+    require_functions(apply=apply)
     items = (checks.on_device_values("tokens", tokens), require_labels(labels, None))
     if len(items[0]) != len(items[1]):
         raise ValueError(f"labels must be as many as tokens, {len(items[0])}, got {len(items[1])}")

@@ -74,6 +74,7 @@ def init(config: Architecture, key: Key, scheme: str = "xavier_uniform", **choic
         >>> init(Config(depth=2, heads=1, head_size=4), jax.random.key(0), "normal")["params"]["embedding"].shape
         (3, 4)
     """
+    require(hasattr(config, "specs"), "config", config, "a configuration of recognizers")
     return {"params": initialization.draw(key, config.specs, scheme, **choices)}
 
 
