@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxsens.changes import at_least_float32
+from jaxsens.execution import checks
 from jaxsens.typing import Array, PyTree
 
 __all__ = ["NORMS", "norm", "project", "require_norm", "steepest_direction"]
@@ -39,6 +40,7 @@ def norm(point: PyTree, kind: str) -> Array:
         >>> float(norm({"w": jnp.float16([3e-7, 0]), "b": jnp.float16(4e-7)}, "l2")) > 4e-7
         True
     """
+    checks.require_numbers("point", point)
     require_norm(kind)
     leaves = [at_least_float32(leaf) for leaf in jax.tree.leaves(point)]
     largest = jnp.max(jnp.stack([jnp.max(jnp.abs(leaf), initial=0) for leaf in leaves]))

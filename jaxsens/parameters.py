@@ -51,6 +51,7 @@ def weights(
         >>> put_back([10 * leaf for leaf in leaves])
         {'batch_stats': {'mean': np.float32(1.0)}, 'params': {'w': np.float32(20.0)}}
     """
+    _require_arrays(params)
     leaves, structure = jax.tree_util.tree_flatten_with_path(params)
     collections = isinstance(params, Mapping) and "params" in params
     trained = list(_trained(params, where is None))
@@ -76,6 +77,13 @@ def weights(
         return structure.unflatten(values)
 
     return tuple(leaves[i][1] for i in chosen), put_back
+
+
+def _require_arrays(params: PyTree) -> None:
+    """Raise ValueError for strings and other objects among the leaves of ``params``."""
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+        if not (hasattr(leaf, "dtype") or isinstance(leaf, bool | int | float | complex)):
+            raise ValueError(f"params{jax.tree_util.keystr(path)} must be an array, got {leaf!r}")
 
 
 def widened(leaves: Sequence[Array]) -> tuple[Array, ...]:

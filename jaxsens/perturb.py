@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxsens.execution.checks import require_count, require_functions
+from jaxsens.execution.checks import require_count, require_functions, require_numbers
 from jaxsens.execution.keys import require_key
 from jaxsens.typing import Array, Key, Perturbation, PyTree, Scale
 
@@ -299,6 +299,7 @@ class ReplaceUniform:
                 )
             return jax.random.randint(key, row.shape, 0, self.vocabulary, row.dtype)
 
+        require_numbers("x", x)
         return _sample(replaced, key, draw, x)
 
 
@@ -339,6 +340,7 @@ def _sample(sample: Callable[[Key, Array], Array], key: Key, draw: Array, x: PyT
 
 
 def _floating(what: str, x: PyTree) -> PyTree:
+    require_numbers("x", x)
     for leaf in jax.tree.leaves(x):
         dtype = jnp.result_type(leaf)
         if not jnp.issubdtype(dtype, jnp.floating):

@@ -351,10 +351,10 @@ def targets(folder):
     ids = [v for v in ids if not (isinstance(v[0], np.ndarray) and v[0].size == 0)]
     add("Nearest.replace", nearest.replace, {"tokens": IDS}, {"tokens": ids, "rank": [*KINDS["whole"], *bad(1)]})
     shifts_sites = [v for v in [*arrays(np.ones((2, 2), bool), boolean_values=True), *bad(np.zeros((2, 2), bool))] if v[0] is not None]
-    add("embedding_shifts", lambda encode=encode, **k: embedding_space.embedding_shifts(encode, **k)(TABLE, IDS, IDS + 1), {}, {"encode": "function", "norms": bad("l2", [], ["l7"], 3, None, ["l2", "l2"], [2], Thing()), "layers": bad("some", 3, [], [9], [-5], [0.5], None, [True], ["a"], Thing()), "execution": "execution"})
+    add("embedding_shifts", lambda encode=encode, **k: embedding_space.embedding_shifts(encode, **k)(TABLE, IDS, IDS + 1), {}, {"encode": "function", "norms": bad([], ["l7"], 3, None, ["l2", "l2"], [2], Thing()), "layers": bad("some", 3, [], [9], [-5], [0.5], None, [True], ["a"], Thing()), "execution": "execution"})
     add("embedding_shifts called", lambda tokens=IDS, alternatives=IDS + 1, params=TABLE, **k: embedding_space.embedding_shifts(encode)(params, tokens, alternatives, **k), {}, {"tokens": [*arrays(IDS, floats=True), *bad(IDS[0])], "alternatives": [*arrays(IDS, finite=True), *bad(IDS - 5, IDS[:1], IDS + 0.5)], "mask": shifts_sites, "sites": shifts_sites})
     add("identifiability", lambda encode=encode, params=TABLE, table=TABLE, tokens=IDS, **k: embedding_space.identifiability(encode, **k)(params, table, tokens), {}, {"encode": "function", "table": [*arrays(TABLE), *bad(TABLE[0])], "tokens": [*arrays(IDS, integer=True), *bad(IDS + 9)], "metric": "choice", "block": "count", "layers": bad("some", 3, [], [9], None, ["a"]), "execution": "execution"})
-    add("joint_shifts", lambda encode=encode, **k: embedding_space.joint_shifts(encode, **k)(TABLE, IDS, IDS + 1, np.ones((2, 2), bool)), {}, {"encode": "function", "norms": bad("l2", [], ["l7"], 3, None, [2]), "layers": bad("some", 3, [], [9], None, ["a"]), "execution": "execution"})
+    add("joint_shifts", lambda encode=encode, **k: embedding_space.joint_shifts(encode, **k)(TABLE, IDS, IDS + 1, np.array([[[0, 1]], [[0, 1]]])), {}, {"encode": "function", "norms": bad([], ["l7"], 3, None, [2]), "layers": bad("some", 3, [], [9], None, ["a"]), "execution": "execution"})
     shifts = np.array([[1.0, 2.0], [3.0, 1.0]])
     add("least_shifting", smallest_shifts.least_shifting, {"shifts": shifts, "count": 1}, {"shifts": [v for v in arrays(shifts)], "count": [*KINDS["count"], *bad(3)]})
     add("count_tokens", smallest_shifts.count_tokens, {"tokens": IDS, "positions": np.array([[0], [1]]), "vocabulary": 9}, {"tokens": arrays(IDS, integer=True), "positions": arrays(np.array([[0], [1]]), integer=True), "vocabulary": [*KINDS["count"], *bad(2)]})
@@ -383,7 +383,7 @@ def targets(folder):
     add("read_file", text.read_file, {"path": files["good.csv"], "text": "text", "label": "label"}, {"path": bad(*[path for name, path in files.items() if name != "good.csv"], None, 3, "", Thing(), folder, folder / "missing.csv", lambda: 0, b"x"), "text": bad("nope", "", 3, None, [], Thing()), "label": bad("nope", "", 3, [], Thing()), "second": bad("nope", 3, [], Thing()), "drop_empty": "flag"}, ("file", "column", "text", "csv", "jsonl", "tsv"))
     add("text.load", text.load, {"name": "sst2"}, {"name": bad(None, 3, "", "no_such_data", [], Thing(), b"a", "../x"), "split": bad(None, 3, "", [], Thing()), "limit": [v for v in KINDS["count"] if v[0] is not None], "drop_empty": "flag"}, ("data set", "tensorflow"))
     add("corpus_frequencies", word_frequency.corpus_frequencies, {"tokens": IDS, "counted": np.ones((2, 2), bool), "vocabulary": 9}, {"tokens": [*arrays(IDS, integer=True), *bad(IDS + 9)], "counted": arrays(np.ones((2, 2), bool), boolean_values=True), "vocabulary": "count"})
-    add("word_frequencies", functools.partial(word_frequency.word_frequencies, frequency=lambda word: 1.0), {"strings": ["a", "b"]}, {"strings": bad("hello", None, 3, [3], [None], Thing()), "mark": bad("no", 3, None, [], Thing())})
+    add("word_frequencies", functools.partial(word_frequency.word_frequencies, frequency=lambda word: 1.0), {"strings": ["a", "b"]}, {"strings": bad("hello", None, 3, [3], [None], Thing()), "mark": bad("", 3, None, [], Thing())})
     add("normalized_log_frequency", word_frequency.normalized_log_frequency, {"frequencies": np.arange(3.0)}, {"frequencies": [*[v for v in arrays(np.arange(3.0), finite=False)], *bad(-np.arange(3.0), np.full(3, np.nan), np.array([1, np.inf]), np.ones(3))]})
 
     # Training.
@@ -446,7 +446,7 @@ def targets(folder):
     module = mlp.MLP(mlp.Config(**right, hidden=(2,)))
     add("models.init", jaxsens.models.init, {"module": module, "key": KEY}, {"key": "key", "module": bad(None, 3, "a", {}, Thing())})
     variables = jaxsens.models.init(module, KEY)
-    add("evaluation", lambda module=module, variables=variables, tokens=np.zeros((2, 4, 4), np.float32), **k: jaxsens.models.evaluation(module)(variables, tokens, **k), {}, {"module": bad(None, 3, "a", {}, Thing()), "variables": bad(None, 3, "a", {}, Thing(), {"params": {}}), "tokens": bad(None, "a", np.zeros((2, 4, 3), np.float32), np.zeros((2, 3, 4), np.float32), np.zeros((4, 4)), Thing(), np.array([["a"]])), "mask": bad("a", 3, np.ones((2, 3), bool), np.ones((2, 4)), Thing())})
+    add("evaluation", lambda module=module, variables=variables, tokens=np.zeros((2, 4, 4), np.float32), mask=None: jaxsens.models.evaluation(module)(variables, tokens, mask), {}, {"module": bad(None, 3, "a", {}, Thing()), "variables": bad(None, 3, "a", {}, Thing(), {"params": {}}), "tokens": bad(None, "a", np.zeros((2, 4, 3), np.float32), np.zeros((2, 3, 4), np.float32), np.zeros((4, 4)), Thing(), np.array([["a"]])), "mask": bad("a", 3, np.ones((2, 3), bool), np.ones((2, 4)), Thing())})
     recognizer_variables = recognizers.init(rc, KEY, "normal")
     add("recognizers.evaluation", lambda variables=recognizer_variables, strings=BITS: recognizers.evaluation(rc)(variables, strings), {}, {"variables": bad(None, 3, "a", {}, Thing(), {"params": {}}), "strings": [v for v in bits if not isinstance(v[0], Traced)]}, ("params",))
     add("substitution.recognizer", jaxsens.models.substitution.recognizer, {"config": rc}, {"config": bad(None, 3, "a", {}, Thing()), "rows": optional})
@@ -482,7 +482,7 @@ def tiny_files(folder):
     contents = {
         "good.csv": b"text,label\na,0\nb,1\n", "comma.csv": b"text,label\nGood, but not great,0\nb,1\n", "twice.csv": b"text,text,label\na,b,0\n",
         "empty.csv": b"", "header.csv": b"text,label\n", "short.csv": b"text,label\na\n", "labels.csv": b"text,label\na,-1\n", "words.csv": b"text,label\na,good\n",
-        "half.csv": b"text,label\na,0.5\n", "utf16.csv": "text,label\na,0\n".encode("utf-16"), "bytes.csv": b"text,label\n\xff\xfe,0\n", "nul.csv": b"text,label\n\x00,0\n", "other.pkl": b"text,label\na,0\n",
+        "half.csv": b"text,label\na,0.5\n", "utf16.csv": "text,label\na,0\n".encode("utf-16"), "bytes.csv": b"text,label\n\xff\xfe,0\n", "other.pkl": b"text,label\na,0\n",
         "list.jsonl": b"[1, 2]\n", "broken.jsonl": b'{"text": "a", "label": 0\n', "deep.jsonl": b"[" * 5000 + b"\n", "number.jsonl": b'{"text": 3, "label": 0}\n', "nolabel.jsonl": b'{"text": "a"}\n',
         "surrogate.jsonl": b'{"text": "\\ud83d", "label": 0}\n', "large.jsonl": b'{"text": "a", "label": 1e400}\n', "nan.jsonl": b'{"text": "a", "label": NaN}\n', "true.jsonl": b'{"text": "a", "label": true}\n',
     }  # fmt: skip

@@ -64,10 +64,11 @@ def word_frequencies(
         >>> word_frequencies(["the", "##ing", "."], frequency=lambda word: 0.05)
         array([50000000.,       nan,       nan])
     """
-    if isinstance(strings, str):
-        raise ValueError(f"strings must be a list of tokens, got the single text {strings!r}")
-    if not mark:
-        raise ValueError("mark must be the prefix that the tokenizer uses, such as '##' or 'Ġ', got ''")
+    listed = isinstance(strings, Sequence | np.ndarray) and all(isinstance(string, str) for string in strings)
+    if isinstance(strings, str) or not listed:
+        raise ValueError(f"strings must be a list of tokens, got {strings!r}")
+    if not isinstance(mark, str) or not mark:
+        raise ValueError(f"mark must be the prefix that the tokenizer uses, such as '##' or 'Ġ', got {mark!r}")
     if frequency is None:
         frequency = _of_language(language)
     words = [_word(string, mark) for string in strings]

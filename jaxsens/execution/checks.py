@@ -18,6 +18,7 @@ __all__ = [
     "require_flag",
     "require_functions",
     "require_level",
+    "require_numbers",
 ]
 
 
@@ -86,6 +87,8 @@ def device_arrays(tree: PyTree, name: str) -> PyTree:
     """
 
     def leaf_for_device(leaf: Any) -> Any:
+        if not isinstance(leaf, jax.Array | int | float | complex | np.ndarray | np.generic) and _dtype(leaf) is None:
+            raise ValueError(f"{name} must be a pytree of arrays, got the leaf {leaf!r}")
         on_host = isinstance(leaf, np.ndarray | np.generic | jax.core.Tracer)
         return _narrowed(_on_host(leaf, name), name) if on_host else leaf
 
@@ -181,6 +184,30 @@ def require_functions(*, where: Any = None, **functions: Any) -> None:
     for name, value in {**functions, **({} if where is None else {"where": where})}.items():
         if not callable(value):
             raise ValueError(f"{name} must be a function, got {value!r}")
+
+
+def require_numbers(name: str, tree: PyTree) -> None:
+    """Raise ValueError unless a pytree has leaves, and all of them are numbers or arrays of numbers, traced or not.
+
+    Example:
+        >>> require_numbers("weights", {"w": jnp.zeros(2)})
+        >>> require_numbers("weights", {"w": "zeros"})
+        Traceback (most recent call last):
+        ValueError: weights must be arrays of numbers, got the leaf 'zeros'
+    """
+    leaves = jax.tree.leaves(tree)
+    if not leaves:
+        raise ValueError(f"{name} must be arrays of numbers, got {tree!r}")
+    for leaf in leaves:
+        dtype = _dtype(leaf) or (np.dtype(type(leaf)) if isinstance(leaf, bool | int | float | complex) else None)
+        masked = isinstance(leaf, np.ma.MaskedArray)
+        if dtype is None or masked or not (dtype == bool or jnp.issubdtype(dtype, jnp.number)):
+            raise ValueError(f"{name} must be arrays of numbers, got the leaf {leaf!r}")
+
+
+def _dtype(leaf: Any) -> Any:
+    """Return the dtype of an array, or of what stands for one; None for anything else."""
+    return getattr(leaf, "dtype", None)
 
 
 def _number(value: Any) -> float | None:

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import math
 import numbers
+import os
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -73,6 +74,11 @@ def require_number(argument: str, value: object, holds: Callable[[float], bool],
     """Raise ValueError unless the value is a finite real number, no boolean, for which ``holds`` is true."""
     real = isinstance(value, numbers.Real | np.number) and not isinstance(value, bool | np.bool_)
     require(real and math.isfinite(value) and holds(value), argument, value, allowed)
+
+
+def require_path(path: Any) -> None:
+    """Raise ValueError unless the value can be the path of a file or folder."""
+    require(isinstance(path, str | os.PathLike), "path", path, "a path")
 
 
 def require_classes(classes: int | None) -> None:
@@ -243,6 +249,7 @@ def evaluation(module: nn.Module) -> Apply:
         >>> evaluation(module)(variables, np.zeros((3, 16, 4), np.float32)).shape
         (3, 10)
     """
+    require_module(module)
     return _Evaluation(module)
 
 
@@ -263,6 +270,7 @@ def train_apply(module: nn.Module) -> TrainApply:
         >>> logits.shape
         (3, 10)
     """
+    require_module(module)
     return _TrainApply(module)
 
 
@@ -289,6 +297,7 @@ class _TrainApply:
 
 def require_variables(module: nn.Module, variables: PyTree, tokens: Array) -> None:
     """Raise ValueError unless variables have the shapes that the module would create for ``tokens [b t *s]``."""
+    require(hasattr(tokens, "dtype"), "tokens", tokens, "an array [b t *s]")
     require_shapes(module, variables, _variable_shapes(module, tokens.shape[1:], tokens.dtype))
 
 

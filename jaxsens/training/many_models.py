@@ -112,7 +112,7 @@ def fit_many(
         array([[1., 1., 1.],
                [1., 1., 1.]], dtype=float32)
     """
-    require_functions(apply=apply, after_epoch=after_epoch or _no_report)
+    require_functions(apply=apply, after_epoch=_no_report if after_epoch is None else after_epoch)
     checks.require_label(progress)
     for name, value, kind in (
         ("members", members, Members),
@@ -125,10 +125,10 @@ def fit_many(
     checkpoint = checks.as_folder(checkpoint)
     state = start(variables, config, members)
     epoch_of = Epoch(apply, criterion, config.rows, config.precision)
-    words = np.asarray(jax.random.key_data(_one_each(keys, len(members.batch))))
     validation, sets = (None, None) if validation is None else _checked("validation", validation, criterion)
     if not callable(data):
         data = _checked_data(members, data, criterion, sets)
+    words = np.asarray(jax.random.key_data(_one_each(keys, len(members.batch))))
     identity = None
     if checkpoint is not None:
         identity = _identity(apply, criterion, config, members, words, data, validation, variables)

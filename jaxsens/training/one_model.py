@@ -18,7 +18,7 @@ import optax
 from tqdm.auto import tqdm
 
 from jaxsens.execution import parallel
-from jaxsens.execution.checks import require_functions
+from jaxsens.execution.checks import host_values, require_functions
 from jaxsens.execution.execution import Execution, require_devices, require_execution
 from jaxsens.labels import require_labels
 from jaxsens.training import checks
@@ -132,7 +132,9 @@ def fit(
         ((2,), True)
     """
     objective = CrossEntropy() if objective is None else objective
-    require_functions(train_apply=train_apply, objective=objective, after_epoch=after_epoch or _nothing)
+    require_functions(
+        train_apply=train_apply, objective=objective, after_epoch=_nothing if after_epoch is None else after_epoch
+    )
     checks.require_label(progress)
     checkpoint = checks.as_folder(checkpoint)
     tokens, labels = _checked_data(key, train_apply, variables, tokens, labels, config, objective)
@@ -169,6 +171,16 @@ def fit(
     return state.variables, np.asarray(state.losses)
 
 
+def _shapes(apply: Callable[..., PyTree], variables: PyTree, tokens: jax.ShapeDtypeStruct, *key: Key) -> PyTree:
+    """Return the shapes of the outputs for tokens ``[b t *s]``, or raise ValueError where they do not fit the model."""
+    try:
+        return jax.eval_shape(apply, variables, tokens, *key)
+    except Exception as error:
+        raise ValueError(
+            f"tokens {tokens.shape} {tokens.dtype}, variables and the model do not fit together: {error}"
+        ) from error
+
+
 def _nothing(done: int, variables: PyTree) -> None:
     """Do nothing after an epoch."""
 
@@ -193,6 +205,7 @@ def _checked_data(
     if np.ndim(tokens) < 1:
         raise ValueError(f"tokens must be [n t *s], got shape {np.shape(tokens)}")
     count = len(tokens)
+    host_values(labels, "labels")
     if np.ndim(labels) == 0 or len(labels) != count:
         raise ValueError(f"labels must be as many as tokens, {count}, got shape {np.shape(labels)}")
     if count < config.batch:
@@ -201,7 +214,9 @@ def _checked_data(
         return tokens, checks.on_device_values("labels", labels)
     require_labels(labels, None)
     one = jax.ShapeDtypeStruct((config.batch // config.parts, *tokens.shape[1:]), tokens.dtype)
-    logits, _ = jax.eval_shape(train_apply, variables, one, key)
+    if not all(jnp.issubdtype(jnp.result_type(leaf), jnp.inexact) for leaf in jax.tree.leaves(variables["params"])):
+        raise ValueError("variables must have params in floating point, which have a gradient, got another dtype")
+    logits, _ = _shapes(train_apply, variables, one, key)
     return tokens, require_labels(labels, logits.shape[-1])
 
 
@@ -336,10 +351,12 @@ def accuracy(
     require_execution(execution)
     require_functions(apply=apply)
     items = (checks.on_device_values("tokens", tokens), require_labels(labels, None))
+    if np.ndim(items[0]) < 1:
+        raise ValueError(f"tokens must be [n t *s], got shape {np.shape(items[0])}")
     if len(items[0]) != len(items[1]):
         raise ValueError(f"labels must be as many as tokens, {len(items[0])}, got {len(items[1])}")
     one = jax.ShapeDtypeStruct((1, *items[0].shape[1:]), items[0].dtype)
-    require_labels(labels, jax.eval_shape(apply, variables, one).shape[-1])
+    require_labels(labels, _shapes(apply, variables, one).shape[-1])
     correct, finite = parallel.map_items(parallel.bind(_is_correct, apply), items, variables, execution=execution)
     if not finite.all():
         raise FloatingPointError(f"the model's logits are not finite for example {int(np.argmin(finite))}")

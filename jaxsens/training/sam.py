@@ -129,7 +129,7 @@ def sharpness_aware(
     """
     _require_radius(radius)
     require_functions(scale=scale)
-    if not callable(getattr(optimizer, "update", None)):
+    if not isinstance(optimizer, optax.GradientTransformation):
         raise ValueError(f"optimizer must be an optax transformation, such as optax.sgd(0.1), got {optimizer!r}")
     inner = optax.with_extra_args_support(optimizer)
 
