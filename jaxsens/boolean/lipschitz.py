@@ -138,7 +138,10 @@ def diameter(stacked: PyTree, where: Where | None = None) -> float:
         >>> diameter({"w": np.array([[0.0, 0.0], [3.0, 4.0], [0.0, 1.0]])})
         5.0
     """
-    leaves, _ = parameters.weights(stacked, where)
+    try:
+        leaves, _ = parameters.weights(stacked, where)
+    except ValueError as error:
+        raise ValueError(f"stacked: {error}") from error
     counts = {np.shape(leaf)[:1] for leaf in leaves}
     if len(counts) != 1 or counts & {(), (0,)}:
         raise ValueError(f"stacked must be arrays with one leading axis m of at least 1, got {sorted(counts)}")

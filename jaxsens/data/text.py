@@ -184,8 +184,8 @@ def read_file(
     if not isinstance(path, str | os.PathLike):
         raise ValueError(f"path must be that of a file, got {path!r}")
     checks.require_flag("drop_empty", drop_empty)
-    for name, column in (("text", text), ("second", second or ""), ("label", label or "")):
-        if not isinstance(column, str):
+    for name, column in (("text", text), ("second", second), ("label", label)):
+        if not isinstance(column, str) and not (column is None and name != "text"):
             raise ValueError(f"{name} must be the name of a column, got {column!r}")
     path = Path(path)
     readers = {".csv": _csv_rows, ".jsonl": _json_rows}

@@ -201,7 +201,8 @@ def require_numbers(name: str, tree: PyTree) -> None:
     for leaf in leaves:
         dtype = _dtype(leaf) or (np.dtype(type(leaf)) if isinstance(leaf, bool | int | float | complex) else None)
         masked = isinstance(leaf, np.ma.MaskedArray)
-        if dtype is None or masked or not (dtype == bool or jnp.issubdtype(dtype, jnp.number)):
+        number = dtype is not None and (jnp.issubdtype(dtype, jnp.bool_) or jnp.issubdtype(dtype, jnp.number))
+        if masked or not number:
             raise ValueError(f"{name} must be arrays of numbers, got the leaf {leaf!r}")
 
 

@@ -123,11 +123,11 @@ def fit_many(
             raise ValueError(f"{name} must be a training.{kind.__name__}, got {value!r}")
     devices = parallel.local_devices(require_devices(devices))
     checkpoint = checks.as_folder(checkpoint)
-    state = start(variables, config, members)
     epoch_of = Epoch(apply, criterion, config.rows, config.precision)
     validation, sets = (None, None) if validation is None else _checked("validation", validation, criterion)
     if not callable(data):
         data = _checked_data(members, data, criterion, sets)
+    state = start(variables, config, members)
     words = np.asarray(jax.random.key_data(_one_each(keys, len(members.batch))))
     identity = None
     if checkpoint is not None:

@@ -214,7 +214,8 @@ def _checked_data(
         return tokens, checks.on_device_values("labels", labels)
     require_labels(labels, None)
     one = jax.ShapeDtypeStruct((config.batch // config.parts, *tokens.shape[1:]), tokens.dtype)
-    if not all(jnp.issubdtype(jnp.result_type(leaf), jnp.inexact) for leaf in jax.tree.leaves(variables["params"])):
+    leaves = jax.tree.leaves(variables["params"])
+    if not all(jnp.issubdtype(getattr(leaf, "dtype", type(leaf)), jnp.inexact) for leaf in leaves):
         raise ValueError("variables must have params in floating point, which have a gradient, got another dtype")
     logits, _ = _shapes(train_apply, variables, one, key)
     return tokens, require_labels(labels, logits.shape[-1])
