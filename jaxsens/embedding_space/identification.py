@@ -86,7 +86,7 @@ def identifiability(
 
     Raises:
         ValueError: If ``metric`` or ``block`` is out of range; when called, if arguments do not fit each other or the
-            model, or the id of a site is no row of the table.
+            model, states depend on the other sequences of a batch, or the id of a site is no row of the table.
         FloatingPointError: When called, if a state is not finite.
 
     Example:
@@ -118,6 +118,7 @@ def identifiability(
         ids = tokens if tokens.ndim == 2 else tokens[..., 0]
         _require_rows(ids, sites, len(rows.table))
         indices = states.chosen_layers(encode, layers, params, tokens, mask)
+        states.require_independent_states(encode, params, tokens, mask, execution)
         compared = min(block, len(rows.table))
         most = max(1, memory.BYTES // (4 * compared * tokens.shape[1]))
         at_once = execution.chunk or min(most, states.default_chunk(encode, params, tokens, mask))

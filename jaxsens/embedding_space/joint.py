@@ -86,8 +86,8 @@ def joint_shifts(
         ``places`` are the positions replaced at once, g groups of up to m, unused ones -1.
 
     Raises:
-        ValueError: If norms are unknown; when called, if arguments do not fit each other or the model, or a place is no
-            real token, is in its group twice, or has no neighbor.
+        ValueError: If norms are unknown; when called, if arguments do not fit each other or the model, states depend on
+            the other sequences of a batch, or a place is no real token, is in its group twice, or has no neighbor.
         FloatingPointError: When called, if a state is not finite.
 
     Example:
@@ -108,6 +108,7 @@ def joint_shifts(
         replaced = (places[..., None] == np.arange(tokens.shape[1])).any((1, 2))
         alternatives = states.checked_alternatives(tokens, alternatives, replaced)
         indices = states.chosen_layers(encode, layers, params, tokens, mask)
+        states.require_independent_states(encode, params, tokens, mask, execution)
         forwards = execution.chunk or states.default_chunk(encode, params, tokens, mask)
         count, groups, size = places.shape
         sequence = np.repeat(np.arange(count), groups)

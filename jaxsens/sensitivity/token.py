@@ -100,7 +100,8 @@ def token_sensitivity(
     Sensitivity Functions.)
 
     Args:
-        substitute: The primitive, such as ``substitution.one_at_a_time(model.apply)``.
+        substitute: The primitive, such as ``substitution.one_at_a_time(model.apply)``. Of its model it is checked that
+            outputs do not depend on the batch; a substitute of your own is not checked for that.
         perturbation: What replaces a token, such as ``perturb.gaussian(variance=1.0)``.
         change: What is recorded of ``(clean [*k], changed [*k])``, a scalar.
         draws: Independent replacements of every token.
