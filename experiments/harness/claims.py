@@ -118,7 +118,7 @@ def verdict(
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float | np.number) and not isinstance(value, bool | np.complexfloating)
+    return not isinstance(value, str | bytes | bool) and np.ndim(value) == 0 and np.asarray(value).dtype.kind in "iuf"
 
 
 def _ends(name: str, interval: Any) -> tuple[float, float]:

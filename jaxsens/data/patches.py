@@ -1,5 +1,8 @@
 """Images as tokens: square patches in row-major order, and back."""
 
+import operator
+
+import jax
 import numpy as np
 
 from jaxsens.execution import checks
@@ -81,8 +84,11 @@ def from_patches(tokens: Array, patch: int, image_shape: tuple[int, int, int]) -
 
 def _grid(patch: int, height: int, width: int) -> tuple[int, int, int]:
     """Return the patch as an int, and the rows and columns of the grid of patches."""
-    patch = checks.require_count("patch", patch, hint=", the side of a patch in pixels")
-    if height % patch or width % patch:
+    try:
+        side = 0 if operator.index(patch) < 1 else checks.require_count("patch", patch)
+    except (TypeError, ValueError, jax.errors.ConcretizationTypeError) as error:
+        raise ValueError(f"patch={patch!r} must be an integer, the side of a patch in pixels") from error
+    if side < 1 or height % side or width % side:
         allowed = [p for p in range(1, min(height, width) + 1) if height % p == 0 and width % p == 0]
         raise ValueError(f"patch={patch} does not divide images of {height} x {width} pixels; allowed are {allowed}")
-    return patch, height // patch, width // patch
+    return side, height // side, width // side

@@ -26,6 +26,8 @@ def least_shifting(shifts: Array, count: int = 1) -> np.ndarray:
         array([[2, 0]])
     """
     shifts, count = _real("shifts", shifts), checks.require_count("count", count)
+    if np.isinf(shifts).any():
+        raise ValueError("shifts must not be infinite; NaN marks a token that does not count")
     if shifts.ndim != 2 or not len(shifts):
         raise ValueError(f"shifts must be [b t] of at least one sequence, got shape {shifts.shape}")
     counted = (~np.isnan(shifts)).sum(1)
@@ -134,16 +136,18 @@ def rank_agreement(first: Array, second: Array) -> estimate.Estimate:
     first, second = _real("first", first), _real("second", second)
     if first.shape != second.shape or first.ndim != 2 or (np.isnan(first) != np.isnan(second)).any():
         raise ValueError(f"first and second must be shifts [b t] of the same tokens, got {first.shape}, {second.shape}")
+    if np.isinf(first).any() or np.isinf(second).any():
+        raise ValueError("first and second must not be infinite; NaN marks a token that does not count")
     counted = ~np.isnan(first)
     pairs = zip(first, second, counted, strict=True)
     return estimate.from_values([_correlation(_ranks(a[real]), _ranks(b[real])) for a, b, real in pairs])
 
 
 def _real(name: str, values: Array) -> np.ndarray:
-    """Return real numbers in float64; NaN marks a token that does not count, and nothing is infinite."""
+    """Return real numbers in float64."""
     values = checks.host_values(values, name)
-    if values.dtype.kind == "c" or np.isinf(values).any():
-        raise ValueError(f"{name} must be real numbers, none of them infinite, got {values.dtype}")
+    if values.dtype.kind == "c":
+        raise ValueError(f"{name} must be real numbers, got {values.dtype}")
     return values.astype(np.float64)
 
 
