@@ -4,7 +4,10 @@ Every case takes a call that is right and replaces one argument by a value of an
 values marked ``bad`` are wrong for certain, so that a result is a failure; for the others a result is allowed, too. An
 error is named if code of this project raised it, as one of a few types, and its message names one of the arguments.
 Values that are wrong for certain are refused before anything compiles, which is why the test takes seconds.
+
+The file, and its functions, are long since every public function has an entry.
 """
+# ruff: noqa: B008, E501 (calls as defaults: each entry is a call with its right arguments)
 
 import dataclasses
 import functools
@@ -133,6 +136,15 @@ TABLE = np.eye(5, dtype=np.float32) + 0.1
 IDS = np.array([[0, 1], [2, 3]])
 KEY = jax.random.key(0)
 
+NOISE = perturb.gaussian(0.1)
+WEIGHT_NOISE = {"perturbation": "function", "draws": "count", "execution": "execution"}
+RECOGNIZER = recognizers.Config(depth=1, heads=1, head_size=2)
+OPTIONAL = [v for v in KINDS["count"] if v[0] is not None]
+STRINGS = [
+    *arrays(BITS, integer=True),
+    *bad(BITS + 1, -BITS, BITS * 2, np.zeros(3, int), np.zeros((2, 0), int), BITS[:, :, None]),
+]
+
 
 def linear(params, x):
     return x @ params["w"]
@@ -186,16 +198,8 @@ PARAMS = [
 ]
 
 
-def targets(folder):
-    """Return everything that is called."""
-    noise = perturb.gaussian(0.1)
-    weight_noise = {"perturbation": "function", "draws": "count", "execution": "execution"}
-    found = []
-
-    def add(name, call, right, kinds, aliases=()):
-        found.append(Target(name, call, right, kinds, aliases))
-
-    # Execution and the shared checks.
+def add_execution(add, folder, files):
+    """Add the calls of execution and the shared checks."""
     add("Execution", Execution, {}, {
         "chunk": [v for v in KINDS["count"] if v[0] is not None], "precision": bad("fast", 3, [], b"highest", Thing(), lambda: 0, 1.5),
         "backend": "choice", "devices": bad(0, "cpu", [], [0], ["cpu"], {}, jax.devices() * 2, Thing(), lambda: 0, np.array([1])),
@@ -247,7 +251,9 @@ def targets(folder):
         },
     )
 
-    # Samplers and scales.
+
+def add_samplers(add, folder, files):
+    """Add the calls of samplers and scales."""
     for sampler, number in (
         (perturb.gaussian, "variance"),
         (perturb.uniform, "half_width"),
@@ -260,14 +266,14 @@ def targets(folder):
     add(
         "antithetic",
         perturb.antithetic,
-        {"sampler": noise},
-        {"sampler": [*KINDS["function"], *bad(perturb.antithetic(noise))]},
+        {"sampler": NOISE},
+        {"sampler": [*KINDS["function"], *bad(perturb.antithetic(NOISE))]},
     )
     add(
         "relative",
         perturb.relative,
-        {"sampler": noise, "scale": scales.by_leaf},
-        {"sampler": [*KINDS["function"], *bad(perturb.relative(noise, scales.by_leaf))], "scale": "function"},
+        {"sampler": NOISE, "scale": scales.by_leaf},
+        {"sampler": [*KINDS["function"], *bad(perturb.relative(NOISE, scales.by_leaf))], "scale": "function"},
     )
     add("replace_uniform", perturb.replace_uniform, {"vocabulary": 5}, {"vocabulary": [*KINDS["count"], *bad(1)]})
     add("replace_uniform called", lambda key=KEY, x=IDS[0]: perturb.replace_uniform(1000)(key, jnp.uint32(0), x), {}, {
@@ -315,7 +321,9 @@ def targets(folder):
         ("norm",),
     )
 
-    # Changes.
+
+def add_changes(add, folder, files):
+    """Add the calls of changes."""
     outputs = bad("text", None, Thing(), np.array(["a", "b", "c"]), np.array([None] * 3), lambda: 0)
     for change in (changes.squared_change, changes.absolute_change, changes.euclidean_change, changes.largest_change):
         add(
@@ -343,7 +351,9 @@ def targets(folder):
         },
     )
 
-    # Sensitivity.
+
+def add_sensitivity(add, folder, files):
+    """Add the calls of sensitivity."""
     one = jaxsens.one_at_a_time(token_apply)
     sites = [
         *arrays(np.ones((4, 3), bool), boolean_values=True, real=True),
@@ -394,11 +404,11 @@ def targets(folder):
         ),
     ):
 
-        def settings(substitute=one, perturbation=noise, estimator=estimator, **k):
+        def settings(substitute=one, perturbation=NOISE, estimator=estimator, **k):
             return estimator(substitute, perturbation, **k)(KEY, W, TOKENS)
 
         def called(key=KEY, params=W, tokens=TOKENS, estimator=estimator, right=right, **k):
-            return estimator(one, noise, **right)(key, params, tokens, **k)
+            return estimator(one, NOISE, **right)(key, params, tokens, **k)
 
         add(
             name,
@@ -415,27 +425,29 @@ def targets(folder):
             )
         add(f"{name} called", called, {}, call_kinds, ("the unperturbed model", "output"))
 
-    # Sharpness.
+
+def add_sharpness(add, folder, files):
+    """Add the calls of sharpness."""
     for name, estimator, fn in (
         ("average_sharpness", jaxsens.average_sharpness, LOSS), ("classifier_sharpness", jaxsens.classifier_sharpness, linear),
         ("output_sharpness", jaxsens.output_sharpness, linear), ("prediction_sharpness", jaxsens.prediction_sharpness, linear),
     ):  # fmt: skip
         labelled = name in ("average_sharpness", "classifier_sharpness")
 
-        def settings(fn=fn, perturbation=noise, draws=2, estimator=estimator, labelled=labelled, **k):
+        def settings(fn=fn, perturbation=NOISE, draws=2, estimator=estimator, labelled=labelled, **k):
             return estimator(fn, perturbation, draws=draws, **k)(KEY, W, (X, Y) if labelled else X)
 
         add(
             name,
             settings,
             {},
-            {**weight_noise, "fn": "function", "where": [v for v in KINDS["function"] if v[0] is not None]},
+            {**WEIGHT_NOISE, "fn": "function", "where": [v for v in KINDS["function"] if v[0] is not None]},
             ("loss", "apply"),
         )
         if labelled:
             add(
                 f"{name} called",
-                over_batch(estimator(fn, noise, draws=2)),
+                over_batch(estimator(fn, NOISE, draws=2)),
                 {},
                 {"key": "key", "params": PARAMS, "inputs": INPUTS, "labels": LABELS},
                 ("batch", "output", "the unperturbed model"),
@@ -443,7 +455,7 @@ def targets(folder):
         else:
             add(
                 f"{name} called",
-                lambda key=KEY, params=W, batch=X, m=estimator(fn, noise, draws=2): m(key, params, batch),
+                lambda key=KEY, params=W, batch=X, m=estimator(fn, NOISE, draws=2): m(key, params, batch),
                 {},
                 {"key": "key", "params": PARAMS, "batch": INPUTS},
                 ("the unperturbed model",),
@@ -505,7 +517,9 @@ def targets(folder):
         {"labels": [v for v in LABELS if getattr(v[0], "shape", None) not in ((0,), (2,)) or v[0].dtype == object]},
     )
 
-    # Curvature.
+
+def add_curvature(add, folder, files):
+    """Add the calls of curvature."""
     product = curvature.hessian_product(LOSS)
     add(
         "hessian_product called",
@@ -593,7 +607,9 @@ def targets(folder):
         },
     )
 
-    # Statistics.
+
+def add_statistics(add, folder, files):
+    """Add the calls of statistics."""
     values = arrays(np.arange(4.0))
     values = [v for v in values if not deep(v)]
     add(
@@ -701,7 +717,9 @@ def targets(folder):
     add("sequential.sizes", sequential.sizes, {"first": 2, "available": 10}, {"first": "count", "available": "count"})
     add("sequential.level_of", sequential.level_of, {"look": 1, "level": 0.95}, {"look": "whole", "level": "level"})
 
-    # Boolean functions.
+
+def add_boolean(add, folder, files):
+    """Add the calls of boolean functions."""
     table = [
         *arrays(np.array([0, 1, 1, 0]), integer=True),
         *bad(np.zeros(3, bool), np.zeros(0, bool), np.array([0, 1, 2, 0]), np.array([0.0, 1, 1, 0])),
@@ -770,10 +788,6 @@ def targets(folder):
             )
         add(f"languages.{name}", getattr(languages, name), {"n": 3, **right}, kinds, ("indices",))
     add("random_language", languages.random_language, {"key": KEY, "n": 3}, {"key": "key", "n": "count"})
-    bits = [
-        *arrays(BITS, integer=True),
-        *bad(BITS + 1, -BITS, BITS * 2, np.zeros(3, int), np.zeros((2, 0), int), BITS[:, :, None]),
-    ]
     add(
         "Language",
         boolean.Language,
@@ -787,7 +801,7 @@ def targets(folder):
         {
             "strings": [
                 v
-                for v in bits
+                for v in STRINGS
                 if not isinstance(v[0], Traced)
                 and not (isinstance(v[0], np.ndarray) and (v[0].size == 0 or v[0].shape == (3,)))
             ]
@@ -813,7 +827,7 @@ def targets(folder):
                 "tries": [v for v in KINDS["count"] if v[0] is not None],
             },
         )
-    add("strings.require_bits", strings.require_bits, {"strings": BITS}, {"strings": bits})
+    add("strings.require_bits", strings.require_bits, {"strings": BITS}, {"strings": STRINGS})
     recognizer = jaxsens.one_at_a_time(lambda p, x, mask=None: x.sum(1) * 1.0)
     add(
         "sensitivity_profile",
@@ -825,7 +839,7 @@ def targets(folder):
         "sensitivity_profile called",
         lambda key=KEY, strings=BITS: boolean.sensitivity_profile(recognizer, audit=1)(key, None, strings),
         {},
-        {"key": "key", "strings": bits},
+        {"key": "key", "strings": STRINGS},
     )
     add(
         "screened_sensitivity_profile",
@@ -844,7 +858,7 @@ def targets(folder):
     quotient = lambda p, x: x @ p  # noqa: E731
     add(
         "lipschitz_quotients",
-        lambda apply=quotient, perturbation=noise, draws=2, **k: lipschitz.lipschitz_quotients(
+        lambda apply=quotient, perturbation=NOISE, draws=2, **k: lipschitz.lipschitz_quotients(
             apply, perturbation, draws=draws, **k
         )(KEY, np.ones(3, np.float32), BITS),
         {},
@@ -853,10 +867,14 @@ def targets(folder):
     add(
         "lipschitz_quotients called",
         lambda key=KEY, params=np.ones(3, np.float32), strings=BITS: lipschitz.lipschitz_quotients(
-            quotient, noise, draws=2
+            quotient, NOISE, draws=2
         )(key, params, strings),
         {},
-        {"key": "key", "strings": bits, "params": bad(np.ones(2, np.float32), None, "a", np.ones(3, int), Thing(), {})},
+        {
+            "key": "key",
+            "strings": STRINGS,
+            "params": bad(np.ones(2, np.float32), None, "a", np.ones(3, int), Thing(), {}),
+        },
     )
     add(
         "lipschitz.diameter",
@@ -918,11 +936,11 @@ def targets(folder):
         },
     )
     add("blow_up_bound", blow_up.blow_up_bound, {"epsilon": 1e-5, "layers": 2}, {"epsilon": "size", "layers": "count"})
-    rc = recognizers.Config(depth=1, heads=1, head_size=2)
-    recognizer_variables = recognizers.init(rc, KEY, "normal")
     add(
         "blow_ups",
-        lambda internals=recognizers.internals(rc), **k: blow_up.blow_ups(internals, **k)(recognizer_variables, BITS),
+        lambda internals=recognizers.internals(RECOGNIZER), **k: blow_up.blow_ups(internals, **k)(
+            recognizers.init(RECOGNIZER, KEY, "normal"), BITS
+        ),
         {},
         {"internals": "function", "execution": "execution"},
         ("params", "variables"),
@@ -934,7 +952,9 @@ def targets(folder):
         {"normalizers": bad(None, "a", ["a"], np.array([None]), Thing(), np.full((2, 3), np.nan), -np.ones((2, 3)))},
     )
 
-    # Embeddings.
+
+def add_embeddings(add, folder, files):
+    """Add the calls of embeddings."""
     add("nearest_tokens", lambda table=TABLE, **k: embedding_space.nearest_tokens(table, **k), {}, {
         "table": [*arrays(TABLE), *bad(TABLE[0], TABLE[:1], TABLE * 0)], "k": [*KINDS["count"], *bad(5)], "metric": "choice", "block": "count", "execution": "execution",
         "exclude": bad("a", [99], [-1], [0.5], np.ones(5, bool), np.ones(4, bool), Thing(), [None], np.array([2**40])), "groups": bad(np.zeros(5, int), np.arange(4), "a", np.arange(5) - 1, np.arange(5) + 0.5, Thing(), [None] * 5, np.arange(5) + 2**40),
@@ -1059,7 +1079,9 @@ def targets(folder):
         },
     )
 
-    # Data.
+
+def add_data(add, folder, files):
+    """Add the calls of data."""
     pixels = np.zeros((2, 4, 4, 1), np.uint8)
     image_right = {
         "name": "x",
@@ -1182,7 +1204,6 @@ def targets(folder):
         {"data": data, "fraction": 0.5},
         {"data": bad(None, 3, "a", Thing(), []), "fraction": "level", "seed": "whole"},
     )
-    files = tiny_files(folder)
     add(
         "read_file",
         text.read_file,
@@ -1246,8 +1267,9 @@ def targets(folder):
         },
     )
 
-    # Training.
-    optional = [v for v in KINDS["count"] if v[0] is not None]
+
+def add_training(add, folder, files):
+    """Add the calls of training."""
     add(
         "Config",
         training.Config,
@@ -1270,8 +1292,8 @@ def targets(folder):
             "rows": "count",
             "models_per_device": "count",
             "checkpoint_every": "count",
-            "lr_patience": optional,
-            "patience": optional,
+            "lr_patience": OPTIONAL,
+            "patience": OPTIONAL,
             "target_accuracy": [v for v in KINDS["positive"] if v[0] is not None] + bad(1.5),
             "target_loss": [v for v in KINDS["size"] if v[0] is not None],
             "keep": "choice",
@@ -1338,11 +1360,11 @@ def targets(folder):
         },
         ("params",),
     )
-    stacked = training.stack([recognizers.init(rc, KEY, "normal")])
+    stacked = training.stack([recognizers.init(RECOGNIZER, KEY, "normal")])
     many = training.ManyConfig(epochs=1, rows=4)
     members = training.Members(learning_rate=[0.01], batch=[2], dataset=[0])
     S, L = BITS[None], np.array([[0, 1]])
-    add("fit_many", lambda keys=KEY, apply=recognizers.training_evaluation(rc), variables=stacked, members=members, strings=S, targets=L, config=many, **k: training.fit_many(keys, apply, variables, members, (strings, targets), config, **k), {}, {
+    add("fit_many", lambda keys=KEY, apply=recognizers.training_evaluation(RECOGNIZER), variables=stacked, members=members, strings=S, targets=L, config=many, **k: training.fit_many(keys, apply, variables, members, (strings, targets), config, **k), {}, {
         "keys": bad(0, None, "key", 1.5, [0, 1], np.uint32([0, 1]), {}, Thing(), functools.partial(jax.random.key, 0, impl="rbg"), functools.partial(jax.random.split, KEY, 3)), "apply": "function", "variables": bad(None, 3, "a", {}, Thing()), "members": bad(None, 3, "a", {}, Thing(), training.Members(learning_rate=[0.1] * 2, batch=[2] * 2, dataset=[0] * 2), training.Members(learning_rate=[0.1], batch=[2], dataset=[1])),
         "strings": [*arrays(S, integer=True, floats=False), *bad(S * 9, S - 1, S[0])], "targets": [*arrays(L, integer=True), *bad(2 * L, 2 * L - 1, L[0])], "config": bad(None, 3, "a", {}, Thing()),
         "checkpoint": bad(3, "", [], Thing(), files["good.csv"]), "devices": bad(0, "cpu", [], [0], ["cpu"], jax.devices() * 2, Thing()), "criterion": bad(None, 3, "a", Thing()), "validation": bad(3, "a", (S,), Thing()), "after_epoch": [v for v in KINDS["function"] if v[0] is not None],
@@ -1354,7 +1376,9 @@ def targets(folder):
         {"models": bad([], None, 3, "ab", [W, {}], [W, {"w": np.zeros(2)}], Thing(), W)},
     )
 
-    # Models.
+
+def add_models(add, folder, files):
+    """Add the calls of models."""
     shape = bad(
         None, 3, "abc", (4, 4), (4, 4, 0), (-4, 4, 1), (4.5, 4, 1), Thing(), ("a", "b", "c"), (4, 4, 1, 1), [True, 4, 1]
     )
@@ -1461,7 +1485,7 @@ def targets(folder):
     add(
         "recognizers.init",
         recognizers.init,
-        {"config": rc, "key": KEY, "scheme": "normal"},
+        {"config": RECOGNIZER, "key": KEY, "scheme": "normal"},
         {
             "key": "key",
             "scheme": "choice",
@@ -1502,31 +1526,33 @@ def targets(folder):
     )
     add(
         "recognizers.evaluation",
-        lambda variables=recognizer_variables, strings=BITS: recognizers.evaluation(rc)(variables, strings),
+        lambda variables=recognizers.init(RECOGNIZER, KEY, "normal"), strings=BITS: recognizers.evaluation(RECOGNIZER)(
+            variables, strings
+        ),
         {},
         {
             "variables": bad(None, 3, "a", {}, Thing(), {"params": {}}),
-            "strings": [v for v in bits if not isinstance(v[0], Traced | list) and np.size(v[0])],
+            "strings": [v for v in STRINGS if not isinstance(v[0], Traced | list) and np.size(v[0])],
         },
         ("params",),
     )
     add(
         "substitution.recognizer",
         jaxsens.models.substitution.recognizer,
-        {"config": rc},
-        {"config": bad(None, 3, "a", {}, Thing()), "rows": optional},
+        {"config": RECOGNIZER},
+        {"config": bad(None, 3, "a", {}, Thing()), "rows": OPTIONAL},
     )
     add(
         "substitution.encoder",
         jaxsens.models.substitution.encoder,
         {"module": bert.Bert(bert.Config(**bert_right))},
-        {"module": bad(None, 3, "a", {}, Thing(), module), "rows": optional, "embeddings": "flag"},
+        {"module": bad(None, 3, "a", {}, Thing(), module), "rows": OPTIONAL, "embeddings": "flag"},
     )
     add(
         "substitution.convolutional",
         jaxsens.models.substitution.convolutional,
         {"module": cnn.CNN(cnn.Config(**right))},
-        {"module": bad(None, 3, "a", {}, Thing(), module), "rows": optional, "groups": optional},
+        {"module": bad(None, 3, "a", {}, Thing(), module), "rows": OPTIONAL, "groups": OPTIONAL},
     )
     add(
         "pretrained.load",
@@ -1547,7 +1573,9 @@ def targets(folder):
         ("tokenizer",),
     )
 
-    # The harness.
+
+def add_harness(add, folder, files):
+    """Add the calls of the harness."""
     add(
         "Keys called",
         lambda seed=0, purpose="noise", number=1: harness.Keys("weights", "noise")(seed, purpose, number),
@@ -1613,6 +1641,35 @@ def targets(folder):
         {"value": 2.0},
         {"value": bad(float("nan"), float("inf"), -1.0, 11.0, "a", [], Thing(), 1j, True, lambda: 0)},
     )
+
+
+PARTS = (
+    add_execution,
+    add_samplers,
+    add_changes,
+    add_sensitivity,
+    add_sharpness,
+    add_curvature,
+    add_statistics,
+    add_boolean,
+    add_embeddings,
+    add_data,
+    add_training,
+    add_models,
+    add_harness,
+)
+
+
+def targets(folder):
+    """Return everything that is called."""
+    found = []
+
+    def add(name, call, right, kinds, aliases=()):
+        found.append(Target(name, call, right, kinds, aliases))
+
+    files = tiny_files(folder)
+    for part in PARTS:
+        part(add, folder, files)
     return found
 
 
