@@ -100,13 +100,13 @@ def widened(leaves: Sequence[Array]) -> tuple[Array, ...]:
 
 
 def zeros_like(params: PyTree) -> PyTree:
-    """Return 0 for every number of ``params``, and float32 zeros in the place of random keys.
+    """Return 0 for every number of ``params``, and int32 zeros, which are no weights, in the place of random keys.
 
     Example:
         >>> zeros_like({"count": np.int32(3), "w": np.ones(2, np.float32)})
         {'count': Array(0, dtype=int32), 'w': Array([0., 0.], dtype=float32)}
     """
-    return jax.tree.map(lambda a: jnp.zeros(jnp.shape(a), jnp.float32 if _is_key(a) else _dtype(a)), params)
+    return jax.tree.map(lambda a: jnp.zeros(jnp.shape(a), jnp.int32 if _is_key(a) else _dtype(a)), params)
 
 
 def _trained(params: PyTree, strict: bool) -> Iterator[bool]:

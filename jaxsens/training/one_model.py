@@ -39,8 +39,8 @@ class Config:
         learning_rate: The largest learning rate, where there is a schedule.
         optimizer: The optimizer, without its learning rate.
         parts: Into how many equal parts a batch is cut. Devices share the parts, and partial gradients are added in
-            order, so the steps do not depend on the number of devices (but for the last bit on a single one); use as
-            many parts as there are devices. Batch normalization uses the statistics of a part, not of the batch.
+            order; use as many parts as there are devices. The steps depend on the numbers of devices and cores by
+            rounding, which training amplifies. Batch normalization uses the statistics of a part, not of the batch.
         precision: Precision of matrix products, as in ``jax.default_matmul_precision``.
 
     Raises:
