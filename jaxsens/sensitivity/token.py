@@ -176,6 +176,7 @@ def _measure(
     if sites_drawn is not None and sites_drawn > length:
         raise ValueError(f"sites_drawn must be at most the number of tokens, {length}, got {sites_drawn}")
     params = device_arrays(params, "params")
+    _warn_of_coordinates(substitute, change)
     forwards_each = 1 + (length if sites_drawn is None else sites_drawn)
     # Where all sites are evaluated they are selected afterwards, and the devices do not need them.
     items = (index, tokens, mask, None if sites_drawn is None else sites)
@@ -243,6 +244,19 @@ def _example_changes(
         return recorded, jnp.concatenate(nonfinite), fraction
 
     return *jax.lax.map(one_draw, jnp.arange(draws, dtype=jnp.uint32), batch_size=at_once), chosen
+
+
+def _warn_of_coordinates(substitute: Substitute | SubstituteAt, change: Change) -> None:
+    """Warn where predictions would be read from an encoder of this library that has no classifier."""
+    config = getattr(getattr(getattr(substitute, "apply", substitute), "module", None), "config", None)
+    headless = getattr(config, "classes", 0) is None and getattr(config, "read_out", "next") != "next"
+    if headless and change is changes.prediction_change:
+        warnings.warn(
+            "the model has no classifier, so that the prediction is the number of its largest coordinate: build or "
+            "load it with classes, or pass another change, such as changes.euclidean_change",
+            UserWarning,
+            stacklevel=4,
+        )
 
 
 def _warn_of_probabilities() -> None:
