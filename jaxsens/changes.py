@@ -8,6 +8,7 @@ complex differences the absolute value is taken.
 import jax
 import jax.numpy as jnp
 
+from jaxsens.execution import checks
 from jaxsens.typing import Array, PyTree
 
 __all__ = [
@@ -42,10 +43,11 @@ def prediction_change(clean: Array, changed: Array) -> Array:
         >>> bool(prediction_change(jnp.array([1.0, 3.0, -2.0]), jnp.array([4.0, 3.0, 2.0])))
         True
     """
+    clean, changed = _outputs(clean, changed)
     if clean.size == 1:
         return sign_change(clean, changed)
     _require_real(clean)
-    if clean.ndim != 1:
+    if clean.ndim != 1 or not clean.size:
         raise ValueError(f"prediction_change needs logits [k] for an example, got shape {clean.shape}")
     return clean.argmax() != changed.argmax()
 
@@ -67,6 +69,7 @@ def sign_change(clean: Array, changed: Array) -> Array:
         >>> bool(sign_change(jnp.array(0.0), jnp.array(-1.0)))
         False
     """
+    clean, changed = _outputs(clean, changed)
     _require_real(clean)
     if clean.size != 1:
         raise ValueError(f"sign_change needs one score for an example, got shape {clean.shape}")
@@ -155,13 +158,27 @@ def at_least_float32(values: Array) -> Array:
 
 def _distance(clean: Array, changed: Array) -> Array:
     """Return ``|changed - clean|`` element by element, as floating-point numbers."""
-    clean, changed = jnp.asarray(clean), jnp.asarray(changed)
+    clean, changed = _outputs(clean, changed)
     if jnp.issubdtype(clean.dtype, jnp.integer):
         # The larger less the smaller one, as unsigned numbers: exact for the whole range of every integer dtype.
         unsigned = jnp.dtype(f"uint{8 * clean.dtype.itemsize}")
         larger, smaller = jnp.maximum(clean, changed), jnp.minimum(clean, changed)
         return at_least_float32(larger.astype(unsigned) - smaller.astype(unsigned))
     return jnp.abs(at_least_float32(changed) - at_least_float32(clean))
+
+
+def _outputs(clean: Array, changed: Array) -> tuple[Array, Array]:
+    """Return both outputs as arrays of JAX, or raise ValueError unless they are numbers of one shape and kind."""
+    clean, changed = (
+        value if isinstance(value, jax.Array) else jnp.asarray(checks.host_values(value, name, narrow=True))
+        for name, value in (("clean", clean), ("changed", changed))
+    )
+    if clean.shape != changed.shape or clean.dtype != changed.dtype:
+        raise ValueError(
+            f"clean and changed must have one shape and dtype, got {clean.shape} {clean.dtype} and {changed.shape} "
+            f"{changed.dtype}"
+        )
+    return clean, changed
 
 
 def _require_real(outputs: Array) -> None:

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxsens.changes import at_least_float32
+from jaxsens.execution import checks
 from jaxsens.typing import Array, PyTree
 
 __all__ = ["NORMS", "norm", "project", "require_norm", "steepest_direction"]
@@ -24,7 +25,7 @@ def require_norm(kind: str) -> None:
         Traceback (most recent call last):
         ValueError: norm must be one of ('l2', 'linf'), got 'l1'
     """
-    if kind not in NORMS:
+    if not isinstance(kind, str) or kind not in NORMS:
         raise ValueError(f"norm must be one of {NORMS}, got {kind!r}")
 
 
@@ -39,6 +40,8 @@ def norm(point: PyTree, kind: str) -> Array:
         >>> float(norm({"w": jnp.float16([3e-7, 0]), "b": jnp.float16(4e-7)}, "l2")) > 4e-7
         True
     """
+    checks.require_numbers("point", point)
+    require_norm(kind)
     leaves = [at_least_float32(leaf) for leaf in jax.tree.leaves(point)]
     largest = jnp.max(jnp.stack([jnp.max(jnp.abs(leaf), initial=0) for leaf in leaves]))
     if kind == "linf":
@@ -64,6 +67,7 @@ def steepest_direction(gradient: PyTree, kind: str) -> PyTree:
         >>> steepest_direction((jnp.array([3e-30, 0.0]), jnp.array(-4e-30)), "l2")
         (Array([0.6, 0. ], dtype=float32), Array(-0.8, dtype=float32))
     """
+    require_norm(kind)
     if kind == "linf":
         return jax.tree.map(jnp.sign, gradient)
     largest = norm(gradient, "linf")
@@ -88,6 +92,7 @@ def project(point: PyTree, radius: Array, kind: str) -> PyTree:
         >>> project((jnp.array([3.0, 0.0]), jnp.array(-4.0)), 2.5, "l2")
         (Array([1.5, 0. ], dtype=float32), Array(-2., dtype=float32))
     """
+    require_norm(kind)
     if kind == "linf":
         return jax.tree.map(lambda a: jnp.clip(a, -radius, radius).astype(a.dtype), point)
     length = norm(point, "l2")

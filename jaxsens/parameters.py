@@ -51,6 +51,7 @@ def weights(
         >>> put_back([10 * leaf for leaf in leaves])
         {'batch_stats': {'mean': np.float32(1.0)}, 'params': {'w': np.float32(20.0)}}
     """
+    _require_arrays(params)
     leaves, structure = jax.tree_util.tree_flatten_with_path(params)
     collections = isinstance(params, Mapping) and "params" in params
     trained = list(_trained(params, where is None))
@@ -78,6 +79,13 @@ def weights(
     return tuple(leaves[i][1] for i in chosen), put_back
 
 
+def _require_arrays(params: PyTree) -> None:
+    """Raise ValueError for strings and other objects among the leaves of ``params``."""
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+        if not (hasattr(leaf, "dtype") or isinstance(leaf, bool | int | float | complex)):
+            raise ValueError(f"params{jax.tree_util.keystr(path)} must be an array, got {leaf!r}")
+
+
 def widened(leaves: Sequence[Array]) -> tuple[Array, ...]:
     """Return weights in float16 or bfloat16 as float32; others stay as they are.
 
@@ -92,13 +100,13 @@ def widened(leaves: Sequence[Array]) -> tuple[Array, ...]:
 
 
 def zeros_like(params: PyTree) -> PyTree:
-    """Return 0 for every number of ``params``, and float32 zeros in the place of random keys.
+    """Return 0 for every number of ``params``, and int32 zeros, which are no weights, in the place of random keys.
 
     Example:
         >>> zeros_like({"count": np.int32(3), "w": np.ones(2, np.float32)})
         {'count': Array(0, dtype=int32), 'w': Array([0., 0.], dtype=float32)}
     """
-    return jax.tree.map(lambda a: jnp.zeros(jnp.shape(a), jnp.float32 if _is_key(a) else _dtype(a)), params)
+    return jax.tree.map(lambda a: jnp.zeros(jnp.shape(a), jnp.int32 if _is_key(a) else _dtype(a)), params)
 
 
 def _trained(params: PyTree, strict: bool) -> Iterator[bool]:

@@ -14,12 +14,13 @@ it to float32 first. (All samplers are in this file, each with its law and an ex
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxsens.execution.checks import require_count
+from jaxsens.execution.checks import require_count, require_functions, require_numbers
 from jaxsens.execution.keys import require_key
 from jaxsens.typing import Array, Key, Perturbation, PyTree, Scale
 
@@ -191,6 +192,7 @@ class Antithetic:
     sampler: Perturbation
 
     def __post_init__(self) -> None:
+        _require_sampler(self.sampler)
         if dependent_draws(self.sampler) > 1:
             raise ValueError(f"sampler must have independent draws to be paired, got {self.sampler}")
 
@@ -235,6 +237,8 @@ class Relative:
     scale: Scale
 
     def __post_init__(self) -> None:
+        _require_sampler(self.sampler)
+        require_functions(scale=self.scale)
         inner = self.sampler
         while inner is not None:
             if isinstance(inner, Relative):
@@ -295,6 +299,7 @@ class ReplaceUniform:
                 )
             return jax.random.randint(key, row.shape, 0, self.vocabulary, row.dtype)
 
+        require_numbers("x", x)
         return _sample(replaced, key, draw, x)
 
 
@@ -335,6 +340,7 @@ def _sample(sample: Callable[[Key, Array], Array], key: Key, draw: Array, x: PyT
 
 
 def _floating(what: str, x: PyTree) -> PyTree:
+    require_numbers("x", x)
     for leaf in jax.tree.leaves(x):
         dtype = jnp.result_type(leaf)
         if not jnp.issubdtype(dtype, jnp.floating):
@@ -347,9 +353,17 @@ def _floating(what: str, x: PyTree) -> PyTree:
     return x
 
 
+def _require_sampler(sampler: Any) -> None:
+    """Raise ValueError for values that are no samplers; what JAX puts in place of one in a pytree passes."""
+    if isinstance(sampler, str | bytes | bool | int | float | list | dict | np.ndarray):
+        raise ValueError(f"sampler must be a function (key, draw, x), such as gaussian(0.1), got {sampler!r}")
+
+
 def _check_size(sampler: Perturbation, name: str) -> None:
     """Check a number of a sampler and make it a float; leaves that JAX puts in its place while tracing pass."""
     value = getattr(sampler, name)
+    if isinstance(value, str | bytes | bool | np.bool_ | list | dict | complex | np.ma.MaskedArray) or callable(value):
+        raise ValueError(f"{name} must be a finite number of at least 0, got {value!r}")
     if isinstance(value, int | float | np.generic):
         if not (np.isfinite(value) and value >= 0):
             raise ValueError(f"{name} must be a finite number of at least 0, got {value}")

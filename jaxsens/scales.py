@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxsens.changes import at_least_float32
+from jaxsens.execution import checks
 from jaxsens.typing import Array, PyTree, Scale
 
 __all__ = ["absolute", "by_element", "by_filter", "by_leaf", "rescale"]
@@ -22,6 +23,7 @@ def absolute(weights: PyTree) -> PyTree:
         >>> absolute((jnp.array([3.0, -4.0]),))
         (Array([1., 1.], dtype=float32),)
     """
+    checks.require_numbers("weights", weights)
     return jax.tree.map(jnp.ones_like, weights)
 
 
@@ -34,6 +36,7 @@ def by_leaf(weights: PyTree) -> PyTree:
         >>> by_leaf((jnp.array([3.0, -4.0]),))
         (Array([3.535534, 3.535534], dtype=float32),)
     """
+    checks.require_numbers("weights", weights)
     return jax.tree.map(lambda w: _root_mean_square(w, tuple(range(jnp.ndim(w)))), weights)
 
 
@@ -49,6 +52,7 @@ def by_filter(weights: PyTree) -> PyTree:
         >>> by_filter((jnp.array([[1.0, 3.0], [1.0, -3.0]]),))
         (Array([[1., 3.], [1., 3.]], dtype=float32),)
     """
+    checks.require_numbers("weights", weights)
     return jax.tree.map(lambda w: _root_mean_square(w, tuple(range(max(jnp.ndim(w) - 1, 1)))[: jnp.ndim(w)]), weights)
 
 
@@ -59,6 +63,7 @@ def by_element(weights: PyTree) -> PyTree:
         >>> by_element((jnp.array([3.0, -4.0]),))
         (Array([3., 4.], dtype=float32),)
     """
+    checks.require_numbers("weights", weights)
     return jax.tree.map(jnp.abs, weights)
 
 
@@ -77,6 +82,10 @@ def rescale(direction: PyTree, weights: PyTree, scale: Scale) -> PyTree:
         >>> rescale((jnp.array([1.0, -1.0]),), (jnp.array([3.0, 3.0]),), by_leaf)
         (Array([ 3., -3.], dtype=float32),)
     """
+    checks.require_functions(scale=scale)
+    checks.require_numbers("direction", direction)
+    if jax.tree.map(jnp.shape, direction) != jax.tree.map(jnp.shape, weights):
+        raise ValueError(f"direction must be a pytree of the shapes of weights, got {direction} for {weights}")
     return jax.tree.map(_rescaled, direction, scale(weights), scale(direction))
 
 

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxsens.execution import checks
 from jaxsens.execution.checks import require_count
 from jaxsens.typing import Apply, Array, PyTree, Substitute, SubstituteAt
 
@@ -38,6 +39,7 @@ def one_at_a_time(apply: Apply, rows: int | None = None) -> SubstituteAt:
         >>> int(clean), changed.tolist()
         (2, [3, 1, 1])
     """
+    checks.require_functions(apply=apply)
     if rows is not None:
         rows = require_count("rows", rows, hint=", or None for all at once")
     return OneAtATime(apply, rows)

@@ -4,7 +4,10 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from experiments.harness.tables import cells
+from jaxsens.execution.checks import require_count
 from jaxsens.statistics.estimate import Estimate
 
 VERDICTS = ("supported", "contradicted", "inconclusive", "")
@@ -52,6 +55,8 @@ class Claim:
             raise ValueError(f"verdict = {self.verdict!r}: allowed are {VERDICTS}")
         for name in ("measured", "standard_error", "low", "high"):
             value = getattr(self, name)
+            if value is not None and not _is_number(value):
+                raise ValueError(f"{name} = {value!r} of claim {self.claim!r} is no number: give None if there is none")
             if value is not None and not math.isfinite(value):
                 raise ValueError(f"{name} = {value} of claim {self.claim!r} is not finite: give None if there is none")
         if self.low is not None and self.high is not None and self.low > self.high:
@@ -93,9 +98,12 @@ def verdict(
     Raises:
         ValueError: not exactly one claim, or an interval that is not finite or has its ends exchanged.
     """
-    low, high = (float(end) for end in interval)
-    if not (math.isfinite(low) and math.isfinite(high) and low <= high):
-        raise ValueError(f"interval = ({low}, {high}): give two finite ends, the lower one first")
+    low, high = _ends("interval", interval)
+    for name, bound in (("below", below), ("above", above)):
+        if bound is not None and not (_is_number(bound) and math.isfinite(bound)):
+            raise ValueError(f"{name} = {bound!r}: give a finite number")
+    within = None if within is None else _ends("within", within)
+    seeds = None if seeds is None else require_count("seeds", seeds)
     if sum(claim is not None for claim in (below, above, within)) != 1:
         raise ValueError(f"below = {below}, above = {above}, within = {within}: give exactly one of them")
     if seeds is not None and seeds < 3:
@@ -107,6 +115,19 @@ def verdict(
     else:
         agrees, disagrees = above < low, high < above
     return "supported" if agrees else "contradicted" if disagrees else "inconclusive"
+
+
+def _is_number(value: Any) -> bool:
+    return not isinstance(value, str | bytes | bool) and np.ndim(value) == 0 and np.asarray(value).dtype.kind in "iuf"
+
+
+def _ends(name: str, interval: Any) -> tuple[float, float]:
+    """Return the ends of an interval, if they are two finite numbers, the lower one first."""
+    ends = tuple(interval) if isinstance(interval, tuple | list | np.ndarray) else ()
+    finite = len(ends) == 2 and all(_is_number(end) and math.isfinite(end) for end in ends)
+    if not finite or ends[0] > ends[1]:
+        raise ValueError(f"{name} = {interval}: give two finite ends, the lower one first")
+    return float(ends[0]), float(ends[1])
 
 
 def judge(estimate: Estimate, *, seeds: int | None, below: float | None = None, above: float | None = None) -> str:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import jax
 
+from jaxsens.execution.checks import require_count
 from jaxsens.typing import Key
 
 __all__ = ["Keys"]
@@ -34,8 +35,10 @@ class Keys:
         """Return the key of a purpose, folded by ``numbers``.
 
         Raises:
-            ValueError: If the purpose is not one of ``purposes``.
+            ValueError: If the purpose is not one of ``purposes``, or a number is not an integer of at least 0.
         """
+        seed = require_count("seed", seed, 0)
+        numbers = tuple(require_count("numbers", number, 0) for number in numbers)
         if purpose not in self.purposes:
             raise ValueError(f"purpose must be one of {self.purposes}, got {purpose!r}")
         key = jax.random.fold_in(jax.random.key(seed), self.purposes.index(purpose))

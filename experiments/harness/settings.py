@@ -85,6 +85,8 @@ def _check(
     if choices is not None and (unknown := [entry for entry in entries if entry not in choices]):
         raise ValueError(f"{name} must be of {', '.join(map(str, choices))}, got {unknown[0]!r}")
     numbers = [entry for entry in entries if isinstance(entry, int | float | np.number) and not isinstance(entry, bool)]
+    if (at_least, above, below) != (None, None, None) and len(numbers) < len(entries):
+        raise ValueError(f"{name} must be a number, got {value!r}")
     if any(not math.isfinite(number) for number in numbers):
         raise ValueError(f"{name} must be finite, got {value}")
     for text, bound, holds in (

@@ -49,8 +49,12 @@ def format_table(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str] |
     Raises:
         ValueError: no rows, or a row that lacks a column.
     """
+    if not isinstance(rows, Sequence) or not all(isinstance(row, Mapping) for row in rows):
+        raise ValueError(f"rows = {rows!r}: give a list of dicts")
     if not rows:
         raise ValueError("rows = []: give at least one")
+    if columns is not None and not isinstance(columns, Mapping | Sequence):
+        raise ValueError(f"columns = {columns!r}: give a list of keys, or a dict from keys to headings")
     headings = dict(columns) if isinstance(columns, Mapping) else {key: key for key in columns or rows[0]}
     for number, row in enumerate(rows):
         if missing := [key for key in headings if key not in row]:

@@ -97,8 +97,12 @@ class Design:
     def __post_init__(self) -> None:
         if self.seeds is not None:
             _check_count("seeds", self.seeds, 1)
+        if isinstance(self.rates, str) or not isinstance(self.rates, Sequence | Mapping | np.ndarray):
+            raise ValueError(f"rates = {self.rates!r}: give a list of learning rates, or lists by name")
+        if not isinstance(self.best, Mapping):
+            raise ValueError(f"best = {self.best!r}: give the best learning rate by the name of each kind")
         for rate in chain(*self.rates.values()) if isinstance(self.rates, Mapping) else self.rates:
-            if not (math.isfinite(rate) and rate > 0):
+            if not (isinstance(rate, int | float | np.number) and math.isfinite(rate) and rate > 0):
                 raise ValueError(f"rates = {self.rates}: learning rates are positive finite numbers")
         for name, rate in self.best.items():
             if rate not in self.grid(name):

@@ -15,7 +15,7 @@ import numpy as np
 
 from jaxsens.boolean.strings import require_bits
 from jaxsens.execution import checks, memory, parallel
-from jaxsens.execution.execution import DEFAULT, Execution
+from jaxsens.execution.execution import DEFAULT, Execution, require_execution
 from jaxsens.statistics import estimate
 from jaxsens.statistics.estimate import Estimate
 from jaxsens.typing import Array, Internals, PyTree
@@ -108,6 +108,10 @@ def blow_up(normalizers: Array) -> Array:
         >>> blow_up(np.array([[1.0, 3.0], [0.5, 0.0]]))
         array([4. , 1.5])
     """
+    if not isinstance(normalizers, jax.Array):
+        normalizers = checks.host_values(normalizers, "normalizers")
+        if at := _first(~(normalizers >= 0)):
+            raise ValueError(f"normalizers must be at least 0, got {normalizers[at]} at {list(at)}")
     return (1 + normalizers).max(-1)
 
 
@@ -182,6 +186,8 @@ def blow_ups(
         >>> blow_ups(internals)(None, [[0], [1]]).tau.tolist()
         [[4.0], [4.0]]
     """
+    require_execution(execution)
+    checks.require_functions(internals=internals)
 
     def measure(params: PyTree, strings: Array) -> BlowUps:
         strings = require_bits(strings)
@@ -235,6 +241,8 @@ def influences(
         >>> influences(internals)(None, [[0, 1]]).logits.tolist()
         [[1.0, 0.0]]
     """
+    require_execution(execution)
+    checks.require_functions(internals=internals)
     if layers not in LAYERS:
         raise ValueError(f"layers must be one of {LAYERS}, got {layers!r}")
     chosen = None if positions is None else _indices("positions", positions)

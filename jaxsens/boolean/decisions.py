@@ -34,7 +34,9 @@ def decide(logits: Array, margin: float = 0.0) -> Array:
         array([ 0, -1,  1], dtype=int8)
     """
     require_margin(margin)
-    logits = logits if isinstance(logits, jax.Array) else np.asarray(logits)
+    logits = logits if isinstance(logits, jax.Array) else checks.host_values(logits, "logits")
+    if logits.dtype.kind == "c":
+        raise ValueError(f"logits must be real numbers, got {logits.dtype}")
     # Both conditions: 0 must not be accepted at margin 0, nor at one that underflows in the precision of the logits.
     accepted = (logits >= margin) & (logits > 0)
     undefined = ~(accepted | (logits <= -margin))

@@ -15,7 +15,7 @@ import numpy as np
 from jaxsens import parameters, perturb
 from jaxsens.boolean.strings import require_bits
 from jaxsens.execution import checks, memory, parallel
-from jaxsens.execution.execution import DEFAULT, Execution
+from jaxsens.execution.execution import DEFAULT, Execution, require_execution
 from jaxsens.execution.keys import require_key
 from jaxsens.statistics import estimate
 from jaxsens.statistics.estimate import Estimate
@@ -85,6 +85,8 @@ def lipschitz_quotients(
         >>> quotients.values.tolist()
         [[0.0, 1.0], [0.0, 1.0], [0.0, 1.0]]
     """
+    require_execution(execution)
+    checks.require_functions(apply=apply, perturbation=perturbation, where=where)
     draws = checks.require_count("draws", draws)
     sampler = perturb.as_pytree(perturbation)
 
@@ -136,7 +138,10 @@ def diameter(stacked: PyTree, where: Where | None = None) -> float:
         >>> diameter({"w": np.array([[0.0, 0.0], [3.0, 4.0], [0.0, 1.0]])})
         5.0
     """
-    leaves, _ = parameters.weights(stacked, where)
+    try:
+        leaves, _ = parameters.weights(stacked, where)
+    except ValueError as error:
+        raise ValueError(f"stacked: {error}") from error
     counts = {np.shape(leaf)[:1] for leaf in leaves}
     if len(counts) != 1 or counts & {(), (0,)}:
         raise ValueError(f"stacked must be arrays with one leading axis m of at least 1, got {sorted(counts)}")

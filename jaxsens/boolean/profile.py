@@ -14,7 +14,7 @@ from jaxsens.boolean import bit_flips
 from jaxsens.boolean.decisions import UNDEFINED, decide, require_margin
 from jaxsens.boolean.strings import require_bits
 from jaxsens.execution import checks, parallel
-from jaxsens.execution.execution import DEFAULT, Execution
+from jaxsens.execution.execution import DEFAULT, Execution, require_execution
 from jaxsens.execution.keys import require_key
 from jaxsens.statistics import estimate
 from jaxsens.typing import Array, Key, PyTree, Substitute
@@ -206,6 +206,8 @@ def sensitivity_profile(
         >>> measured.scaled, float(measured.average_sensitivity.mean)
         ((0, 0, 4), 2.0)
     """
+    require_execution(execution)
+    checks.require_functions(substitute=substitute)
     require_margin(margin)
     audit = checks.require_count("audit", audit, 0)
     plain, exact = (

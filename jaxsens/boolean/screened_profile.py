@@ -13,8 +13,8 @@ from jaxsens.boolean import bit_flips
 from jaxsens.boolean.decisions import decide, require_margin
 from jaxsens.boolean.profile import Profile
 from jaxsens.boolean.strings import require_bits
-from jaxsens.execution import parallel
-from jaxsens.execution.execution import DEFAULT, Execution
+from jaxsens.execution import checks, parallel
+from jaxsens.execution.execution import DEFAULT, Execution, require_execution
 from jaxsens.execution.keys import require_key
 from jaxsens.sensitivity import screening
 from jaxsens.sensitivity.screening import Screening
@@ -85,6 +85,8 @@ def screened_sensitivity_profile(
         >>> screened_sensitivity_profile(parity)(jax.random.key(0), None, strings).measured.scaled
         (0, 0, 4)
     """
+    require_execution(execution)
+    checks.require_functions(substitute=substitute)
     require_margin(margin)
     screening.require(calibration, safety, audit)
     full = parallel.bind(bit_flips.neighbor_logits, substitute, execution.precision)

@@ -82,8 +82,8 @@ def spectral_density(
     """
     probes, steps = checks.require_count("probes", probes), checks.require_count("steps", steps)
     points = checks.require_count("points", points, 200)
-    if width is not None and not (np.isfinite(width) and width > 0):
-        raise ValueError(f"width must be a finite number above 0, or None, got {width}")
+    width = None if width is None else checks.require_finite("width", width, above=True)
+    operator.require_product(product)
 
     def measure(key: Key, params: PyTree, batch: PyTree) -> SpectralDensity:
         require_key(key)
@@ -128,9 +128,17 @@ def smoothed(atoms: Array, weights: Array, grid: Array, width: float) -> Estimat
         >>> smoothed(np.array([[0.0, 2.0]]), np.array([[0.5, 0.5]]), np.array([0.0, 1.0]), 0.1).mean.round(3)
         array([1.995, 0.   ])
     """
-    if not (np.isfinite(width) and width > 0):
-        raise ValueError(f"width must be a finite number above 0, got {width}")
-    grid = np.asarray(grid, np.float64)
+    width = checks.require_finite("width", width, above=True)
+    atoms, weights, grid = (
+        checks.host_values(value, name) for name, value in (("atoms", atoms), ("weights", weights), ("grid", grid))
+    )
+    if atoms.ndim != 2 or atoms.shape != weights.shape or grid.ndim != 1 or 0 in (*atoms.shape, *grid.shape):
+        raise ValueError(
+            f"atoms and weights must be [p m] and grid [g], got shapes {atoms.shape}, {weights.shape} and {grid.shape}"
+        )
+    if not all(values.dtype.kind in "iuf" and np.isfinite(values).all() for values in (atoms, weights, grid)):
+        raise ValueError("atoms, weights and grid must be real and finite")
+    atoms, weights, grid = (values.astype(np.float64) for values in (atoms, weights, grid))
     values = np.zeros((len(atoms), len(grid)))
     for atom, weight in zip(np.transpose(atoms), np.transpose(weights), strict=True):
         values += weight[:, None] * np.exp(-0.5 * ((grid[None] - atom[:, None]) / width) ** 2)

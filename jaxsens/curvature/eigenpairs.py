@@ -83,10 +83,10 @@ def top_eigenpairs(
     steps = 4 * k + 40 if steps is None else checks.require_count("steps", steps)
     if k > steps:
         raise ValueError(f"k must be at most steps, got k={k} and steps={steps}")
-    if order not in ORDERS:
+    if not isinstance(order, str) or order not in ORDERS:
         raise ValueError(f"order must be one of {ORDERS}, got {order!r}")
-    if not 0 <= tolerance < np.inf:
-        raise ValueError(f"tolerance must be a finite number of at least 0, got {tolerance}")
+    tolerance = checks.require_finite("tolerance", tolerance)
+    operator.require_product(product)
 
     def measure(key: Key, params: PyTree, batch: PyTree) -> Eigenpairs:
         require_key(key)

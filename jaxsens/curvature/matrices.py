@@ -13,8 +13,8 @@ import jax.numpy as jnp
 from jaxsens import labels
 from jaxsens.curvature import directional
 from jaxsens.curvature.operator import Leaves, Product
-from jaxsens.execution import batches
-from jaxsens.execution.execution import DEFAULT, Execution
+from jaxsens.execution import batches, checks
+from jaxsens.execution.execution import DEFAULT, Execution, require_execution
 from jaxsens.typing import Array, Loss, PyTree, Where
 
 __all__ = ["OutputCurvature", "fisher_product", "ggn_product", "hessian_product", "of_convex", "softmax_cross_entropy"]
@@ -55,6 +55,8 @@ def hessian_product(loss: Loss, *, where: Where | None = None, execution: Execut
         >>> product(jnp.zeros(2), x, (jnp.array([1.0, 0.0]),))
         (Array([1., 1.], dtype=float32),)
     """
+    require_execution(execution)
+    checks.require_functions(loss=loss, where=where)
     return Product(_Hessian(loss), where, execution)
 
 
@@ -99,6 +101,8 @@ def ggn_product(
         >>> product(jnp.zeros(2), batch, (jnp.array([1.0, 0.0]),))
         (Array([ 0.25, -0.25], dtype=float32),)
     """
+    require_execution(execution)
+    checks.require_functions(apply=apply, where=where)
     curvature = softmax_cross_entropy if curvature is None else curvature
     if ignore_index is not None and curvature is not softmax_cross_entropy:
         raise ValueError("ignore_index belongs to softmax_cross_entropy: another curvature reads its targets itself")
@@ -133,6 +137,8 @@ def fisher_product(loss: Loss, *, where: Where | None = None, execution: Executi
         >>> product(jnp.zeros(2), x, (jnp.array([1.0, 0.0]),))
         (Array([1., 1.], dtype=float32),)
     """
+    require_execution(execution)
+    checks.require_functions(loss=loss, where=where)
     return Product(_Fisher(loss), where, execution)
 
 

@@ -212,6 +212,12 @@ def split(vector: Array, leaves: Leaves) -> Leaves:
     return tuple(p.reshape(*vector.shape[:-1], *leaf.shape) for p, leaf in zip(pieces, leaves, strict=True))
 
 
+def require_product(product: Product) -> None:
+    """Raise ValueError unless the value is a ``Product``."""
+    if not isinstance(product, Product):
+        raise ValueError(f"product must be a curvature.Product, as hessian_product builds it, got {product!r}")
+
+
 def require_finite(results: PyTree) -> None:
     """Raise FloatingPointError unless all results are finite."""
     if not all(np.isfinite(np.asarray(leaf)).all() for leaf in jax.tree.leaves(results)):

@@ -56,6 +56,8 @@ def trace(product: Product, *, probes: int, sampler: Sampler = signs) -> Callabl
         >>> float(trace(product, probes=4)(jax.random.key(0), np.zeros(2, np.float32), x).mean)
         2.5
     """
+    operator.require_product(product)
+    checks.require_functions(sampler=sampler)
     probes = checks.require_count("probes", probes)
 
     def measure(key: Key, params: PyTree, batch: PyTree) -> Estimate:
@@ -105,6 +107,7 @@ def xtrace(product: Product, *, probes: int) -> Callable[[Key, PyTree, PyTree], 
         >>> float(xtrace(product, probes=2)(jax.random.key(0), np.zeros(2, np.float32), x).mean)
         2.5
     """
+    operator.require_product(product)
     probes = checks.require_count("probes", probes, 2)
 
     def measure(key: Key, params: PyTree, batch: PyTree) -> Estimate:

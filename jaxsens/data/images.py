@@ -13,6 +13,7 @@ from tqdm.auto import tqdm
 
 from jaxsens.data import array_cache, tfds
 from jaxsens.data.patches import from_patches, to_patches
+from jaxsens.execution import checks
 from jaxsens.labels import require_labels
 from jaxsens.typing import Array
 
@@ -73,10 +74,13 @@ class ImageData:
     source: str
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "classes", checks.require_count("classes", self.classes))
         for split in ("train", "test"):
             images, labels = getattr(self, f"{split}_images"), getattr(self, f"{split}_labels")
             if isinstance(images, np.ma.MaskedArray):
                 raise ValueError(f"{split}_images of {self.name!r} must not be a masked array, its mask would be lost")
+            if not isinstance(images, np.ndarray) or not images.ndim:
+                raise ValueError(f"{split}_images of {self.name!r} must be an array uint8 [n h w c], got {images!r}")
             if len(images) == 0:
                 raise ValueError(f"the data set {self.name!r} has no {split} examples (source: {self.source})")
             if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != self.train_images.shape[1:]:
@@ -117,6 +121,8 @@ def normalize(images: Array) -> Array:
         >>> normalize(np.array([0, 255], np.uint8))
         array([-1.,  1.], dtype=float32)
     """
+    if isinstance(images, np.ma.MaskedArray) or not hasattr(images, "dtype"):
+        raise ValueError(f"images must be an array of uint8 in 0..255, without a mask, got {type(images).__name__}")
     if images.dtype != np.uint8:
         raise ValueError(f"images must be uint8 in 0..255, got {images.dtype}")
     return (images.astype(np.float32) / 255 - 0.5) / 0.5

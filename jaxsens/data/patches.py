@@ -2,6 +2,10 @@
 
 import operator
 
+import jax
+import numpy as np
+
+from jaxsens.execution import checks
 from jaxsens.typing import Array
 
 __all__ = ["from_patches", "to_patches"]
@@ -30,6 +34,8 @@ def to_patches(images: Array, patch: int) -> Array:
         array([[0, 1, 4, 5],
                [2, 3, 6, 7]])
     """
+    if isinstance(images, np.ma.MaskedArray) or not hasattr(images, "ndim"):
+        raise ValueError(f"images must be an array [*b h w c], without a mask, got {type(images).__name__}")
     if images.ndim < 3:
         raise ValueError(f"images must have axes [*b h w c], got shape {tuple(images.shape)}")
     *leading, height, width, channels = images.shape
@@ -59,7 +65,11 @@ def from_patches(tokens: Array, patch: int, image_shape: tuple[int, int, int]) -
         array([[0, 1, 2, 3],
                [4, 5, 6, 7]])
     """
-    height, width, channels = image_shape
+    if not isinstance(image_shape, tuple | list) or len(image_shape) != 3:
+        raise ValueError(f"image_shape must be (h, w, c), got {image_shape!r}")
+    if isinstance(tokens, np.ma.MaskedArray) or not hasattr(tokens, "shape"):
+        raise ValueError(f"tokens must be an array [*b t patch*patch*c], without a mask, got {type(tokens).__name__}")
+    height, width, channels = (checks.require_count("image_shape", size) for size in image_shape)
     patch, rows, columns = _grid(patch, height, width)
     expected = (rows * columns, patch * patch * channels)
     if tuple(tokens.shape[-2:]) != expected:
@@ -74,10 +84,11 @@ def from_patches(tokens: Array, patch: int, image_shape: tuple[int, int, int]) -
 
 def _grid(patch: int, height: int, width: int) -> tuple[int, int, int]:
     """Return the patch as an int, and the rows and columns of the grid of patches."""
-    if isinstance(patch, bool) or not hasattr(patch, "__index__"):
-        raise ValueError(f"patch={patch!r} must be an integer, the side of a patch in pixels")
-    patch = operator.index(patch)
-    if patch < 1 or height % patch or width % patch:
+    try:
+        side = 0 if operator.index(patch) < 1 else checks.require_count("patch", patch)
+    except (TypeError, ValueError, jax.errors.ConcretizationTypeError) as error:
+        raise ValueError(f"patch={patch!r} must be an integer, the side of a patch in pixels") from error
+    if side < 1 or height % side or width % side:
         allowed = [p for p in range(1, min(height, width) + 1) if height % p == 0 and width % p == 0]
         raise ValueError(f"patch={patch} does not divide images of {height} x {width} pixels; allowed are {allowed}")
-    return patch, height // patch, width // patch
+    return side, height // side, width // side

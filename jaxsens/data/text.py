@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from jaxsens.data import tfds
+from jaxsens.execution import checks
 from jaxsens.labels import require_labels
 
 __all__ = ["NAMES", "Text", "TextData", "held_out", "load", "read_file"]
@@ -67,7 +68,11 @@ class TextData:
     def __post_init__(self) -> None:
         if isinstance(self.texts, str):
             raise ValueError(f"texts of {self.name!r} must be a tuple of texts, got the single text {self.texts!r}")
+        if not isinstance(self.texts, Iterable):
+            raise ValueError(f"texts of {self.name!r} must be a tuple of texts, got {self.texts!r}")
         object.__setattr__(self, "texts", tuple(self.texts))
+        least = 0 if self.labels is None else 1
+        object.__setattr__(self, "classes", checks.require_count("classes", self.classes, least))
         if not self.texts:
             raise ValueError(f"the data set {self.name!r} has no texts (source: {self.source})")
         for index, text in enumerate(self.texts):
@@ -94,7 +99,9 @@ class TextData:
             ValueError: If a number is none of 0 .. n - 1; if booleans are given, ``numpy.flatnonzero`` makes numbers of
                 them.
         """
-        index = np.asarray(index if isinstance(index, np.ndarray) else list(index))
+        if not isinstance(index, Iterable):
+            raise ValueError(f"index must be numbers of texts, [n], got {index!r}")
+        index = checks.host_values(index if isinstance(index, np.ndarray) else list(index), "index")
         if index.ndim != 1 or not index.size or not np.issubdtype(index.dtype, np.integer):
             hint = "; np.flatnonzero makes numbers of booleans" if index.dtype == bool else ""
             raise ValueError(f"index must be numbers of texts, [n], got {index.dtype} of shape {index.shape}{hint}")
@@ -174,6 +181,12 @@ def read_file(
     Example:
         ``read_file("reviews.csv", text="review", label="stars")`` reads two columns of a file.
     """
+    if not isinstance(path, str | os.PathLike):
+        raise ValueError(f"path must be that of a file, got {path!r}")
+    checks.require_flag("drop_empty", drop_empty)
+    for name, column in (("text", text), ("second", second), ("label", label)):
+        if not isinstance(column, str) and not (column is None and name != "text"):
+            raise ValueError(f"{name} must be the name of a column, got {column!r}")
     path = Path(path)
     readers = {".csv": _csv_rows, ".jsonl": _json_rows}
     if path.suffix.lower() not in readers:
@@ -207,7 +220,10 @@ def held_out(data: TextData, fraction: float = 0.2, *, seed: int = 0) -> tuple[T
         >>> [len(part) for part in held_out(data, 0.4)]
         [3, 2]
     """
-    count = round(fraction * len(data)) if 0 < fraction < 1 else 0
+    if not isinstance(data, TextData):
+        raise ValueError(f"data must be TextData, got {type(data).__name__}")
+    seed, fraction = checks.require_count("seed", seed, 0), checks.require_level("fraction", fraction)
+    count = round(fraction * len(data))
     if not 0 < count < len(data):
         raise ValueError(f"fraction={fraction} of {len(data)} texts must leave some on either side")
     held = np.zeros(len(data), bool)
@@ -275,7 +291,7 @@ def _decoded(value: str | bytes | np.ndarray) -> str:
 def _label(value: Any, path: Path, index: int) -> int:
     try:
         number = int(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = -1
     if number < 0 or str(number) != str(value).strip():
         raise ValueError(f"the label of texts[{index}] of {path} must be a whole number from 0 on, got {value!r}")

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from jaxsens.execution import checks
 from jaxsens.typing import Array
 
 __all__ = ["PER", "corpus_frequencies", "normalized_log_frequency", "word_frequencies"]
@@ -27,7 +28,10 @@ def corpus_frequencies(tokens: Array, counted: Array, vocabulary: int) -> np.nda
         >>> corpus_frequencies(np.array([[2, 0, 2]]), np.array([[True, True, True]]), 3)
         array([1, 0, 2])
     """
-    tokens, counted = np.asarray(tokens), np.asarray(counted)
+    tokens, counted = checks.host_values(tokens, "tokens"), checks.host_values(counted, "counted")
+    vocabulary = checks.require_count("vocabulary", vocabulary)
+    if tokens.dtype.kind not in "iu":
+        raise ValueError(f"tokens must be integers, got {tokens.dtype}")
     if counted.dtype != bool or counted.shape != tokens.shape[:2] or tokens.ndim not in (2, 3):
         raise ValueError(f"counted must be booleans of the tokens' [b t], got {counted.dtype} {counted.shape}")
     ids = (tokens if tokens.ndim == 2 else tokens[..., 0])[counted]
@@ -60,10 +64,11 @@ def word_frequencies(
         >>> word_frequencies(["the", "##ing", "."], frequency=lambda word: 0.05)
         array([50000000.,       nan,       nan])
     """
-    if isinstance(strings, str):
-        raise ValueError(f"strings must be a list of tokens, got the single text {strings!r}")
-    if not mark:
-        raise ValueError("mark must be the prefix that the tokenizer uses, such as '##' or 'Ġ', got ''")
+    listed = isinstance(strings, Sequence | np.ndarray) and all(isinstance(string, str) for string in strings)
+    if isinstance(strings, str) or not listed:
+        raise ValueError(f"strings must be a list of tokens, got {strings!r}")
+    if not isinstance(mark, str) or not mark:
+        raise ValueError(f"mark must be the prefix that the tokenizer uses, such as '##' or 'Ġ', got {mark!r}")
     if frequency is None:
         frequency = _of_language(language)
     words = [_word(string, mark) for string in strings]
@@ -83,7 +88,10 @@ def normalized_log_frequency(frequencies: Array) -> np.ndarray:
         >>> normalized_log_frequency([0, 1, 3])
         array([0. , 0.5, 1. ])
     """
-    frequencies = np.asarray(frequencies, np.float64)
+    frequencies = checks.host_values(frequencies, "frequencies")
+    if frequencies.dtype.kind == "c":
+        raise ValueError(f"frequencies must be real numbers, got {frequencies.dtype}")
+    frequencies = frequencies.astype(np.float64)
     known = frequencies[~np.isnan(frequencies)]
     if frequencies.ndim != 1 or (known < 0).any() or np.isinf(known).any():
         raise ValueError("frequencies must be [v], finite and not negative (NaN where unknown)")

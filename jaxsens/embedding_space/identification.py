@@ -11,7 +11,7 @@ import numpy as np
 from jaxsens.embedding_space import states
 from jaxsens.embedding_space.nearest_rows import BLOCK, METRICS, Rows, Search, search_exactly, searchable
 from jaxsens.execution import checks, memory, parallel
-from jaxsens.execution.execution import DEFAULT, Execution
+from jaxsens.execution.execution import DEFAULT, Execution, require_execution
 from jaxsens.sensitivity import sites as token_sites
 from jaxsens.statistics import estimate
 from jaxsens.typing import Apply, Array, PyTree
@@ -86,7 +86,7 @@ def identifiability(
 
     Raises:
         ValueError: If ``metric`` or ``block`` is out of range; when called, if arguments do not fit each other or the
-            model, or the id of a site is no row of the table.
+            model, states depend on the other sequences of a batch, or the id of a site is no row of the table.
         FloatingPointError: When called, if a state is not finite.
 
     Example:
@@ -95,6 +95,8 @@ def identifiability(
         >>> float(measure(table, table, np.array([[0, 2], [1, 1]])).rate(0).mean)
         1.0
     """
+    require_execution(execution)
+    checks.require_functions(encode=encode)
     block = checks.require_count("block", block)
     if metric not in METRICS:
         raise ValueError(f"metric must be one of {', '.join(METRICS)}, got {metric!r}")
@@ -116,6 +118,7 @@ def identifiability(
         ids = tokens if tokens.ndim == 2 else tokens[..., 0]
         _require_rows(ids, sites, len(rows.table))
         indices = states.chosen_layers(encode, layers, params, tokens, mask)
+        states.require_independent_states(encode, params, tokens, mask, execution)
         compared = min(block, len(rows.table))
         most = max(1, memory.BYTES // (4 * compared * tokens.shape[1]))
         at_once = execution.chunk or min(most, states.default_chunk(encode, params, tokens, mask))

@@ -11,7 +11,7 @@ import numpy as np
 from jaxsens.embedding_space import states
 from jaxsens.embedding_space.norms import NORMS, of_all, require_norms
 from jaxsens.execution import checks, parallel
-from jaxsens.execution.execution import DEFAULT, Execution
+from jaxsens.execution.execution import DEFAULT, Execution, require_execution
 from jaxsens.sensitivity import sites
 from jaxsens.statistics import estimate
 from jaxsens.typing import Apply, Array, PyTree
@@ -86,8 +86,8 @@ def joint_shifts(
         ``places`` are the positions replaced at once, g groups of up to m, unused ones -1.
 
     Raises:
-        ValueError: If norms are unknown; when called, if arguments do not fit each other or the model, or a place is no
-            real token, is in its group twice, or has no neighbor.
+        ValueError: If norms are unknown; when called, if arguments do not fit each other or the model, states depend on
+            the other sequences of a batch, or a place is no real token, is in its group twice, or has no neighbor.
         FloatingPointError: When called, if a state is not finite.
 
     Example:
@@ -96,6 +96,8 @@ def joint_shifts(
         >>> measure(table, tokens, tokens + 1, np.array([[[0, 1]]])).estimate().mean
         array([0.])
     """
+    require_execution(execution)
+    checks.require_functions(encode=encode)
     norms = require_norms(norms)
 
     def measure(
@@ -106,6 +108,7 @@ def joint_shifts(
         replaced = (places[..., None] == np.arange(tokens.shape[1])).any((1, 2))
         alternatives = states.checked_alternatives(tokens, alternatives, replaced)
         indices = states.chosen_layers(encode, layers, params, tokens, mask)
+        states.require_independent_states(encode, params, tokens, mask, execution)
         forwards = execution.chunk or states.default_chunk(encode, params, tokens, mask)
         count, groups, size = places.shape
         sequence = np.repeat(np.arange(count), groups)

@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxsens.embedding_space.nearest_rows import BLOCK, SPARE, Rows, Search, search_exactly, searchable
 from jaxsens.execution import checks, memory, parallel
-from jaxsens.execution.execution import DEFAULT, Execution
+from jaxsens.execution.execution import DEFAULT, Execution, require_execution
 from jaxsens.typing import Array, Key
 
 __all__ = ["Nearest", "nearest_tokens"]
@@ -122,6 +122,7 @@ def nearest_tokens(
         >>> nearest_tokens(table).ids[:, 0]
         array([1, 0, 1], dtype=int32)
     """
+    require_execution(execution)
     rows, allowed = searchable(table, exclude, groups, metric)
     k, block = checks.require_count("k", k), checks.require_count("block", block)
     _require_candidates(rows.groups, allowed, k)

@@ -41,8 +41,9 @@ NORMS = {
 
 def require_norms(norms: Sequence[str]) -> tuple[str, ...]:
     """Return the names, or raise ValueError if one is unknown or occurs twice, or there is none."""
-    names = (norms,) if isinstance(norms, str) else tuple(norms)
-    if not names or len(set(names)) != len(names) or not set(names) <= NORMS.keys():
+    names = (norms,) if isinstance(norms, str) else tuple(norms) if isinstance(norms, Sequence) else ()
+    known = all(isinstance(name, str) and name in NORMS for name in names)
+    if not names or not known or len(set(names)) != len(names):
         raise ValueError(f"norms must be different names out of {', '.join(NORMS)}, got {norms!r}")
     return names
 

@@ -9,8 +9,8 @@ import numpy as np
 from jaxsens.embedding_space import states
 from jaxsens.embedding_space.norms import NORMS, one_and_others, require_norms
 from jaxsens.embedding_space.results import EmbeddingShifts
-from jaxsens.execution import parallel
-from jaxsens.execution.execution import DEFAULT, Execution
+from jaxsens.execution import checks, parallel
+from jaxsens.execution.execution import DEFAULT, Execution, require_execution
 from jaxsens.sensitivity import sites as token_sites
 from jaxsens.typing import Apply, Array, PyTree
 
@@ -47,8 +47,8 @@ def embedding_shifts(
         tokens, by default all; ``sites [b t]`` (or ``[t]``) those to replace, by default the real ones.
 
     Raises:
-        ValueError: If norms are unknown; when called, if arguments do not fit each other or the model, a sequence has
-            no site, or a token to replace has no neighbor.
+        ValueError: If norms are unknown; when called, if arguments do not fit each other or the model, states depend on
+            the other sequences of a batch, a sequence has no site, or a token to replace has no neighbor.
         FloatingPointError: When called, if a state is not finite; the message names its sequence and position.
 
     Example:
@@ -57,6 +57,8 @@ def embedding_shifts(
         >>> measure(table, tokens, tokens + 1).values("l1", at="own")[..., 0]
         array([[2., 2.]])
     """
+    require_execution(execution)
+    checks.require_functions(encode=encode)
     norms = require_norms(norms)
 
     def measure(
@@ -65,6 +67,7 @@ def embedding_shifts(
         tokens, mask, sites = token_sites.checked(tokens, mask, sites)
         alternatives = states.checked_alternatives(tokens, alternatives, sites)
         indices = states.chosen_layers(encode, layers, params, tokens, mask)
+        states.require_independent_states(encode, params, tokens, mask, execution)
         length = tokens.shape[1]
         forwards = execution.chunk or states.default_chunk(encode, params, tokens, mask)
         rows = min(forwards, length + 1)

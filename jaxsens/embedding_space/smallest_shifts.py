@@ -25,9 +25,11 @@ def least_shifting(shifts: Array, count: int = 1) -> np.ndarray:
         >>> least_shifting(np.array([[3.0, np.nan, 1.0]]), 2)
         array([[2, 0]])
     """
-    shifts, count = checks.host_values(shifts, "shifts").astype(np.float64), checks.require_count("count", count)
-    if shifts.ndim != 2:
-        raise ValueError(f"shifts must be [b t], got shape {shifts.shape}")
+    shifts, count = _real("shifts", shifts), checks.require_count("count", count)
+    if np.isinf(shifts).any():
+        raise ValueError("shifts must not be infinite; NaN marks a token that does not count")
+    if shifts.ndim != 2 or not len(shifts):
+        raise ValueError(f"shifts must be [b t] of at least one sequence, got shape {shifts.shape}")
     counted = (~np.isnan(shifts)).sum(1)
     if (counted < count).any():
         short = int(np.argmax(counted < count))
@@ -97,7 +99,7 @@ def agreement(first: Array, second: Array, *, top: int = 20) -> Agreement:
         (0.961, 1.0, 1.0)
     """
     top = checks.require_count("top", top, 2)
-    first, second = (checks.host_values(counts, "counts").astype(np.float64) for counts in (first, second))
+    first, second = _real("first", first), _real("second", second)
     if first.shape != second.shape or first.ndim != 1:
         raise ValueError(
             f"first and second must be counts [v] of the same tokens, got shapes {first.shape} and {second.shape}"
@@ -131,12 +133,22 @@ def rank_agreement(first: Array, second: Array) -> estimate.Estimate:
         >>> float(rank_agreement(shifts, shifts**2).mean)
         1.0
     """
-    first, second = (checks.host_values(shifts, "shifts").astype(np.float64) for shifts in (first, second))
+    first, second = _real("first", first), _real("second", second)
     if first.shape != second.shape or first.ndim != 2 or (np.isnan(first) != np.isnan(second)).any():
         raise ValueError(f"first and second must be shifts [b t] of the same tokens, got {first.shape}, {second.shape}")
+    if np.isinf(first).any() or np.isinf(second).any():
+        raise ValueError("first and second must not be infinite; NaN marks a token that does not count")
     counted = ~np.isnan(first)
     pairs = zip(first, second, counted, strict=True)
     return estimate.from_values([_correlation(_ranks(a[real]), _ranks(b[real])) for a, b, real in pairs])
+
+
+def _real(name: str, values: Array) -> np.ndarray:
+    """Return real numbers in float64."""
+    values = checks.host_values(values, name)
+    if values.dtype.kind == "c":
+        raise ValueError(f"{name} must be real numbers, got {values.dtype}")
+    return values.astype(np.float64)
 
 
 def _ranks(values: np.ndarray) -> np.ndarray:

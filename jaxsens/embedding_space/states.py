@@ -7,7 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxsens.execution import checks, memory
+from jaxsens.execution import checks, memory, parallel
+from jaxsens.execution.execution import Execution
+from jaxsens.execution.independence import require_independent
 from jaxsens.typing import Apply, Array, PyTree
 
 __all__ = [
@@ -18,6 +20,7 @@ __all__ = [
     "default_chunk",
     "real_states",
     "require_finite",
+    "require_independent_states",
 ]
 
 Layers = str | Sequence[int]
@@ -119,6 +122,18 @@ def chosen_layers(
     if not indices or max(indices) >= shape[0]:
         raise ValueError(message)
     return tuple(layer % shape[0] for layer in indices)
+
+
+def require_independent_states(
+    encode: Apply, params: PyTree, tokens: np.ndarray, mask: np.ndarray | None, execution: Execution
+) -> None:
+    """Raise ValueError if the states of a sequence depend on the other sequences; see ``require_independent``."""
+    batch = (tokens,) if mask is None else (tokens, mask)
+    require_independent(parallel.bind(_sequences_first, encode), params, batch, execution=execution)
+
+
+def _sequences_first(encode: Apply, params: PyTree, batch: tuple[Array, ...]) -> Array:
+    return jnp.moveaxis(encode(params, *batch), 1, 0)
 
 
 def default_chunk(encode: Apply, params: PyTree, tokens: np.ndarray, mask: np.ndarray | None) -> int:

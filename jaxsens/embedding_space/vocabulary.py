@@ -30,6 +30,8 @@ def token_strings(ids: Mapping[str, int], rows: int) -> tuple[str, ...]:
         ('the', '', 'cat')
     """
     strings = [""] * checks.require_count("rows", rows)
+    if not isinstance(ids, Mapping) or not all(isinstance(string, str) for string in ids):
+        raise ValueError(f"ids must map strings to numbers, got {type(ids).__name__}")
     for string, number in ids.items():
         number = checks.require_count(f"the id of {string!r}", number, 0)
         if number < rows and strings[number]:
@@ -38,6 +40,14 @@ def token_strings(ids: Mapping[str, int], rows: int) -> tuple[str, ...]:
             raise ValueError(f"ids must be rows of the table, 0 to {rows - 1}, but {string!r} is {number}")
         strings[number] = string
     return tuple(strings)
+
+
+def _strings(name: str, strings: Sequence[str]) -> list[str]:
+    """Return a list of strings; a single string is not one."""
+    listed = isinstance(strings, Sequence | np.ndarray) and not isinstance(strings, str | bytes)
+    if not listed or not all(isinstance(string, str) for string in strings):
+        raise ValueError(f"{name} must be a list of strings, got {strings!r}")
+    return list(strings)
 
 
 def special_tokens(strings: Sequence[str]) -> np.ndarray:
@@ -50,6 +60,7 @@ def special_tokens(strings: Sequence[str]) -> np.ndarray:
         >>> special_tokens(["[CLS]", "cat", "<s>"])
         array([ True, False,  True])
     """
+    strings = _strings("strings", strings)
     return np.array([string == "" or _SPECIAL.fullmatch(string) is not None for string in strings], bool)
 
 
@@ -65,6 +76,8 @@ def spelling_groups(strings: Sequence[str], *, case: bool = True, marks: Sequenc
         >>> spelling_groups(["The", "the", "cat"])
         array([0, 0, 1], dtype=int32)
     """
+    strings, marks = _strings("strings", strings), _strings("marks", marks)
+    checks.require_flag("case", case)
 
     def plain(string: str) -> str:
         for mark in marks:

@@ -9,7 +9,17 @@ import numpy as np
 
 from jaxsens.typing import PyTree
 
-__all__ = ["device_arrays", "host_arrays", "host_values", "require_count", "require_finite"]
+__all__ = [
+    "device_arrays",
+    "host_arrays",
+    "host_values",
+    "require_count",
+    "require_finite",
+    "require_flag",
+    "require_functions",
+    "require_level",
+    "require_numbers",
+]
 
 
 def require_count(name: str, value: Any, minimum: int = 1, *, hint: str = "") -> int:
@@ -32,8 +42,9 @@ def require_count(name: str, value: Any, minimum: int = 1, *, hint: str = "") ->
         ValueError: draws must be an integer of at least 1, got 0
     """
     try:
-        count = None if isinstance(value, bool | np.bool_) or np.ndim(value) else operator.index(value)
-    except (TypeError, jax.errors.ConcretizationTypeError):
+        masked = isinstance(value, np.ma.MaskedArray)
+        count = None if masked or isinstance(value, bool | np.bool_) or np.ndim(value) else operator.index(value)
+    except (TypeError, ValueError, jax.errors.ConcretizationTypeError):
         count = None
     if count is None or count < minimum:
         raise ValueError(f"{name} must be an integer of at least {minimum}{hint}, got {value!r}")
@@ -76,6 +87,8 @@ def device_arrays(tree: PyTree, name: str) -> PyTree:
     """
 
     def leaf_for_device(leaf: Any) -> Any:
+        if not isinstance(leaf, jax.Array | int | float | complex | np.ndarray | np.generic) and _dtype(leaf) is None:
+            raise ValueError(f"{name} must be a pytree of arrays, got the leaf {leaf!r}")
         on_host = isinstance(leaf, np.ndarray | np.generic | jax.core.Tracer)
         return _narrowed(_on_host(leaf, name), name) if on_host else leaf
 
@@ -118,12 +131,92 @@ def require_finite(name: str, value: Any, least: float = 0, *, above: bool = Fal
         >>> require_finite("margin", 1)
         1.0
     """
-    number = None
-    if not isinstance(value, jax.core.Tracer) and np.ndim(value) == 0 and np.asarray(value).dtype.kind in "iuf":
-        number = float(value)
+    number = _number(value)
     if number is None or not np.isfinite(number) or number < least or (above and number == least):
         raise ValueError(f"{name} must be a finite number {'above' if above else 'of at least'} {least}, got {value}")
     return number
+
+
+def require_level(name: str, value: Any) -> float:
+    """Return a number strictly between 0 and 1, such as a confidence level, as a ``float``.
+
+    Raises:
+        ValueError: If the value is no such number.
+
+    Example:
+        >>> require_level("level", np.float32(0.5))
+        0.5
+    """
+    number = _number(value)
+    if number is None or not 0 < number < 1:
+        raise ValueError(f"{name} must lie strictly between 0 and 1, got {value}")
+    return number
+
+
+def require_flag(name: str, value: Any) -> bool:
+    """Return a flag as a ``bool``; only booleans of Python and NumPy are flags, not what Python takes for true.
+
+    Raises:
+        ValueError: If the value is not a boolean.
+
+    Example:
+        >>> require_flag("keep", np.bool_(True))
+        True
+    """
+    if not isinstance(value, bool | np.bool_):
+        raise ValueError(f"{name} must be True or False, got {value!r}")
+    return bool(value)
+
+
+def require_functions(*, where: Any = None, **functions: Any) -> None:
+    """Raise ValueError unless all values can be called.
+
+    Args:
+        where: The optional function of that name; None is accepted.
+        **functions: The others, by the names of the arguments.
+
+    Example:
+        >>> require_functions(loss=abs)
+        >>> require_functions(loss="cross entropy")
+        Traceback (most recent call last):
+        ValueError: loss must be a function, got 'cross entropy'
+    """
+    for name, value in {**functions, **({} if where is None else {"where": where})}.items():
+        if not callable(value):
+            raise ValueError(f"{name} must be a function, got {value!r}")
+
+
+def require_numbers(name: str, tree: PyTree) -> None:
+    """Raise ValueError unless a pytree has leaves, and all of them are numbers or arrays of numbers, traced or not.
+
+    Example:
+        >>> require_numbers("weights", {"w": jnp.zeros(2)})
+        >>> require_numbers("weights", {"w": "zeros"})
+        Traceback (most recent call last):
+        ValueError: weights must be arrays of numbers, got the leaf 'zeros'
+    """
+    leaves = jax.tree.leaves(tree)
+    if not leaves:
+        raise ValueError(f"{name} must be arrays of numbers, got {tree!r}")
+    for leaf in leaves:
+        dtype = _dtype(leaf) or (np.dtype(type(leaf)) if isinstance(leaf, bool | int | float | complex) else None)
+        masked = isinstance(leaf, np.ma.MaskedArray)
+        number = dtype is not None and (jnp.issubdtype(dtype, jnp.bool_) or jnp.issubdtype(dtype, jnp.number))
+        if masked or not number:
+            raise ValueError(f"{name} must be arrays of numbers, got the leaf {leaf!r}")
+
+
+def _dtype(leaf: Any) -> Any:
+    """Return the dtype of an array, or of what stands for one; None for anything else."""
+    return getattr(leaf, "dtype", None)
+
+
+def _number(value: Any) -> float | None:
+    """Return a real number of Python or NumPy as a float; None for anything else, booleans and masked ones included."""
+    if isinstance(value, jax.core.Tracer | np.ma.MaskedArray | list | tuple | dict) or np.ndim(value) != 0:
+        return None
+    kind = np.asarray(value).dtype.kind
+    return float(value) if kind in "iuf" else None
 
 
 def _on_host(leaf: Any, name: str) -> np.ndarray:

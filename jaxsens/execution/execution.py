@@ -8,7 +8,7 @@ import jax
 
 from jaxsens.execution.checks import require_count
 
-__all__ = ["BACKENDS", "DEFAULT", "Execution"]
+__all__ = ["BACKENDS", "DEFAULT", "Execution", "require_devices", "require_execution"]
 
 BACKENDS = ("pmap", "shard_map")
 
@@ -61,14 +61,7 @@ class Execution:
             ) from error
         if self.backend not in BACKENDS:
             raise ValueError(f"backend must be one of {BACKENDS}, got {self.backend!r}")
-        if self.devices is not None:
-            if not isinstance(self.devices, Sequence) or not all(isinstance(d, jax.Device) for d in self.devices):
-                raise ValueError(f"devices must be a list of jax.Device, or None for all, got {self.devices!r}")
-            if not self.devices:
-                raise ValueError("devices must name at least one, or be None for all of this process, got none")
-            if len(set(self.devices)) < len(self.devices):
-                raise ValueError(f"devices must be different devices, got {self.devices!r}")
-            object.__setattr__(self, "devices", tuple(self.devices))
+        object.__setattr__(self, "devices", require_devices(self.devices))
         if self.progress is not None and not isinstance(self.progress, str):
             raise ValueError(f"progress must be a label, or None for no progress bar, got {self.progress!r}")
         if not isinstance(self.check, bool):
@@ -77,6 +70,39 @@ class Execution:
     def replace(self, **changes: Any) -> Self:
         """Return this value with some attributes replaced."""
         return replace(self, **changes)
+
+
+def require_devices(devices: Any) -> tuple[jax.Device, ...] | None:
+    """Return devices as a tuple, or None for all.
+
+    Raises:
+        ValueError: If there is none, one is named twice, or something other than a device is among them.
+
+    Example:
+        >>> require_devices(jax.devices()[:1]) == tuple(jax.devices()[:1]), require_devices(None)
+        (True, None)
+    """
+    if devices is None:
+        return None
+    if not isinstance(devices, Sequence) or not all(isinstance(device, jax.Device) for device in devices):
+        raise ValueError(f"devices must be a list of jax.Device, or None for all, got {devices!r}")
+    if not devices:
+        raise ValueError("devices must name one at least, or be None for all of this process, got none")
+    if len(set(devices)) < len(devices):
+        raise ValueError(f"devices must be different devices, got {devices!r}")
+    return tuple(devices)
+
+
+def require_execution(execution: Any) -> None:
+    """Raise ValueError unless the value is an ``Execution``.
+
+    Example:
+        >>> require_execution("pmap")
+        Traceback (most recent call last):
+        ValueError: execution must be an Execution, such as Execution(chunk=64), got 'pmap'
+    """
+    if not isinstance(execution, Execution):
+        raise ValueError(f"execution must be an Execution, such as Execution(chunk=64), got {execution!r}")
 
 
 DEFAULT = Execution()

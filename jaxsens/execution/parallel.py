@@ -26,7 +26,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from tqdm.auto import tqdm
 
 from jaxsens.execution import checks, memory
-from jaxsens.execution.execution import DEFAULT, Execution
+from jaxsens.execution.execution import DEFAULT, Execution, require_execution
 from jaxsens.typing import Array, PyTree
 
 __all__ = [
@@ -72,6 +72,8 @@ def map_items(fn: Callable[..., PyTree], items: PyTree, *shared: PyTree, executi
         >>> map_items(lambda x, y: x * y, np.arange(3.0, dtype=np.float32), np.float32(2))
         array([0., 2., 4.], dtype=float32)
     """
+    require_execution(execution)
+    checks.require_functions(fn=fn)
     items = checks.host_arrays(items, "items")
     shared = checks.device_arrays(shared, "shared arguments")
     count = _leading(items)

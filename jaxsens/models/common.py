@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import math
 import numbers
+import os
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -12,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
+from jaxsens.execution.keys import require_key
 from jaxsens.execution.parallel import bind
 from jaxsens.typing import Apply, Array, Key, PyTree, TrainApply
 
@@ -73,6 +75,11 @@ def require_number(argument: str, value: object, holds: Callable[[float], bool],
     """Raise ValueError unless the value is a finite real number, no boolean, for which ``holds`` is true."""
     real = isinstance(value, numbers.Real | np.number) and not isinstance(value, bool | np.bool_)
     require(real and math.isfinite(value) and holds(value), argument, value, allowed)
+
+
+def require_path(path: Any) -> None:
+    """Raise ValueError unless the value can be the path of a file or folder."""
+    require(isinstance(path, str | os.PathLike), "path", path, "a path")
 
 
 def require_classes(classes: int | None) -> None:
@@ -197,6 +204,12 @@ def read_tokens(config: ImageConfig, tokens: Array, mask: Array | None) -> jax.A
     return jnp.where(mask[:, :, None], tokens, 0)
 
 
+def require_module(module: nn.Module) -> None:
+    """Raise ValueError unless the value is a module of Linen."""
+    if not isinstance(module, nn.Module):
+        raise ValueError(f"module must be a module of Linen, as models.build returns it, got {module!r}")
+
+
 def init(module: nn.Module, key: Key) -> PyTree:
     """Return the initial variables of an image model: ``params``, and ``batch_stats`` if the model has them.
 
@@ -206,7 +219,8 @@ def init(module: nn.Module, key: Key) -> PyTree:
         >>> sorted(models.init(module, jax.random.key(0)))
         ['params']
     """
-    return module.init(key, jnp.zeros((1, *module.config.token_shape), module.config.dtype))
+    require_module(module)
+    return module.init(require_key(key, traced=True), jnp.zeros((1, *module.config.token_shape), module.config.dtype))
 
 
 def parameter_count(variables: PyTree) -> int:
@@ -236,6 +250,7 @@ def evaluation(module: nn.Module) -> Apply:
         >>> evaluation(module)(variables, np.zeros((3, 16, 4), np.float32)).shape
         (3, 10)
     """
+    require_module(module)
     return bind(_evaluate, module)
 
 
@@ -256,6 +271,7 @@ def train_apply(module: nn.Module) -> TrainApply:
         >>> logits.shape
         (3, 10)
     """
+    require_module(module)
     return bind(_train, module)
 
 
@@ -272,6 +288,7 @@ def _train(module: nn.Module, variables: PyTree, tokens: Array, key: Key, /) -> 
 
 def require_variables(module: nn.Module, variables: PyTree, tokens: Array) -> None:
     """Raise ValueError unless variables have the shapes that the module would create for ``tokens [b t *s]``."""
+    require(hasattr(tokens, "dtype"), "tokens", tokens, "an array [b t *s]")
     require_shapes(module, variables, _variable_shapes(module, tokens.shape[1:], tokens.dtype))
 
 

@@ -9,8 +9,9 @@ import jax
 import numpy as np
 
 from jaxsens import changes, perturb
+from jaxsens.execution import checks
 from jaxsens.execution.checks import require_count
-from jaxsens.execution.execution import DEFAULT, Execution
+from jaxsens.execution.execution import DEFAULT, Execution, require_execution
 from jaxsens.execution.keys import require_key
 from jaxsens.sensitivity import sites as token_sites
 from jaxsens.sensitivity.token import Sensitivity, token_sensitivity
@@ -145,6 +146,8 @@ def sampled_token_sensitivity(
         >>> measure(jax.random.key(0), np.ones(2, np.float32), x).reached
         True
     """
+    require_execution(execution)
+    checks.require_functions(substitute=substitute, perturbation=perturbation, change=change, cost=cost)
     if not (isinstance(target_sem, int | float | np.number) and np.isfinite(target_sem) and target_sem > 0):
         raise ValueError(f"target_sem must be a finite number above 0, got {target_sem!r}")
     pilot = require_count("pilot", pilot, 2, hint=", since a variance is estimated")

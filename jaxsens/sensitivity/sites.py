@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxsens.execution.checks import host_arrays
+from jaxsens.execution.checks import host_values
 from jaxsens.typing import Array, Key
 
 __all__ = ["checked", "drawn"]
@@ -35,7 +35,7 @@ def checked(tokens: Array, mask: Array | None, sites: Array | None) -> tuple[np.
         >>> sites.tolist()
         [[True, True, False]]
     """
-    tokens = host_arrays(tokens, "tokens")
+    tokens = host_values(tokens, "tokens", narrow=True)
     if jnp.issubdtype(tokens.dtype, jnp.floating):
         tokens = tokens.astype(np.promote_types(tokens.dtype, np.float32))
     if tokens.ndim < 2 or 0 in tokens.shape:
@@ -83,7 +83,7 @@ def drawn(key: Key, sites: Array, count: int) -> jax.Array:
 
 
 def _booleans(values: Array, name: str) -> np.ndarray:
-    values = host_arrays(values, name)
+    values = host_values(values, name)
     if values.dtype != bool:  # an additive mask of 0 and -inf, cast to booleans, would be upside down
         raise ValueError(f"{name} must be booleans, True for the tokens that count, got {values.dtype}")
     return values

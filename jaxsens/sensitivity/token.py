@@ -11,9 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxsens import changes, perturb, substitution
-from jaxsens.execution import memory, parallel
+from jaxsens.execution import checks, memory, parallel
 from jaxsens.execution.checks import device_arrays, require_count
-from jaxsens.execution.execution import DEFAULT, Execution
+from jaxsens.execution.execution import DEFAULT, Execution, require_execution
 from jaxsens.execution.independence import require_independent
 from jaxsens.execution.keys import require_key
 from jaxsens.sensitivity import sites as token_sites
@@ -100,7 +100,8 @@ def token_sensitivity(
     Sensitivity Functions.)
 
     Args:
-        substitute: The primitive, such as ``substitution.one_at_a_time(model.apply)``.
+        substitute: The primitive, such as ``substitution.one_at_a_time(model.apply)``, whose model is checked to give
+            outputs that do not depend on the batch; a substitute of your own is not checked for that.
         perturbation: Sampler of replacements for a token, such as ``perturb.gaussian(variance=1.0)``.
         change: Function recorded of ``(clean [*k], changed [*k])``, a scalar.
         draws: Independent replacements of every token.
@@ -131,6 +132,8 @@ def token_sensitivity(
         >>> measure(jax.random.key(0), None, np.array([[0, 1, 1], [1, 0, 1]])).per_token.tolist()
         [1.0, 0.0, 0.0]
     """
+    require_execution(execution)
+    checks.require_functions(substitute=substitute, perturbation=perturbation, change=change)
     draws = require_count("draws", draws)
     if sites_drawn is not None:
         sites_drawn = _require_few(substitute, sites_drawn)
@@ -173,6 +176,7 @@ def _measure(
     if sites_drawn is not None and sites_drawn > length:
         raise ValueError(f"sites_drawn must be at most the number of tokens, {length}, got {sites_drawn}")
     params = device_arrays(params, "params")
+    _warn_of_coordinates(substitute, change)
     forwards_each = 1 + (length if sites_drawn is None else sites_drawn)
     # Where all sites are evaluated they are selected afterwards, and the devices do not need them.
     items = (index, tokens, mask, None if sites_drawn is None else sites)
@@ -242,6 +246,19 @@ def _example_changes(
     return *jax.lax.map(one_draw, jnp.arange(draws, dtype=jnp.uint32), batch_size=at_once), chosen
 
 
+def _warn_of_coordinates(substitute: Substitute | SubstituteAt, change: Change) -> None:
+    """Warn where predictions would be read from an encoder of this library that has no classifier."""
+    config = getattr(getattr(getattr(substitute, "apply", substitute), "module", None), "config", None)
+    headless = getattr(config, "classes", 0) is None and getattr(config, "read_out", "next") != "next"
+    if headless and change is changes.prediction_change:
+        warnings.warn(
+            "the model has no classifier, so that the prediction is the number of its largest coordinate: build or "
+            "load it with classes, or pass another change, such as changes.euclidean_change",
+            UserWarning,
+            stacklevel=4,
+        )
+
+
 def _warn_of_probabilities() -> None:
     warnings.warn(
         "every score lies between 0 and 1, as a sigmoid's does, and the prediction is read from its sign, which never "
@@ -265,7 +282,7 @@ def _numbered(index: Array | None, count: int) -> np.ndarray:
     """Return the numbers of the examples ``[b]``, which decide their draws."""
     if index is None:
         return np.arange(count, dtype=np.uint32)
-    index = np.asarray(index)
+    index = checks.host_values(index, "index")
     if index.shape != (count,) or index.dtype.kind not in "iu" or index.min() < 0 or index.max() >= 2**32:
         raise ValueError(f"index must be a number below 2^32 for each of {count} examples, got {index}")
     return index.astype(np.uint32)

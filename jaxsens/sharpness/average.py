@@ -7,8 +7,9 @@ draw, and so do all models that are measured together.
 from collections.abc import Callable
 
 from jaxsens import changes, perturb
+from jaxsens.execution import checks
 from jaxsens.execution.checks import require_count
-from jaxsens.execution.execution import DEFAULT, Execution
+from jaxsens.execution.execution import DEFAULT, Execution, require_execution
 from jaxsens.sharpness import classification
 from jaxsens.sharpness.weight_noise import WeightNoiseEstimator
 from jaxsens.typing import Array, Change, Loss, Perturbation, PyTree, Where
@@ -57,6 +58,8 @@ def output_sharpness(
         >>> measure(jax.random.key(0), np.ones((3, 2), np.float32), np.eye(3, dtype=np.float32)).count
         100
     """
+    require_execution(execution)
+    checks.require_functions(apply=apply, perturbation=perturbation, where=where)
     return weight_changes(
         apply, perturbation, change=changes.absolute_change, draws=draws, where=where, execution=execution
     )
@@ -97,6 +100,8 @@ def prediction_sharpness(
         >>> measure(jax.random.key(0), np.ones(3, np.float32), np.eye(3, dtype=np.float32)).values.tolist()
         [0.0, 0.0, 0.0, 0.0]
     """
+    require_execution(execution)
+    checks.require_functions(apply=apply, perturbation=perturbation, where=where)
     return weight_changes(
         apply, perturbation, change=changes.prediction_change, draws=draws, where=where, execution=execution
     )
@@ -138,6 +143,8 @@ def average_sharpness(
         >>> abs(estimate.mean - 4 * 0.01) < 4 * estimate.sem
         np.True_
     """
+    require_execution(execution)
+    checks.require_functions(loss=loss, perturbation=perturbation, where=where)
     return weight_changes(loss, perturbation, change=_increase, draws=draws, where=where, execution=execution)
 
 
@@ -181,6 +188,8 @@ def classifier_sharpness(
         >>> sorted(measure(jax.random.key(0), np.eye(3, dtype=np.float32), batch))
         ['error', 'loss', 'output', 'prediction']
     """
+    require_execution(execution)
+    checks.require_functions(apply=apply, perturbation=perturbation, where=where)
     return weight_changes(
         classification.ClassifierOutputs(apply),
         perturbation,
@@ -234,6 +243,8 @@ def weight_changes(
         >>> abs(estimate.mean - 2 * 4.0) < 4 * estimate.sem
         np.True_
     """
+    require_execution(execution)
+    checks.require_functions(apply=apply, perturbation=perturbation, change=change, where=where)
     draws = require_count("draws", draws)
     together = perturb.dependent_draws(perturbation)
     if draws % together:

@@ -12,9 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxsens import labels, parameters, perturb, scales
-from jaxsens.execution import batches, memory, parallel
+from jaxsens.execution import batches, checks, memory, parallel
 from jaxsens.execution.checks import device_arrays, host_arrays, require_count
-from jaxsens.execution.execution import DEFAULT, Execution
+from jaxsens.execution.execution import DEFAULT, Execution, require_execution
 from jaxsens.execution.independence import require_independent
 from jaxsens.execution.keys import require_key
 from jaxsens.statistics import estimate
@@ -68,6 +68,7 @@ def random_directions(
         >>> np.linalg.norm(direction["w"], axis=0).round(4).tolist()
         [1.0, 1.0]
     """
+    checks.require_functions(scale=scale, where=where)
     require_key(key, traced=True)
     return _directions(key, params, require_count("count", count, hint=" direction"), scale, where)
 
@@ -114,6 +115,8 @@ def loss_plane(
         >>> loss_plane(loss, [0, 1])(w, [w], np.ones((3, 2), np.float32)).losses.mean.tolist()
         [2.0, 8.0]
     """
+    require_execution(execution)
+    checks.require_functions(loss=loss, where=where)
     axes = _coordinates(coordinates)
     points = np.stack([a.ravel() for a in np.meshgrid(*axes, indexing="ij")], 1)
 

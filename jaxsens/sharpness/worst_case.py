@@ -15,9 +15,9 @@ import numpy as np
 
 from jaxsens import labels, norm_balls, parameters, perturb, scales
 from jaxsens.changes import at_least_float32
-from jaxsens.execution import batches, memory, parallel
+from jaxsens.execution import batches, checks, memory, parallel
 from jaxsens.execution.checks import device_arrays, host_arrays, require_count
-from jaxsens.execution.execution import DEFAULT, Execution
+from jaxsens.execution.execution import DEFAULT, Execution, require_execution
 from jaxsens.execution.independence import require_independent
 from jaxsens.execution.keys import require_key
 from jaxsens.sharpness import apgd
@@ -125,9 +125,11 @@ def worst_case_sharpness(
         >>> measure(jax.random.key(0), np.zeros(2, np.float32), np.float32([[3, 4]])).values.round(4).tolist()
         [2.5]
     """
+    keep = checks.require_flag("keep", keep)
+    radius = checks.require_finite("radius", radius)
+    require_execution(execution)
+    checks.require_functions(loss=loss, scale=scale, where=where)
     norm_balls.require_norm(norm)
-    if not (isinstance(radius, int | float | np.number) and np.isfinite(radius) and radius >= 0):
-        raise ValueError(f"radius must be a finite number of at least 0, got {radius!r}")
     iterations, restarts = require_count("iterations", iterations), require_count("restarts", restarts)
     group = None if group is None else require_count("group", group)
     fn = _Ascent(loss, norm, scale, iterations, restarts, keep, where, execution.precision)

@@ -6,6 +6,7 @@ import math
 import numpy as np
 from scipy import special, stats
 
+from jaxsens.execution import checks
 from jaxsens.typing import Array
 
 __all__ = ["FEWEST", "fisher_interval", "rank_correlation"]
@@ -51,8 +52,7 @@ def rank_correlation(
             strictly between 0 and 1.
         FloatingPointError: If a number is not finite.
     """
-    if not 0 < level < 1:
-        raise ValueError(f"level must lie strictly between 0 and 1, got {level}")
+    level = checks.require_level("level", level)
     x, y, groups, clusters = _columns(x, y, groups, clusters)
     names = np.unique(groups)
     freedom = len(np.unique(clusters)) - len(names) - 1
@@ -72,9 +72,10 @@ def rank_correlation(
 
 
 def _columns(x: Array, y: Array, groups: Array | None, clusters: Array | None) -> tuple[np.ndarray, ...]:
-    if np.ma.isMaskedArray(x) or np.ma.isMaskedArray(y):
-        raise ValueError("x and y must not be masked arrays: the mask would be lost; leave masked models out")
-    x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
+    x, y = checks.host_values(x, "x"), checks.host_values(y, "y")
+    if "c" in (x.dtype.kind, y.dtype.kind):
+        raise ValueError(f"x and y must be real numbers, got {x.dtype} and {y.dtype}")
+    x, y = x.astype(np.float64), y.astype(np.float64)
     groups = np.zeros(x.shape, int) if groups is None else np.asarray(groups)
     clusters = np.arange(x.size) if clusters is None else np.asarray(clusters)
     shapes = [column.shape for column in (x, y, groups, clusters)]
@@ -106,9 +107,11 @@ def fisher_interval(r: Array, freedom: int, level: float = 0.95) -> tuple[np.nda
     Raises:
         ValueError: If there are fewer degrees of freedom.
     """
-    if freedom < 2:
-        raise ValueError(f"freedom must be at least 2, got {freedom}")
-    r, count = np.asarray(r, np.float64), freedom + 2
+    freedom, level = checks.require_count("freedom", freedom, 2), checks.require_level("level", level)
+    r, count = checks.host_values(r, "r"), freedom + 2
+    if r.dtype.kind == "c" or not (np.abs(r) <= 1 + 1e-9).all():
+        raise ValueError(f"r must be correlations from -1 to 1, got {r}")
+    r = np.clip(r.astype(np.float64), -1, 1)
     size, largest = np.abs(r), 1 - 6 / (count**3 - count)
     tau = 2 / np.pi * np.arcsin(np.clip(2 * np.sin(np.pi * size / 6), 0, 1))
     unbiased = np.maximum(((count + 1) * size - 3 * tau) / (count - 2), size)

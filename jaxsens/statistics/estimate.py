@@ -11,6 +11,7 @@ import jax
 import numpy as np
 from scipy import special
 
+from jaxsens.execution import checks
 from jaxsens.statistics import intervals
 from jaxsens.typing import Array
 
@@ -79,8 +80,7 @@ class Estimate:
                 have their own; ``"log"`` needs nonnegative values; ``"skewed"`` needs 3 units or
                 more, and the standard error to be that of the values (not over models and units both).
         """
-        if not 0 < level < 1:
-            raise ValueError(f"level must lie strictly between 0 and 1, got {level}")
+        level = checks.require_level("level", level)
         if method not in METHODS:
             raise ValueError(f"method must be one of {METHODS}, got {method!r}")
         freedom = np.asarray(self.count - 1.0 if self.freedom is None else self.freedom)
@@ -129,8 +129,8 @@ def from_values(values: Array, *, rate: bool | None = None) -> Estimate:
         ValueError: If there is no unit, or a rate lies outside [0, 1].
         FloatingPointError: If a value is not finite; the message names it.
     """
-    values = np.asanyarray(values)
-    rate = values.dtype == bool if rate is None else rate
+    values = checks.host_values(values, "values")
+    rate = values.dtype == bool if rate is None else checks.require_flag("rate", rate)
     values = _checked(values, rate)
     count, mean = len(values), values.mean(0)
     sem = values.std(0, ddof=1) / np.sqrt(count) if count > 1 else np.full(values.shape[1:], np.inf)
@@ -193,7 +193,7 @@ def difference(first: Array, second: Array, *, rate: bool = False) -> Estimate:
         ValueError: If the groups were not measured on equally many units, or one is empty.
         FloatingPointError: If a value is not finite.
     """
-    first, second = _models(first, rate), _models(second, rate)
+    first, second = _models(first, rate, "first"), _models(second, rate, "second")
     if first.shape[1:] != second.shape[1:]:
         raise ValueError(
             f"first and second must be measured on the same units, got {first.shape[1:]} and {second.shape[1:]}"
@@ -227,7 +227,7 @@ def unpaired_difference(first: Array, second: Array) -> Estimate:
         ValueError: If a group is empty, or not a vector.
         FloatingPointError: If a value is not finite.
     """
-    first, second = _checked(np.asanyarray(first)), _checked(np.asanyarray(second))
+    first, second = _checked(first, name="first"), _checked(second, name="second")
     if first.ndim != 1 or second.ndim != 1:
         raise ValueError(f"first and second must be vectors, one value a model, got {first.shape} and {second.shape}")
     return _unpaired(first, second)
@@ -261,10 +261,9 @@ def clopper_pearson(
         ValueError: If ``level`` is not strictly between 0 and 1, if a count is no integer from 0 to ``total``, or if
             ``total`` or ``comparisons`` is smaller than 1.
     """
-    if not 0 < level < 1:
-        raise ValueError(f"level must lie strictly between 0 and 1, got {level}")
-    total, comparisons = _whole("total", total), _whole("comparisons", comparisons)
-    counts = np.asarray(counts)
+    level = checks.require_level("level", level)
+    total, comparisons = checks.require_count("total", total), checks.require_count("comparisons", comparisons)
+    counts = checks.host_values(counts, "counts")
     if counts.dtype.kind not in "iu" or (counts < 0).any() or (counts > total).any():
         raise ValueError(f"counts must be integers from 0 to the total, {total}, got {counts.tolist()}")
     counts = counts.astype(np.int64)  # 1 more than the largest of a narrow type would wrap
@@ -274,32 +273,23 @@ def clopper_pearson(
     return np.where(counts > 0, low, 0.0), np.where(counts < total, high, 1.0)
 
 
-def _whole(name: str, value: int) -> int:
-    try:
-        number = int(value)
-    except (TypeError, ValueError, OverflowError):
-        number = 0
-    if isinstance(value, bool | np.bool_) or number < 1 or number != value:
-        raise ValueError(f"{name} must be an integer of at least 1, got {value}")
-    return number
-
-
-def _models(values: Array, rate: bool) -> np.ndarray:
-    values = _checked(np.asanyarray(values), rate)
+def _models(values: Array, rate: bool, name: str = "values") -> np.ndarray:
+    values = _checked(values, checks.require_flag("rate", rate), name)
     if values.ndim < 2:
-        raise ValueError(f"values must be [m n *k], model by unit, got shape {values.shape}")
+        raise ValueError(f"{name} must be [m n *k], model by unit, got shape {values.shape}")
     return values
 
 
-def _checked(values: np.ndarray, rate: bool = False) -> np.ndarray:
-    if np.ma.isMaskedArray(values):
-        raise ValueError("values must not be a masked array: its mask would be lost; leave masked units out")
+def _checked(values: Array, rate: bool = False, name: str = "values") -> np.ndarray:
+    values = checks.host_values(values, name)
+    if values.dtype.kind == "c":
+        raise ValueError(f"{name} must be real numbers, got {values.dtype}")
     if values.ndim == 0 or 0 in values.shape:
-        raise ValueError(f"values must hold at least one unit along every axis, got shape {values.shape}")
+        raise ValueError(f"{name} must hold at least one unit along every axis, got shape {values.shape}")
     values = values.astype(np.float64)
     if not np.isfinite(values).all():
         where = tuple(int(i) for i in np.argwhere(~np.isfinite(values))[0])
-        raise FloatingPointError(f"value {where} is {values[where]}: no mean or error of it exists")
+        raise FloatingPointError(f"{name}: value {where} is {values[where]}: no mean or error of it exists")
     if rate and (values.min() < 0 or values.max() > 1):
         raise ValueError(f"rates must lie in [0, 1], got values from {values.min()} to {values.max()}")
     return values

@@ -17,6 +17,7 @@ import math
 import numpy as np
 from scipy import special
 
+from jaxsens.execution import checks
 from jaxsens.statistics.estimate import Estimate
 
 __all__ = ["GROWTH", "PARTS", "least", "level_of", "precise_enough", "sizes"]
@@ -40,8 +41,7 @@ def sizes(first: int, available: int) -> list[int]:
     Raises:
         ValueError: If a number is smaller than 1.
     """
-    if not (first >= 1 and available >= 1):
-        raise ValueError(f"first and available must be at least 1, got {first} and {available}")
+    first, available = checks.require_count("first", first), checks.require_count("available", available)
     part, parts, result = -(-int(first) // PARTS), PARTS, []
     while part * parts < available:
         result.append(part * parts)
@@ -55,10 +55,7 @@ def level_of(look: int, level: float) -> float:
     Raises:
         ValueError: If ``level`` is not strictly between 0 and 1, or ``look`` is smaller than 1.
     """
-    if not 0 < level < 1:
-        raise ValueError(f"level must lie strictly between 0 and 1, got {level}")
-    if not look >= 1:
-        raise ValueError(f"look must be at least 1, got {look}")
+    level, look = checks.require_level("level", level), checks.require_count("look", look)
     return 1 - (1 - level) / (look * (look + 1))
 
 
@@ -68,8 +65,7 @@ def least(target_sem: float, rate: bool) -> int:
     Raises:
         ValueError: If the target is not a finite number above 0.
     """
-    if not 0 < target_sem < math.inf:
-        raise ValueError(f"target_sem must be a finite number above 0, got {target_sem}")
+    target_sem = checks.require_finite("target_sem", target_sem, above=True)
     return math.ceil(0.5 / target_sem) + 1 if rate else 1
 
 

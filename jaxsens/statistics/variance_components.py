@@ -18,6 +18,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
+from jaxsens.execution import checks
 from jaxsens.typing import Array
 
 __all__ = ["LEVELS", "Allocation", "Components", "allocate", "forwards", "from_changes"]
@@ -108,13 +109,17 @@ def from_changes(
         ValueError: If there are too few examples, draws or sites to tell the components apart, or shapes do not fit.
         FloatingPointError: If a change is not finite.
     """
-    changes, sites = np.asarray(changes, np.float64), np.asarray(sites)
+    dependent_draws = checks.require_count("dependent_draws", dependent_draws)
+    changes, sites = checks.host_values(changes, "changes"), checks.host_values(sites, "sites")
+    if changes.dtype.kind == "c":
+        raise ValueError(f"changes must be real numbers, got {changes.dtype}")
+    changes = changes.astype(np.float64)
     if changes.ndim != 3 or sites.shape != changes.shape[::2] or sites.dtype != bool:
         raise ValueError(
             f"changes must be [b r t] and sites [b t] booleans, got {changes.shape} and {sites.shape} {sites.dtype}"
         )
     taken = sites.sum(1)
-    population = taken if population is None else np.asarray(population)
+    population = taken if population is None else checks.host_values(population, "population")
     count, draws, _ = changes.shape
     units, rest = divmod(draws, dependent_draws)
     if count < 2 or units < 2 or rest:
@@ -174,9 +179,14 @@ def allocate(
         ValueError: If an argument is not positive, if nothing varied, or if the examples cannot reach the target: the
             message says what they can reach.
     """
-    if not (np.isfinite(target_sem) and target_sem > 0):
-        raise ValueError(f"target_sem must be a finite number above 0, got {target_sem}")
-    if most_draws < dependent_draws or dependent_draws < 1:
+    target_sem = checks.require_finite("target_sem", target_sem, above=True)
+    checks.require_functions(cost=cost)
+    if not isinstance(components, Components):
+        raise ValueError(f"components must be Components, as of from_changes, got {components!r}")
+    dependent_draws = checks.require_count("dependent_draws", dependent_draws)
+    most_draws = checks.require_count("most_draws", most_draws)
+    available = None if available is None else checks.require_count("available", available)
+    if most_draws < dependent_draws:
         raise ValueError(f"most_draws must be at least dependent_draws, {dependent_draws} >= 1, got {most_draws}")
     if not components.examples + components.sites + components.draws > 0:
         raise ValueError("components are all 0: nothing varied, and no allocation is better than another")

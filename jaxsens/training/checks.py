@@ -10,6 +10,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
+from jaxsens.execution import checks, keys
 from jaxsens.typing import Array, Key, PyTree
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "require_counts",
     "require_dtype_holds",
     "require_key",
+    "require_label",
     "require_number",
 ]
 
@@ -51,10 +53,14 @@ def require_number(name: str, value: object, allowed: str, low: float, high: flo
 
 
 def require_key(key: Key) -> None:
-    """Raise ValueError unless ``key`` is one typed key."""
-    typed = isinstance(key, jax.Array) and jax.dtypes.issubdtype(key.dtype, jax.dtypes.prng_key)
-    if not typed or key.shape != ():
-        raise ValueError(f"key must be one typed key, as of jax.random.key(seed), got {key!r}")
+    """Raise ValueError unless ``key`` is one typed threefry key; see ``execution.require_key``."""
+    keys.require_key(key)
+
+
+def require_label(progress: str | None) -> None:
+    """Raise ValueError unless the label of a progress bar is a string or None."""
+    if progress is not None and not isinstance(progress, str):
+        raise ValueError(f"progress must be a label, or None for no progress bar, got {progress!r}")
 
 
 def as_folder(checkpoint: str | os.PathLike[str] | None) -> Path | None:
@@ -84,9 +90,9 @@ def on_device_values(name: str, values: Array) -> np.ndarray | jax.Array:
     """
     if isinstance(values, np.ma.MaskedArray):
         raise ValueError(f"{name} must not be a masked array, whose mask would be lost")
-    if isinstance(values, jax.Array):
+    if isinstance(values, jax.Array) and not isinstance(values, jax.core.Tracer):
         return values
-    values = np.asarray(values)
+    values = checks.host_values(values, name)
     if values.dtype.kind not in "biufcV":  # V: the floats of ml_dtypes
         raise ValueError(f"{name} must be an array of numbers, got dtype {values.dtype}")
     dtype = jax.dtypes.canonicalize_dtype(values.dtype)

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from jaxsens.execution.checks import host_values
+from jaxsens.execution.execution import Execution
 from jaxsens.training.checks import require_counts, require_number
 from jaxsens.typing import Array
 
@@ -59,6 +61,7 @@ class ManyConfig:
             require_number("target_accuracy", self.target_accuracy, allowed, 0, beyond, open_low=True)
         if self.target_loss is not None:
             require_number("target_loss", self.target_loss, "a finite loss of at least 0", 0, np.inf)
+        Execution(precision=self.precision)  # checks it
         if self.keep not in KEPT:
             raise ValueError(f"keep must be one of {KEPT}, got {self.keep!r}")
 
@@ -88,8 +91,8 @@ class Members:
 
     def __post_init__(self) -> None:
         if self.weight_decay is None:
-            object.__setattr__(self, "weight_decay", np.zeros(np.shape(self.learning_rate)))
-        count = len(np.atleast_1d(self.learning_rate))
+            object.__setattr__(self, "weight_decay", np.zeros(host_values(self.learning_rate, "learning_rate").shape))
+        count = len(np.atleast_1d(host_values(self.learning_rate, "learning_rate")))
         smallest = float(np.nextafter(np.float32(0), np.float32(1)))
         for name, dtype, low in (
             ("learning_rate", np.float32, smallest), ("batch", np.int32, 1), ("dataset", np.int32, 0),
@@ -101,7 +104,7 @@ class Members:
 def _numbers(name: str, values: Array, count: int, dtype: np.dtype, low: float) -> np.ndarray:
     """Return one number for each member ``[m]`` in ``dtype``, or raise ValueError."""
     masked = isinstance(values, np.ma.MaskedArray)
-    values = np.asarray(values)
+    values = np.zeros(0) if masked else host_values(values, name)
     if masked or values.ndim != 1 or len(values) != count or not count or values.dtype.kind not in "iuf":
         what = "a masked array" if masked else f"{values.dtype} of shape {values.shape}"
         raise ValueError(f"{name} must be one number for each member, [m], got {what}")

@@ -16,6 +16,9 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from jaxsens.execution import Execution, parallel
+from jaxsens.execution.checks import require_functions
+from jaxsens.execution.execution import require_devices
+from jaxsens.execution.keys import require_key
 from jaxsens.training import checks
 from jaxsens.training.many_config import KEPT, ManyConfig, Members
 from jaxsens.training.many_state import (
@@ -109,20 +112,29 @@ def fit_many(
         array([[1., 1., 1.],
                [1., 1., 1.]], dtype=float32)
     """
+    require_functions(apply=apply, after_epoch=_no_report if after_epoch is None else after_epoch)
+    checks.require_label(progress)
+    for name, value, kind in (
+        ("members", members, Members),
+        ("config", config, ManyConfig),
+        ("criterion", criterion, Criterion),
+    ):
+        if not isinstance(value, kind):
+            raise ValueError(f"{name} must be a training.{kind.__name__}, got {value!r}")
+    devices = parallel.local_devices(require_devices(devices))
     checkpoint = checks.as_folder(checkpoint)
-    state = start(variables, config, members)
     epoch_of = Epoch(apply, criterion, config.rows, config.precision)
-    words = np.asarray(jax.random.key_data(_one_each(keys, len(members.batch))))
     validation, sets = (None, None) if validation is None else _checked("validation", validation, criterion)
     if not callable(data):
         data = _checked_data(members, data, criterion, sets)
+    state = start(variables, config, members)
+    words = np.asarray(jax.random.key_data(_one_each(keys, len(members.batch))))
     identity = None
     if checkpoint is not None:
         identity = _identity(apply, criterion, config, members, words, data, validation, variables)
     done, state = _resume(checkpoint, state, identity)
     if done and after_epoch is not None:
         _report(after_epoch, done, state)
-    devices = parallel.local_devices(devices)
     if not callable(data):
         data = parallel.replicate(data, devices)  # sent once, not in every epoch
     validation = parallel.replicate(validation, devices)
@@ -153,7 +165,12 @@ def _one_each(keys: Key, count: int) -> Key:
         raise ValueError(
             f"keys must be one typed key, as of jax.random.key(seed), or one for each member, got {keys!r}"
         )
+    require_key(keys if keys.shape == () else keys[0])
     return jax.vmap(partial(jax.random.fold_in, keys))(np.arange(count)) if keys.shape == () else keys
+
+
+def _no_report(done: int, members: np.ndarray, variables: PyTree) -> None:
+    """Do nothing after an epoch."""
 
 
 def _advance(
@@ -239,6 +256,8 @@ def _checked(name: str, examples: Examples, criterion: Criterion) -> tuple[Examp
     shape = targets.shape
     if len(shape) != 2 or strings.shape[:2] != shape or 0 in shape:
         raise ValueError(f"{name} must be strings [s n *] and targets [s n], got shapes {strings.shape} and {shape}")
+    if "c" in (strings.dtype.kind, targets.dtype.kind):
+        raise ValueError(f"{name} must have real strings and targets, got {strings.dtype} and {targets.dtype}")
     values = np.asarray(strings)
     wrong = (values != 0) & (values != 1) if values.dtype.kind in "iu" else ~np.isfinite(values)
     if wrong.any():

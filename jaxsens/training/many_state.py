@@ -68,6 +68,8 @@ def stack(models: Sequence[PyTree]) -> PyTree:
         array([[0., 0.],
                [1., 1.]])
     """
+    if not isinstance(models, Sequence) or isinstance(models, str):
+        raise ValueError(f"models must be a list of the variables of each model, got a {type(models).__name__}")
     if not models:
         raise ValueError("models must be at least one, got none")
     shapes = [jax.tree.map(np.shape, model) for model in models]

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxsens import perturb
+from jaxsens.execution.checks import require_finite
 from jaxsens.typing import Array, Key, PyTree, TrainApply
 
 __all__ = ["CrossEntropy", "NoiseConsistency", "Objective"]
@@ -75,7 +76,7 @@ class NoiseConsistency:
 
     def __post_init__(self) -> None:
         perturb.gaussian(self.variance)
-        if not 0 <= self.strength <= 1:
+        if require_finite("strength", self.strength) > 1:
             raise ValueError(f"strength must lie in [0, 1], got {self.strength}")
 
     def __call__(

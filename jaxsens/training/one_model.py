@@ -18,7 +18,8 @@ import optax
 from tqdm.auto import tqdm
 
 from jaxsens.execution import parallel
-from jaxsens.execution.execution import Execution
+from jaxsens.execution.checks import host_values, require_functions
+from jaxsens.execution.execution import Execution, require_devices, require_execution
 from jaxsens.labels import require_labels
 from jaxsens.training import checks
 from jaxsens.training.objectives import CrossEntropy, Objective
@@ -38,8 +39,8 @@ class Config:
         learning_rate: The largest learning rate, where there is a schedule.
         optimizer: The optimizer, without its learning rate.
         parts: Into how many equal parts a batch is cut. Devices share the parts, and partial gradients are added in
-            order, so the steps do not depend on the number of devices (but for the last bit on a single one); use as
-            many parts as there are devices. Batch normalization uses the statistics of a part, not of the batch.
+            order; use as many parts as there are devices. The steps depend on the numbers of devices and cores by
+            rounding, which training amplifies. Batch normalization uses the statistics of a part, not of the batch.
         precision: Precision of matrix products, as in ``jax.default_matmul_precision``.
 
     Raises:
@@ -63,6 +64,7 @@ class Config:
         checks.require_number(
             "learning_rate", self.learning_rate, "a finite float32 above 0", 0, largest, open_low=True
         )
+        Execution(precision=self.precision)  # checks it
         if not isinstance(self.optimizer, Optimizer):
             raise ValueError(f"optimizer must be a training.Optimizer, got {self.optimizer!r}")
         if self.batch % self.parts:
@@ -129,11 +131,15 @@ def fit(
         >>> losses.shape, bool(losses[1] < losses[0])
         ((2,), True)
     """
-    objective = objective or CrossEntropy()
+    objective = CrossEntropy() if objective is None else objective
+    require_functions(
+        train_apply=train_apply, objective=objective, after_epoch=_nothing if after_epoch is None else after_epoch
+    )
+    checks.require_label(progress)
     checkpoint = checks.as_folder(checkpoint)
     tokens, labels = _checked_data(key, train_apply, variables, tokens, labels, config, objective)
     steps = len(tokens) // config.batch
-    devices = parallel.local_devices(devices)[: config.parts]
+    devices = parallel.local_devices(require_devices(devices))[: config.parts]
     direction, _ = build(config.optimizer, steps * config.epochs)
     epoch_of = _epoch(
         train_apply, objective, config.optimizer, config.epochs, config.batch, config.parts, config.precision, devices
@@ -165,6 +171,20 @@ def fit(
     return state.variables, np.asarray(state.losses)
 
 
+def _shapes(apply: Callable[..., PyTree], variables: PyTree, tokens: jax.ShapeDtypeStruct, *key: Key) -> PyTree:
+    """Return the shapes of the outputs for tokens ``[b t *s]``, or raise ValueError where they do not fit the model."""
+    try:
+        return jax.eval_shape(apply, variables, tokens, *key)
+    except Exception as error:
+        raise ValueError(
+            f"tokens {tokens.shape} {tokens.dtype}, variables and the model do not fit together: {error}"
+        ) from error
+
+
+def _nothing(done: int, variables: PyTree) -> None:
+    """Do nothing after an epoch."""
+
+
 def _checked_data(
     key: Key,
     train_apply: TrainApply,
@@ -185,6 +205,7 @@ def _checked_data(
     if np.ndim(tokens) < 1:
         raise ValueError(f"tokens must be [n t *s], got shape {np.shape(tokens)}")
     count = len(tokens)
+    host_values(labels, "labels")
     if np.ndim(labels) == 0 or len(labels) != count:
         raise ValueError(f"labels must be as many as tokens, {count}, got shape {np.shape(labels)}")
     if count < config.batch:
@@ -193,7 +214,10 @@ def _checked_data(
         return tokens, checks.on_device_values("labels", labels)
     require_labels(labels, None)
     one = jax.ShapeDtypeStruct((config.batch // config.parts, *tokens.shape[1:]), tokens.dtype)
-    logits, _ = jax.eval_shape(train_apply, variables, one, key)
+    leaves = jax.tree.leaves(variables["params"])
+    if not all(jnp.issubdtype(getattr(leaf, "dtype", type(leaf)), jnp.inexact) for leaf in leaves):
+        raise ValueError("variables must have params in floating point, which have a gradient, got another dtype")
+    logits, _ = _shapes(train_apply, variables, one, key)
     return tokens, require_labels(labels, logits.shape[-1])
 
 
@@ -325,11 +349,15 @@ def accuracy(
         >>> accuracy(apply, {}, tokens, np.array([0, 0]))
         array([ True, False])
     """
+    require_execution(execution)
+    require_functions(apply=apply)
     items = (checks.on_device_values("tokens", tokens), require_labels(labels, None))
+    if np.ndim(items[0]) < 1:
+        raise ValueError(f"tokens must be [n t *s], got shape {np.shape(items[0])}")
     if len(items[0]) != len(items[1]):
         raise ValueError(f"labels must be as many as tokens, {len(items[0])}, got {len(items[1])}")
     one = jax.ShapeDtypeStruct((1, *items[0].shape[1:]), items[0].dtype)
-    require_labels(labels, jax.eval_shape(apply, variables, one).shape[-1])
+    require_labels(labels, _shapes(apply, variables, one).shape[-1])
     correct, finite = parallel.map_items(parallel.bind(_is_correct, apply), items, variables, execution=execution)
     if not finite.all():
         raise FloatingPointError(f"the model's logits are not finite for example {int(np.argmin(finite))}")

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxsens import norm_balls, scales
+from jaxsens.execution.checks import require_functions
 from jaxsens.training.checks import require_number
 from jaxsens.training.objectives import CrossEntropy, Objective
 from jaxsens.typing import Array, Key, PyTree, Scale, TrainApply
@@ -79,6 +80,7 @@ class SharpnessAware:
     scale: Scale = scales.absolute
 
     def __post_init__(self) -> None:
+        require_functions(objective=self.objective, scale=self.scale)
         _require_radius(self.radius)
 
     @property
@@ -126,6 +128,9 @@ def sharpness_aware(
         Array([-5.], dtype=float32)
     """
     _require_radius(radius)
+    require_functions(scale=scale)
+    if not isinstance(optimizer, optax.GradientTransformation):
+        raise ValueError(f"optimizer must be an optax transformation, such as optax.sgd(0.1), got {optimizer!r}")
     inner = optax.with_extra_args_support(optimizer)
 
     def update(

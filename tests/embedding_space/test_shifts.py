@@ -323,3 +323,20 @@ def test_states_that_are_not_finite_are_named_with_their_place():
     params["table"][0], params["table"][7] = 0, np.nan
     with pytest.raises(FloatingPointError, match="sequence 1"):
         identifiability(encode)(params, PARAMS["table"], TOKENS, MASK)
+
+
+def test_an_encoder_that_mixes_sequences_is_refused():
+    def mixed(params, tokens):
+        x = params[tokens]
+        return jnp.stack([x, x - x.mean(0, keepdims=True)])
+
+    table, tokens = np.random.default_rng(0).normal(size=(9, 4)).astype(np.float32), np.array([[0, 1], [2, 3], [4, 5]])
+    for measure in (
+        lambda **k: embedding_shifts(mixed, **k)(table, tokens, tokens + 1),
+        lambda **k: joint_shifts(mixed, **k)(table, tokens, tokens + 1, np.array([[[0, 1]]] * 3)),
+        lambda **k: identifiability(mixed, **k)(table, table, tokens),
+    ):
+        with pytest.raises(ValueError, match="another example is beside it"):
+            measure()
+    unchecked = embedding_shifts(mixed, execution=Execution(check=False))(table, tokens, tokens + 1)
+    assert unchecked.values("l2").shape[:2] == tokens.shape

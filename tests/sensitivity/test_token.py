@@ -3,6 +3,8 @@
 The file is long because its tests share models and compiled programs.
 """
 
+import warnings
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -456,3 +458,23 @@ def test_intervals_cover_the_truth(deviation, examples, capsys):
             f"\ntoken sensitivity {truth:.4f}, {examples} examples: {hits / 2:.1f} % of 200 intervals at 95 % cover it"
         )
     assert 0.905 <= hits / 200 <= 0.985
+
+
+def test_predictions_of_an_encoder_without_a_classifier_are_warned_of():
+    from jaxsens import models
+    from jaxsens.models.text import bert, encoder
+
+    sizes = {"width": 4, "depth": 1, "heads": 1, "hidden": 4, "vocabulary": 5, "positions": 4}
+    ids = np.array([[1, 2, 3]])
+    for classes, change, warned in (
+        (None, changes.prediction_change, True),
+        (None, changes.squared_change, False),
+        (2, changes.prediction_change, False),
+    ):
+        module = bert.Bert(bert.Config(**sizes, classes=classes))
+        substitute = jaxsens.one_at_a_time(models.evaluation(module))
+        measure = jaxsens.token_sensitivity(substitute, perturb.replace_uniform(5), change=change)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            measure(jax.random.key(0), encoder.init(module, jax.random.key(0)), ids)
+        assert any("has no classifier" in str(one.message) for one in caught) is warned

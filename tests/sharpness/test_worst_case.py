@@ -198,3 +198,12 @@ def test_bad_arguments_are_named(match):
     options = {"loss": softened, "radius": 0.1} | BAD[match]
     with pytest.raises(ValueError, match=match):
         worst_case.worst_case_sharpness(options.pop("loss"), options.pop("radius"), **options)(KEY, ONE, X)
+
+
+def test_a_random_key_among_the_parameters_stays():
+    """A typed key, as of dropout, is no weight: it is neither moved nor in the way of the perturbation."""
+    params = {"key": jax.random.key(1), "w": np.ones(3, np.float32)}
+    measure = worst_case.worst_case_sharpness(lambda p, x: x @ p["w"], 0.5, iterations=1)
+    found = measure(jax.random.key(0), params, np.float32([[0, 3, 4]]))
+    assert found.mean == pytest.approx(2.5)
+    np.testing.assert_allclose(found.perturbation["w"][0], [0, 0.3, 0.4], atol=1e-6)

@@ -107,5 +107,5 @@ def test_bad_input_is_named():
         rank_correlation(x, np.append(x[:7], np.nan))
     with pytest.raises(ValueError, match="masked"):
         rank_correlation(np.ma.masked_array(x, x > 5), x)
-    with pytest.raises(ValueError, match="freedom must be at least 2, got 1"):
+    with pytest.raises(ValueError, match="freedom must be an integer of at least 2, got 1"):
         fisher_interval(0.5, 1)

@@ -37,15 +37,15 @@ def test_a_rate_of_which_nothing_was_seen_is_not_precise_at_once(target):
 
 
 def test_bad_arguments_are_named():
-    with pytest.raises(ValueError, match="first and available must be at least 1, got 0 and 3"):
+    with pytest.raises(ValueError, match="first must be an integer of at least 1, got 0"):
         sequential.sizes(0, 3)
     with pytest.raises(ValueError, match="level must lie strictly between 0 and 1"):
         sequential.level_of(1, 95)
-    with pytest.raises(ValueError, match="look must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="look must be an integer of at least 1, got 0"):
         sequential.level_of(0, 0.95)
-    with pytest.raises(ValueError, match="first and available must be at least 1, got nan and 3"):
+    with pytest.raises(ValueError, match="first must be an integer of at least 1, got nan"):
         sequential.sizes(np.nan, 3)
-    with pytest.raises(ValueError, match="look must be at least 1, got nan"):
+    with pytest.raises(ValueError, match="look must be an integer of at least 1, got nan"):
         sequential.level_of(np.nan, 0.95)
     with pytest.raises(ValueError, match="target_sem must be a finite number above 0, got nan"):
         sequential.least(np.nan, rate=True)

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from jaxsens.models.common import require, require_dtype
+from jaxsens.models.common import require, require_dtype, require_path
 from jaxsens.models.pretrained import configs, safetensors, vit
 from jaxsens.models.pretrained.configs import KINDS, READ_OUT, Kind
 from jaxsens.models.pretrained.tensor_names import (
@@ -77,6 +77,7 @@ def load(
             pretrained.save("models/mine", module, variables)
             module, variables, unused = pretrained.load("models/mine")
     """
+    require_path(path)
     folder = Path(path)
     dtype = require_dtype(dtype)
     if dtype == jnp.float64:
@@ -105,6 +106,7 @@ def save(path: str | os.PathLike[str], module: nn.Module, variables: PyTree) -> 
     Raises:
         ValueError: If the format has no such model, variables do not fit the module, or the folder has a model already.
     """
+    require_path(path)
     folder, config = Path(path), module.config
     model_type = configs.kind_of(config)
     name, kind = configs.model_name(config), KINDS[model_type]

@@ -151,7 +151,7 @@ def matched(kind: str, parameters: int, length: int, depth: int = 2) -> LSTMConf
         >>> matched("mlp", 1000, length=10)
         MLPConfig(length=10, depth=2, width=26)
     """
-    require(kind in KINDS, "kind", kind, f"one of {', '.join(KINDS)}")
+    require(isinstance(kind, str) and kind in KINDS, "kind", kind, f"one of {', '.join(KINDS)}")
     require_positive(parameters=parameters, length=length, depth=depth)
 
     def distance(width: int) -> int:

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxsens.execution.keys import require_key
 from jaxsens.models.common import require
 from jaxsens.typing import Array, Key, PyTree
 
@@ -118,7 +119,8 @@ def draw(
         >>> weights.shape, bool(abs(weights).max() <= 1)
         ((3, 4), True)
     """
-    require(scheme in SCHEMES, "scheme", scheme, f"one of {', '.join(SCHEMES)}")
+    require_key(key, traced=True)
+    require(isinstance(scheme, str) and scheme in SCHEMES, "scheme", scheme, f"one of {', '.join(SCHEMES)}")
     require(biases in ("scheme", "zero"), "biases", biases, "'scheme' or 'zero'")
     require(gains in ("ones", "scheme"), "gains", gains, "'ones' or 'scheme'")
     require(embedding in ("normal", "scheme"), "embedding", embedding, "'normal' or 'scheme'")

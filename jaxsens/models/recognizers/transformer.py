@@ -90,6 +90,7 @@ def init(
         >>> init(Config(depth=2, heads=1, head_size=4), jax.random.key(0), "normal")["params"]["embedding"].shape
         (3, 4)
     """
+    require(hasattr(config, "specs"), "config", config, "a configuration of recognizers")
     return {"params": initialization.draw(key, config.specs, scheme, biases=biases, gains=gains, embedding=embedding)}
 
 

@@ -61,6 +61,8 @@ def substitute(config: Config, rows: int | None = None) -> SubstituteAt:
         >>> flipped.shape
         (3,)
     """
+    if not isinstance(config, Config):
+        raise ValueError(f"config must be a recognizers.Config, got {config!r}")
     require_rows(rows)
     return SharedLayers(config, rows)
 

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxsens.models.common import require, require_flags, require_positive
+from jaxsens.models.common import require, require_flags, require_path, require_positive
 
 __all__ = ["Text", "Tokenizer", "Tokens", "load"]
 
@@ -147,6 +147,7 @@ def load(path: str | os.PathLike[str], *, vocabulary: int) -> Tokenizer:
     except ImportError as error:
         raise ImportError("tokenizers need the package of that name: pip install 'jaxsens[text]'") from error
     require_positive(vocabulary=vocabulary)
+    require_path(path)
     file = Path(path)
     file = file / "tokenizer.json" if file.is_dir() else file
     require(file.is_file(), "path", str(path), "tokenizer.json, or a folder that has it")
