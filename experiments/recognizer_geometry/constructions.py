@@ -155,7 +155,7 @@ def first_by_growing_positions(epsilon: float, gain: float = 1.0) -> Constructio
     """Build First with D = 2, one layer and ``p(n) = -(n - 1) (1, 1)``, which has no bound: the margin never fades.
 
     The end of string attends to position n with weight ``e^(-2 (n - 1))``, so that the first bit outweighs all others
-    whatever epsilon is. Cor. 3.3 and 3.4 must hence mean bounded encodings, which s.2.2 does not ask for.
+    whatever epsilon is. Cor. 3.3 and 3.4 must hence mean bounded encodings, which s.2.2 does not require.
 
     Args:
         epsilon: Epsilon of layer normalization, at least 0.

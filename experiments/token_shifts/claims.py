@@ -140,7 +140,7 @@ def _norms(
 
 
 def _identified(kind: str, models: Models, seeds: int | None) -> Iterator[Claim]:
-    """C19: early layers stand in for the input."""
+    """C19: states of early layers identify their token."""
     values = estimates.stacked(models, "identified")
     last = estimates.depth_of(kind, values.shape[-1])
     half = last // 2

@@ -42,13 +42,13 @@ def images(count: int) -> np.ndarray:
     return np.random.default_rng(0).normal(size=(count, TOKENS, PATCH**2 * 3)).astype(np.float32)
 
 
-def changes_of(apply: Apply, params: PyTree, tokens: np.ndarray, **options: Any) -> np.ndarray:
-    """Return the change of the logits under noise on each token ``[b 1 t]``; ``options`` are those of `Execution`."""
+def changes_of(apply: Apply, params: PyTree, tokens: np.ndarray, execution: Execution) -> np.ndarray:
+    """Return the change of the logits under noise on each token ``[b 1 t]``."""
     measure = token.token_sensitivity(
         substitution.one_at_a_time(apply),
         perturb.gaussian(1.0),
         change=changes.absolute_change,
-        execution=Execution(**options),
+        execution=execution,
     )
     return measure(jax.random.key(1), params, tokens).changes
 
@@ -58,11 +58,11 @@ def check(names: list[str]) -> None:
     tokens = images(5)
     for name in names:
         apply, params = build(name, "float32")
-        reference = changes_of(apply, params, tokens, chunk=65)
+        reference = changes_of(apply, params, tokens, Execution(chunk=65))
         for backend in BACKENDS:
             for count in {1, jax.local_device_count()}:
-                where = {"backend": backend, "devices": jax.local_devices()[:count]}
-                if not np.array_equal(changes_of(apply, params, tokens, chunk=65, **where), reference):
+                execution = Execution(chunk=65, backend=backend, devices=jax.local_devices()[:count])
+                if not np.array_equal(changes_of(apply, params, tokens, execution), reference):
                     sys.exit(f"WRONG: {name} differs on {count} devices with {backend}")
         alternatives = [
             np.asarray(perturb.gaussian(1.0)(jax.random.fold_in(jax.random.key(1), i), 0, x))
