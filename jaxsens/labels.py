@@ -52,7 +52,9 @@ def require_labels(
         raise ValueError(f"{name} must be integers from 0 to {classes - 1}, got {labels.dtype} {labels.shape}{remedy}")
     if labels.ndim != 1 if shape is None else labels.shape != tuple(shape):
         expected = "[b], one for each example" if shape is None else f"of shape {tuple(shape)}"
-        raise ValueError(f"{name} must be integers {expected}, got shape {labels.shape}")
+        rows = labels.ndim == (1 if shape is None else len(shape)) + 1
+        remedy = f"; for one-hot rows pass {name}.argmax(-1)" if rows and labels.shape[-1] > 1 else ""
+        raise ValueError(f"{name} must be integers {expected}, got shape {labels.shape}{remedy}")
     wrong = (labels < 0) | (labels >= classes)
     if ignore_index is not None:
         wrong &= labels != ignore_index

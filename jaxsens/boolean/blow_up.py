@@ -1,7 +1,7 @@
 """Blow-up and influence: how far a recognizer of bit strings moves when one bit is flipped.
 
 Numbers of sections, definitions and equations are those of Kövér et al., Understanding the Parameter Space Geometry of
-Transformers Encoding Boolean Functions.
+Transformers Encoding Boolean Functions. Each function has its definition and an example, which makes the file long.
 """
 
 from collections.abc import Callable, Sequence
@@ -108,10 +108,7 @@ def blow_up(normalizers: Array) -> Array:
         >>> blow_up(np.array([[1.0, 3.0], [0.5, 0.0]]))
         array([4. , 1.5])
     """
-    if not isinstance(normalizers, jax.Array):
-        normalizers = checks.host_values(normalizers, "normalizers")
-        if at := _first(~(normalizers >= 0)):
-            raise ValueError(f"normalizers must be at least 0, got {normalizers[at]} at {list(at)}")
+    normalizers = normalizers if isinstance(normalizers, jax.Array) else _at_least_0(normalizers)
     return (1 + normalizers).max(-1)
 
 
@@ -134,9 +131,7 @@ def cumulative_blow_up(normalizers: Array) -> np.ndarray:
         >>> cumulative_blow_up(np.array([[1.0, 3.0], [0.5, 0.0]]))
         array([4., 6.])
     """
-    normalizers = checks.host_values(normalizers, "normalizers")
-    if at := _first(~(normalizers >= 0)):
-        raise ValueError(f"normalizers must be at least 0, got {normalizers[at]} at {list(at)}")
+    normalizers = _at_least_0(normalizers)
     return _accumulated(blow_up(normalizers))
 
 
@@ -349,6 +344,13 @@ def _inside(name: str, values: np.ndarray, low: int, stop: int) -> np.ndarray:
     if at := _first((values < low) | (values >= stop)):
         raise ValueError(f"{name} must lie in {low} .. {stop - 1} for strings of this length, got {values[at]}")
     return values
+
+
+def _at_least_0(normalizers: Array) -> np.ndarray:
+    normalizers = checks.host_values(normalizers, "normalizers")
+    if at := _first(~(normalizers >= 0)):
+        raise ValueError(f"normalizers must be at least 0, got {normalizers[at]} at {list(at)}")
+    return normalizers
 
 
 def _first(mask: np.ndarray) -> tuple[int, ...] | None:

@@ -4,7 +4,7 @@ import math
 import numbers
 import operator
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import jax
@@ -17,11 +17,12 @@ __all__ = [
     "as_folder",
     "finite_leaves",
     "on_device_values",
+    "output_shapes",
     "require_counts",
     "require_dtype_holds",
     "require_key",
-    "require_label",
     "require_number",
+    "require_reports",
 ]
 
 
@@ -57,8 +58,20 @@ def require_key(key: Key) -> None:
     keys.require_key(key)
 
 
-def require_label(progress: str | None) -> None:
-    """Raise ValueError unless the label of a progress bar is a string or None."""
+def output_shapes(apply: Callable[..., PyTree], variables: PyTree, tokens: jax.ShapeDtypeStruct, *key: Key) -> PyTree:
+    """Return the shapes of the outputs for tokens ``[b t *s]``, or raise ValueError where they do not fit the model."""
+    try:
+        return jax.eval_shape(apply, variables, tokens, *key)
+    except Exception as error:
+        raise ValueError(
+            f"tokens {tokens.shape} {tokens.dtype}, variables and the model do not fit together: {error}"
+        ) from error
+
+
+def require_reports(after_epoch: Callable[..., None] | None, progress: str | None) -> None:
+    """Raise ValueError unless what is called after an epoch is a function, and the label of the bar a string."""
+    if after_epoch is not None and not callable(after_epoch):
+        raise ValueError(f"after_epoch must be a function, or None, got {after_epoch!r}")
     if progress is not None and not isinstance(progress, str):
         raise ValueError(f"progress must be a label, or None for no progress bar, got {progress!r}")
 

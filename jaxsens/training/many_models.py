@@ -112,8 +112,8 @@ def fit_many(
         array([[1., 1., 1.],
                [1., 1., 1.]], dtype=float32)
     """
-    require_functions(apply=apply, after_epoch=_no_report if after_epoch is None else after_epoch)
-    checks.require_label(progress)
+    require_functions(apply=apply)
+    checks.require_reports(after_epoch, progress)
     for name, value, kind in (
         ("members", members, Members),
         ("config", config, ManyConfig),
@@ -167,10 +167,6 @@ def _one_each(keys: Key, count: int) -> Key:
         )
     require_key(keys if keys.shape == () else keys[0])
     return jax.vmap(partial(jax.random.fold_in, keys))(np.arange(count)) if keys.shape == () else keys
-
-
-def _no_report(done: int, members: np.ndarray, variables: PyTree) -> None:
-    """Do nothing after an epoch."""
 
 
 def _advance(

@@ -1,7 +1,8 @@
 """Training of one model: whole epochs in one compiled program, with the data on the device.
 
 Every random number depends only on the seed and on the epoch or step: a run that was killed and resumed takes the same
-steps. So does one on another number of devices, to the bit from two devices on (see ``parallel.sum_over_parts``).
+steps. On another number of devices or cores they differ by rounding, which training amplifies. (What a training takes
+and returns, and its errors, are documented here, which makes the file long.)
 """
 
 import functools
@@ -132,10 +133,8 @@ def fit(
         ((2,), True)
     """
     objective = CrossEntropy() if objective is None else objective
-    require_functions(
-        train_apply=train_apply, objective=objective, after_epoch=_nothing if after_epoch is None else after_epoch
-    )
-    checks.require_label(progress)
+    require_functions(train_apply=train_apply, objective=objective)
+    checks.require_reports(after_epoch, progress)
     checkpoint = checks.as_folder(checkpoint)
     tokens, labels = _checked_data(key, train_apply, variables, tokens, labels, config, objective)
     steps = len(tokens) // config.batch
@@ -171,20 +170,6 @@ def fit(
     return state.variables, np.asarray(state.losses)
 
 
-def _shapes(apply: Callable[..., PyTree], variables: PyTree, tokens: jax.ShapeDtypeStruct, *key: Key) -> PyTree:
-    """Return the shapes of the outputs for tokens ``[b t *s]``, or raise ValueError where they do not fit the model."""
-    try:
-        return jax.eval_shape(apply, variables, tokens, *key)
-    except Exception as error:
-        raise ValueError(
-            f"tokens {tokens.shape} {tokens.dtype}, variables and the model do not fit together: {error}"
-        ) from error
-
-
-def _nothing(done: int, variables: PyTree) -> None:
-    """Do nothing after an epoch."""
-
-
 def _checked_data(
     key: Key,
     train_apply: TrainApply,
@@ -217,7 +202,7 @@ def _checked_data(
     leaves = jax.tree.leaves(variables["params"])
     if not all(jnp.issubdtype(getattr(leaf, "dtype", type(leaf)), jnp.inexact) for leaf in leaves):
         raise ValueError("variables must have params in floating point, which have a gradient, got another dtype")
-    logits, _ = _shapes(train_apply, variables, one, key)
+    logits, _ = checks.output_shapes(train_apply, variables, one, key)
     return tokens, require_labels(labels, logits.shape[-1])
 
 
@@ -357,7 +342,7 @@ def accuracy(
     if len(items[0]) != len(items[1]):
         raise ValueError(f"labels must be as many as tokens, {len(items[0])}, got {len(items[1])}")
     one = jax.ShapeDtypeStruct((1, *items[0].shape[1:]), items[0].dtype)
-    require_labels(labels, _shapes(apply, variables, one).shape[-1])
+    require_labels(labels, checks.output_shapes(apply, variables, one).shape[-1])
     correct, finite = parallel.map_items(parallel.bind(_is_correct, apply), items, variables, execution=execution)
     if not finite.all():
         raise FloatingPointError(f"the model's logits are not finite for example {int(np.argmin(finite))}")

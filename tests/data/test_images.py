@@ -284,9 +284,15 @@ def test_empty_data_set_is_refused():
         ({"train_images": np.zeros((3, 2, 2, 1), np.float32)}, "float32"),
         ({"test_images": np.zeros((2, 4, 2, 1), np.uint8)}, "one size"),
         ({"train_labels": np.zeros(2, np.int32)}, "must be 3, got 2"),
-        ({"train_labels": np.array([0, 1, 5], np.int32)}, r"train_labels of 'x': labels\[2\] is 5"),
+        (
+            {"train_labels": np.array([0, 1, 5], np.int32)},
+            r"train_labels of 'x': labels must be classes from 0 to 4, got 5 at \[2\]",
+        ),
         ({"train_labels": np.array([0, 1, np.nan])}, "train_labels of 'x': labels must be integers"),
-        ({"test_labels": np.array([0, -1], np.int32)}, r"test_labels of 'x': labels\[1\] is -1"),
+        (
+            {"test_labels": np.array([0, -1], np.int32)},
+            r"test_labels of 'x': labels must be classes from 0 to 4, got -1 at \[1\]",
+        ),
     ],
 )
 def test_image_data_checks_itself(change, message):

@@ -330,7 +330,7 @@ def test_a_full_disk_stops_it_with_the_path_and_keeps_the_last_checkpoint(tmp_pa
         (lambda: members(batch=[1, 2, 1e10, 1]), "batch of member 2 must be an integer from 1 to 2147483647"),
         (lambda: members(dataset=[0, 2**32 - 1, 0, 0]), "dataset of member 1 must be an integer from 0 to 2147483647"),
         (lambda: members(batch=[True] * 4), "batch must be one number for each member, .* got bool"),
-        (lambda: members(learning_rate=np.ma.masked_array([0.1] * 4, [0, 0, 0, 1])), "got a masked array"),
+        (lambda: members(learning_rate=np.ma.masked_array([0.1] * 4, [0, 0, 0, 1])), "must not be a masked array"),
         (lambda: fit(data=(drawn(COUNT)[0], 2 * drawn(COUNT)[1] - 1)), "targets from 0 to 1, .*got -1"),
         (lambda: fit(data=(drawn(COUNT)[0], 2 * drawn(COUNT)[1])), "targets from 0 to 1, .*got 2"),
         (
