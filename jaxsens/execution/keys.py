@@ -10,7 +10,7 @@ from jaxsens.typing import Key
 __all__ = ["IMPLEMENTATION", "require_key"]
 
 IMPLEMENTATION = "threefry2x32"
-"""The generator whose draws under ``vmap`` are those of each key by itself, so that they do not depend on the chunk."""
+"""Generator whose draws under ``vmap`` equal the draws of each key alone, whatever the chunk is."""
 
 
 def require_key(key: Any, *, traced: bool = False) -> Key:
