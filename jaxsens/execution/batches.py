@@ -40,13 +40,14 @@ def count_of(batch: PyTree) -> int:
 
 
 def example_spec(batch: PyTree) -> PyTree:
-    """Return the shapes and dtypes of a batch of one example.
+    """Return the shapes of a batch of one example, and the dtypes that it has on a device.
 
     Example:
         >>> example_spec(np.ones((3, 2)))
-        ShapeDtypeStruct(shape=(1, 2), dtype=float64)
+        ShapeDtypeStruct(shape=(1, 2), dtype=float32)
     """
-    return jax.tree.map(lambda a: jax.ShapeDtypeStruct((1, *a.shape[1:]), a.dtype), batch)
+    on_device = jax.dtypes.canonicalize_dtype
+    return jax.tree.map(lambda a: jax.ShapeDtypeStruct((1, *a.shape[1:]), on_device(a.dtype)), batch)
 
 
 def evenly(count: int, room: int) -> int:
