@@ -88,7 +88,7 @@ def require_devices(devices: Any) -> tuple[jax.Device, ...] | None:
     if not isinstance(devices, Sequence) or not all(isinstance(device, jax.Device) for device in devices):
         raise ValueError(f"devices must be a list of jax.Device, or None for all, got {devices!r}")
     if not devices:
-        raise ValueError("devices must name one at least, or be None for all of this process, got none")
+        raise ValueError("devices must name at least one, or be None for all of this process, got none")
     if len(set(devices)) < len(devices):
         raise ValueError(f"devices must be different devices, got {devices!r}")
     return tuple(devices)

@@ -26,7 +26,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from tqdm.auto import tqdm
 
 from jaxsens.execution import checks, memory
-from jaxsens.execution.execution import DEFAULT, Execution, require_execution
+from jaxsens.execution.execution import DEFAULT, Execution, require_devices, require_execution
 from jaxsens.typing import Array, PyTree
 
 __all__ = [
@@ -209,15 +209,13 @@ def local_devices(devices: Sequence[jax.Device] | None = None) -> tuple[jax.Devi
     """Return the devices as a tuple, by default all those of this process.
 
     Raises:
-        ValueError: If the sequence is empty.
+        ValueError: If there is none, one is named twice, or something other than a device is among them.
 
     Example:
         >>> len(local_devices()) == jax.local_device_count()
         True
     """
-    if devices is not None and not len(devices):
-        raise ValueError("devices must name at least one, or be None for all of this process, got none")
-    return tuple(devices) if devices is not None else tuple(jax.local_devices())
+    return require_devices(devices) or tuple(jax.local_devices())
 
 
 def use_every_core() -> None:

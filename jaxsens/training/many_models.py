@@ -17,7 +17,6 @@ from tqdm.auto import tqdm
 
 from jaxsens.execution import Execution, parallel
 from jaxsens.execution.checks import require_functions
-from jaxsens.execution.execution import require_devices
 from jaxsens.execution.keys import require_key
 from jaxsens.training import checks
 from jaxsens.training.many_config import KEPT, ManyConfig, Members
@@ -121,7 +120,7 @@ def fit_many(
     ):
         if not isinstance(value, kind):
             raise ValueError(f"{name} must be a training.{kind.__name__}, got {value!r}")
-    devices = parallel.local_devices(require_devices(devices))
+    devices = parallel.local_devices(devices)
     checkpoint = checks.as_folder(checkpoint)
     epoch_of = Epoch(apply, criterion, config.rows, config.precision)
     validation, sets = (None, None) if validation is None else _checked("validation", validation, criterion)

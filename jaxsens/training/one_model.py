@@ -20,7 +20,7 @@ from tqdm.auto import tqdm
 
 from jaxsens.execution import parallel
 from jaxsens.execution.checks import host_values, require_functions
-from jaxsens.execution.execution import Execution, require_devices, require_execution
+from jaxsens.execution.execution import Execution, require_execution
 from jaxsens.labels import require_labels
 from jaxsens.training import checks
 from jaxsens.training.objectives import CrossEntropy, Objective
@@ -138,7 +138,7 @@ def fit(
     checkpoint = checks.as_folder(checkpoint)
     tokens, labels = _checked_data(key, train_apply, variables, tokens, labels, config, objective)
     steps = len(tokens) // config.batch
-    devices = parallel.local_devices(require_devices(devices))[: config.parts]
+    devices = parallel.local_devices(devices)[: config.parts]
     direction, _ = build(config.optimizer, steps * config.epochs)
     epoch_of = _epoch(
         train_apply, objective, config.optimizer, config.epochs, config.batch, config.parts, config.precision, devices
