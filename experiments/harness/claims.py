@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from experiments.harness.tables import cells
+from experiments.harness.verdicts import Verdict
 from jaxsens.execution.checks import require_count
 from jaxsens.statistics.estimate import Estimate
 
@@ -27,10 +28,18 @@ class Claim:
         dataset: The data it was measured on.
         measured: The value; None if there is none.
         standard_error: Its standard error, over independent units.
-        low: Lower end of its 95 % interval.
+        low: Lower end of its 95 % interval: of the interval that was judged, where a `Verdict` has one.
         high: Upper end of its 95 % interval.
-        verdict: ``supported``, ``contradicted``, ``inconclusive``, or empty for a quantity without a claim.
+        verdict: A `Verdict`, whose name is kept here, or its name; empty for a quantity without a claim.
+        reason: Why the verdict is inconclusive whatever the interval says; empty where the interval decides.
+        rule: The rule of the verdict, and what contradicts the claim.
+        units: The number of independent units that were judged.
+        level: The largest probability of "supported" where the claim is false.
+        power: The probability of "supported" at ``power_at``.
+        power_at: The alternative that the power is for, in words.
         note: What is said of this row only; what holds for the whole run stands in the manifest.
+
+    A `Verdict` fills the columns from ``verdict`` to ``power_at``, and ``low`` and ``high``.
 
     Raises:
         ValueError: another verdict, a number that is not finite, or ``low`` above ``high``.
@@ -47,10 +56,19 @@ class Claim:
     standard_error: float | None = None
     low: float | None = None
     high: float | None = None
-    verdict: str = ""
+    verdict: Verdict | str = ""
+    reason: str = ""
+    rule: str = ""
+    units: int | None = None
+    level: float | None = None
+    power: float | None = None
+    power_at: str = ""
     note: str = ""
 
     def __post_init__(self) -> None:
+        if isinstance(self.verdict, Verdict):
+            for name, value in _columns(self.verdict).items():
+                object.__setattr__(self, name, value)
         if self.verdict not in VERDICTS:
             raise ValueError(f"verdict = {self.verdict!r}: allowed are {VERDICTS}")
         for name in ("measured", "standard_error", "low", "high"):
@@ -72,6 +90,16 @@ class Claim:
         """Return the row of an estimate; ``fields`` are the others of the class."""
         fields = {"published": None, "place": ""} | fields
         return cls(claim=claim, quantity=quantity, **cls.numbers(estimate), **fields)
+
+
+def _columns(verdict: Verdict) -> dict[str, Any]:
+    """Return the fields of a row that a verdict fills."""
+    ends = {} if verdict.low is None else {"low": verdict.low, "high": verdict.high}
+    rule = f"{verdict.rule}; contradicted if {verdict.contradicted_if}"
+    numbers = {"units": int(verdict.units), "level": round(verdict.level, 4), "power": round(verdict.power, 4)}
+    return {
+        "verdict": verdict.name, "reason": verdict.reason, "rule": rule, "power_at": verdict.power_at, **numbers, **ends
+    }  # fmt: skip
 
 
 def verdict(

@@ -1,10 +1,11 @@
 """Laws of claims and tables."""
 
 import math
+from dataclasses import replace
 
 import pytest
 
-from experiments.harness import claims
+from experiments.harness import claims, verdicts
 from jaxsens.statistics import estimate
 
 
@@ -59,6 +60,21 @@ def test_a_claim_is_filled_from_an_estimate():
     low, high = (float(end) for end in found.interval())
     assert (claim.measured, claim.standard_error, claim.low, claim.high) == (7 / 3, float(found.sem), low, high)
     assert (claim.subject, claim.reference, claim.dataset, claim.published) == ("vit", "mlp", "digits", None)
+
+
+def test_a_verdict_fills_the_columns_that_it_rests_on():
+    found = estimate.from_values([1.0, 2.0, 4.0])
+    design = verdicts.Design(3, (0.1, 0.2), {"vit": 0.1})
+    judged = verdicts.mean(found, design=design, above=0.0, method="log")
+    claim = claims.Claim.of("C1", "x", found, verdict=judged, note="said")
+    assert claim.verdict == "inconclusive"
+    assert claim.rule == "mean (log interval) above 0; contradicted if interval wholly below 0"
+    assert (claim.units, claim.level, claim.power) == (3, 0.025, round(judged.power, 4))
+    assert (claim.reason, claim.power_at, claim.note) == (design.reason(), judged.power_at, "said")
+    assert (claim.low, claim.high) == (judged.low, judged.high), "the interval that was judged"
+    decided = verdicts.mean(found, design=verdicts.NOT_TRAINED, above=0.0)
+    again = replace(claim, verdict=decided)
+    assert (again.verdict, again.reason, again.low) == (decided.name, "", decided.low)
 
 
 def test_an_open_interval_is_judged_inconclusive():

@@ -1,0 +1,78 @@
+"""How the models behind a verdict were trained, and whether that allows a verdict."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
+
+import numpy as np
+
+from experiments.harness.verdicts.judging import check_count
+
+__all__ = ["FEWEST_SEEDS", "NOT_TRAINED", "Design"]
+
+FEWEST_SEEDS = 3
+"""Independently trained models of each kind that a verdict needs."""
+
+
+@dataclass(frozen=True)
+class Design:
+    """How the models behind a verdict were trained; every rule asks for it.
+
+    Attributes:
+        seeds: Independently trained models of each kind, the fewest where kinds differ; None where nothing is trained.
+        rates: The grid of learning rates that was searched, or a grid by the name of each kind of model.
+        best: The rate that was chosen, by the name of each kind of model that the verdict compares.
+
+    Raises:
+        ValueError: If ``seeds`` is not an integer of at least 1, a rate is not a positive finite number, or a best rate
+            is not in the grid.
+    """
+
+    seeds: int | None
+    rates: Sequence[float] | Mapping[str, Sequence[float]] = ()
+    best: Mapping[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.seeds is not None:
+            check_count("seeds", self.seeds, 1)
+        if isinstance(self.rates, str) or not isinstance(self.rates, Sequence | Mapping | np.ndarray):
+            raise ValueError(f"rates = {self.rates!r}: give a list of learning rates, or lists by name")
+        if not isinstance(self.best, Mapping):
+            raise ValueError(f"best = {self.best!r}: give the best learning rate by the name of each kind")
+        for rate in chain(*self.rates.values()) if isinstance(self.rates, Mapping) else self.rates:
+            if not (isinstance(rate, int | float | np.number) and math.isfinite(rate) and rate > 0):
+                raise ValueError(f"rates = {self.rates}: learning rates are positive finite numbers")
+        for name, rate in self.best.items():
+            if rate not in self.grid(name):
+                raise ValueError(f"best = {rate} of {name} is not in its grid {self.grid(name)}")
+
+    def grid(self, name: str) -> list[float]:
+        """Return the different learning rates that were tried for a kind of model, ascending."""
+        return sorted(set(self.rates.get(name, ()) if isinstance(self.rates, Mapping) else self.rates))
+
+    def reason(self) -> str:
+        """Return why the training allows no verdict; empty where it does.
+
+        It does with `FEWEST_SEEDS` seeds, and a best rate of every kind strictly inside of the grid: that takes three
+        rates. Where nothing was trained it always does.
+        """
+        if self.seeds is None:
+            return ""
+        if self.seeds < FEWEST_SEEDS:
+            return f"{self.seeds} independently trained models of each kind; {FEWEST_SEEDS} are needed"
+        if not self.best:
+            return "the learning rate is not said to be the best of a grid"
+        for name, rate in self.best.items():
+            grid = self.grid(name)
+            if len(grid) < 3:
+                return (
+                    f"no grid of learning rates of {name}: {len(grid)} tried; 3 are needed for the best to lie inside"
+                )
+            if rate in (grid[0], grid[-1]):
+                return f"best learning rate of {name}, {rate:g}, is at the edge of the grid {grid[0]:g} to {grid[-1]:g}"
+        return ""
+
+
+NOT_TRAINED = Design(None)
+"""The design of a claim about models that were not trained here, or about no models."""
