@@ -26,7 +26,7 @@ __all__ = ["bounded_mean", "empirical_logit", "mean", "outer_means", "rises_in_e
 
 
 def mean(
-    estimate: Estimate,
+    estimate: Estimate | None,
     *,
     design: Design,
     above: float | None = None,
@@ -49,7 +49,7 @@ def mean(
     and units, its models.
 
     Args:
-        estimate: Estimate of one number.
+        estimate: Estimate of one number; None if there is no unit, which decides nothing.
         design: How the models were trained; `NOT_TRAINED` if they were not.
         above: The claim is that the mean is above this number.
         below: Or below this one.
@@ -59,24 +59,38 @@ def mean(
         method: Method of the interval, see `Estimate.interval`: "log" for skewed nonnegative values.
     """
     claim = Region.of(above, below, within)
-    if np.ndim(estimate.mean):
+    if estimate is not None and np.ndim(estimate.mean):
         raise ValueError(f"a verdict is about one number, got a mean of shape {np.shape(estimate.mean)}")
-    open_ends = not np.isfinite(estimate.interval(1 - ERROR, method=method)).all()
-    reason = "a single unit has no spread to judge by" if open_ends else ""
-    if not estimate.rate and estimate.sem == 0:
-        reason = "all units agree: without a spread nothing bounds what others would give (see bounded_mean)"
+    units = 0 if estimate is None else estimate.count
     text = "mean" if method == "student" else f"mean ({method} interval)"
     size = f"{effect:g} times the standard deviation of a unit"
+
+    def judge(error: float) -> Judgment:
+        return (
+            (UNDECIDED, None, None) if estimate is None else claim.judge(*estimate.interval(1 - error, method=method))
+        )
+
     return judged(
-        lambda error: claim.judge(*estimate.interval(1 - error, method=method)),
+        judge,
         rule=f"{text} {claim.words}",
         contradicted_if=f"interval {claim.opposite}",
-        units=estimate.count,
-        level=level("mean", estimate.count),
-        power=power("mean", estimate.count, effect, within=within is not None),
+        units=units,
+        level=level("mean", units),
+        power=power("mean", units, effect, within=within is not None),
         power_at=f"a mean in the middle, bounds {size} away" if within is not None else f"{size} beyond the bound",
-        reason=design.reason() or reason,
+        reason=design.reason() or _without_spread(estimate, method),
     )
+
+
+def _without_spread(estimate: Estimate | None, method: str) -> str:
+    """Say why there is no spread to judge by; empty where there is one."""
+    if estimate is None:
+        return "no unit to judge by"
+    if not np.isfinite(estimate.interval(1 - ERROR, method=method)).all():
+        return "a single unit has no spread to judge by"
+    if not estimate.rate and estimate.sem == 0:
+        return "all units agree: without a spread nothing bounds what others would give (see bounded_mean)"
+    return ""
 
 
 def bounded_mean(
@@ -87,6 +101,7 @@ def bounded_mean(
     above: float | None = None,
     below: float | None = None,
     within: tuple[float, float] | None = None,
+    most: Array | None = None,
     effect: float = 0.0,
 ) -> Verdict:
     """Judge a mean over units that may fail all or none, such as accuracies of models of which some do not train.
@@ -103,14 +118,19 @@ def bounded_mean(
         above: The claim is that the mean is above this number.
         below: Or below this one.
         within: Or between these two.
+        most: The largest value that each unit may still take, where it is not decided; by default the values. The upper
+            end of the interval is that of these, so that what is not decided can neither support nor contradict.
         effect: The alternative of the power: the share of units that fail.
     """
     claim = Region.of(above, below, within)
     values = np.asarray(values, np.float64)
-    if values.ndim != 1 or len(values) < 2 or not bounds[0] < bounds[1]:
-        raise ValueError(f"values must be two numbers or more and bounds ascend, got shape {values.shape}, {bounds}")
-    if not (bounds[0] <= values.min() and values.max() <= bounds[1]):
-        raise ValueError(f"values must lie within {bounds}, got {values.min()} to {values.max()}")
+    most = values if most is None else np.asarray(most, np.float64)
+    if values.ndim != 1 or not len(values) or not bounds[0] < bounds[1]:
+        raise ValueError(f"values must be one number or more and bounds ascend, got shape {values.shape}, {bounds}")
+    if most.shape != values.shape or (most < values).any():
+        raise ValueError(f"most = {most} must be numbers of at least the values, {values}")
+    if not (bounds[0] <= values.min() and most.max() <= bounds[1]):
+        raise ValueError(f"values must lie within {bounds}, got {values.min()} to {most.max()}")
     settings = {"bounds": tuple(bounds), "above": above, "below": below, "within": within}
 
     def reachable(units: int) -> bool:
@@ -119,8 +139,12 @@ def bounded_mean(
         ends = np.transpose(bounded_interval(np.tile(agreed, (units, 1)), bounds))
         return {SUPPORTED, CONTRADICTED} <= {claim.judge(*end)[0] for end in ends}
 
+    def judge(error: float) -> Judgment:
+        lows, highs = bounded_interval(np.stack([values, most], 1), bounds, error)
+        return claim.judge(lows[0], highs[1])
+
     return judged(
-        lambda error: claim.judge(*bounded_interval(values, bounds, error)),
+        judge,
         rule=f"mean of values within [{bounds[0]:g}, {bounds[1]:g}] {claim.words}, unseen failures counted",
         contradicted_if=f"interval {claim.opposite}",
         units=len(values),
@@ -170,7 +194,7 @@ def rises_in_each(steps: Sequence[Estimate], *, design: Design, above: float = 0
 
 
 def slope(
-    estimate: Estimate, *, design: Design, at_most: float = -1.0, tolerance: float, effect: float = 1.0
+    estimate: Estimate | None, *, design: Design, at_most: float = -1.0, tolerance: float, effect: float = 1.0
 ) -> Verdict:
     """Judge that a slope of logarithms is at most ``at_most``, to a tolerance: that something is O(1/N), say.
 
@@ -179,7 +203,7 @@ def slope(
     (N + k)``: choose a tolerance above that at the smallest N, such as 0.05 for k = 1 at N = 128.
 
     Args:
-        estimate: The mean over models of the slope of each.
+        estimate: The mean over models of the slope of each; None if there is no model.
         design: How the models were trained.
         at_most: The slope of the law.
         tolerance: How far above it counts as equal, positive.
