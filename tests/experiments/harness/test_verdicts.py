@@ -5,6 +5,7 @@ The file is long because its rules are in one file, too.
 
 import math
 import re
+from functools import partial
 
 import numpy as np
 import pytest
@@ -68,6 +69,23 @@ def test_a_bounded_mean_counts_failures_that_were_not_seen():
     assert three(make, [np.zeros(60), np.ones(60), np.arange(60) < 6]) == ALL
     with pytest.raises(ValueError, match=r"values must lie within \(0, 1\), got 0.0 to 2.0"):
         verdicts.bounded_mean(np.array([0.0, 2.0]), (0, 1), design=NOT_TRAINED, above=0.5)
+
+
+def test_what_is_not_decided_counts_against_either_verdict():
+    values, most = np.arange(90) < 3.0, np.arange(90) < 89.0
+    make = lambda v, m: verdicts.bounded_mean(v, (0, 1), most=m, design=NOT_TRAINED, above=0.5)  # noqa: E731
+    assert [make(v, m).name for v, m in ((most, most), (values, values), (values, most))] == ALL
+    both = make(values, most)
+    assert (both.low, both.high) == (make(values, values).low, make(most, most).high)
+
+
+def test_nothing_decides_nothing():
+    for rule in (partial(verdicts.mean, above=0.0), partial(verdicts.slope, tolerance=0.1)):
+        found = rule(None, design=NOT_TRAINED)
+        assert (found.name, found.units, found.power, found.reason) == ("inconclusive", 0, 0, "no unit to judge by")
+    alone = verdicts.bounded_mean([1.0], (0, 1), design=NOT_TRAINED, above=0.5)
+    assert (alone.name, alone.power) == ("inconclusive", 0)
+    assert "7 are needed" in alone.reason
 
 
 def test_a_share_reaches_all_verdicts_or_is_not_judged():
@@ -151,6 +169,8 @@ def test_one_exception_contradicts_and_enough_cases_without_support():
             Design(3, {"vit": GRID, "cnn": GRID[:2]}, {"vit": 1e-3, "cnn": 1e-3}),
             "no grid of learning rates of cnn: 2 .*",
         ),
+        (Design(0, drawn=(1e-4, 1e-2)), "0 independently trained models of each kind; 3 are needed"),
+        (Design(3, drawn=(1e-3, 1e-3)), "learning rates drawn from 0.001 to 0.001; a factor of 2 is needed"),
         (Design(3, GRID, {"vit": 1e-3, "cnn": 1e-2}), "best learning rate of cnn, 0.01, is at the edge of the grid .*"),
     ],
 )
@@ -211,11 +231,12 @@ def test_logits_of_rates():
 
 def test_rates_on_the_logit_scale_keep_the_logit_of_each_model_and_the_spread_of_the_delta_method():
     rates = np.array([[0.0, 0.5, 0.25, 0.25], [0.0, 0.0, 0.0, 0.0]])
-    logits = verdicts.on_logits(rates)
+    logits = verdicts.on_logits(rates, 1)
     np.testing.assert_allclose(logits.mean(1), [np.log(1.5 / 3.5), np.log(0.5 / 4.5)])
     np.testing.assert_allclose(logits[0].std(), rates[0].std() / (0.3 * 0.7))
+    np.testing.assert_allclose(verdicts.on_logits(rates, 10).mean(1), [np.log(10.5 / 30.5), np.log(0.5 / 40.5)])
     with pytest.raises(ValueError, match=r"rates must be frequencies in \[0, 1\], model by unit, got shape \(1, 1\)"):
-        verdicts.on_logits([[1.5]])
+        verdicts.on_logits([[1.5]], 1)
 
 
 def test_the_units_of_a_difference_of_models_are_its_models():
@@ -262,10 +283,17 @@ def test_levels_and_powers_are_those_of_closed_forms():
         (lambda e: verdicts.share(1, 3, design=NOT_TRAINED, above=1.5), r"a bound in \[0, 1\]"),
         (lambda e: verdicts.correlation([1.0], [1.0], sign=0, design=NOT_TRAINED), "sign = 0 must be 1 or -1"),
         (lambda e: verdicts.no_exception(3, 2, design=NOT_TRAINED), "out of range"),
-        (lambda e: Design(math.nan), "seeds = nan must be an integer of at least 1"),
-        (lambda e: Design(True), "seeds = True must be an integer of at least 1"),
+        (lambda e: Design(math.nan), "seeds = nan must be an integer of at least 0"),
+        (lambda e: Design(True), "seeds = True must be an integer of at least 0"),
         (lambda e: Design(3, GRID, {"vit": 0.5}), "best = 0.5 of vit is not in its grid"),
         (lambda e: Design(3, (0.0, 1.0)), "learning rates are positive finite numbers"),
+        (lambda e: Design(3, drawn=(0.0, 1.0)), "learning rates are positive finite numbers"),
+        (lambda e: Design(3, drawn=(1e-2, 1e-4)), "give the smallest and the largest rate"),
+        (lambda e: Design(3, GRID, drawn=(1e-4, 1e-2)), "no grid beside them"),
+        (
+            lambda e: verdicts.bounded_mean([0.5], (0, 1), most=[0.4], design=NOT_TRAINED, above=0.0),
+            r"most = \[0.4\] must be numbers of at least the values",
+        ),
     ],
 )
 def test_bad_arguments_are_named(call, message):
@@ -276,6 +304,10 @@ def test_bad_arguments_are_named(call, message):
 def test_counts_may_be_numpy_integers():
     found = verdicts.share(np.int64(36), np.int32(36), design=Design(np.int64(3), GRID, {"a": 1e-3}), above=0.9)
     assert found.name == "supported"
+
+
+def test_every_model_may_draw_its_rate():
+    assert Design(3, drawn=(1e-4, 1e-2)).reason() == ""
 
 
 def test_kinds_of_models_may_have_their_own_grids():
