@@ -174,9 +174,10 @@ def causes(config: Config, results: Results) -> Iterator[Judged]:
     Differences of ``ln(last state / the one before)``, least-shifting tokens, paired over sequences.
     """
     trained = [kind for kind in KINDS if (kind, "after") in results]
-    designs = {key: design_of(config, *key, len(models)) for key, models in results.items()}
+    models = {key: len(each) for key, each in results.items()}
+    designs = {key: design_of(config, *key, count) for key, count in models.items()}
     for scale in SCALES:
-        shifts = {key: estimates.shifts(models, "least", "whole", scale) for key, models in results.items()}
+        shifts = {key: estimates.shifts(each, "least", "whole", scale) for key, each in results.items()}
         depths = {key: estimates.depth_of(key[0], values.shape[-1]) for key, values in shifts.items()}
         last_step = {key: step(values, depths[key] - 1, depths[key]) for key, values in shifts.items()}
         text = f"last ln step, {scale} shift, difference"
@@ -189,9 +190,9 @@ def causes(config: Config, results: Results) -> Iterator[Judged]:
             yield _between(pair, (kind, "after"), (kind, "before"), note)
         for state in STATES if {"bert", "gpt2"} <= set(trained) else ():
             keys = ("bert", state), ("gpt2", state)
-            paired = estimates.between_kinds(*(last_step[key] for key in keys))
-            design = _both(*(designs[key] for key in keys))
-            pair = _row("C17", f"effect of the architecture: {text}", None, "not in the paper", paired, BELOW, design)
+            paired = estimate.difference(*(last_step[key] for key in keys))
+            design, rule = _both(*(designs[key] for key in keys)), partial(BELOW, models=tuple(map(models.get, keys)))
+            pair = _row("C17", f"effect of the architecture: {text}", None, "not in the paper", paired, rule, design)
             note = "lower where each sum is normalized; a drop only if that model's own last step is below 0"
             yield _between(pair, *keys, note)
         for kind in filter(estimates.NORMALIZED_AT_THE_END.__contains__, trained):

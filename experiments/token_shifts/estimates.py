@@ -4,7 +4,7 @@ Units are texts (or images), or tokens where each point is another one, and mode
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -22,7 +22,6 @@ __all__ = [
     "Models",
     "Results",
     "agreements",
-    "between_kinds",
     "by_state",
     "counts",
     "depth_of",
@@ -115,18 +114,6 @@ def step(values: np.ndarray, start: int, end: int) -> np.ndarray:
 def steps(values: np.ndarray, last: int) -> list[Estimate]:
     """Return the `step` of every layer from the first to ``last``, over models, from ``[m b l]``."""
     return [over_models(step(values, layer - 1, layer)) for layer in range(1, last + 1)]
-
-
-def between_kinds(first: np.ndarray, second: np.ndarray) -> Estimate:
-    """Estimate how two kinds differ ``[m b]``, on the same sequences; the estimate counts models.
-
-    Raises:
-        ValueError: If there are not as many models of both kinds.
-    """
-    if len(first) != len(second):
-        raise ValueError(f"first and second must be equally many models, got {len(first)} and {len(second)}")
-    found = estimate.difference(first, second)
-    return replace(found, count=len(first), values=first.mean(1) - second.mean(1))
 
 
 def counts(models: Models, tokens: np.ndarray, vocabulary: int, weights: np.ndarray | None = None) -> np.ndarray:
