@@ -35,10 +35,12 @@ from experiments.harness.verdicts.means import (
     bounded_mean,
     empirical_logit,
     mean,
+    on_logits,
     outer_means,
     rises_in_each,
     slope,
 )
+from experiments.harness.verdicts.uses import Use
 
 __all__ = [
     "ERROR",
@@ -46,6 +48,7 @@ __all__ = [
     "FEWEST_UNITS",
     "NOT_TRAINED",
     "Design",
+    "Use",
     "Verdict",
     "bounded_mean",
     "correlation",
@@ -55,6 +58,7 @@ __all__ = [
     "level",
     "mean",
     "no_exception",
+    "on_logits",
     "outer_means",
     "power",
     "rises_in_each",

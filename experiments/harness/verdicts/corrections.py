@@ -1,6 +1,7 @@
 """Corrections of several verdicts within one claim."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -18,11 +19,12 @@ def holm(verdicts: Sequence[Verdict], *, error: float = ERROR) -> list[Verdict]:
     between verdicts. Verdicts that are inconclusive count among the m.
     """
     order = np.argsort([one.error for one in verdicts], kind="stable")
-    kept, result = True, list(verdicts)
+    words = f"Holm's correction for {len(verdicts)} verdicts"
+    kept, result = True, [_corrected(one, words) for one in verdicts] if len(verdicts) > 1 else list(verdicts)
     for rank, number in enumerate(order):
         kept = kept and verdicts[number].error <= error / (len(verdicts) - rank)
         if not kept:
-            result[number] = withdrawn(verdicts[number], f"Holm's correction for {len(verdicts)} verdicts")
+            result[number] = withdrawn(result[number], words)
     return result
 
 
@@ -37,4 +39,10 @@ def false_discovery_rate(verdicts: Sequence[Verdict], *, error: float = ERROR) -
     below = np.flatnonzero([verdicts[number].error <= limit for number, limit in zip(order, limits, strict=True)])
     kept = set(order[: below[-1] + 1].tolist()) if below.size else set()
     words = f"a false discovery rate of {error:g} among {len(verdicts)} verdicts"
-    return [one if number in kept else withdrawn(one, words) for number, one in enumerate(verdicts)]
+    corrected = [_corrected(one, words) for one in verdicts]
+    return [one if number in kept else withdrawn(one, words) for number, one in enumerate(corrected)]
+
+
+def _corrected(verdict: Verdict, words: str) -> Verdict:
+    """Return a verdict that says of its rule and its power that it was corrected."""
+    return replace(verdict, rule=f"{verdict.rule}, {words}", power_at=f"{verdict.power_at}, before the correction")

@@ -58,6 +58,17 @@ class Design:
             if rate not in self.grid(name):
                 raise ValueError(f"best = {rate} of {name} is not in its grid {self.grid(name)}")
 
+    @classmethod
+    def at_best(cls, seeds: int | None, rates: Sequence[float] | Mapping[str, Sequence[float]] = ()) -> "Design":
+        """Return the design of a training with these settings whose best rates are in the middle of the grid.
+
+        It allows a verdict if any outcome of the search for rates does.
+        """
+        kinds = rates if isinstance(rates, Mapping) else {"every kind": rates}
+        return cls(
+            seeds, dict(kinds), {name: sorted(grid)[len(grid) // 2] for name, grid in kinds.items() if len(grid)}
+        )
+
     def grid(self, name: str) -> list[float]:
         """Return the different learning rates that were tried for a kind of model, ascending."""
         return sorted(set(self.rates.get(name, ()) if isinstance(self.rates, Mapping) else self.rates))

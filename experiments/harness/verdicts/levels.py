@@ -10,7 +10,7 @@ from collections.abc import Callable
 import numpy as np
 from scipy import special, stats
 
-from jaxsens.statistics import correlation, estimate
+from jaxsens.statistics import correlation, estimate, intervals
 
 __all__ = ["ERROR", "bounded_interval", "level", "power", "share_counts"]
 
@@ -46,7 +46,8 @@ def power(rule: str, units: int, effect: float, **settings: float) -> float:
         rule: The name of its function.
         units: Number of independent units.
         effect: As the rule's argument of that name.
-        settings: As for `level`; also ``within=True`` of `mean` and ``steps``, their number, of `rises_in_each`.
+        settings: As for `level`; also ``within=True`` of `mean`, ``other``, the number of models of the second group of
+            its differences, and ``steps``, their number, of `rises_in_each`.
 
     Raises:
         ValueError: If there is no such rule.
@@ -84,10 +85,12 @@ def _half(units: int, **settings: float) -> float:  # noqa: ARG001 exact for nor
     return ERROR / 2
 
 
-def _mean_power(units: int, effect: float, within: bool = False) -> float:
-    if units < 2:
+def _mean_power(units: int, effect: float, within: bool = False, other: int | None = None) -> float:
+    if min(units, units if other is None else other) < 2:
         return 0.0
-    freedom, shift = units - 1, effect * math.sqrt(units)
+    groups = [units] if other is None else [units, other]
+    sem, freedom = intervals.combine([(np.asarray(1 / count), count - 1.0) for count in groups])
+    freedom, shift = float(freedom), effect / float(sem)
     quantile = special.stdtrit(freedom, 1 - ERROR / 2)
     if not within:
         return float(stats.nct.sf(quantile, freedom, shift)) if shift < 30 else 1.0

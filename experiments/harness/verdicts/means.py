@@ -22,7 +22,7 @@ from experiments.harness.verdicts.levels import ERROR, bounded_interval, level, 
 from jaxsens.statistics.estimate import Estimate, from_values
 from jaxsens.typing import Array
 
-__all__ = ["bounded_mean", "empirical_logit", "mean", "outer_means", "rises_in_each", "slope"]
+__all__ = ["bounded_mean", "empirical_logit", "mean", "on_logits", "outer_means", "rises_in_each", "slope"]
 
 
 def mean(
@@ -34,6 +34,7 @@ def mean(
     within: tuple[float, float] | None = None,
     effect: float = 1.0,
     method: str = "student",
+    models: tuple[int, int] | None = None,
 ) -> Verdict:
     """Judge a mean or a difference by its interval; ``within`` is a test of equivalence (two one-sided tests).
 
@@ -46,7 +47,8 @@ def mean(
     0.12 (exponential) to 0.16 (lognormal) at 3 units and 0.06 to 0.12 at 30, "above" with less than 0.01; with
     ``method="log"`` "below" errs with 0.03 (exponential) to 0.06 (lognormal). No interval from a few units does better
     without being much wider for normal ones. Level and power are those of independent units; of an estimate over models
-    and units, its models.
+    and units, its models. A difference of two groups of models counts what it is paired over, such as images: give
+    ``models``, so that the models are the units. Its power is that where both groups vary alike, and nothing else does.
 
     Args:
         estimate: Estimate of one number; None if there is no unit, which decides nothing.
@@ -57,18 +59,19 @@ def mean(
         effect: The alternative of the power: how far beyond the bound the mean is (of ``within``: how far the bounds
             are from a mean at the middle), in standard deviations of a unit.
         method: Method of the interval, see `Estimate.interval`: "log" for skewed nonnegative values.
+        models: Of a difference of two groups of models, the number of models in each.
     """
     claim = Region.of(above, below, within)
     if estimate is not None and np.ndim(estimate.mean):
         raise ValueError(f"a verdict is about one number, got a mean of shape {np.shape(estimate.mean)}")
-    units = 0 if estimate is None else estimate.count
     text = "mean" if method == "student" else f"mean ({method} interval)"
-    size = f"{effect:g} times the standard deviation of a unit"
+    first, second = (0 if estimate is None else estimate.count, None) if models is None else models
+    units = first if second is None else min(first, second)
+    size = f"{effect:g} times the standard deviation of a {'unit' if models is None else 'model'}"
 
     def judge(error: float) -> Judgment:
-        return (
-            (UNDECIDED, None, None) if estimate is None else claim.judge(*estimate.interval(1 - error, method=method))
-        )
+        ends = None if estimate is None else estimate.interval(1 - error, method=method)
+        return (UNDECIDED, None, None) if ends is None else claim.judge(*ends)
 
     return judged(
         judge,
@@ -76,7 +79,7 @@ def mean(
         contradicted_if=f"interval {claim.opposite}",
         units=units,
         level=level("mean", units),
-        power=power("mean", units, effect, within=within is not None),
+        power=power("mean", first, effect, within=within is not None, other=second),
         power_at=f"a mean in the middle, bounds {size} away" if within is not None else f"{size} beyond the bound",
         reason=design.reason() or _without_spread(estimate, method),
     )
@@ -237,6 +240,28 @@ def outer_means(values: Array, outer: Array, *, rate: bool = False) -> Estimate:
         raise ValueError("values = []: give at least one")
     _, which = np.unique(outer, return_inverse=True)
     return from_values(np.bincount(which, values) / np.bincount(which), rate=rate)
+
+
+def on_logits(rates: Array) -> np.ndarray:
+    """Return rates, model by unit ``[m n]``, on the logit scale: what an estimate over models and units then judges.
+
+    ``l_j + (r_ji - r_j) / (q_j (1 - q_j))`` with the model's rate ``r_j``, ``q_j = (n r_j + 1/2) / (n + 1)`` and its
+    `empirical_logit` ``l_j = ln(q_j / (1 - q_j))``: the mean over units is ``l_j``, and the spread over units is that
+    of the delta method. Seeds vary in proportion to a rare rate, hence alike on this scale. `difference` of two groups
+    is the mean of the logarithms of their odds ratios; claims say so: "difference of logits".
+
+    Args:
+        rates: Frequencies in [0, 1], one for each unit of each model.
+
+    Raises:
+        ValueError: If there is no unit, or a rate lies outside [0, 1].
+    """
+    rates = np.asarray(rates, np.float64)
+    if rates.ndim != 2 or not rates.size or not ((rates >= 0) & (rates <= 1)).all():
+        raise ValueError(f"rates must be frequencies in [0, 1], model by unit, got shape {rates.shape}")
+    units, mean = rates.shape[1], rates.mean(1, keepdims=True)
+    inside = (units * mean + 0.5) / (units + 1)
+    return empirical_logit(units * mean, units) + (rates - mean) / (inside * (1 - inside))
 
 
 def empirical_logit(count: Array, total: Array) -> Array:

@@ -229,6 +229,27 @@ def test_logits_of_rates():
         verdicts.empirical_logit(3, 2)
 
 
+def test_rates_on_the_logit_scale_keep_the_logit_of_each_model_and_the_spread_of_the_delta_method():
+    rates = np.array([[0.0, 0.5, 0.25, 0.25], [0.0, 0.0, 0.0, 0.0]])
+    logits = verdicts.on_logits(rates)
+    np.testing.assert_allclose(logits.mean(1), [np.log(1.5 / 3.5), np.log(0.5 / 4.5)])
+    np.testing.assert_allclose(logits[0].std(), rates[0].std() / (0.3 * 0.7))
+    with pytest.raises(ValueError, match=r"rates must be frequencies in \[0, 1\], model by unit, got shape \(1, 1\)"):
+        verdicts.on_logits([[1.5]])
+
+
+def test_the_units_of_a_difference_of_models_are_its_models():
+    """Not the thousand images that it is paired over; its power is that of a simulation of the same intervals."""
+    rng = np.random.default_rng(0)
+    found = estimate.difference(*(rng.normal(shift, 0.1, (3, 1)) + np.zeros(1000) for shift in (1, 0)))
+    judged = verdicts.mean(found, design=TRAINED, above=0.0, models=(3, 4), effect=4.0)
+    assert (judged.units, judged.power_at) == (3, "4 times the standard deviation of a model beyond the bound")
+    draws = [estimate.unpaired_difference(rng.normal(4, 1, 3), rng.normal(0, 1, 4)) for _ in range(1000)]
+    hits = np.mean([verdicts.mean(one, design=TRAINED, above=0.0).name == "supported" for one in draws])
+    assert hits == pytest.approx(judged.power, abs=0.05)
+    assert judged.power < verdicts.mean(found, design=TRAINED, above=0.0, effect=4.0).power
+
+
 def test_levels_and_powers_are_those_of_closed_forms():
     assert verdicts.power("mean", 10, 0.0) == pytest.approx(0.025)
     assert verdicts.power("mean", 4, 1.0) == pytest.approx(stats.nct.sf(stats.t.ppf(0.975, 3), 3, 2))
