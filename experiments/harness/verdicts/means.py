@@ -14,6 +14,7 @@ from experiments.harness.verdicts.judging import (
     Judgment,
     Region,
     Verdict,
+    check_count,
     check_number,
     judged,
     reachability,
@@ -59,12 +60,14 @@ def mean(
         effect: The alternative of the power: how far beyond the bound the mean is (of ``within``: how far the bounds
             are from a mean at the middle), in standard deviations of a unit.
         method: Method of the interval, see `Estimate.interval`: "log" for skewed nonnegative values.
-        models: Of a difference of two groups of models, the number of models in each.
+        models: Of a difference of two groups of models, the number of models in each; an unpaired one knows them.
     """
     claim = Region.of(above, below, within)
     if estimate is not None and np.ndim(estimate.mean):
         raise ValueError(f"a verdict is about one number, got a mean of shape {np.shape(estimate.mean)}")
     text = "mean" if method == "student" else f"mean ({method} interval)"
+    if models is None and estimate is not None and estimate.parts is not None:
+        models = (estimate.parts[0].count, estimate.parts[1].count)
     first, second = (0 if estimate is None else estimate.count, None) if models is None else models
     units = first if second is None else min(first, second)
     size = f"{effect:g} times the standard deviation of a {'unit' if models is None else 'model'}"
@@ -242,26 +245,28 @@ def outer_means(values: Array, outer: Array, *, rate: bool = False) -> Estimate:
     return from_values(np.bincount(which, values) / np.bincount(which), rate=rate)
 
 
-def on_logits(rates: Array) -> np.ndarray:
+def on_logits(rates: Array, trials: int) -> np.ndarray:
     """Return rates, model by unit ``[m n]``, on the logit scale: what an estimate over models and units then judges.
 
-    ``l_j + (r_ji - r_j) / (q_j (1 - q_j))`` with the model's rate ``r_j``, ``q_j = (n r_j + 1/2) / (n + 1)`` and its
-    `empirical_logit` ``l_j = ln(q_j / (1 - q_j))``: the mean over units is ``l_j``, and the spread over units is that
-    of the delta method. Seeds vary in proportion to a rare rate, hence alike on this scale. `difference` of two groups
-    is the mean of the logarithms of their odds ratios; claims say so: "difference of logits".
+    ``l_j + (r_ji - r_j) / (q_j (1 - q_j))`` with the model's rate ``r_j``, ``q_j = (N r_j + 1/2) / (N + 1)`` for ``N =
+    n trials``, and ``l_j = ln(q_j / (1 - q_j))``, its `empirical_logit`: the mean over units is ``l_j``, and the spread
+    over units is that of the delta method. Seeds vary in proportion to a rare rate, hence alike on this scale. A
+    difference of two groups is the mean logarithm of their odds ratio; claims say so: "difference of logits".
 
     Args:
         rates: Frequencies in [0, 1], one for each unit of each model.
+        trials: The number of draws that the rate of a unit is a mean of; with fewer, rates are nearer to 1/2.
 
     Raises:
-        ValueError: If there is no unit, or a rate lies outside [0, 1].
+        ValueError: If there is no unit, a rate lies outside [0, 1], or ``trials`` is not an integer of at least 1.
     """
     rates = np.asarray(rates, np.float64)
     if rates.ndim != 2 or not rates.size or not ((rates >= 0) & (rates <= 1)).all():
         raise ValueError(f"rates must be frequencies in [0, 1], model by unit, got shape {rates.shape}")
-    units, mean = rates.shape[1], rates.mean(1, keepdims=True)
-    inside = (units * mean + 0.5) / (units + 1)
-    return empirical_logit(units * mean, units) + (rates - mean) / (inside * (1 - inside))
+    check_count("trials", trials, 1)
+    total, mean = rates.shape[1] * trials, rates.mean(1, keepdims=True)
+    inside = (total * mean + 0.5) / (total + 1)
+    return empirical_logit(total * mean, total) + (rates - mean) / (inside * (1 - inside))
 
 
 def empirical_logit(count: Array, total: Array) -> Array:

@@ -231,11 +231,12 @@ def test_logits_of_rates():
 
 def test_rates_on_the_logit_scale_keep_the_logit_of_each_model_and_the_spread_of_the_delta_method():
     rates = np.array([[0.0, 0.5, 0.25, 0.25], [0.0, 0.0, 0.0, 0.0]])
-    logits = verdicts.on_logits(rates)
+    logits = verdicts.on_logits(rates, 1)
     np.testing.assert_allclose(logits.mean(1), [np.log(1.5 / 3.5), np.log(0.5 / 4.5)])
     np.testing.assert_allclose(logits[0].std(), rates[0].std() / (0.3 * 0.7))
+    np.testing.assert_allclose(verdicts.on_logits(rates, 10).mean(1), [np.log(10.5 / 30.5), np.log(0.5 / 40.5)])
     with pytest.raises(ValueError, match=r"rates must be frequencies in \[0, 1\], model by unit, got shape \(1, 1\)"):
-        verdicts.on_logits([[1.5]])
+        verdicts.on_logits([[1.5]], 1)
 
 
 def test_the_units_of_a_difference_of_models_are_its_models():
