@@ -65,18 +65,16 @@ def mean(
     claim = Region.of(above, below, within)
     if estimate is not None and np.ndim(estimate.mean):
         raise ValueError(f"a verdict is about one number, got a mean of shape {np.shape(estimate.mean)}")
-    units = 0 if estimate is None else estimate.count
     text = "mean" if method == "student" else f"mean ({method} interval)"
     if models is None and estimate is not None and estimate.parts is not None:
         models = (estimate.parts[0].count, estimate.parts[1].count)
-    first, second = (units, None) if models is None else models
+    first, second = (0 if estimate is None else estimate.count, None) if models is None else models
     units = first if second is None else min(first, second)
     size = f"{effect:g} times the standard deviation of a {'unit' if models is None else 'model'}"
 
     def judge(error: float) -> Judgment:
-        return (
-            (UNDECIDED, None, None) if estimate is None else claim.judge(*estimate.interval(1 - error, method=method))
-        )
+        ends = None if estimate is None else estimate.interval(1 - error, method=method)
+        return (UNDECIDED, None, None) if ends is None else claim.judge(*ends)
 
     return judged(
         judge,
