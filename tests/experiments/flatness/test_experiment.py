@@ -110,6 +110,8 @@ def test_verdicts_follow_from_intervals(lower, verdict):
     assert {row.units for row in c13} == {6}
     assert {row.quantity.endswith("difference of logits") for row in c13 if "predictions" in row.quantity} == {True}
     assert all(f"Holm's correction for {len(c13)} verdicts" in row.rule for row in c13)
+    top = next(row for row in c13 if row.quantity.startswith("top eigenvalue"))
+    assert top.rule.startswith("mean (log interval) below 0"), "one skewed number of each model"
 
 
 def test_of_as_many_correlations_as_measures_some_hold_by_chance_and_are_withdrawn():
