@@ -86,6 +86,7 @@ def invented(sensitivity, trace, seeds=6, rate=0.003):
             model["sensitivity"] = np.clip(sensitivity[name] + 0.001 * seed + 0 * rng.random(9), 0, 1)
             model |= {"test_correct": np.arange(10) < 9, "train_correct": np.ones(20, bool), "scale": 10.0}
             model["learning_rate"] = np.float64(rate)
+            model["top_eigenvalue"] = model["top_eigenvalue"].mean()
             model |= {"atoms": np.arange(6.0).reshape(2, 3), "atom_weights": np.full((2, 3), 1 / 3)}
             results[name].append(model)
     return results
