@@ -1,6 +1,6 @@
 """Shared parts of all experiments: settings, runs that can be resumed, manifests, verdicts on claims."""
 
-from experiments.harness.claims import Claim, judge, verdict
+from experiments.harness.claims import Claim, corrected, judge, verdict
 from experiments.harness.cli import Command, parse
 from experiments.harness.evaluation import outputs_on
 from experiments.harness.keys import Keys
@@ -18,6 +18,7 @@ __all__ = [
     "Run",
     "Settings",
     "cells",
+    "corrected",
     "enable_compilation_cache",
     "format_table",
     "judge",

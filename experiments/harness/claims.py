@@ -1,13 +1,14 @@
 """Claims: published values, measured values, and verdicts from intervals."""
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from experiments.harness.tables import cells
-from experiments.harness.verdicts import Verdict
+from experiments.harness.verdicts import Verdict, holm
 from jaxsens.execution.checks import require_count
 from jaxsens.statistics.estimate import Estimate
 
@@ -100,6 +101,22 @@ def _columns(verdict: Verdict) -> dict[str, Any]:
     return {
         "verdict": verdict.name, "reason": verdict.reason, "rule": rule, "power_at": verdict.power_at, **numbers, **ends
     }  # fmt: skip
+
+
+def corrected(
+    rows: Iterable[tuple[Claim, Verdict | None]], correct: Callable[[Sequence[Verdict]], list[Verdict]] = holm
+) -> list[Claim]:
+    """Return rows with their verdicts, those of one claim corrected together.
+
+    Args:
+        rows: Each with the verdict that it gets alone, or None if it has none.
+        correct: `holm` or `false_discovery_rate`.
+    """
+    rows, found = list(rows), {}
+    for name in {row.claim for row, _ in rows}:
+        of_claim = [number for number, (row, one) in enumerate(rows) if one is not None and row.claim == name]
+        found |= zip(of_claim, correct([rows[number][1] for number in of_claim]), strict=True)
+    return [replace(row, verdict=found[number]) if number in found else row for number, (row, _) in enumerate(rows)]
 
 
 def verdict(

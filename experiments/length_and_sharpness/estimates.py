@@ -28,6 +28,9 @@ LOGARITHMS = ("loss", "sharpness", "blow_up_median", "weight_norm")
 Results = dict[str, dict[tuple[Any, ...], dict[str, np.ndarray]]]
 """Section to setting to the arrays of its unit."""
 
+Rows = list[tuple[dict[str, Any], Estimate | None]]
+"""Rows of a table, each with the estimate that a claim is judged by; None where there is no unit."""
+
 
 def converged(unit: Mapping[str, np.ndarray], function: np.ndarray | str) -> np.ndarray:
     """Return which models ``[m]`` have converged: by accuracy, for Mean by loss; diverged ones have not."""
@@ -112,7 +115,7 @@ def slopes(lengths: Sequence[int], values: Array) -> np.ndarray:
     return fitted
 
 
-def slope_rows(config: Config, results: Results) -> list[dict[str, Any]]:
+def slope_estimates(config: Config, results: Results) -> Rows:
     """Return the slopes of logarithms against ln n: of each function, and of Parity minus the others of its seed."""
     rows = []
     reached = converged_by_function(results)
@@ -132,29 +135,36 @@ def slope_rows(config: Config, results: Results) -> list[dict[str, Any]]:
                 row |= {"seeds": int(np.isfinite(fitted).sum()), "seeds_with_too_few": int(np.isnan(fitted).sum())}
                 row |= {"first": int(lengths[0]) if len(lengths) else None}
                 row |= {"last": int(lengths[-1]) if len(lengths) else None}
-                rows.append(row | cells(mean_of(fitted)))
+                found = mean_of(fitted)
+                rows.append((row | cells(found), found))
     return rows
 
 
-def pair_rows(config: Config, results: Results) -> list[dict[str, Any]]:
-    """Return how much sharper one function's models are than another's, seed by seed, where both have converged."""
-    sharpness, reached = by_function(results, "sharpness"), converged_by_function(results)
+def pair_estimates(config: Config, results: Results) -> Rows:
+    """Return how much sharper one function's models are than another's, seed by seed, where both have converged.
+
+    That is the difference of the logarithms: models of one function differ by factors. Pairs with a sharpness that is
+    not positive are left out.
+    """
+    sharpness = {f: logarithm(values) for f, values in by_function(results, "sharpness").items()}
+    reached = converged_by_function(results)
     rows = []
     for i, n in enumerate(config.lengths):
         for sharper, flatter in (("parity", "majority"), ("majority", "first")):
             both = reached[sharper][:, i] & reached[flatter][:, i]
             difference = np.where(both, sharpness[sharper][:, i] - sharpness[flatter][:, i], np.nan)
             row = {"length": n, "sharper": sharper, "flatter": flatter}
-            row |= {"pairs": int(both.sum()), "pairs_not_converged": int((~both).sum())}
-            rows.append(row | cells(mean_of(difference)))
+            row |= {"pairs": int(np.isfinite(difference).sum()), "pairs_not_converged": int((~both).sum())}
+            found = mean_of(difference)
+            rows.append((row | cells(found), found))
     return rows
 
 
-def size_rows(config: Config, learned: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
+def size_estimates(config: Config, learned: Mapping[str, np.ndarray]) -> Rows:
     """Return by size of the training set how sensitive learned functions and their targets are.
 
     Targets, drawn independently, are the units: a target's models are averaged first. Once for the models that fit
-    their training set, and once for all.
+    their training set, and once for all. The estimate of each row is the difference of the two sensitivities.
     """
     kept = learned["status"] != many_models.DIVERGED
     fitted = (learned["train_accuracy"] > ACCURATE) & kept
@@ -171,6 +181,7 @@ def size_rows(config: Config, learned: Mapping[str, np.ndarray]) -> list[dict[st
             row["targets"] = len(each)
             row |= cells(mean_of(means["sensitivity"]), "learned_")
             row |= cells(mean_of(means["target_sensitivity"]), "target_")
-            row |= cells(mean_of(means["sensitivity"] - means["target_sensitivity"]), "difference_")
-            rows.append(row | cells(mean_of(means["unseen_accuracy"]), "unseen_accuracy_"))
+            difference = mean_of(means["sensitivity"] - means["target_sensitivity"])
+            row |= cells(difference, "difference_") | cells(mean_of(means["unseen_accuracy"]), "unseen_accuracy_")
+            rows.append((row, difference))
     return rows

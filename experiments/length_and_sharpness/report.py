@@ -18,18 +18,19 @@ STATUS = {many_models.TRAINING: "trained", many_models.DIVERGED: "diverged"}
 def write(run: harness.Run, config: Config, results: Results) -> None:
     """Write all tables and figures of a run, and print the table by length and the verdicts on the claims."""
     tradeoff, learned = claims.joined(results["tradeoff"]), results["random"][()]
-    rows = {
-        "lengths": estimates.length_rows(config, results),
-        "slopes": estimates.slope_rows(config, results),
-        "pairs": estimates.pair_rows(config, results),
-        "training_sizes": estimates.size_rows(config, learned),
+    slopes, pairs = estimates.slope_estimates(config, results), estimates.pair_estimates(config, results)
+    sizes = estimates.size_estimates(config, learned)
+    rows = {"lengths": estimates.length_rows(config, results)}
+    rows |= {
+        name: [row for row, _ in found]
+        for name, found in (("slopes", slopes), ("pairs", pairs), ("training_sizes", sizes))
     }
     run.table("models", _model_rows(config, results), allow_nonfinite=MEASURED)
     run.table("tradeoff", _tradeoff_rows(tradeoff), allow_nonfinite=MEASURED)
     run.table("random_functions", _function_rows(learned), allow_nonfinite=LEARNED)
     for name, table in rows.items():
         run.table(name, table)
-    judged = claims.claims(config, results, slopes=rows["slopes"], pairs=rows["pairs"], sizes=rows["training_sizes"])
+    judged = claims.claims(config, results, slopes=slopes, pairs=pairs, sizes=sizes)
     run.comparison(judged)
     for name, figure in (
         ("lengths", figures.lengths(config, results)),

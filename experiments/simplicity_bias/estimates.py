@@ -1,7 +1,6 @@
 """Estimates of ``experiments.simplicity_bias``: chosen learning rates, groups of models, means over data sets."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -51,10 +50,6 @@ class Group:
         units, place = units_of(config, results, kind, count), place_of(config, noise, rate)
         self.epochs = units[0]["epochs"]
         self.curves = {name: np.stack([unit[name][place] for unit in units]) for name in CURVES}
-        self.trials = {
-            "training_accuracy": count, "validation_accuracy": config.held_out, "test_accuracy": config.held_out,
-            "sensitivity": config.probes,
-        }  # fmt: skip
         self.diverged = sum(int(unit["status"][place] == DIVERGED) for unit in units)
 
     @property
@@ -63,29 +58,32 @@ class Group:
         return self.curves["test_accuracy"][:, -1]
 
     @property
-    def unfitted(self) -> int:
-        """The number of models whose training accuracy is nearer to chance than to 1 - noise."""
-        return int((self.curves["training_accuracy"][:, -1] < (0.5 + 1 - self.noise) / 2).sum())
+    def unfitted(self) -> np.ndarray:
+        """Whether the training accuracy of a model is nearer to chance than to 1 - noise ``[seeds]``."""
+        return self.training_accuracy < (0.5 + 1 - self.noise) / 2
+
+    @property
+    def training_accuracy(self) -> np.ndarray:
+        """Accuracy on the training labels at the end ``[seeds]``."""
+        return self.curves["training_accuracy"][:, -1]
 
     @property
     def overfitting(self) -> np.ndarray:
         """Accuracy on the training labels minus that expected on fresh labels of the same noise ``[seeds]``."""
-        return overfitting(self.curves["training_accuracy"][:, -1], self.test_accuracy, self.noise)
+        return overfitting(self.training_accuracy, self.test_accuracy, self.noise)
 
     def final(self) -> dict[str, Estimate]:
         """Return the estimates after the last epoch; seeds are the units."""
         shares = {
-            name: share(self.curves[name][:, -1], self.trials[name])
+            name: estimate.from_values(self.curves[name][:, -1], rate=True)
             for name in ("training_accuracy", "test_accuracy", "sensitivity")
         }
         return shares | {"overfitting": estimate.from_values(self.overfitting, rate=False)}
 
     def curve(self, name: str) -> tuple[np.ndarray, ...]:
         """Return epochs, means over seeds, and ends of their 95 % intervals, each ``[p]``."""
-        shares = [share(column, self.trials[name]) for column in self.curves[name].T]
-        mean = np.asarray([one.mean for one in shares])
-        low, high = np.clip(np.transpose([one.interval() for one in shares]), 0, 1)
-        return self.epochs, mean, low, high
+        shares = estimate.from_values(self.curves[name], rate=True)
+        return self.epochs, shares.mean, *shares.interval()
 
     def row(self, chosen: bool) -> dict[str, Any]:
         """Return its row of the table of noise levels."""
@@ -97,16 +95,6 @@ class Group:
         for name, final in self.final().items():
             row |= cells(final, f"{name}_", (-1, 1) if name == "overfitting" else (0, 1))
         return row
-
-
-def share(values: Array, trials: int) -> Estimate:
-    """Estimate a share over models or data sets, each of which had ``trials`` trials.
-
-    The interval is Student's. The standard error is at least ``1 / (n trials)``, that of one different outcome among
-    all trials: equal values, as of n perfect models, are no evidence for less.
-    """
-    mean = estimate.from_values(values, rate=False)
-    return replace(mean, sem=np.maximum(mean.sem, 1 / (mean.count * trials)))
 
 
 def cells(mean: Estimate, prefix: str = "", bounds: tuple[float, float] = (0, 1)) -> dict[str, float | None]:
@@ -144,7 +132,7 @@ def label_estimates(config: Config, results: Results, kind: str) -> dict[str, Es
     means = np.asarray(list(of_sets(config, results, kind).values()))
     if not len(means):
         return {}
-    both = {name: share(values, config.probes) for name, values in zip(WHEN, means.T, strict=True)}
+    both = {name: estimate.from_values(values, rate=False) for name, values in zip(WHEN, means.T, strict=True)}
     return both | {"change": estimate.from_values(means[:, 1] - means[:, 0], rate=False)}
 
 
@@ -152,6 +140,11 @@ def converged(results: Results, kind: str) -> tuple[int, int]:
     """Return how many models of a kind made no error on their random labels, and of how many."""
     reached = results["labels", kind]["status"] == REACHED
     return int(reached.sum()), reached.size
+
+
+def converged_share(results: Results, kind: str) -> Estimate:
+    """Estimate the share of models of a kind that made no error on their random labels; data sets are the units."""
+    return estimate.from_values((results["labels", kind]["status"] == REACHED).mean(1), rate=True)
 
 
 def every_model(config: Config, results: Results) -> Iterator[tuple[tuple, float, int, Mapping[str, Array], int]]:

@@ -14,12 +14,12 @@ from experiments.simplicity_bias.estimates import (
     best_rate,
     cells,
     converged,
+    converged_share,
     every_model,
     label_estimates,
     of_sets,
     overfitting,
 )
-from jaxsens.statistics import estimate
 from jaxsens.statistics.estimate import Estimate
 from jaxsens.training.many_models import DIVERGED, REACHED, STALE, TRAINING
 
@@ -111,10 +111,10 @@ def _label_rows(config: Config, results: Results) -> list[dict[str, Any]]:
 
 def _kind_row(config: Config, results: Results, kind: str, means: Mapping[str, Estimate]) -> dict[str, Any]:
     count, total = converged(results, kind)
-    low, high = estimate.clopper_pearson(count, total)
+    share = cells(converged_share(results, kind), "converged_")
     row: dict[str, Any] = {
         "kind": kind, "data_sets": len(of_sets(config, results, kind)), "models": total, "converged_count": count,
-        "converged_mean": count / total, "converged_low": float(low), "converged_high": float(high),
+        **{name: share[name] for name in ("converged_mean", "converged_low", "converged_high")},
         "published": claims.PUBLISHED[kind],
     }  # fmt: skip
     for name in ("untrained", "trained", "change"):

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from experiments.harness.verdicts import outer_means
 from experiments.trained_recognizers.measure import NONFINITE
 from experiments.trained_recognizers.models import Kind, Model
 from jaxsens.statistics import estimate
@@ -102,28 +103,28 @@ def average_of(sensitivities: np.ndarray) -> float:
     return np.nan if (sensitivities == NONFINITE).any() else float(sensitivities.mean())
 
 
-def over(results: Results, value: Callable[[Result], float], *, rate: bool) -> Estimate | None:
+def over(
+    results: Results, value: Callable[[Result], float], *, rate: bool, among: Callable[[Result], bool] | None = None
+) -> Estimate | None:
     """Estimate a mean over the models of a kind; None if there is nothing to average.
 
-    With several languages of equally many models both levels vary: ``estimate.over_models`` then takes languages as its
-    models, and models as its units. Models with a value that is not finite are left out; ``languages.csv`` counts them.
+    With several languages these are the units, as models of one language are alike: models are averaged within each
+    language first (`outer_means`). Models with a value that is not finite are left out; ``languages.csv`` counts them.
 
     Args:
-        results: The models.
+        results: All models of the kind.
         value: The quantity that is averaged.
         rate: Whether it lies in [0, 1], and gets an interval for rates.
+        among: Which models to average, by default all.
     """
-    by_language: dict[int, list[float]] = {}
-    for result in results:
-        number = value(result)
-        if np.isfinite(number):
-            by_language.setdefault(result.model.language, []).append(number)
-    if not by_language:
+    chosen = [r for r in results if among is None or among(r)]
+    values = np.array([value(r) for r in chosen], np.float64)
+    finite = np.isfinite(values)
+    if not finite.any():
         return None
-    each = list(by_language.values())
-    if len(each) > 1 and len(each[0]) > 1 and len({len(values) for values in each}) == 1:
-        return estimate.over_models(np.array(each), rate=rate)
-    return estimate.from_values(np.concatenate(each), rate=rate)
+    if len({r.model.language for r in results}) == 1:
+        return estimate.from_values(values[finite], rate=rate)
+    return outer_means(values[finite], np.array([r.model.language for r in chosen])[finite], rate=rate)
 
 
 def in_bits(share: Estimate | None, n: int) -> dict[str, float | None]:
@@ -136,14 +137,14 @@ def in_bits(share: Estimate | None, n: int) -> dict[str, float | None]:
     return {name: n * float(number) if np.isfinite(number) else None for name, number in numbers}
 
 
-def average_sensitivity(results: Results, when: str) -> Estimate | None:
-    """Estimate the average sensitivity of a kind's models, as a share of the bits."""
-    return over(results, lambda r: r.average(when) / r.model.kind.n, rate=True)
+def average_sensitivity(results: Results, when: str, among: Callable[[Result], bool] | None = None) -> Estimate | None:
+    """Estimate the average sensitivity of a kind's models, as a share of the bits; arguments as of `over`."""
+    return over(results, lambda r: r.average(when) / r.model.kind.n, rate=True, among=among)
 
 
-def change(results: Results) -> Estimate | None:
-    """Estimate how much training moves the average sensitivity of models, in bits."""
-    return over(results, lambda r: r.average("after") - r.average("before"), rate=False)
+def change(results: Results, among: Callable[[Result], bool] | None = None) -> Estimate | None:
+    """Estimate how much training moves the average sensitivity of models, in bits; arguments as of `over`."""
+    return over(results, lambda r: r.average("after") - r.average("before"), rate=False, among=among)
 
 
 def mass(kind: Kind, chosen: np.ndarray) -> Callable[[Result], float]:
@@ -153,10 +154,21 @@ def mass(kind: Kind, chosen: np.ndarray) -> Callable[[Result], float]:
     return lambda result: float(result.shares("after")[chosen].sum())
 
 
-def proportion(count: int, total: int) -> tuple[float, float, float]:
-    """Return a share of models with its interval (Clopper and Pearson)."""
-    low, high = estimate.clopper_pearson(np.array(count), total)
-    return count / total, float(low), float(high)
+def proportion(
+    results: Results, holds: Callable[[Result], bool], among: Callable[[Result], bool] | None = None
+) -> tuple[float, float, float]:
+    """Return the share of models of which something holds, with its interval; arguments as of `over`.
+
+    The interval is Clopper and Pearson's over models; with several languages that of `over`.
+    """
+    if len({r.model.language for r in results}) == 1:
+        chosen = [r for r in results if among is None or among(r)]
+        count = sum(map(holds, chosen))
+        low, high = estimate.clopper_pearson(np.array(count), len(chosen))
+        return count / len(chosen), float(low), float(high)
+    found = over(results, lambda r: float(holds(r)), rate=True, among=among)
+    low, high = found.interval()
+    return float(found.mean), float(low), float(high)
 
 
 def by_kind(results: Results) -> dict[Kind, list[Result]]:

@@ -35,7 +35,7 @@ SETTING = {
     "learned": "99 % of the test strings are right; for random labels: fitted, 99 % of the training strings",
     "undecided": "a model that has not learned while its loss still fell at the last epoch decides nothing",
     "random functions": "have average sensitivity N/2",
-    "intervals": "95 %, over models, or over languages and models; several verdicts are not corrected for one another",
+    "intervals": "95 %, over models; over languages where a kind has several",
 }
 
 

@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Sequence
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -108,8 +109,8 @@ def language_row(config: Config, kind: Kind, group: Results, user_strings: Strin
         "tested_on": "training" if kind.random else "test",
     }  # fmt: skip
     for name in ("perfect", "learned"):
-        count = sum(getattr(r, name) for r in group)
-        row |= {name: count, **_parts(f"{name}_share", proportion(count, len(group)))}
+        holds = attrgetter(name)
+        row |= {name: sum(map(holds, group)), **_parts(f"{name}_share", proportion(group, holds))}
     row |= _cells(over(group, lambda r: r.after["correct"], rate=True), "accuracy_")
     for when in ("before", "after"):
         bits = in_bits(average_sensitivity(group, when), kind.n)
@@ -179,14 +180,16 @@ def _rate_rows(config: Config, kind: Kind, group: Sequence[Result]) -> list[dict
     edges = np.geomspace(*config.learning_rates, RATE_BINS + 1)
     rows = []
     for low, high in itertools.pairwise(edges):
-        last = high == edges[-1]
-        inside = [r for r in group if low <= r.model.learning_rate and (last or r.model.learning_rate < high)]
-        if inside:
-            count = sum(r.learned for r in inside)
+
+        def inside(r: Result, low: float = low, high: float = high) -> bool:
+            return low <= r.model.learning_rate and (high == edges[-1] or r.model.learning_rate < high)
+
+        models = list(filter(inside, group))
+        if models:
             rows.append({
-                "kind": kind.name, "rate_from": float(low), "rate_to": float(high), "models": len(inside),
-                "diverged": sum(r.status == "diverged" for r in inside), "learned": count,
-                **_parts("learned_share", proportion(count, len(inside))),
-                "accuracy": float(np.mean([r.after["correct"] for r in inside])),
+                "kind": kind.name, "rate_from": float(low), "rate_to": float(high), "models": len(models),
+                "diverged": sum(r.status == "diverged" for r in models), "learned": sum(r.learned for r in models),
+                **_parts("learned_share", proportion(group, attrgetter("learned"), inside)),
+                "accuracy": float(np.mean([r.after["correct"] for r in models])),
             })  # fmt: skip
     return rows

@@ -1,13 +1,16 @@
 """Verdicts of ``experiments.vision``: claims C1 to C4 on token sensitivity, and C13 on the regularizer."""
 
 from collections.abc import Iterator
+from functools import partial
 
-from experiments.harness import Claim, judge
+from experiments.harness import Claim, corrected, verdicts
 from experiments.vision.config import Config
 from experiments.vision.estimates import RELATIVE, Findings
-from jaxsens.statistics.estimate import Estimate
 
-__all__ = ["PUBLISHED", "claims"]
+__all__ = ["LOWER", "PUBLISHED", "claims", "uses"]
+
+LOWER = partial(verdicts.mean, below=0.0, effect=3.0)
+"""A difference is below 0; its power is that at three standard deviations of a model."""
 
 PUBLISHED = {
     "fashion_mnist": ("C1", {"vit": 0.0098, "mlp": 0.0559, "mlp_sigmoid": 0.0505, "cnn": 0.0453}),
@@ -20,21 +23,41 @@ PUBLISHED = {
 PUBLISHED_SHARPNESS = {"output_sharpness": "39.166 -> 9.025", "prediction_sharpness": "0.5346 -> 0.3982"}
 """Vasudeva et al., Table 2: ViT-small on CIFAR-10, plain and regularized; one run."""
 
+TRANSFORMERS = ("vit", "vit_patch_norm")
+"""The transformers that are compared with all other architectures."""
+
 _REGULARIZED = ("vit_regularized", "vit")
+
+
+Row = tuple[Claim, verdicts.Verdict | None]
+"""A row of comparison.csv, and its verdict before the verdicts of the claim are corrected together."""
 
 
 def claims(config: Config, dataset: str, findings: Findings) -> list[Claim]:
     """Return the rows of comparison.csv: a verdict where the paper has both sides of a comparison.
+
+    Differences are judged by `verdicts.mean`, frequencies on the logit scale; Holm's correction is for each claim.
 
     Args:
         config: Settings of the run.
         dataset: Name of the data set.
         findings: Estimates of the run.
     """
-    rows = [*_levels(config, dataset, findings), *_comparisons(config, dataset, findings)]
+    compared = [*_comparisons(config, dataset, findings)]
     if _REGULARIZED in findings.differences:
-        rows += _flatness(config, dataset, findings)
-    return rows
+        compared += _flatness(config, dataset, findings)
+    return [*_levels(config, dataset, findings), *corrected(compared)]
+
+
+def uses(config: Config) -> dict[str, verdicts.Use]:
+    """Return the rules that claims are judged by, with their units at these settings."""
+    design = verdicts.Design.at_best(config.seeds, config.learning_rates)
+    judged = partial(LOWER, models=(config.seeds, config.seeds))
+    compared = len(TRANSFORMERS) * max(len(published) - 1 for _, published in PUBLISHED.values())
+    return {
+        "C1": verdicts.Use(judged, config.seeds, design, together=compared),
+        "C13": verdicts.Use(judged, config.seeds, design, together=len(PUBLISHED_SHARPNESS) + 1),
+    }
 
 
 def _levels(config: Config, dataset: str, findings: Findings) -> Iterator[Claim]:
@@ -47,10 +70,10 @@ def _levels(config: Config, dataset: str, findings: Findings) -> Iterator[Claim]
         )  # fmt: skip
 
 
-def _comparisons(config: Config, dataset: str, findings: Findings) -> Iterator[Claim]:
+def _comparisons(config: Config, dataset: str, findings: Findings) -> Iterator[Row]:
     """Compare transformers with all others: a verdict where the paper has both."""
     claim, published = PUBLISHED.get(dataset, ("", {}))
-    for subject in (name for name in findings.summaries if name in ("vit", "vit_patch_norm")):
+    for subject in (name for name in findings.summaries if name in TRANSFORMERS):
         for reference in (name for name in findings.summaries if not name.startswith("vit")):
             claimed = {_counterpart(subject), reference} <= set(published)
             yield _difference(
@@ -59,7 +82,7 @@ def _comparisons(config: Config, dataset: str, findings: Findings) -> Iterator[C
             )  # fmt: skip
 
 
-def _flatness(config: Config, dataset: str, findings: Findings) -> Iterator[Claim]:
+def _flatness(config: Config, dataset: str, findings: Findings) -> Iterator[Row]:
     """Judge C13: regularized minus plain, as it is, and with the size of the function divided out."""
     for quantity, published in PUBLISHED_SHARPNESS.items():
         yield _difference(
@@ -87,15 +110,21 @@ def _difference(
     dataset: str,
     published: str | None,
     place: str,
-) -> Claim:
-    """Return the row of a difference, which is claimed to be below 0 where there is a claim."""
-    paired: Estimate = findings.differences[subject, reference][quantity]
-    notes = (f"{name}: {_model(config, findings, name)}" for name in (subject, reference))
-    return Claim.of(
-        claim, f"{_WORDS[quantity]}, difference", paired, subject=subject, reference=reference, dataset=dataset,
-        published=published, place=place, note="; ".join(notes),
-        verdict=judge(paired, seeds=config.seeds, below=0.0) if claim else "",
+) -> Row:
+    """Return the row of a difference, of logits where it is one of frequencies; a claim is that it is below 0."""
+    compared = {name: findings.summaries[name] for name in (subject, reference)}
+    notes = (f"{name}: {_model(config, findings, name)}" for name in compared)
+    logits = findings.logits[subject, reference].get(quantity)
+    paired = findings.differences[subject, reference][quantity] if logits is None else logits
+    row = Claim.of(
+        claim, f"{_WORDS[quantity]}, difference{'' if logits is None else ' of logits'}", paired, subject=subject,
+        reference=reference, dataset=dataset, published=published, place=place, note="; ".join(notes),
     )  # fmt: skip
+    if not claim:
+        return row, None
+    counts = tuple(len(summary.models) for summary in compared.values())
+    best = {name: one.learning_rate for name, one in compared.items() if one.learning_rate is not None}
+    return row, LOWER(paired, design=verdicts.Design(min(counts), config.learning_rates, best), models=counts)
 
 
 def _model(config: Config, findings: Findings, name: str) -> str:

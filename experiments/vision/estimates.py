@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from experiments.harness import verdicts
 from experiments.images.bench import Results
 from jaxsens.statistics import estimate
 from jaxsens.statistics.estimate import Estimate
@@ -80,11 +81,13 @@ class Findings:
         summaries: By name of the architecture.
         differences: ``(subject, reference)`` to quantity to the subject minus the reference, paired over images or
             draws. Sharpness only between models of as many parameters, which share the draws.
+        logits: The same of logits, for token sensitivity and prediction sharpness: see `verdicts.on_logits`.
         images: Images that sensitivity was measured on.
     """
 
     summaries: Mapping[str, Summary]
     differences: Mapping[tuple[str, str], Mapping[str, Estimate]]
+    logits: Mapping[tuple[str, str], Mapping[str, Estimate]]
     images: int
 
 
@@ -94,7 +97,10 @@ def summarize(results: Results) -> Findings:
     pairs = [(first, second) for first in results for second in results if first != second]
     first = next(iter(results.values()))
     return Findings(
-        summaries, {pair: _differences(results, *pair) for pair in pairs}, values(first, "sensitivity").shape[1]
+        summaries,
+        {pair: _differences(results, *pair) for pair in pairs},
+        {pair: _logits(results, *pair) for pair in pairs},
+        values(first, "sensitivity").shape[1],
     )
 
 
@@ -137,12 +143,30 @@ def _summary(models: list[Mapping[str, Array]]) -> Summary:
     )
 
 
+def _compared(first: list[Mapping[str, Array]], second: list[Mapping[str, Array]]) -> list[str]:
+    """Return the quantities that two architectures are compared by: draws are shared only by models of one shape."""
+    alike = first[0]["parameters"] == second[0]["parameters"]
+    return [quantity for quantity in (*QUANTITIES, RELATIVE) if alike or not quantity.endswith("sharpness")]
+
+
 def _differences(results: Results, first: str, second: str) -> dict[str, Estimate]:
     one, other = results[first], results[second]
-    chosen = {quantity: rate for quantity, (_, rate) in QUANTITIES.items()} | {RELATIVE: False}
-    if one[0]["parameters"] != other[0]["parameters"]:  # draws are shared only by models of one shape
-        chosen = {quantity: rate for quantity, rate in chosen.items() if not quantity.endswith("sharpness")}
+    rates = {quantity: rate for quantity, (_, rate) in QUANTITIES.items()} | {RELATIVE: False}
     return {
-        quantity: estimate.difference(values(one, quantity), values(other, quantity), rate=rate)
-        for quantity, rate in chosen.items()
+        quantity: estimate.difference(values(one, quantity), values(other, quantity), rate=rates[quantity])
+        for quantity in _compared(one, other)
+    }
+
+
+def _logits(results: Results, first: str, second: str) -> dict[str, Estimate]:
+    """Return differences of logits; a rate of an image is over its tokens and draws, one of a draw over the images."""
+    one, other = results[first], results[second]
+    images, tokens = np.shape(one[0]["sensitivity"])
+    trials = {"sensitivity": tokens, "prediction_sharpness": images}
+    return {
+        quantity: estimate.difference(
+            *(verdicts.on_logits(values(m, quantity), trials[quantity]) for m in (one, other))
+        )
+        for quantity in _compared(one, other)
+        if quantity in trials
     }

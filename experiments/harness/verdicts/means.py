@@ -14,6 +14,7 @@ from experiments.harness.verdicts.judging import (
     Judgment,
     Region,
     Verdict,
+    check_count,
     check_number,
     judged,
     reachability,
@@ -26,7 +27,7 @@ __all__ = ["bounded_mean", "empirical_logit", "mean", "on_logits", "outer_means"
 
 
 def mean(
-    estimate: Estimate,
+    estimate: Estimate | None,
     *,
     design: Design,
     above: float | None = None,
@@ -51,7 +52,7 @@ def mean(
     ``models``, so that the models are the units. Its power is that where both groups vary alike, and nothing else does.
 
     Args:
-        estimate: Estimate of one number.
+        estimate: Estimate of one number; None if there is no unit, which decides nothing.
         design: How the models were trained; `NOT_TRAINED` if they were not.
         above: The claim is that the mean is above this number.
         below: Or below this one.
@@ -59,29 +60,43 @@ def mean(
         effect: The alternative of the power: how far beyond the bound the mean is (of ``within``: how far the bounds
             are from a mean at the middle), in standard deviations of a unit.
         method: Method of the interval, see `Estimate.interval`: "log" for skewed nonnegative values.
-        models: Of a difference of two groups of models, the number of models in each.
+        models: Of a difference of two groups of models, the number of models in each; an unpaired one knows them.
     """
     claim = Region.of(above, below, within)
-    if np.ndim(estimate.mean):
+    if estimate is not None and np.ndim(estimate.mean):
         raise ValueError(f"a verdict is about one number, got a mean of shape {np.shape(estimate.mean)}")
-    open_ends = not np.isfinite(estimate.interval(1 - ERROR, method=method)).all()
-    reason = "a single unit has no spread to judge by" if open_ends else ""
-    if not estimate.rate and estimate.sem == 0:
-        reason = "all units agree: without a spread nothing bounds what others would give (see bounded_mean)"
     text = "mean" if method == "student" else f"mean ({method} interval)"
-    first, second = (estimate.count, None) if models is None else models
+    if models is None and estimate is not None and estimate.parts is not None:
+        models = (estimate.parts[0].count, estimate.parts[1].count)
+    first, second = (0 if estimate is None else estimate.count, None) if models is None else models
     units = first if second is None else min(first, second)
     size = f"{effect:g} times the standard deviation of a {'unit' if models is None else 'model'}"
+
+    def judge(error: float) -> Judgment:
+        ends = None if estimate is None else estimate.interval(1 - error, method=method)
+        return (UNDECIDED, None, None) if ends is None else claim.judge(*ends)
+
     return judged(
-        lambda error: claim.judge(*estimate.interval(1 - error, method=method)),
+        judge,
         rule=f"{text} {claim.words}",
         contradicted_if=f"interval {claim.opposite}",
         units=units,
         level=level("mean", units),
         power=power("mean", first, effect, within=within is not None, other=second),
         power_at=f"a mean in the middle, bounds {size} away" if within is not None else f"{size} beyond the bound",
-        reason=design.reason() or reason,
+        reason=design.reason() or _without_spread(estimate, method),
     )
+
+
+def _without_spread(estimate: Estimate | None, method: str) -> str:
+    """Say why there is no spread to judge by; empty where there is one."""
+    if estimate is None:
+        return "no unit to judge by"
+    if not np.isfinite(estimate.interval(1 - ERROR, method=method)).all():
+        return "a single unit has no spread to judge by"
+    if not estimate.rate and estimate.sem == 0:
+        return "all units agree: without a spread nothing bounds what others would give (see bounded_mean)"
+    return ""
 
 
 def bounded_mean(
@@ -92,6 +107,7 @@ def bounded_mean(
     above: float | None = None,
     below: float | None = None,
     within: tuple[float, float] | None = None,
+    most: Array | None = None,
     effect: float = 0.0,
 ) -> Verdict:
     """Judge a mean over units that may fail all or none, such as accuracies of models of which some do not train.
@@ -108,14 +124,19 @@ def bounded_mean(
         above: The claim is that the mean is above this number.
         below: Or below this one.
         within: Or between these two.
+        most: The largest value that each unit may still take, where it is not decided; by default the values. The upper
+            end of the interval is that of these, so that what is not decided can neither support nor contradict.
         effect: The alternative of the power: the share of units that fail.
     """
     claim = Region.of(above, below, within)
     values = np.asarray(values, np.float64)
-    if values.ndim != 1 or len(values) < 2 or not bounds[0] < bounds[1]:
-        raise ValueError(f"values must be two numbers or more and bounds ascend, got shape {values.shape}, {bounds}")
-    if not (bounds[0] <= values.min() and values.max() <= bounds[1]):
-        raise ValueError(f"values must lie within {bounds}, got {values.min()} to {values.max()}")
+    most = values if most is None else np.asarray(most, np.float64)
+    if values.ndim != 1 or not len(values) or not bounds[0] < bounds[1]:
+        raise ValueError(f"values must be one number or more and bounds ascend, got shape {values.shape}, {bounds}")
+    if most.shape != values.shape or (most < values).any():
+        raise ValueError(f"most = {most} must be numbers of at least the values, {values}")
+    if not (bounds[0] <= values.min() and most.max() <= bounds[1]):
+        raise ValueError(f"values must lie within {bounds}, got {values.min()} to {most.max()}")
     settings = {"bounds": tuple(bounds), "above": above, "below": below, "within": within}
 
     def reachable(units: int) -> bool:
@@ -124,8 +145,12 @@ def bounded_mean(
         ends = np.transpose(bounded_interval(np.tile(agreed, (units, 1)), bounds))
         return {SUPPORTED, CONTRADICTED} <= {claim.judge(*end)[0] for end in ends}
 
+    def judge(error: float) -> Judgment:
+        lows, highs = bounded_interval(np.stack([values, most], 1), bounds, error)
+        return claim.judge(lows[0], highs[1])
+
     return judged(
-        lambda error: claim.judge(*bounded_interval(values, bounds, error)),
+        judge,
         rule=f"mean of values within [{bounds[0]:g}, {bounds[1]:g}] {claim.words}, unseen failures counted",
         contradicted_if=f"interval {claim.opposite}",
         units=len(values),
@@ -175,7 +200,7 @@ def rises_in_each(steps: Sequence[Estimate], *, design: Design, above: float = 0
 
 
 def slope(
-    estimate: Estimate, *, design: Design, at_most: float = -1.0, tolerance: float, effect: float = 1.0
+    estimate: Estimate | None, *, design: Design, at_most: float = -1.0, tolerance: float, effect: float = 1.0
 ) -> Verdict:
     """Judge that a slope of logarithms is at most ``at_most``, to a tolerance: that something is O(1/N), say.
 
@@ -184,7 +209,7 @@ def slope(
     (N + k)``: choose a tolerance above that at the smallest N, such as 0.05 for k = 1 at N = 128.
 
     Args:
-        estimate: The mean over models of the slope of each.
+        estimate: The mean over models of the slope of each; None if there is no model.
         design: How the models were trained.
         at_most: The slope of the law.
         tolerance: How far above it counts as equal, positive.
@@ -220,26 +245,28 @@ def outer_means(values: Array, outer: Array, *, rate: bool = False) -> Estimate:
     return from_values(np.bincount(which, values) / np.bincount(which), rate=rate)
 
 
-def on_logits(rates: Array) -> np.ndarray:
+def on_logits(rates: Array, trials: int) -> np.ndarray:
     """Return rates, model by unit ``[m n]``, on the logit scale: what an estimate over models and units then judges.
 
-    ``l_j + (r_ji - r_j) / (q_j (1 - q_j))`` with the model's rate ``r_j``, ``q_j = (n r_j + 1/2) / (n + 1)`` and its
-    `empirical_logit` ``l_j = ln(q_j / (1 - q_j))``: the mean over units is ``l_j``, and the spread over units is that
-    of the delta method. Seeds vary in proportion to a rare rate, hence alike on this scale. `difference` of two groups
-    is the mean of the logarithms of their odds ratios; claims say so: "difference of logits".
+    ``l_j + (r_ji - r_j) / (q_j (1 - q_j))`` with the model's rate ``r_j``, ``q_j = (N r_j + 1/2) / (N + 1)`` for ``N =
+    n trials``, and ``l_j = ln(q_j / (1 - q_j))``, its `empirical_logit`: the mean over units is ``l_j``, and the spread
+    over units is that of the delta method. Seeds vary in proportion to a rare rate, hence alike on this scale. A
+    difference of two groups is the mean logarithm of their odds ratio; claims say so: "difference of logits".
 
     Args:
         rates: Frequencies in [0, 1], one for each unit of each model.
+        trials: The number of draws that the rate of a unit is a mean of; with fewer, rates are nearer to 1/2.
 
     Raises:
-        ValueError: If there is no unit, or a rate lies outside [0, 1].
+        ValueError: If there is no unit, a rate lies outside [0, 1], or ``trials`` is not an integer of at least 1.
     """
     rates = np.asarray(rates, np.float64)
     if rates.ndim != 2 or not rates.size or not ((rates >= 0) & (rates <= 1)).all():
         raise ValueError(f"rates must be frequencies in [0, 1], model by unit, got shape {rates.shape}")
-    units, mean = rates.shape[1], rates.mean(1, keepdims=True)
-    inside = (units * mean + 0.5) / (units + 1)
-    return empirical_logit(units * mean, units) + (rates - mean) / (inside * (1 - inside))
+    check_count("trials", trials, 1)
+    total, mean = rates.shape[1] * trials, rates.mean(1, keepdims=True)
+    inside = (total * mean + 0.5) / (total + 1)
+    return empirical_logit(total * mean, total) + (rates - mean) / (inside * (1 - inside))
 
 
 def empirical_logit(count: Array, total: Array) -> Array:

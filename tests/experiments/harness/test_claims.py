@@ -84,3 +84,17 @@ def test_an_open_interval_is_judged_inconclusive():
     ]  # fmt: skip
     assert claims.judge(values, seeds=3, above=0.0) == "contradicted"
     assert claims.judge(estimate.from_values([-1.0]), seeds=None, below=0.0) == "inconclusive"
+
+
+def test_verdicts_of_one_claim_are_corrected_together():
+    def row(claim, values):
+        return claims.Claim(claim, "x", None, ""), verdicts.mean(
+            estimate.from_values(values), design=verdicts.NOT_TRAINED, above=0.0
+        )
+
+    sure, unsure = [1.0, 1.1, 0.9, 1.0], [1.0, 0.3, 0.9, 0.3]  # errors of 2e-4 and 0.045
+    plain = claims.Claim("C1", "y", None, "")
+    rows = claims.corrected([row("C1", sure), (plain, None), row("C1", unsure), row("C1", [-1, 1]), row("C2", unsure)])
+    assert [one.verdict for one in rows] == ["supported", "", "inconclusive", "inconclusive", "supported"]
+    assert rows[1] is plain
+    assert "Holm's correction for 3 verdicts" in rows[2].reason

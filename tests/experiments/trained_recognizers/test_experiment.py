@@ -219,26 +219,30 @@ def _groups(config, random):
     return groups | estimates.by_kind(random)
 
 
-def test_several_languages_are_two_levels():
-    drawn = [m for m in models.models(TINY) if m.kind.random]
+def test_languages_are_the_units_where_there_are_several():
+    drawn = [fake(m) for m in models.models(TINY) if m.kind.random]
     values = np.random.default_rng(0).uniform(size=(5, 3))
-    both = estimates.over(
-        [fake(m) for m in drawn], lambda r: values[r.model.language, r.model.number % 3], rate=True
-    )  # fmt: skip
-    expected = estimate.over_models(values, rate=True)
-    assert (both.mean, both.sem) == (expected.mean, expected.sem)
+    value = lambda r: values[r.model.language, r.model.number % 3]  # noqa: E731
+    both = estimates.over(drawn, value, rate=True)
+    expected = estimate.from_values(values.mean(1), rate=True)
+    assert (both.count, both.mean, both.sem) == (5, expected.mean, expected.sem)
+    share = estimates.proportion(drawn, lambda r: value(r) > 0.5)
+    expected = estimate.from_values((values > 0.5).mean(1), rate=True)
+    assert share == pytest.approx((float(expected.mean), *map(float, expected.interval())))
+    first = estimates.over(drawn, value, rate=True, among=lambda r: r.model.language == 0)
+    assert (first.count, first.mean) == (1, pytest.approx(values[0].mean())), "one language of several is one unit"
     values[0, 1] = np.nan
-    some = estimates.over([fake(m) for m in drawn], lambda r: values[r.model.language, r.model.number % 3], rate=True)
-    assert some.count == 14
-    assert some.mean == pytest.approx(np.nanmean(values))
-    assert estimates.over([fake(drawn[0])], lambda _: np.nan, rate=True) is None
+    some = estimates.over(drawn, value, rate=True)
+    assert some.count == 5
+    assert some.mean == pytest.approx(np.nanmean(values, 1).mean())
+    assert estimates.over([drawn[0]], lambda _: np.nan, rate=True) is None
 
 
 @pytest.mark.parametrize(
     ("learned", "training", "expected"),
     [
         (36, 0, "supported"),
-        (30, 0, "inconclusive"),
+        (32, 0, "inconclusive"),
         (18, 0, "contradicted"),
         (18, 18, "inconclusive"),
         (18, 2, "contradicted"),

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from flax import linen as nn
+from scipy import special
 
 from experiments.vision import experiment, measure
 from experiments.vision.claims import claims
@@ -15,6 +16,7 @@ from jaxsens.data.images import ImageData
 
 pytestmark = pytest.mark.usefixtures("quick_compiling")
 SMOKE = experiment.PRESETS["smoke"]
+SEARCHED = replace(SMOKE, seeds=3, learning_rates=(0.03, 0.1, 0.3))
 
 
 def read(path):
@@ -78,19 +80,30 @@ def invented(sensitivity, sharpness=1.0, seeds=3):
 def test_verdicts_follow_the_paired_difference(vit, mlp, verdict):
     findings = summarize({"vit": invented(vit), "mlp": invented(mlp), "convmixer": invented(mlp)})
     for dataset, expected in (("fashion_mnist", verdict), ("digits", "")):
-        rows = claims(replace(SMOKE, seeds=3), dataset, findings)
+        rows = claims(SEARCHED, dataset, findings)
         compared = {(row.subject, row.reference): row for row in rows}
         assert compared["vit", "mlp"].verdict == expected
+        assert compared["vit", "mlp"].units == (3 if expected else None), "models, not images"
         row = compared["vit", "convmixer"]
         assert (row.claim, row.verdict) == ("", ""), "the paper has no ConvMixer on these"
-    np.testing.assert_allclose(row.measured, vit - mlp, atol=0.03)
+    assert row.quantity == "token sensitivity, difference of logits"
+    np.testing.assert_allclose(row.measured, special.logit(vit) - special.logit(mlp), atol=0.3)
+
+
+def test_the_best_rate_lies_inside_of_the_grid_or_there_is_no_verdict():
+    findings = summarize({"vit": invented(0.1), "mlp": invented(0.3)})
+    for grid, reason in (((0.03, 0.1), "no grid of learning rates of vit: 2 tried"), ((0.03, 0.05, 0.1), "edge")):
+        row = claims(replace(SEARCHED, learning_rates=grid), "fashion_mnist", findings)[-1]
+        assert row.verdict == "inconclusive"
+        assert reason in row.reason
 
 
 def test_flatness_is_judged_with_the_size_of_the_function_divided_out():
     """Half the sharpness at half the logits is a smaller function, not a flatter one."""
     findings = summarize({"vit": invented(0.1, sharpness=2.0), "vit_regularized": invented(0.1, sharpness=1.0)})
-    rows = [row for row in claims(replace(SMOKE, seeds=3), "digits", findings) if row.claim == "C13"]
+    rows = [row for row in claims(SEARCHED, "digits", findings) if row.claim == "C13"]
     assert (rows[0].verdict, rows[-1].verdict) == ("supported", "inconclusive")
+    assert "Holm's correction for 3 verdicts" in rows[0].rule
     assert "control" in rows[-1].place
 
 
