@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 
 from experiments import harness
-from experiments.harness.corrected import corrected
 from experiments.random_recognizers import claims, figures, labels
 from experiments.random_recognizers.config import Config, Model
 from experiments.random_recognizers.estimates import (
@@ -45,7 +44,7 @@ def write(run: harness.Run, config: Config, results: Results, control: Mapping[i
     functions = [_control_row(length, control[length]["zeros"], rates[length]) for length in control]
     run.table("control", functions)
     run.comparison(
-        corrected(
+        harness.corrected(
             [
                 *claims.spectrum_claims(config, groups),
                 *claims.choice_claims(config, groups),

@@ -7,7 +7,6 @@ import numpy as np
 
 from experiments import harness
 from experiments.harness import cells
-from experiments.harness.corrected import corrected
 from experiments.recognizer_geometry import claims, figures
 from experiments.recognizer_geometry.config import Config
 from experiments.recognizer_geometry.counts import Counts, all_counts, groups
@@ -44,7 +43,7 @@ def write(run: harness.Run, config: Config, results: Results) -> None:
         run.table("blow_up_decay", [_decay_row(decay) for decay in decays])
     counts = list(all_counts(config, results["count"]))
     write_counts(run, counts)
-    rows = corrected(
+    rows = harness.corrected(
         [
             *claims.bound_claims(config, results["bound"], results["margin"]),
             *claims.influence_claims(results["influence"], slopes),
@@ -53,7 +52,7 @@ def write(run: harness.Run, config: Config, results: Results) -> None:
             *claims.growth_claims(counts),
         ]
     )
-    rows += corrected(claims.floor_claims(counts))  # a theorem, the growth beyond it an open question
+    rows += harness.corrected(claims.floor_claims(counts))  # a theorem, the growth beyond it an open question
     run.comparison(rows)
     figures.write(run, config, results, slopes, decays, counts)
     print("\n" + _printed(rows))

@@ -12,8 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.harness import Claim, verdicts
-from experiments.harness.corrected import corrected
+from experiments.harness import Claim, corrected, verdicts
 from experiments.harness.verdicts import FEWEST_SEEDS, NOT_TRAINED, Design, Verdict
 from experiments.token_shifts import estimates
 from experiments.token_shifts.config import KINDS, STATES, Config

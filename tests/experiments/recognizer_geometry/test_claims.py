@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from experiments import harness
-from experiments.harness.corrected import corrected
 from experiments.harness.verdicts import NOT_TRAINED
 from experiments.recognizer_geometry import claims, report
 from experiments.recognizer_geometry.config import PRESETS
@@ -84,13 +83,13 @@ def test_models_of_influence_zero_are_left_out_and_counted():
         values[2] = 0 if n == SMOKE.lengths[-1] else values[2]
         units["none", 1e-2, 0.5, n] = dict.fromkeys(QUANTITIES, values) | {"span": np.ones(6)}
     slopes = influence_slopes(SMOKE, units)
-    rows = corrected(claims.influence_claims(units, slopes))
+    rows = harness.corrected(claims.influence_claims(units, slopes))
     assert all("1 of 6 models left out" in row.note for row in rows)
     assert {report.slope_row(slope)["models_with_zero"] for slope in slopes} == {1}
     np.testing.assert_allclose(rows[0].measured, -1, atol=0.3)
     silent = {key: unit | dict.fromkeys(QUANTITIES, np.zeros(6)) for key, unit in units.items()}
     slopes = influence_slopes(SMOKE, silent)
-    rows = corrected(claims.influence_claims(silent, slopes))
+    rows = harness.corrected(claims.influence_claims(silent, slopes))
     assert {(row.verdict, row.reason) for row in rows} == {
         ("inconclusive", "fewer than two models have an influence above 0 at every N")
     }
@@ -112,7 +111,7 @@ def planted(tmp_path, count, models=40, strings=None, width=16):
     (counts,) = all_counts(config, units)
     with harness.Run.open(tmp_path, config, experiment="test") as run:
         report.write_counts(run, [counts])
-    rows = corrected(claims.growth_claims([counts])) + corrected(claims.floor_claims([counts]))
+    rows = harness.corrected(claims.growth_claims([counts])) + harness.corrected(claims.floor_claims([counts]))
     rows = [row for row in rows if "not constant" not in row.subject]
     return {row.quantity: row for row in rows}, tmp_path
 

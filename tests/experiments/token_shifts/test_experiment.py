@@ -13,7 +13,7 @@ pytest.importorskip("tokenizers")
 pytest.importorskip("safetensors")
 pytest.importorskip("wordfreq")
 
-from experiments.harness.corrected import corrected
+from experiments import harness
 from experiments.harness.verdicts import NOT_TRAINED
 from experiments.token_shifts import claims, data, estimates, experiment
 from experiments.token_shifts.measure import hidden_states, measure_vit
@@ -237,7 +237,7 @@ def test_causes_are_separated(config):
                for kind in ("minilm", "bert") for i, state in enumerate(("before", "after"))}  # fmt: skip
     results |= {(kind, state): models(0.5, -0.5, 2) for kind in ("gpt2", "vit") for state in ("before", "after")}
     results["minilm", "before"] = results["minilm", "before"][:1]
-    rows = corrected(claims.causes(config, results))
+    rows = harness.corrected(claims.causes(config, results))
     verdicts = {(row.quantity, row.subject): (row.verdict, row.measured) for row in rows}
 
     def one(*words):
