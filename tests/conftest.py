@@ -37,8 +37,13 @@ def float64():
 
 @pytest.fixture(scope="module")
 def quick_compiling():
-    """Let XLA optimize little, which it does a third faster: for whole experiments on a few examples."""
+    """Let XLA optimize little, which it does a third faster: for whole experiments on a few examples.
+
+    JAX finds programs in memory without regard to this option: they are dropped, so that all are compiled alike.
+    """
+    jax.clear_caches()
     before = jax.config.read("jax_disable_most_optimizations")
     jax.config.update("jax_disable_most_optimizations", True)
     yield
     jax.config.update("jax_disable_most_optimizations", before)
+    jax.clear_caches()

@@ -1624,7 +1624,7 @@ def add_harness(add, folder, files):
         verdicts.Design,
         {"seeds": 3, "rates": (0.1, 0.2, 0.3), "best": {"m": 0.2}},
         {
-            "seeds": [v for v in KINDS["count"] if v[0] is not None],
+            "seeds": [v for v in KINDS["whole"] if v[0] is not None],
             "rates": bad(None, 3, "ab", (0.0,), (-1,), (float("nan"),), ("a",), Thing(), (None,)),
             "best": bad(None, 3, "a", {"m": 0.5}, {"m": "a"}, {"m": None}, [], Thing()),
         },

@@ -1,6 +1,6 @@
 """Estimates of ``experiments.flatness``, made once: levels, differences, rank correlations, spectral densities."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,6 +8,7 @@ import numpy as np
 
 from experiments.flatness.config import Config
 from experiments.flatness.quantities import all_quantities, sharpness_measures
+from experiments.harness import verdicts
 from experiments.images.bench import Results
 from experiments.images.config import REGULARIZED
 from jaxsens import curvature
@@ -16,7 +17,7 @@ from jaxsens.statistics.correlation import rank_correlation
 from jaxsens.statistics.estimate import Estimate
 from jaxsens.typing import Array
 
-__all__ = ["SCOPES", "Findings", "correlations", "summarize", "values"]
+__all__ = ["SCOPES", "Findings", "correlations", "scopes", "summarize", "values"]
 
 SCOPES = {
     "all": "over all models",
@@ -39,6 +40,7 @@ class Findings:
         levels: Treatment to quantity to its estimate.
         means: Treatment to quantity to the means of its models ``[seeds]``.
         differences: Architecture to quantity to regularized minus plain.
+        logits: The same of logits, for token sensitivity and shares of predictions: see `verdicts.on_logits`.
         added: Treatment to ``output`` or ``prediction`` and deviation to what training mode adds to that sharpness.
         correlations: Rows of correlations.csv.
         densities: Architecture to ``plain`` and ``regularized`` to the spectral density of the Hessian.
@@ -49,6 +51,7 @@ class Findings:
     levels: Mapping[str, Mapping[str, Estimate]]
     means: Mapping[str, Mapping[str, np.ndarray]]
     differences: Mapping[str, Mapping[str, Estimate]]
+    logits: Mapping[str, Mapping[str, Estimate]]
     added: Mapping[str, Mapping[tuple[str, float], Estimate]]
     correlations: list[dict[str, Any]]
     densities: Mapping[str, Mapping[str, Curve]]
@@ -70,6 +73,14 @@ def summarize(config: Config, results: Results) -> Findings:
             name: {
                 key: _difference(results[regularized], results[plain], key, quantity.rate)
                 for key, quantity in quantities.items()
+            }
+            for name, (plain, regularized) in pairs.items()
+        },
+        logits={
+            name: {
+                key: _logits(config, results[regularized], results[plain], key)
+                for key, quantity in quantities.items()
+                if quantity.rate and not key.endswith("error")
             }
             for name, (plain, regularized) in pairs.items()
         },
@@ -105,6 +116,14 @@ def _difference(
     return estimate.unpaired_difference(one[:, 0], other[:, 0])
 
 
+def _logits(
+    config: Config, subject: list[Mapping[str, Array]], reference: list[Mapping[str, Array]], name: str
+) -> Estimate:
+    """Estimate a difference of logits: an image has a rate over its tokens and draws, a draw one over the images."""
+    trials = config.draws if name == "sensitivity" else len(subject[0]["sensitivity"])
+    return estimate.difference(*(verdicts.on_logits(values(models, name), trials) for models in (subject, reference)))
+
+
 def _added(config: Config, models: list[Mapping[str, Array]]) -> dict[tuple[str, float], Estimate]:
     """Estimate the sharpness of noisy copies in training mode minus that of the same copies in evaluation mode."""
     return {
@@ -116,14 +135,28 @@ def _added(config: Config, models: list[Mapping[str, Array]]) -> dict[tuple[str,
     }
 
 
-def correlations(config: Config, results: Results) -> list[dict[str, Any]]:
-    """Return rank correlations over models of token sensitivity, and of test error, with every other quantity."""
-    names = [name for name, models in results.items() for _ in models]
+def scopes(names: Sequence[str]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Return the groups within which models are compared, and their units, by the keys of `SCOPES`.
+
+    Args:
+        names: The treatment of every model ``[m]``.
+
+    Returns:
+        dict: Group of every model ``[m]``, and cluster ``[m]``.
+    """
     treatments = np.array(names)
     architectures = np.array([name.removesuffix(REGULARIZED) for name in names])
     # Seeds of one treatment are alike: together they are one unit, except where seeds are compared with each other.
-    groups = {"all": np.zeros(len(names), int), "architecture": architectures, "treatment": treatments}
-    clusters = {"all": treatments, "architecture": treatments, "treatment": np.arange(len(names))}
+    return {
+        "all": (np.zeros(len(names), int), treatments),
+        "architecture": (architectures, treatments),
+        "treatment": (treatments, np.arange(len(names))),
+    }
+
+
+def correlations(config: Config, results: Results) -> list[dict[str, Any]]:
+    """Return rank correlations over models of token sensitivity, and of test error, with every other quantity."""
+    names = [name for name, models in results.items() for _ in models]
     others = ("scale", *sharpness_measures(config))
     means = {
         key: np.concatenate([values(models, key).mean(1) for models in results.values()])
@@ -132,10 +165,10 @@ def correlations(config: Config, results: Results) -> list[dict[str, Any]]:
     rows = []
     for quantity, partners in (("sensitivity", ("test_error", *others)), ("test_error", others)):
         for partner in partners:
-            for scope in SCOPES:
-                r = rank_correlation(means[quantity], means[partner], groups=groups[scope], clusters=clusters[scope])
+            for scope, (groups, clusters) in scopes(names).items():
+                r = rank_correlation(means[quantity], means[partner], groups=groups, clusters=clusters)
                 row = {"quantity": quantity, "correlated_with": partner, "scope": scope, "models": len(names)}
-                row |= {"units": len(np.unique(clusters[scope])), "groups": len(np.unique(groups[scope]))}
+                row |= {"units": len(np.unique(clusters)), "groups": len(np.unique(groups))}
                 rows.append(row | dict(zip(("r", "low", "high"), (None,) * 3 if r is None else r, strict=True)))
     return rows
 

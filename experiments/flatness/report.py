@@ -86,7 +86,7 @@ def _intervals(config: Config) -> str:
     return (
         "seeds of a treatment are one unit of a rank correlation, except where seeds are compared with each other; its "
         f"intervals are not corrected for the number of measures: of {len(sharpness_measures(config))} one or two "
-        "exclude 0 by chance"
+        "exclude 0 by chance; verdicts are corrected"
     )
 
 

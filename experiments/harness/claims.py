@@ -106,17 +106,25 @@ def _columns(verdict: Verdict) -> dict[str, Any]:
 def corrected(
     rows: Iterable[tuple[Claim, Verdict | None]], correct: Callable[[Sequence[Verdict]], list[Verdict]] = holm
 ) -> list[Claim]:
-    """Return rows with their verdicts, those of one claim corrected together.
+    """Return rows with their verdicts, those on one claim corrected together.
+
+    A verdict that has a reason was not judged: it is inconclusive whatever was measured, cannot be wrong, and does not
+    count among those that are corrected.
 
     Args:
         rows: Each with the verdict that it gets alone, or None if it has none.
         correct: `holm` or `false_discovery_rate`.
     """
-    rows, found = list(rows), {}
-    for name in {row.claim for row, _ in rows}:
-        of_claim = [number for number, (row, one) in enumerate(rows) if one is not None and row.claim == name]
-        found |= zip(of_claim, correct([rows[number][1] for number in of_claim]), strict=True)
-    return [replace(row, verdict=found[number]) if number in found else row for number, (row, _) in enumerate(rows)]
+    rows = list(rows)
+    found = [one for _, one in rows]
+    together: dict[str, list[int]] = {}
+    for number, (row, one) in enumerate(rows):
+        if one is not None and not one.reason:
+            together.setdefault(row.claim, []).append(number)
+    for numbers in together.values():
+        for number, one in zip(numbers, correct([found[number] for number in numbers]), strict=True):
+            found[number] = one
+    return [row if one is None else replace(row, verdict=one) for (row, _), one in zip(rows, found, strict=True)]
 
 
 def verdict(

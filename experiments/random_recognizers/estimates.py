@@ -53,6 +53,17 @@ def over_models(config: Config, group: Results, quantity: str) -> Estimate:
     return estimate.from_values([of_model(config, values, quantity) for _, values in group], rate=True)
 
 
+def differences(config: Config, groups: Groups, key: tuple[str, str], quantity: str) -> np.ndarray:
+    """Return how a quantity of another reading of F.1 differs from the default's, by pair of models ``[m]``.
+
+    Pairs share their architecture, strings and random numbers.
+    """
+    values, default = (
+        np.asarray([of_model(config, values, quantity) for _, values in groups[k]]) for k in (key, ("default", key[1]))
+    )
+    return values - default
+
+
 def shares(config: Config, group: Results, width: int = 1) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return shares of strings by sensitivity: mean over models and ends of its 95 % interval, each ``[bins]``.
 

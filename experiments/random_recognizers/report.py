@@ -8,7 +8,16 @@ import numpy as np
 from experiments import harness
 from experiments.random_recognizers import claims, figures, labels
 from experiments.random_recognizers.config import Config, Model
-from experiments.random_recognizers.estimates import COMPARED, Groups, Results, by_kind, of_model, over_models, shares
+from experiments.random_recognizers.estimates import (
+    COMPARED,
+    Groups,
+    Results,
+    by_kind,
+    differences,
+    of_model,
+    over_models,
+    shares,
+)
 from jaxsens.statistics import estimate
 from jaxsens.statistics.estimate import Estimate
 from jaxsens.typing import Array
@@ -35,11 +44,13 @@ def write(run: harness.Run, config: Config, results: Results, control: Mapping[i
     functions = [_control_row(length, control[length]["zeros"], rates[length]) for length in control]
     run.table("control", functions)
     run.comparison(
-        [
-            *claims.spectrum_claims(config, groups),
-            *claims.choice_claims(config, choices),
-            *claims.control_claims(functions),
-        ]
+        harness.corrected(
+            [
+                *claims.spectrum_claims(config, groups),
+                *claims.choice_claims(config, groups),
+                *claims.control_claims(functions, rates),
+            ]
+        )
     )
     figures.write(run, config, groups, rates)
     print(_printed(summary))
@@ -104,11 +115,9 @@ def _choice_row(config: Config, key: tuple[str, str], groups: Groups) -> dict[st
     kind, scheme = key
     row = {"choice": kind, "scheme": scheme, "models": len(groups[key])}
     for name in ("average", "zero"):
-        values, default = (
-            np.asarray([of_model(config, values, name) for _, values in groups[k]]) for k in (key, ("default", scheme))
-        )
-        row |= harness.cells(estimate.from_values(values, rate=True), f"{name}_")
-        row |= harness.cells(estimate.from_values(values - default, rate=False), f"{name}_minus_default_")
+        row |= harness.cells(over_models(config, groups[key], name), f"{name}_")
+        changes = differences(config, groups, key, name)
+        row |= harness.cells(estimate.from_values(changes, rate=False), f"{name}_minus_default_")
     return row
 
 

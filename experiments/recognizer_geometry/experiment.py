@@ -34,7 +34,7 @@ SETTING = {
     "margins": "built by hand, nothing is random; closed forms are of first order in epsilon",
     "blow-ups": "the lemma is an upper bound as N grows; intervals by the jackknife over centers",
     "counts": "evidence, not proof: all strings up to the longest exhaustive length, a sample beyond",
-    "intervals": "95 %, over models or centers; several verdicts are not corrected for one another",
+    "intervals": "95 %, over models or centers; verdicts on one claim are corrected together (Holm)",
 }
 
 

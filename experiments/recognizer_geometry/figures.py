@@ -38,6 +38,7 @@ def write(
     """Draw all figures of a run; one without a panel is left out."""
     if panels := influence_panels(config, results["influence"], slopes):
         sample = f"{config.models} models, {config.strings} strings each, {labels.shape(config.depth, config.width)}"
+        sample += _late(config.lengths, config)
         figure = against_length(
             panels, quantity="influence of a bit on the end of string",
             unit="change of its activation, l2; geometric mean over models", dataset=DATA, sample=sample,
@@ -51,8 +52,9 @@ def write(
     run.figure("margins", figure)
     if panels := _blow_up_panels(config, results["blow-up"], decays):
         figure = against_length(
-            panels, quantity=f"P[a blow-up above 1 + N^({config.zeta:g}/2L)]", unit="share of draws of weights",
-            dataset=DATA, sample=f"{config.centers} centers, {config.draws} draws for each",
+            panels, quantity="share of weights with a blow-up", unit=f"above 1 + N^({config.zeta:g}/2L), L layers",
+            dataset=DATA,
+            sample=f"{config.centers} centers, {config.draws} draws for each{_late(config.blow_up_lengths, config)}",
         )  # fmt: skip
         run.figure("blow_ups", figure)
     if panels := _count_panels(counts):
@@ -62,6 +64,11 @@ def write(
             sample=f"{config.models} models, all strings to N = {config.exhaustive_lengths[-1]}",
         )  # fmt: skip
         run.figure("counts", figure)
+
+
+def _late(lengths: Sequence[int], config: Config) -> str:
+    """Say over which lengths slopes are."""
+    return f"; slopes over N = {lengths[-config.tail]} to {lengths[-1]}"
 
 
 def influence_panels(config: Config, units: Units, slopes: Sequence[Slope]) -> dict[str, Panel]:

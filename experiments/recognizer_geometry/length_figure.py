@@ -162,7 +162,7 @@ def _draw_laws(ax: "Axes", panel: Panel, styles: Mapping[str, dict[str, str]]) -
         ax.plot(lengths, values, color="black", linestyle=dashes[i % 3], linewidth=1.3, label=label, zorder=1)
     handles, labels = legend_entries([ax])
     if handles:
-        ax.legend(handles, labels, fontsize="x-small", frameon=False, loc="best")
+        ax.legend(handles, labels, fontsize="small", frameon=False, loc="best")
 
 
 def _length_axis(ax: "Axes", series: Mapping[str, list[np.ndarray]], log: bool) -> None:

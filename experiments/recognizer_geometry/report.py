@@ -43,13 +43,16 @@ def write(run: harness.Run, config: Config, results: Results) -> None:
         run.table("blow_up_decay", [_decay_row(decay) for decay in decays])
     counts = list(all_counts(config, results["count"]))
     write_counts(run, counts)
-    rows = [
-        *claims.bound_claims(config, results["bound"], results["margin"]),
-        *claims.influence_claims(results["influence"], slopes),
-        *claims.margin_claims(lost),
-        *claims.blow_up_claims(config, decays),
-        *(claim for one in counts for claim in claims.count_claims(one)),
-    ]
+    rows = harness.corrected(
+        [
+            *claims.bound_claims(config, results["bound"], results["margin"]),
+            *claims.influence_claims(results["influence"], slopes),
+            *claims.margin_claims(lost),
+            *claims.blow_up_claims(config, decays),
+            *claims.growth_claims(counts),
+        ]
+    )
+    rows += harness.corrected(claims.floor_claims(counts))  # a theorem, the growth beyond it an open question
     run.comparison(rows)
     figures.write(run, config, results, slopes, decays, counts)
     print("\n" + _printed(rows))

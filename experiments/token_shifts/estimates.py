@@ -29,9 +29,9 @@ __all__ = [
     "line",
     "over_models",
     "shifts",
-    "smallest_step",
     "stacked",
     "step",
+    "steps",
     "summarize",
 ]
 
@@ -111,15 +111,9 @@ def step(values: np.ndarray, start: int, end: int) -> np.ndarray:
     return np.log(values[..., end]) - np.log(values[..., start])
 
 
-def smallest_step(values: np.ndarray, last: int) -> tuple[int, Estimate, float]:
-    """Return the layer before ``last`` that makes the smallest step, the step, and the level of its interval.
-
-    Of ``last - 1`` layers the smallest is chosen, hence Bonferroni's level ``1 - .05 / (last - 1)``: if that interval
-    lies above 0, shifts grow in every layer but the last.
-    """
-    every = [over_models(step(values, layer - 1, layer)) for layer in range(1, last)]
-    layer = int(np.argmin([float(one.mean) for one in every]))
-    return layer + 1, every[layer], 1 - 0.05 / len(every)
+def steps(values: np.ndarray, last: int) -> list[Estimate]:
+    """Return the `step` of every layer from the first to ``last``, over models, from ``[m b l]``."""
+    return [over_models(step(values, layer - 1, layer)) for layer in range(1, last + 1)]
 
 
 def counts(models: Models, tokens: np.ndarray, vocabulary: int, weights: np.ndarray | None = None) -> np.ndarray:
@@ -204,7 +198,7 @@ def line(
     observed = fits(np.arange(len(x)))
     drawn = [fits(rng.integers(0, len(x), len(x))).mean(0) for _ in range(resamples)]
     drawn = np.stack([one for one in drawn if np.isfinite(one).all()])
-    return {name: _estimate(observed[:, i], drawn[:, i], len(x) - 1) for i, name in enumerate(("slope", "r", "offset"))}
+    return {name: _estimate(observed[:, i], drawn[:, i], len(x)) for i, name in enumerate(("slope", "r", "offset"))}
 
 
 def _line(x: np.ndarray, y: np.ndarray, controls: np.ndarray | None) -> np.ndarray:
@@ -216,15 +210,19 @@ def _line(x: np.ndarray, y: np.ndarray, controls: np.ndarray | None) -> np.ndarr
         return np.array([slope, (a @ b) / np.sqrt((a @ a) * (b @ b)), y.mean() - slope * x.mean()])
 
 
-def _estimate(values: np.ndarray, drawn: np.ndarray, freedom: int) -> Estimate:
-    """Return the mean over models ``[m]``, with the variance of resamples of units and that between models."""
-    levels = [(drawn.var(ddof=1), freedom)]
+def _estimate(values: np.ndarray, drawn: np.ndarray, units: int) -> Estimate:
+    """Return the mean over models ``[m]``, with the variance of resamples of units and that between models.
+
+    It counts models; the units that were resampled where there is one model, which has no other values then.
+    """
+    levels = [(drawn.var(ddof=1), units - 1)]
     if len(values) > 1:
         levels.append((values.var(ddof=1) / len(values), len(values) - 1))
     variance = sum(level for level, _ in levels)
     weight = sum(level**2 / freedom for level, freedom in levels)
+    count = len(values) if len(values) > 1 else units
     return Estimate(
-        values.mean(), np.sqrt(variance), len(values), values, float(variance**2 / weight) if weight > 0 else freedom
+        values.mean(), np.sqrt(variance), count, values, float(variance**2 / weight) if weight > 0 else units - 1
     )
 
 

@@ -17,7 +17,7 @@ from jaxsens import models
 
 pytestmark = pytest.mark.usefixtures("quick_compiling")
 SMOKE = experiment.PRESETS["smoke"]
-INVENTED = replace(SMOKE, architectures=("mlp",), seeds=4)
+INVENTED = replace(SMOKE, architectures=("mlp",), seeds=6, learning_rates=(0.001, 0.003, 0.01))
 
 
 def read(path):
@@ -74,7 +74,7 @@ MEASURED = [
 ]
 
 
-def invented(sensitivity, trace, seeds=4):
+def invented(sensitivity, trace, seeds=6, rate=0.003):
     """Models with every measure equal to their trace."""
     rng = np.random.default_rng(0)
     results = {}
@@ -85,6 +85,7 @@ def invented(sensitivity, trace, seeds=4):
             model |= {key: np.clip(model[key] / 100, 0, 1) for key in MEASURED if "prediction" in key}
             model["sensitivity"] = np.clip(sensitivity[name] + 0.001 * seed + 0 * rng.random(9), 0, 1)
             model |= {"test_correct": np.arange(10) < 9, "train_correct": np.ones(20, bool), "scale": 10.0}
+            model["learning_rate"] = np.float64(rate)
             model |= {"atoms": np.arange(6.0).reshape(2, 3), "atom_weights": np.full((2, 3), 1 / 3)}
             results[name].append(model)
     return results
@@ -102,10 +103,33 @@ def test_verdicts_follow_from_intervals(lower, verdict):
     trace = {row["scope"]: row for row in findings.correlations
              if (row["quantity"], row["correlated_with"]) == ("sensitivity", "trace")}  # fmt: skip
     assert trace["treatment"]["r"] > 0.9, "among seeds both grow"
-    assert (trace["all"]["units"], trace["treatment"]["units"]) == (2, 8)
+    assert (trace["all"]["units"], trace["treatment"]["units"]) == (2, 12)
     together = {row.subject: row.verdict for row in rows if row.quantity.endswith("sensitivity and trace")}
     assert together[SCOPES["treatment"]] == "supported"
     assert together[SCOPES["all"]] == "inconclusive", "two treatments are two units"
+    assert {row.units for row in c13} == {6}
+    assert {row.quantity.endswith("difference of logits") for row in c13 if "predictions" in row.quantity} == {True}
+    assert all(f"Holm's correction for {len(c13)} verdicts" in row.rule for row in c13)
+
+
+def test_of_as_many_correlations_as_measures_some_hold_by_chance_and_are_withdrawn():
+    findings = summarize(
+        INVENTED, invented({"mlp": 0.4, "mlp_regularized": 0.2}, {"mlp": 20.0, "mlp_regularized": 9.0})
+    )
+    rng = np.random.default_rng(0)
+    means = {name: {key: rng.normal(size=30) for key in one} for name, one in findings.means.items()}
+    results = {name: models * 5 for name, models in findings.results.items()}
+    rows = claims(INVENTED, "digits", replace(findings, means=means, results=results))
+    judged = [row for row in rows if row.rule.startswith("rank correlation") and row.subject == SCOPES["treatment"]]
+    assert {row.verdict for row in judged} == {"inconclusive"}
+    assert any("alone" in row.reason for row in judged)
+
+
+def test_a_best_rate_at_the_edge_of_the_grid_is_inconclusive():
+    results = invented({"mlp": 0.4, "mlp_regularized": 0.2}, {"mlp": 20.0, "mlp_regularized": 10.0}, rate=0.01)
+    judged = [row for row in claims(INVENTED, "digits", summarize(INVENTED, results)) if row.rule]
+    assert {row.verdict for row in judged} == {"inconclusive"}
+    assert all("at the edge of the grid" in row.reason for row in judged)
 
 
 def test_a_single_model_of_each_treatment_is_inconclusive():

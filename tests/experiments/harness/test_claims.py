@@ -98,3 +98,7 @@ def test_verdicts_of_one_claim_are_corrected_together():
     assert [one.verdict for one in rows] == ["supported", "", "inconclusive", "inconclusive", "supported"]
     assert rows[1] is plain
     assert "Holm's correction for 3 verdicts" in rows[2].reason
+    edge = verdicts.mean(estimate.from_values(sure), design=verdicts.Design(2), above=0.0)
+    rows = claims.corrected([(plain, edge), row("C1", unsure)])
+    assert [one.verdict for one in rows] == ["inconclusive", "supported"], "what is not judged does not count"
+    assert rows[0].reason == edge.reason

@@ -1,4 +1,4 @@
-"""Laws of the verdicts: what supports or contradicts a theorem, and what no finite length can decide."""
+"""Laws of the verdicts: what supports or contradicts a theorem at the lengths that were measured."""
 
 import csv
 from dataclasses import replace
@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 
 from experiments import harness
-from experiments.harness import Claim
+from experiments.harness.verdicts import NOT_TRAINED
 from experiments.recognizer_geometry import claims, report
 from experiments.recognizer_geometry.config import PRESETS
 from experiments.recognizer_geometry.constructions import CONSTRUCTIONS
 from experiments.recognizer_geometry.counts import all_counts
 from experiments.recognizer_geometry.estimates import QUANTITIES, influence_slopes
 from experiments.recognizer_geometry.figures import influence_panels
+from jaxsens.statistics import estimate
 
 SMOKE = PRESETS["smoke"]
 
@@ -29,47 +30,49 @@ def test_unbounded_positions_are_listed():
         assert (long > short) == (name in claims.UNBOUNDED)
 
 
-def test_no_finite_length_contradicts_a_claim_about_all_lengths():
-    claim = Claim("C21", "slope", None, "", measured=-0.5, low=-0.7, high=-0.3, verdict="contradicted", note="note")
-    assert claims.at_finite_lengths(claim).verdict == "inconclusive"
-    assert "not so at these lengths" in claims.at_finite_lengths(claim).note
-    supported = replace(claim, verdict="supported")
-    assert claims.at_finite_lengths(supported) == supported
+@pytest.mark.parametrize(("slope", "verdict"), [(-1, "supported"), (-2, "supported"), (-0.96, "inconclusive"),
+                                                (-0.9, "contradicted")])  # fmt: skip
+def test_an_influence_is_judged_where_the_range_of_scores_leaves_a_bound(slope, verdict):
+    """``e^range / N`` is at most 1 at N = 128 up to a range of 4.85 nats."""
+    slopes = estimate.from_values(slope + 0.1 * np.random.default_rng(0).normal(size=40))
+    found = claims.influence_verdict(slopes, 4.8, 128)
+    assert (found.name, found.reason, found.units) == (verdict, "", 40)
+    wide = claims.influence_verdict(slopes, 4.9, 128)
+    assert (wide.name, wide.error) == ("inconclusive", 1)
+    assert "scores range over 4.9 nats, more than ln 128 = 4.85" in wide.reason
 
 
-def test_a_slope_is_supported_only_if_minus_one_is_in_its_interval_or_above():
-    assert claims.slope_verdict(-1.02, -0.98, 40) == "supported"
-    assert claims.slope_verdict(-2.0, -1.5, 40) == "supported"
-    assert claims.slope_verdict(-0.93, -0.91, 40) == "contradicted", "a steady N^-0.92 is not O(1/N)"
-    assert claims.slope_verdict(-1.2, -0.85, 40) == "inconclusive"
-    assert claims.slope_verdict(-2.0, -1.5, 2) == "inconclusive"
-
-
-def test_a_margin_that_no_length_keeps_is_not_lost():
-    assert [claims.longest_verdict(n, 64) for n in (0, 10, 64)] == ["inconclusive", "supported", "inconclusive"]
+def test_a_margin_that_no_length_keeps_is_not_lost_and_one_that_all_keep_contradicts():
+    cases = [(0, 64, 12), (10, 64, 10), (64, 64, None), (64, 64, 80)]
+    found = [claims.margin_verdict(*case) for case in cases]
+    assert [one.name for one in found] == ["inconclusive", "supported", "contradicted", "inconclusive"]
+    assert "the last one is 80" in found[3].reason
 
 
 def test_undecided_models_neither_confirm_nor_refute():
-    def verdict(*counted, above=claims.NEARLY_ALL):
-        return claims.share_claim("share", counted, above=above, published=None, place="").verdict
+    def verdict(rule, holding, undecided):
+        return rule(holding, 40, undecided=undecided, design=NOT_TRAINED).name
 
-    assert verdict(40, 0, 40) == "supported"
-    assert verdict(39, 1, 40) == verdict(0, 40, 40) == "inconclusive"
-    assert verdict(20, 0, 40) == "contradicted"
-    assert verdict(20, 18, 40) == "inconclusive"
-    assert verdict(39, 1, 40, above=claims.MOST) == "supported"
+    assert verdict(claims.AT_FLOOR, 40, 0) == "supported"
+    assert verdict(claims.AT_FLOOR, 39, 1) == verdict(claims.AT_FLOOR, 0, 40) == "inconclusive"
+    assert verdict(claims.AT_FLOOR, 20, 0) == "contradicted"
+    assert verdict(claims.AT_FLOOR, 20, 18) == "inconclusive"
+    assert verdict(claims.FASTER, 39, 1) == "supported"
 
 
 def test_a_single_blow_up_above_its_bound_refutes_the_lemma():
-    """A theorem on all models: the largest decides, and those built by hand are judged too."""
-    fine = {(1, 1.0): {"ratio": np.full((40, 2), 0.5)}}
-    one_of_many = {(1, 1.0): {"ratio": np.where(np.arange(80).reshape(40, 2) == 7, 1.01, 0.5)}}
+    """A theorem on all models: one exception decides, those built by hand are judged too, but are no sample."""
+    fine = {(depth, epsilon): {"ratio": np.full((40, 2), 0.5)} for depth in (1, 2) for epsilon in (0.1, 1.0)}
+    one_of_many = fine | {(1, 0.1): {"ratio": np.where(np.arange(80).reshape(40, 2) == 7, 1.01, 0.5)}}
     built = {("first", 1.0, 4): {"blow_up_ratio": np.array(1.0)}, ("first", 0.0, 4): {"blow_up_ratio": np.array(9.0)}}
     broken = built | {("parity", 1.0, 4): {"blow_up_ratio": np.array(1.01)}}
-    for drawn, by_hand, verdict in ((fine, built, "supported"), (one_of_many, built, "contradicted"),
-                                    (fine, broken, "contradicted")):  # fmt: skip
-        claim = claims.bound_claims(SMOKE, drawn, by_hand)[0]
-        assert (claim.verdict, claim.measured) == (verdict, 1.0 if verdict == "supported" else 1.01)
+    few = {(1, 1.0): fine[1, 1.0]}
+    for drawn, by_hand, verdict, units in ((fine, built, "supported", 80), (one_of_many, built, "contradicted", 80),
+                                           (fine, broken, "contradicted", 80), (few, built, "inconclusive", 40),
+                                           (few, broken, "contradicted", 40)):  # fmt: skip
+        row, found = claims.bound_claims(SMOKE, drawn, by_hand)[0]
+        assert (found.name, found.units) == (verdict, units)
+        assert row.measured == (1.01 if verdict == "contradicted" else 1.0)
 
 
 def test_models_of_influence_zero_are_left_out_and_counted():
@@ -80,13 +83,16 @@ def test_models_of_influence_zero_are_left_out_and_counted():
         values[2] = 0 if n == SMOKE.lengths[-1] else values[2]
         units["none", 1e-2, 0.5, n] = dict.fromkeys(QUANTITIES, values) | {"span": np.ones(6)}
     slopes = influence_slopes(SMOKE, units)
-    rows = claims.influence_claims(units, slopes)
-    assert all("1 of 6 models left out" in claim.note for claim in rows)
+    rows = harness.corrected(claims.influence_claims(units, slopes))
+    assert all("1 of 6 models left out" in row.note for row in rows)
     assert {report.slope_row(slope)["models_with_zero"] for slope in slopes} == {1}
     np.testing.assert_allclose(rows[0].measured, -1, atol=0.3)
     silent = {key: unit | dict.fromkeys(QUANTITIES, np.zeros(6)) for key, unit in units.items()}
     slopes = influence_slopes(SMOKE, silent)
-    assert {claim.verdict for claim in claims.influence_claims(silent, slopes)} == {"inconclusive"}
+    rows = harness.corrected(claims.influence_claims(silent, slopes))
+    assert {(row.verdict, row.reason) for row in rows} == {
+        ("inconclusive", "fewer than two models have an influence above 0 at every N")
+    }
     assert {report.slope_row(slope)["mean"] for slope in slopes} == {None}
     assert influence_panels(SMOKE, silent, slopes) == {}
 
@@ -105,8 +111,9 @@ def planted(tmp_path, count, models=40, strings=None, width=16):
     (counts,) = all_counts(config, units)
     with harness.Run.open(tmp_path, config, experiment="test") as run:
         report.write_counts(run, [counts])
-    rows = [claim for claim in claims.count_claims(counts) if "not constant" not in claim.subject]
-    return {claim.quantity: claim for claim in rows}, tmp_path
+    rows = harness.corrected(claims.growth_claims([counts])) + harness.corrected(claims.floor_claims([counts]))
+    rows = [row for row in rows if "not constant" not in row.subject]
+    return {row.quantity: row for row in rows}, tmp_path
 
 
 FASTER = "share of models with log2 K_0 growing faster than the floor"
@@ -160,10 +167,8 @@ def test_the_floor_is_judged_by_decided_models_and_only_if_its_exponent_is_posit
     unseen, _ = planted(tmp_path / "unseen", lambda n, i: 0 if n > 10 else 2, strings=200)
     assert unseen[FLOOR].verdict == "inconclusive"
     assert "40 undecided" in unseen[FLOOR].note
-    assert "not so" not in unseen[FLOOR].note
     below, _ = planted(tmp_path / "below", lambda n, i: half(n, i) if i % 2 else 1)
-    assert below[FLOOR].verdict == "inconclusive"
-    assert "not so at these lengths" in below[FLOOR].note, "no finite length refutes it"
+    assert below[FLOOR].verdict == "contradicted", "at this length"
     nothing, _ = planted(tmp_path / "nothing", half, width=8)
     assert (nothing[FLOOR].verdict, nothing[FLOOR].measured) == ("", None)
     assert "promises nothing" in nothing[FLOOR].note

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from collections import Counter
 from dataclasses import replace
 
 import jax
@@ -12,6 +13,8 @@ pytest.importorskip("tokenizers")
 pytest.importorskip("safetensors")
 pytest.importorskip("wordfreq")
 
+from experiments import harness
+from experiments.harness.verdicts import NOT_TRAINED
 from experiments.token_shifts import claims, data, estimates, experiment
 from experiments.token_shifts.measure import hidden_states, measure_vit
 from jaxsens.data import text
@@ -43,7 +46,11 @@ def test_one_trained_model_is_inconclusive(folder):
     assert {(row["subject"], row["dataset"]) for row in rows} == {
         ("MiniLM, as published", "own texts"), ("MiniLM, fine-tuned", "own texts"),
     }  # fmt: skip
-    assert {row["verdict"] for row in rows if row["subject"] == "MiniLM, fine-tuned"} <= {"inconclusive", ""}
+    trained = [row for row in rows if row["subject"] == "MiniLM, fine-tuned"]
+    assert {row["verdict"] for row in trained} == {"inconclusive"}
+    assert {row["reason"] for row in trained} == {"1 independently trained models of each kind; 3 are needed"}
+    published = {(row["claim"], row["units"]) for row in rows if row["subject"] == "MiniLM, as published"}
+    assert {("C17", "5"), ("C18", "6"), ("C19", "2")} <= published, "units are texts"
     task = [row for row in rows if row["quantity"].startswith("effect of the task")]
     assert [row["reference"] for row in task] == ["MiniLM, as published"] * 2
     recorded = json.loads((folder / "manifest.json").read_text())["sessions"][0]["recorded"]
@@ -195,11 +202,10 @@ def test_lines_recover_slope_and_correlation():
     assert float(apart.sem) == pytest.approx(1 / np.sqrt(3), rel=1e-3)
 
 
-def test_steps_are_logarithms_and_the_smallest_is_reported():
+def test_steps_are_logarithms():
     values = np.exp(np.cumsum([[[0, 0.5, 0.1, 0.3, -1]] * 4] * 3, axis=2)) * np.array([1, 2, 3, 4])[None, :, None]
     np.testing.assert_allclose(estimates.step(values, 3, 4), -1)
-    layer, smallest, level = estimates.smallest_step(values, 4)
-    assert (layer, float(smallest.mean), level) == (2, pytest.approx(0.1), pytest.approx(1 - 0.05 / 3))
+    assert [float(one.mean) for one in estimates.steps(values, 3)] == pytest.approx([0.5, 0.1, 0.3])
 
 
 def test_agreements_are_those_of_the_counts():
@@ -219,7 +225,7 @@ def test_agreements_are_those_of_the_counts():
     assert estimates.agreements(constant, np.ones((20, 6), int), 9, 5, 3, draws)["l1", "l2"]["pearson"] is None
 
 
-def test_causes_are_separated():
+def test_causes_are_separated(config):
     """BERTs fall by 1 before and 2 after training; models normalized at the end only as their read-out sees it."""
 
     def models(fall, read, seed):
@@ -231,7 +237,8 @@ def test_causes_are_separated():
                for kind in ("minilm", "bert") for i, state in enumerate(("before", "after"))}  # fmt: skip
     results |= {(kind, state): models(0.5, -0.5, 2) for kind in ("gpt2", "vit") for state in ("before", "after")}
     results["minilm", "before"] = results["minilm", "before"][:1]
-    verdicts = {(row.quantity, row.subject): (row.verdict, row.measured) for row in claims.causes(results)}
+    rows = harness.corrected(claims.causes(config, results))
+    verdicts = {(row.quantity, row.subject): (row.verdict, row.measured) for row in rows}
 
     def one(*words):
         (value,) = [
@@ -239,20 +246,31 @@ def test_causes_are_separated():
         ]
         return value
 
-    assert one("task", "MiniLM") == ("supported", pytest.approx(-1, abs=0.01))
+    assert one("task", "MiniLM") == ("inconclusive", pytest.approx(-1, abs=0.01))
     assert one("task", "ViT") == ("inconclusive", 0)
-    assert one("architecture", "trained") == ("supported", pytest.approx(-2.5, abs=0.01))
-    assert one("normalization", "ViT, trained") == ("supported", pytest.approx(-1, abs=0.01))
+    assert one("architecture", "random") == ("supported", pytest.approx(-1.5, abs=0.01))
+    assert {row.units for row in rows} == {3}, "models"
+    assert one("architecture", "trained") == ("inconclusive", pytest.approx(-2.5, abs=0.01))
+    assert one("normalization", "ViT, random") == ("supported", pytest.approx(-1, abs=0.01))
+    assert one("normalization", "ViT, trained") == ("inconclusive", pytest.approx(-1, abs=0.01))
+    trained = {row.reason for row in rows if row.subject.endswith("BERT, trained")}
+    assert {reason.partition(":")[0] for reason in trained} == {"no grid of learning rates of small BERT"}
 
 
-def test_the_published_model_needs_no_seeds():
-    assert claims.seeds_of("minilm", "before", [{}]) is None
-    assert claims.seeds_of("bert", "before", [{}]) == 1
+def test_only_models_that_are_not_trained_here_are_judged(config):
+    assert claims.design_of(config, "minilm", "before", 1) == NOT_TRAINED
+    assert claims.design_of(config, "bert", "before", 3) == NOT_TRAINED
+    assert claims.design_of(config, "bert", "before", 1).reason()
+    assert "1 tried; 3 are needed" in claims.design_of(config, "bert", "after", 3).reason()
 
 
 @pytest.mark.slow
 def test_all_kinds_with_three_models(config, tmp_path):
     every = replace(config, kinds=experiment.KINDS, seeds=3, parts=2)
     rows = read(experiment.execute(every, tmp_path / "run") / "comparison.csv")
+    judged = Counter(row["claim"] for row in rows if row["claim"] and "no grid" not in row["reason"])
+    together = {name.partition(",")[0]: use.together for name, use in claims.uses(every).items()}
+    # Of two layers one is before the last: "rises in each" is left out, for two scales of four kinds.
+    assert judged == together | {"C17": together["C17"] - 8}
     assert sum(row["quantity"].startswith("effect of") for row in rows) == 20
     assert {row["verdict"] for row in rows} >= {"supported", "contradicted", "inconclusive"}
