@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 
 from experiments import harness
-from experiments.harness import claims
+from experiments.harness import claims, verdicts
 from jaxsens.execution import Execution, parallel
 
 
@@ -372,6 +372,7 @@ def test_tables_have_reproducible_bytes(tmp_path):
 
 
 def test_a_comparison_has_the_columns_of_the_design(tmp_path):
+    judged = verdicts.Verdict("contradicted", "mean below 0", "interval above", 3, 0.025, 0.5, "one deviation")
     with begin(tmp_path) as run:
         path = run.comparison(
             [
@@ -387,15 +388,15 @@ def test_a_comparison_has_the_columns_of_the_design(tmp_path):
                     0.001,
                     0.018,
                     0.022,
-                    "contradicted",
-                    "smaller",
+                    judged,
+                    note="smaller",
                 ),
                 claims.Claim("C1", "sensitivity", "0.0505 or 0.0559", "s.5", measured=jnp.float32(0.5)),
             ]
         )
     rows = list(csv.reader(path.read_text().splitlines()))
-    names = "claim quantity published place subject reference dataset measured standard_error low high verdict note"
-    assert rows[0] == names.split()
+    names = "claim quantity published place subject reference dataset measured standard_error low high verdict reason"
+    assert rows[0] == [*names.split(), "rule", "units", "level", "power", "power_at", "note"]
     numbers = ["0.02", "0.001", "0.018", "0.022"]
     assert rows[1] == [
         "C1",
@@ -407,9 +408,11 @@ def test_a_comparison_has_the_columns_of_the_design(tmp_path):
         "digits",
         *numbers,
         "contradicted",
-        "smaller",
+        "",
+        "mean below 0; contradicted if interval above",
+        *("3", "0.025", "0.5", "one deviation", "smaller"),
     ]
-    assert rows[2] == ["C1", "sensitivity", "0.0505 or 0.0559", "s.5", "", "", "", "0.5", "", "", "", "", ""]
+    assert rows[2] == ["C1", "sensitivity", "0.0505 or 0.0559", "s.5", "", "", "", "0.5", *[""] * 11]
 
 
 def test_a_figure_is_a_png_with_reproducible_bytes(tmp_path):
