@@ -137,9 +137,11 @@ def in_bits(share: Estimate | None, n: int) -> dict[str, float | None]:
     return {name: n * float(number) if np.isfinite(number) else None for name, number in numbers}
 
 
-def average_sensitivity(results: Results, when: str, among: Callable[[Result], bool] | None = None) -> Estimate | None:
+def average_sensitivity(
+    results: Results, when: str, among: Callable[[Result], bool] | None = None, *, rate: bool = True
+) -> Estimate | None:
     """Estimate the average sensitivity of a kind's models, as a share of the bits; arguments as of `over`."""
-    return over(results, lambda r: r.average(when) / r.model.kind.n, rate=True, among=among)
+    return over(results, lambda r: r.average(when) / r.model.kind.n, rate=rate, among=among)
 
 
 def change(results: Results, among: Callable[[Result], bool] | None = None) -> Estimate | None:

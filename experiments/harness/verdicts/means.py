@@ -107,7 +107,6 @@ def bounded_mean(
     above: float | None = None,
     below: float | None = None,
     within: tuple[float, float] | None = None,
-    most: Array | None = None,
     effect: float = 0.0,
 ) -> Verdict:
     """Judge a mean over units that may fail all or none, such as accuracies of models of which some do not train.
@@ -124,19 +123,14 @@ def bounded_mean(
         above: The claim is that the mean is above this number.
         below: Or below this one.
         within: Or between these two.
-        most: The largest value that each unit may still take, where it is not decided; by default the values. The upper
-            end of the interval is that of these, so that what is not decided can neither support nor contradict.
         effect: The alternative of the power: the share of units that fail.
     """
     claim = Region.of(above, below, within)
     values = np.asarray(values, np.float64)
-    most = values if most is None else np.asarray(most, np.float64)
     if values.ndim != 1 or not len(values) or not bounds[0] < bounds[1]:
         raise ValueError(f"values must be one number or more and bounds ascend, got shape {values.shape}, {bounds}")
-    if most.shape != values.shape or (most < values).any():
-        raise ValueError(f"most = {most} must be numbers of at least the values, {values}")
-    if not (bounds[0] <= values.min() and most.max() <= bounds[1]):
-        raise ValueError(f"values must lie within {bounds}, got {values.min()} to {most.max()}")
+    if not (bounds[0] <= values.min() and values.max() <= bounds[1]):
+        raise ValueError(f"values must lie within {bounds}, got {values.min()} to {values.max()}")
     settings = {"bounds": tuple(bounds), "above": above, "below": below, "within": within}
 
     def reachable(units: int) -> bool:
@@ -145,12 +139,8 @@ def bounded_mean(
         ends = np.transpose(bounded_interval(np.tile(agreed, (units, 1)), bounds))
         return {SUPPORTED, CONTRADICTED} <= {claim.judge(*end)[0] for end in ends}
 
-    def judge(error: float) -> Judgment:
-        lows, highs = bounded_interval(np.stack([values, most], 1), bounds, error)
-        return claim.judge(lows[0], highs[1])
-
     return judged(
-        judge,
+        lambda error: claim.judge(*bounded_interval(values, bounds, error)),
         rule=f"mean of values within [{bounds[0]:g}, {bounds[1]:g}] {claim.words}, unseen failures counted",
         contradicted_if=f"interval {claim.opposite}",
         units=len(values),

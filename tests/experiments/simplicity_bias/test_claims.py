@@ -8,6 +8,7 @@ import pytest
 from experiments.simplicity_bias import claims, estimates
 from experiments.simplicity_bias.config import KINDS, PRESETS
 from jaxsens.training.many_models import REACHED, TRAINING
+from tests.experiments.test_reachable import require_reachable
 
 
 def planted(config, generalizes, sensitivities):
@@ -102,3 +103,10 @@ def test_equal_accuracies_keep_an_interval():
     assert (float(accuracy.mean), high) == (1, 1)
     assert low == pytest.approx(0.025 ** (1 / 9)), "nine models that all learn: 0.66 or more"
     np.testing.assert_allclose([end[-1] for end in group.curve("test_accuracy")[1:]], [1, low, 1])
+
+
+def test_nine_seeds_and_a_grid_judge_all_that_the_laptop_preset_does_not():
+    config = replace(PRESETS["laptop"], seeds=9, rates=(3e-4, 1e-3, 3e-3), label_rates=(1e-3, 3e-3))
+    for use in claims.uses(config).values():
+        require_reachable(use)
+        assert not use.design.reason()

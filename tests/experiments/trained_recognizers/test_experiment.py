@@ -238,6 +238,42 @@ def test_languages_are_the_units_where_there_are_several():
     assert estimates.over([drawn[0]], lambda _: np.nan, rate=True) is None
 
 
+def test_sparse_languages_are_judged_by_languages_and_undecided_models_decide_nothing():
+    def judged(correct, status="no progress"):
+        config = dataclasses.replace(TINY, sparse_languages=12, sparse_models=2, random_languages=0)
+        groups = {}
+        for m in models.models(config):
+            sparse = m.kind.family == "sparse_parity"
+            groups.setdefault(m.kind, []).append(fake(m, correct=correct(m) if sparse else 1.0, status=status))
+        (row,) = (c for c in claims.claims(config, groups) if c.subject[:13] == "Sparse parity" and c.verdict)
+        return row
+
+    none, every = judged(lambda _: 0.5), judged(lambda _: 1.0)
+    assert (none.verdict, every.verdict, none.units) == ("supported", "contradicted", 12)
+    some = judged(lambda m: 1.0 if m.language % 2 else 0.5)
+    assert (some.verdict, some.measured) == ("inconclusive", 0.5)
+    half = judged(lambda m: 1.0 if m.number % 2 else 0.5)
+    assert (half.verdict, half.note) == ("inconclusive", "0 of 12 languages; 12 undecided")
+    assert judged(lambda _: 0.5, status="all epochs").verdict == "inconclusive"
+
+
+def test_initializations_are_compared_by_languages():
+    def judged(languages, gained):
+        config = dataclasses.replace(TINY, random_schemes=("xavier_normal", "uniform"), random_languages=languages)
+        groups = {}
+        for m in models.models(config):
+            correct = 0.5 + gained * (m.kind.scheme == "xavier_normal")
+            groups.setdefault(m.kind, []).append(fake(m, correct=correct if m.kind.random else 1.0))
+        difference, share = (c for c in claims.claims(config, groups) if c.claim == "F.2")
+        assert (difference.measured, difference.verdict) == (pytest.approx(gained), "")
+        return share
+
+    assert [judged(9, gained).verdict for gained in (0.1, -0.1)] == ["supported", "contradicted"]
+    few = judged(3, 0.5)
+    assert (few.verdict, few.units, few.measured) == ("inconclusive", 3, 1)
+    assert "6 are needed" in few.reason
+
+
 @pytest.mark.parametrize(
     ("learned", "training", "expected"),
     [
@@ -265,7 +301,8 @@ def test_models_that_ran_out_of_epochs_decide_nothing(learned, training, expecte
 def test_verdicts_of_profiles_follow_their_masses():
     groups = {}
     for m in models.models(dataclasses.replace(TINY, models=36)):
-        groups.setdefault(m.kind, []).append(fake(m, after=1))
+        after = 1 + (m.kind.random and m.language == 4)  # languages differ
+        groups.setdefault(m.kind, []).append(fake(m, after=after))
     rows = {(c.subject, c.quantity): c for c in claims.claims(TINY, groups)}
     right = rows["First, models right on 99%", "share of strings of sensitivity 1 after training"]
     wrong = rows["Majority, models right on 99%", "share of strings of sensitivity 0 after training"]
@@ -273,8 +310,8 @@ def test_verdicts_of_profiles_follow_their_masses():
     assert (wrong.measured, wrong.verdict) == (0, "contradicted")
     subject = "Random labels, Xavier normal weights, fitted models"
     fitted = rows[subject, "average sensitivity after training / N"]
-    assert fitted.measured == pytest.approx(1 / 6)
-    assert fitted.verdict == "supported"
+    assert fitted.measured == pytest.approx((1 + 1 + 1 + 1 + 2) / 5 / 6)
+    assert (fitted.verdict, fitted.units) == ("supported", 5)
 
 
 @pytest.mark.parametrize(
