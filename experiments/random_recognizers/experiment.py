@@ -27,7 +27,7 @@ SETTING = {
     "paper": "App. F.1: 10 sets of up to 10,000 strings, 50 transformers for each initialization and set",
     "architectures": "the same for all initializations and readings of F.1: their differences are paired",
     "baselines": "LSTMs and MLPs of two layers with as many parameters as the transformers",
-    "intervals": "95 %, over models, for these strings; several verdicts are not corrected for one another",
+    "intervals": "95 %, over models, for these strings; verdicts on one claim are corrected together (Holm)",
     "random functions": "a random function of n bits has sensitivity 0 on a string with probability 2^-n",
 }
 

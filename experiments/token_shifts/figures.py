@@ -25,7 +25,7 @@ SHOWN = 12
 """Tokens in the figure of counts."""
 
 STATE_NUMBER = "state (0 enters the first layer)"
-COMMONNESS = "commonness (logarithm of the frequency; 0 rarest, 1 most common)"
+COMMONNESS = "commonness (log frequency, 0 rarest, 1 most common)"
 NORM_LABELS = {"l1": "l1", "l2": "l2", "linf": "l-infinity"}
 RANKS = ("least-shifting token", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth")
 
