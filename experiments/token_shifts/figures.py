@@ -25,8 +25,9 @@ SHOWN = 12
 """Tokens in the figure of counts."""
 
 STATE_NUMBER = "state (0 enters the first layer)"
+COMMONNESS = "commonness (logarithm of the frequency; 0 rarest, 1 most common)"
 NORM_LABELS = {"l1": "l1", "l2": "l2", "linf": "l-infinity"}
-RANKS = ("least", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth")
+RANKS = ("least-shifting token", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth")
 
 
 def every(
@@ -82,10 +83,13 @@ def _identifiability(config: Config, results: Results, source: str) -> "Figure":
             every = estimates.identified(results[kind, state])
             lines[f"{state} training"] = _triples(every[: estimates.depth_of(kind, len(every)) + 1])
         curves[NAMES[kind]] = plots.Quantity("share nearest to their own token", lines, log=False)
-    return plots.side_by_side(
+    figure = plots.side_by_side(
         curves, x=STATE_NUMBER, heading="How often is a state nearest to its own token?", dataset=source,
         sample=f"{config.identified} held-out texts", log_x=False,
     )  # fmt: skip
+    for ax in figure.axes:
+        ax.set_ylim(-0.03, 1.03)
+    return figure
 
 
 def _commonness(
@@ -102,7 +106,7 @@ def _commonness(
                 mean_and_interval(fit["r"]),
             )  # fmt: skip
     return scatters_with_lines(
-        panels, x="commonness", y="l2 shift of the embedding", heading="Do rare tokens shift the embedding more?",
+        panels, x=COMMONNESS, y="l2 shift of the embedding", heading="Do rare tokens shift the embedding more?",
         sample=f"up to {config.per_bin} tokens in each of {config.bins} bins", bins=config.bins,
         reference=("published, BERT-base (slope -5.21, r -0.42)", -5.21, 18.72), dataset=dataset,
     )  # fmt: skip

@@ -86,6 +86,7 @@ def invented(sensitivity, trace, seeds=6, rate=0.003):
             model["sensitivity"] = np.clip(sensitivity[name] + 0.001 * seed + 0 * rng.random(9), 0, 1)
             model |= {"test_correct": np.arange(10) < 9, "train_correct": np.ones(20, bool), "scale": 10.0}
             model["learning_rate"] = np.float64(rate)
+            model["top_eigenvalue"] = model["top_eigenvalue"].mean()
             model |= {"atoms": np.arange(6.0).reshape(2, 3), "atom_weights": np.full((2, 3), 1 / 3)}
             results[name].append(model)
     return results
@@ -110,6 +111,8 @@ def test_verdicts_follow_from_intervals(lower, verdict):
     assert {row.units for row in c13} == {6}
     assert {row.quantity.endswith("difference of logits") for row in c13 if "predictions" in row.quantity} == {True}
     assert all(f"Holm's correction for {len(c13)} verdicts" in row.rule for row in c13)
+    top = next(row for row in c13 if row.quantity.startswith("top eigenvalue"))
+    assert top.rule.startswith("mean (log interval) below 0"), "one skewed number of each model"
 
 
 def test_of_as_many_correlations_as_measures_some_hold_by_chance_and_are_withdrawn():
