@@ -22,11 +22,14 @@ from jaxsens.training import many_models
 FLAT = 0.25
 """The exponent of growth with length below which a quantity counts as not growing."""
 
-GROWS = partial(verdicts.mean, above=0.0)
-STAYS = partial(verdicts.slope, at_most=0.0, tolerance=FLAT)
-SHARPER = partial(verdicts.mean, above=0.0)
+EFFECT = 3.0
+"""How many standard deviations of a unit beyond the bound the power is for: few models tell no smaller effect."""
+
+GROWS = partial(verdicts.mean, above=0.0, effect=EFFECT)
+STAYS = partial(verdicts.slope, at_most=0.0, tolerance=FLAT, effect=EFFECT)
+SHARPER = partial(verdicts.mean, above=0.0, effect=EFFECT)
 OPPOSED = partial(verdicts.correlation, sign=-1)
-LESS_SENSITIVE = partial(verdicts.mean, below=0.0)
+LESS_SENSITIVE = partial(verdicts.mean, below=0.0, effect=EFFECT)
 
 PLACE = "Hahn and Rofin 2024 (arXiv 2402.09963)"
 

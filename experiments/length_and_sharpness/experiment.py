@@ -4,7 +4,7 @@ Trains transformers on Parity, Majority, First and Mean of strings of 4 to 30 bi
 Functions Hard for Transformers?, 2024), and measures evaluation loss, cumulative blow-up of layer normalization, weight
 norm, average sensitivity, and average sharpness ``E L(theta + 0.02 noise) - L(theta)``, L the mean squared error. Two
 more sections: the trade-off of weight norm and blow-up over many models of Parity, and the sensitivity of what is
-learned from a part of a random function's strings. Decides claims H1 to H5 of experiments/CLAIMS.md.
+learned from a part of a random function's strings. Measures what claims H1 to H5 of experiments/CLAIMS.md say.
 
     python -m experiments.length_and_sharpness --preset laptop
     python -m experiments.length_and_sharpness --preset paper    # on an accelerator

@@ -52,8 +52,11 @@ SAME = 0.02
 
 GAP_QUANTITY = "accuracy on the training labels minus that on fresh ones"
 
+EFFECT = 3.0
+"""How many standard deviations of a data set beyond the bound the power is for."""
+
 MOST_MODELS = partial(verdicts.share, above=MOST)
-LESS_SENSITIVE = partial(verdicts.mean, below=0.0)
+LESS_SENSITIVE = partial(verdicts.mean, below=0.0, effect=EFFECT)
 
 Row = tuple[Claim, Verdict | None]
 
@@ -188,7 +191,7 @@ def label_claims(config: Config, results: Results) -> list[Claim]:
 
 
 def _near(published: float) -> partial[Verdict]:
-    return partial(verdicts.mean, within=(published - NEAR, published + NEAR))
+    return partial(verdicts.mean, within=(published - NEAR, published + NEAR), effect=EFFECT)
 
 
 def _label_design(config: Config, sets: int) -> Design:

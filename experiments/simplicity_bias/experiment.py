@@ -4,8 +4,8 @@ Two experiments of Bhattamishra et al. (Simplicity Bias in Transformers and thei
 Functions, 2023, arXiv 2211.12316), with LSTMs of as many parameters as the transformers. Sparse parities with label
 noise: the label is the parity of --relevant of --length bits, flipped with a probability of 0 to 20 %; every seed has
 its own bits, strings and weights; the learning rate of a kind and noise level is the one with the best mean accuracy on
-clean validation strings. Random labels: strings with random labels, trained until none is wrong. Decides claims B1 to
-B3 of experiments/CLAIMS.md.
+clean validation strings. Random labels: strings with random labels, trained until none is wrong. Measures what claims
+B1 to B3 of experiments/CLAIMS.md say.
 
     python -m experiments.simplicity_bias --preset laptop
     python -m experiments.simplicity_bias --preset paper --rows 500 --models-per-device 32    # on an accelerator

@@ -49,13 +49,16 @@ CLUSTER = 0.05
 RANDOM = 0.5
 """Average sensitivity of random functions, as a share of the bits."""
 
+EFFECT = 3.0
+"""How many standard deviations of a language beyond the bound the power is for: few languages tell no less."""
+
 ALL_LEARN = partial(verdicts.share, above=ALL)
 NONE_LEARN = partial(verdicts.share, below=NONE)
 MOST_LEARN = partial(verdicts.share, above=MOST)
 FEW_LEARN = partial(verdicts.share, below=MOST)
 HIGHER = partial(verdicts.mean, above=0.0)
-BIASED = partial(verdicts.mean, below=RANDOM, method="log")
-CLUSTERED = partial(verdicts.mean, below=CLUSTER, method="log")
+BIASED = partial(verdicts.mean, below=RANDOM, method="log", effect=EFFECT)
+CLUSTERED = partial(verdicts.mean, below=CLUSTER, method="log", effect=EFFECT)
 HELPS = partial(verdicts.share, above=MOST)
 
 Groups = Mapping[Kind, Sequence[Result]]
