@@ -38,9 +38,9 @@ def share(
     undecided: int = 0,
     effect: float | None = None,
 ) -> Verdict:
-    """Judge the share of models of which something holds, by the interval of Clopper and Pearson over models.
+    """Judge the share of units, such as models, of which something holds, by the interval of Clopper and Pearson.
 
-    Assumes independent models. Undecided ones count as failures at the low end and as successes at the high end: they
+    Assumes independent units: models, or languages or seeds that have several of them. Undecided ones count as failures at the low end and as successes at the high end: they
     can neither support nor contradict. Contradicted if the interval lies wholly on the other side of the bound. "All"
     models, as above 0.9, takes 36 of them; with fewer the verdict is inconclusive.
 
@@ -76,7 +76,7 @@ def share(
     text = f" ({undecided} undecided, counted against either verdict)" if undecided else ""
     return judged(
         judge,
-        rule=f"share of models {claim.words}, Clopper and Pearson{text}",
+        rule=f"share of units {claim.words}, Clopper and Pearson{text}",
         contradicted_if=f"interval {claim.opposite}",
         units=total,
         level=level("share", total, **settings),
