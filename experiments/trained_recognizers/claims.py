@@ -129,13 +129,13 @@ def _learned_plain(config: Config, kind: Kind, results: Sequence[Result]) -> lis
     where = "'cluster correctly at 1 for First, and at 0 and half the string length for Majority'"
     for words, chosen in _supports(kind).items():
         exact = float(kind.exact[chosen].sum())
-        for which, learned in (("all models", False), (f"models right on {LEARNED:.0%}", True)):
-            members = [r for r in results if r.learned] if learned else results
-            found = over(results, mass(kind, chosen), rate=True, among=lambda r, all=not learned: all or r.learned)
+        for which, among in (("all models", None), (f"models right on {LEARNED:.0%}", lambda r: r.learned)):
+            members = list(filter(among, results)) if among else results
+            found = over(results, mass(kind, chosen), rate=True, among=among)
             rows.append(
                 _row(
                     config, "C23", f"share of strings of sensitivity {words} after training", found, members,
-                    _near(exact) if learned else None, published=where, place="Fig. 5",
+                    _near(exact) if among else None, published=where, place="Fig. 5",
                     subject=f"{labels.language(kind)}, {which}", reference=f"exact share {exact:.4g}",
                     dataset=labels.probed(config, kind.n),
                 )

@@ -38,19 +38,20 @@ def share(
     undecided: int = 0,
     effect: float | None = None,
 ) -> Verdict:
-    """Judge the share of models of which something holds, by the interval of Clopper and Pearson over models.
+    """Judge the share of units, such as models, of which something holds, by the interval of Clopper and Pearson.
 
-    Assumes independent models. Undecided ones count as failures at the low end and as successes at the high end: they
-    can neither support nor contradict. Contradicted if the interval lies wholly on the other side of the bound. "All"
-    models, as above 0.9, takes 36 of them; with fewer the verdict is inconclusive.
+    Assumes independent units: models, or languages or seeds that have several of them. Undecided ones count as failures
+    at the low end and as successes at the high end: they can neither support nor contradict. Contradicted if the
+    interval lies wholly on the other side of the bound. "All" units, as above 0.9, takes 36 of them; with fewer the
+    verdict is inconclusive.
 
     Args:
-        holding: Models of which it holds.
-        total: All models.
-        design: How they were trained.
+        holding: Units of which it holds.
+        total: All units.
+        design: How their models were trained.
         above: The claim is that the share is above this number.
         below: Or below this one.
-        undecided: Models of which it is not decided.
+        undecided: Units of which it is not decided.
         effect: The alternative of the power: the true share; by default 1 for ``above`` and 0 for ``below``.
     """
     check_count("total", total, 1)
@@ -76,7 +77,7 @@ def share(
     text = f" ({undecided} undecided, counted against either verdict)" if undecided else ""
     return judged(
         judge,
-        rule=f"share of models {claim.words}, Clopper and Pearson{text}",
+        rule=f"share of units {claim.words}, Clopper and Pearson{text}",
         contradicted_if=f"interval {claim.opposite}",
         units=total,
         level=level("share", total, **settings),
