@@ -49,7 +49,7 @@ def line(x: Array, y: Array) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def decay(lengths: Array, rates: Array) -> tuple[Estimate, float, np.ndarray] | None:
     """Fit ``mean rate = e^offset N^exponent`` by least squares of logarithms, with the jackknife over centers.
 
-    By simulation with 20 centers of 400 draws, each end of the 95 % interval errs with 0.025 to 0.04, and with 0.05 where
+    By simulation with 20 centers of 400 draws, each end of the 95 % interval errs with 0.025 to 0.04, with 0.05 where
     rates deviate between centers by a factor of 4.
 
     Args:
