@@ -119,8 +119,8 @@ class ImageSettings(Settings):
 
 LAPTOP: dict[str, Any] = {
     "dataset": "digits", "variant": "small", "train_examples": 6000, "test_examples": 2000, "optimizer": "adam",
-    "schedule": "cosine", "learning_rates": (0.001, 0.003), "epochs": 15, "checkpoints": False, "measured": 300,
-    "chunk": 256,
+    "schedule": "cosine", "learning_rates": (0.0003, 0.001, 0.003, 0.01, 0.03), "epochs": 15, "checkpoints": False,
+    "measured": 300, "chunk": 256,
 }  # fmt: skip
 """What the preset ``laptop`` replaces."""
 
