@@ -55,7 +55,7 @@ GAP_QUANTITY = "accuracy on the training labels minus that on fresh ones"
 EFFECT = 3.0
 """How many standard deviations of a data set beyond the bound the power is for."""
 
-MOST_MODELS = partial(verdicts.share, above=MOST)
+MOST_MODELS = partial(verdicts.share, above=MOST, effect=0.9)
 LESS_SENSITIVE = partial(verdicts.mean, below=0.0, effect=EFFECT)
 
 Row = tuple[Claim, Verdict | None]

@@ -52,14 +52,15 @@ RANDOM = 0.5
 EFFECT = 3.0
 """How many standard deviations of a language beyond the bound the power is for: few languages tell no less."""
 
-ALL_LEARN = partial(verdicts.share, above=ALL)
-NONE_LEARN = partial(verdicts.share, below=NONE)
-MOST_LEARN = partial(verdicts.share, above=MOST)
-FEW_LEARN = partial(verdicts.share, below=MOST)
+# The power of shares is that at a few exceptions: one model of 20, one language of ten.
+ALL_LEARN = partial(verdicts.share, above=ALL, effect=0.95)
+NONE_LEARN = partial(verdicts.share, below=NONE, effect=0.05)
+MOST_LEARN = partial(verdicts.share, above=MOST, effect=0.9)
+FEW_LEARN = partial(verdicts.share, below=MOST, effect=0.1)
 HIGHER = partial(verdicts.mean, above=0.0)
 BIASED = partial(verdicts.mean, below=RANDOM, method="log", effect=EFFECT)
 CLUSTERED = partial(verdicts.mean, below=CLUSTER, method="log", effect=EFFECT)
-HELPS = partial(verdicts.share, above=MOST)
+HELPS = partial(verdicts.share, above=MOST, effect=0.9)
 
 Groups = Mapping[Kind, Sequence[Result]]
 Row = tuple[Claim, Verdict | None]
