@@ -137,33 +137,29 @@ def counts(models: Models, tokens: np.ndarray, vocabulary: int, weights: np.ndar
 def agreements(
     models: Models, tokens: np.ndarray, vocabulary: int, top: int, resamples: int, rng: np.random.Generator
 ) -> dict[tuple[str, str], dict[str, Estimate | None]]:
-    """Estimate how well norms agree on counts, with the bootstrap over sequences.
+    """Estimate how well norms agree on the counts of a model, with the bootstrap over sequences; mean over models.
 
     Returns:
         Pair of norms to ``pearson``, ``spearman`` (of the ``top`` tokens) and ``share`` (of counts that those have);
-        None where counts are constant, so that there is no correlation.
+        None where counts of a model are constant, so that there is no correlation.
     """
     length = len(tokens)
 
-    def every(weights: np.ndarray | None) -> dict[tuple[str, str], embedding_space.Agreement | None]:
-        counted = counts(models, tokens, vocabulary, weights)
+    def every(weights: np.ndarray | None) -> dict[tuple[str, str], np.ndarray | None]:
+        counted = [counts([model], tokens, vocabulary, weights) for model in models]
         pairs = [(i, j) for i in range(len(NORMS)) for j in range(i + 1, len(NORMS))]
-        return {(NORMS[i], NORMS[j]): _agreement(counted[i], counted[j], top) for i, j in pairs}
+        return {(NORMS[i], NORMS[j]): _agreement([(one[i], one[j]) for one in counted], top) for i, j in pairs}
 
     observed = every(None)
     drawn = [every(rng.multinomial(length, np.full(length, 1 / length))) for _ in range(resamples)]
     result = {}
     for pair, value in observed.items():
-        resampled = [one[pair] for one in drawn if one[pair] is not None]
+        resampled = [one[pair].mean(0) for one in drawn if one[pair] is not None]
         if value is None or len(resampled) < 2:
             result[pair] = dict.fromkeys(_AGREEMENT)
             continue
-        result[pair] = {
-            name: _estimate(
-                np.asarray([getattr(value, name)]), np.asarray([getattr(one, name) for one in resampled]), length
-            )
-            for name in _AGREEMENT
-        }
+        each = np.stack(resampled)
+        result[pair] = {name: _estimate(value[:, i], each[:, i], length) for i, name in enumerate(_AGREEMENT)}
     return result
 
 
@@ -226,11 +222,13 @@ def _estimate(values: np.ndarray, drawn: np.ndarray, units: int) -> Estimate:
     )
 
 
-def _agreement(first: np.ndarray, second: np.ndarray, top: int) -> embedding_space.Agreement | None:
+def _agreement(pairs: Sequence[tuple[np.ndarray, np.ndarray]], top: int) -> np.ndarray | None:
+    """Return the agreement of two counts, in the order of `_AGREEMENT`, for each model ``[m 3]``."""
     try:
-        return embedding_space.agreement(first, second, top=top)
+        found = [embedding_space.agreement(*pair, top=top) for pair in pairs]
     except ValueError:  # constant counts have no correlation
         return None
+    return np.array([[getattr(one, name) for name in _AGREEMENT] for one in found])
 
 
 def stacked(models: Models, name: str) -> np.ndarray:

@@ -219,8 +219,16 @@ def test_agreements_are_those_of_the_counts():
     found = estimates.agreements(models, tokens, 9, 5, 30, draws)
     assert float(found["l1", "l2"]["pearson"].mean) == pytest.approx(1)
     assert float(found["l1", "l2"]["pearson"].sem) == pytest.approx(0)
-    assert float(found["l2", "linf"]["spearman"].mean) == agreement(counts[1], counts[2], top=5).spearman
+    expected = agreement(counts[1], counts[2], top=5).spearman
+    assert float(found["l2", "linf"]["spearman"].mean) == pytest.approx(expected)
     assert float(found["l2", "linf"]["spearman"].sem) > 0.01
+    # Models that differ widen the interval, and are the units.
+    others = [{"least": draws.integers(0, 6, (3, 20, 2))} for _ in range(3)]
+    apart = estimates.agreements(others, tokens, 9, 5, 30, draws)["l2", "linf"]["pearson"]
+    alone = [agreement(*estimates.counts([model], tokens, 9)[1:], top=5).pearson for model in others]
+    assert float(apart.mean) == pytest.approx(np.mean(alone))
+    assert apart.count == 3
+    assert float(apart.sem) > np.std(alone, ddof=1) / np.sqrt(3) > 0.01
     constant = [{"least": np.zeros((3, 20, 1), int)}]
     assert estimates.agreements(constant, np.ones((20, 6), int), 9, 5, 3, draws)["l1", "l2"]["pearson"] is None
 
