@@ -1595,31 +1595,6 @@ def add_harness(add, folder, files):
         },
     )
     add(
-        "verdict",
-        harness.verdict,
-        {"interval": (0.0, 1.0), "seeds": 3, "below": 2.0},
-        {
-            "interval": bad(
-                None, 3, "ab", (1,), (1.0, 0.0), (float("nan"), 1.0), (0, float("inf")), Thing(), (0, 1, 2), ("a", "b")
-            ),
-            "seeds": [v for v in KINDS["count"] if v[0] is not None],
-            "below": bad(float("nan"), "a", None, [], Thing(), 1j),
-            "above": bad(1.0, "a"),
-            "within": bad((2, -1), (0, 1)),
-        },
-        ("give",),
-    )
-    add(
-        "verdict within",
-        lambda within: harness.verdict((0.0, 1.0), seeds=3, within=within),
-        {"within": (-1, 2)},
-        {
-            "within": bad(
-                (2, -1), None, 3, "ab", (0,), (float("nan"), 1), (0, float("nan")), Thing(), ("a", "b"), (1, 2, 3)
-            )
-        },
-    )
-    add(
         "Design",
         verdicts.Design,
         {"seeds": 3, "rates": (0.1, 0.2, 0.3), "best": {"m": 0.2}},

@@ -1,6 +1,6 @@
 """Shared parts of all experiments: settings, runs that can be resumed, manifests, verdicts on claims."""
 
-from experiments.harness.claims import Claim, corrected, judge, verdict
+from experiments.harness.claims import Claim, corrected
 from experiments.harness.cli import Command, parse
 from experiments.harness.evaluation import outputs_on
 from experiments.harness.keys import Keys
@@ -21,12 +21,10 @@ __all__ = [
     "corrected",
     "enable_compilation_cache",
     "format_table",
-    "judge",
     "mean_and_interval",
     "option",
     "outputs_on",
     "parse",
     "row_interval",
     "start",
-    "verdict",
 ]

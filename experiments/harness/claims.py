@@ -1,4 +1,4 @@
-"""Claims: published values, measured values, and verdicts from intervals."""
+"""Claims: published values, measured values, and verdicts with what they rest on."""
 
 import math
 from collections.abc import Callable, Iterable, Sequence
@@ -9,7 +9,6 @@ import numpy as np
 
 from experiments.harness.tables import cells
 from experiments.harness.verdicts import Verdict, holm
-from jaxsens.execution.checks import require_count
 from jaxsens.statistics.estimate import Estimate
 
 VERDICTS = ("supported", "contradicted", "inconclusive", "")
@@ -31,7 +30,7 @@ class Claim:
         standard_error: Its standard error, over independent units.
         low: Lower end of its 95 % interval: of the interval that was judged, where a `Verdict` has one.
         high: Upper end of its 95 % interval.
-        verdict: A `Verdict`, whose name is kept here, or its name; empty for a quantity without a claim.
+        verdict: A `Verdict`, whose name is kept here; empty for a quantity without a claim.
         reason: Why the verdict is inconclusive whatever the interval says; empty where the interval decides.
         rule: The rule of the verdict, and what contradicts the claim.
         units: The number of independent units that were judged.
@@ -43,7 +42,7 @@ class Claim:
     A `Verdict` fills the columns from ``verdict`` to ``power_at``, and ``low`` and ``high``.
 
     Raises:
-        ValueError: another verdict, a number that is not finite, or ``low`` above ``high``.
+        ValueError: another verdict, one without its rule, a number that is not finite, or ``low`` above ``high``.
     """
 
     claim: str
@@ -72,6 +71,8 @@ class Claim:
                 object.__setattr__(self, name, value)
         if self.verdict not in VERDICTS:
             raise ValueError(f"verdict = {self.verdict!r}: allowed are {VERDICTS}")
+        if self.verdict and not self.rule:
+            raise ValueError(f"verdict = {self.verdict!r} without a rule: give the Verdict that a rule returned")
         for name in ("measured", "standard_error", "low", "high"):
             value = getattr(self, name)
             if value is not None and not _is_number(value):
@@ -127,65 +128,5 @@ def corrected(
     return [row if one is None else replace(row, verdict=one) for (row, _), one in zip(rows, found, strict=True)]
 
 
-def verdict(
-    interval: tuple[float, float],
-    *,
-    seeds: int | None,
-    below: float | None = None,
-    above: float | None = None,
-    within: tuple[float, float] | None = None,
-) -> str:
-    """Judge a claim about a quantity from its interval: held if all of the interval agrees, not if none of it does.
-
-    Args:
-        interval: low and high end.
-        seeds: number of independently trained models behind it; fewer than 3 cannot tell. None where nothing is
-            trained, as for a theorem that is checked on all strings.
-        below: the claim is that the quantity is below this number.
-        above: the claim is that the quantity is above this number.
-        within: the claim is that the quantity is between these two.
-
-    Returns:
-        str: ``supported``, ``contradicted`` or ``inconclusive``.
-
-    Raises:
-        ValueError: not exactly one claim, or an interval that is not finite or has its ends exchanged.
-    """
-    low, high = _ends("interval", interval)
-    for name, bound in (("below", below), ("above", above)):
-        if bound is not None and not (_is_number(bound) and math.isfinite(bound)):
-            raise ValueError(f"{name} = {bound!r}: give a finite number")
-    within = None if within is None else _ends("within", within)
-    seeds = None if seeds is None else require_count("seeds", seeds)
-    if sum(claim is not None for claim in (below, above, within)) != 1:
-        raise ValueError(f"below = {below}, above = {above}, within = {within}: give exactly one of them")
-    if seeds is not None and seeds < 3:
-        return "inconclusive"
-    if within is not None:
-        agrees, disagrees = within[0] <= low and high <= within[1], high < within[0] or within[1] < low
-    elif below is not None:
-        agrees, disagrees = high < below, below < low
-    else:
-        agrees, disagrees = above < low, high < above
-    return "supported" if agrees else "contradicted" if disagrees else "inconclusive"
-
-
 def _is_number(value: Any) -> bool:
     return not isinstance(value, str | bytes | bool) and np.ndim(value) == 0 and np.asarray(value).dtype.kind in "iuf"
-
-
-def _ends(name: str, interval: Any) -> tuple[float, float]:
-    """Return the ends of an interval, if they are two finite numbers, the lower one first."""
-    ends = tuple(interval) if isinstance(interval, tuple | list | np.ndarray) else ()
-    finite = len(ends) == 2 and all(_is_number(end) and math.isfinite(end) for end in ends)
-    if not finite or ends[0] > ends[1]:
-        raise ValueError(f"{name} = {interval}: give two finite ends, the lower one first")
-    return float(ends[0]), float(ends[1])
-
-
-def judge(estimate: Estimate, *, seeds: int | None, below: float | None = None, above: float | None = None) -> str:
-    """Judge a claim from the 95 % interval of an estimate, as `verdict` does; an open interval is inconclusive."""
-    low, high = (float(end) for end in estimate.interval())
-    if not (math.isfinite(low) and math.isfinite(high)):
-        return "inconclusive"
-    return verdict((low, high), seeds=seeds, below=below, above=above)

@@ -48,6 +48,8 @@ def test_claims_are_rows_with_an_interval_around_what_was_measured(name, smoke_r
         if row["measured"] and row["low"]:
             assert float(row["low"]) <= float(row["measured"]) <= float(row["high"]), row
         assert not row["verdict"] or row["claim"], "only a claim has a verdict"
+        rests_on = [bool(row[name]) for name in ("rule", "units", "level", "power", "power_at")]
+        assert rests_on == [bool(row["verdict"])] * len(rests_on), "every verdict says what it rests on"
 
 
 def test_a_run_that_lost_units_and_tables_resumes_to_the_same_bytes(name, smoke_run, smoke_config, tmp_path):

@@ -132,7 +132,7 @@ def experiment(name, pause=0.0):
         score = rows[-1]["score"]
         run.comparison([claims.Claim(
             "C1", "score", 0.5, "table 1", measured=score, standard_error=0.1, low=score - 0.2, high=score + 0.2,
-            verdict="supported",
+            verdict="supported", rule="mean above 0",
         )])
 
 def forked(action, kill_after=None):
