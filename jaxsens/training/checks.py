@@ -18,13 +18,13 @@ __all__ = [
     "finite_leaves",
     "on_device_values",
     "output_shapes",
+    "reproducible_setting",
     "require_counts",
     "require_dtype_holds",
     "require_key",
     "require_number",
     "require_reports",
     "require_reproducible",
-    "reproducible_setting",
 ]
 
 
