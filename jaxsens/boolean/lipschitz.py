@@ -16,6 +16,7 @@ from jaxsens import parameters, perturb
 from jaxsens.boolean.strings import require_bits
 from jaxsens.execution import checks, memory, parallel
 from jaxsens.execution.execution import DEFAULT, Execution, require_execution
+from jaxsens.execution.independence import require_independent
 from jaxsens.execution.keys import require_key
 from jaxsens.statistics import estimate
 from jaxsens.statistics.estimate import Estimate
@@ -76,7 +77,7 @@ def lipschitz_quotients(
 
     Raises:
         ValueError: If ``draws`` is smaller than 1; when called, if the strings are not bits or do not fit the model, if
-            no leaf is chosen, or if a draw does not move the weights.
+            no leaf is chosen, the logit of a string depends on the others, or a draw does not move the weights.
         FloatingPointError: When called, if a logit is not finite; the message names the first one.
 
     Example:
@@ -95,6 +96,7 @@ def lipschitz_quotients(
         strings = require_bits(strings)
         one = jax.ShapeDtypeStruct((1, strings.shape[1]), strings.dtype)
         _check_logits(apply, params, one)
+        require_independent(apply, params, strings, execution=execution)
         forwards = execution.chunk or memory.chunk_of(apply, params, one)
         rows = min(forwards, len(strings))
         blocks = -(-len(strings) // rows)
@@ -221,10 +223,11 @@ def _moved_logits(
 
 
 def _check_logits(apply: Callable[[PyTree, Array], Array], params: PyTree, one: jax.ShapeDtypeStruct) -> None:
-    """Raise unless the recognizer gives one logit for a single string."""
+    """Raise unless the recognizer gives one logit for each string."""
+    two = jax.ShapeDtypeStruct((2, *one.shape[1:]), one.dtype)
     try:
-        logits = jax.eval_shape(apply, params, one)
+        logits = jax.eval_shape(apply, params, two)
     except Exception as error:
         raise ValueError(f"strings of {one.shape[1]} bits and params do not fit the recognizer: {error}") from error
-    if getattr(logits, "shape", None) != (1,):
-        raise ValueError(f"apply must give logits [b], got {logits} for one string")
+    if getattr(logits, "shape", None) != (2,):
+        raise ValueError(f"apply must give logits [b], one for each string, got {logits} for two strings")

@@ -10,7 +10,7 @@ from jaxsens.execution import batches
 from jaxsens.execution.execution import DEFAULT, Execution
 from jaxsens.typing import PyTree
 
-__all__ = ["require_independent"]
+__all__ = ["independent_outputs", "require_independent"]
 
 # Between evaluations of one shape, the row of an example is computed by the same instructions: it is equal to the bit.
 _SAME_ROW = 1e-4, 1e-6
@@ -43,11 +43,26 @@ def require_independent(
         Traceback (most recent call last):
         ValueError: the model gives other outputs for an example when another example is beside it, ...
     """
+    independent_outputs(apply, params, batch, execution=execution)
+
+
+def independent_outputs(
+    apply: Callable[[PyTree, PyTree], PyTree], params: PyTree, batch: PyTree, *, execution: Execution = DEFAULT
+) -> list[np.ndarray] | None:
+    """Check as ``require_independent`` does, and return the leaves of the outputs for the first and the last example.
+
+    None is returned where nothing was evaluated, since the check was passed before or is off.
+
+    Example:
+        >>> independent_outputs(lambda w, x: x @ w, np.ones((3, 2)), np.eye(3))
+        [array([[1., 1.],
+               [1., 1.]], dtype=float32)]
+    """
     if not execution.check:
-        return
+        return None
     passed = _passed(apply, execution.precision, _signature(params, batch))
     if passed:
-        return
+        return None
     count = batches.count_of(batch)
 
     def outputs(*rows: int) -> list[np.ndarray]:
@@ -56,7 +71,7 @@ def require_independent(
 
     beside, alone, again = outputs(0, count - 1), outputs(0, 0), outputs(0, count - 1)
     if not all(np.isfinite(leaf).all() for leaf in (*beside, *alone, *again)):
-        return
+        return None
     remedy = "; use its evaluation mode, or Execution(check=False) if this is intended"
     for one, both, repeated in zip(alone, beside, again, strict=True):
         if _differ(both[0], one[0], *_SAME_ROW):
@@ -74,6 +89,7 @@ def require_independent(
                 f"the model gives other outputs when it is evaluated again on the same examples: it is random{remedy}"
             )
     passed.append(True)
+    return beside
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))

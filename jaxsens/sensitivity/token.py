@@ -14,11 +14,10 @@ from jaxsens import changes, perturb, substitution
 from jaxsens.execution import checks, memory, parallel
 from jaxsens.execution.checks import device_arrays, require_count
 from jaxsens.execution.execution import DEFAULT, Execution, require_execution
-from jaxsens.execution.independence import require_independent
 from jaxsens.execution.keys import require_key
 from jaxsens.sensitivity import sites as token_sites
 from jaxsens.statistics import estimate
-from jaxsens.typing import Apply, Array, Change, Key, Perturbation, PyTree, Substitute, SubstituteAt
+from jaxsens.typing import Array, Change, Key, Perturbation, PyTree, Substitute, SubstituteAt
 
 __all__ = ["Sensitivity", "token_sensitivity"]
 
@@ -185,9 +184,7 @@ def _measure(
     at_once = min(draws, max(1, forwards // forwards_each))
     fn = parallel.bind(_example_changes, substitute, change, draws, at_once, sites_drawn)
     _check_fit(fn, key, params, sampler, one)
-    if isinstance(substitute, substitution.OneAtATime):
-        batch = (tokens,) if mask is None else (tokens, mask)
-        require_independent(parallel.bind(_on_batch, substitute.apply), params, batch, execution=execution)
+    substitution.require_independent_outputs(substitute, params, tokens, mask, execution=execution)
     at_once_examples = max(1, forwards // (at_once * forwards_each))
     recorded, nonfinite, fractions, drawn_sites = parallel.map_items(
         fn, items, key, params, sampler, execution=execution.replace(chunk=at_once_examples)
@@ -202,10 +199,6 @@ def _measure(
         _warn_of_probabilities()
     recorded = np.where(sites[:, None], recorded, np.zeros((), recorded.dtype))
     return Sensitivity(recorded, sites, recorded.dtype == bool, forwards)
-
-
-def _on_batch(apply: Apply, params: PyTree, batch: tuple[Array, ...]) -> PyTree:
-    return apply(params, *batch)
 
 
 def _example_changes(

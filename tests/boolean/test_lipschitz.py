@@ -200,7 +200,7 @@ def test_strings_must_be_bits_that_fit_the_model():
     ):
         with pytest.raises(ValueError, match=message):
             quotients()(PARAMS, strings)
-    with pytest.raises(ValueError, match=r"apply must give logits \[b\], got ShapeDtypeStruct"):
+    with pytest.raises(ValueError, match=r"apply must give logits \[b\], one for each string, got ShapeDtypeStruct"):
         quotients(lambda params, strings: linear(params, strings)[:, None])(PARAMS, BITS)
 
 
@@ -223,7 +223,9 @@ def test_logits_that_are_not_finite_are_named():
     with pytest.raises(FloatingPointError, match="logit of the unperturbed model is nan for string 1"):
         quotients(broken)(PARAMS, strings)
     with pytest.raises(FloatingPointError, match="logit of the model perturbed by draw 0 is inf for string 0"):
-        quotients(lambda params, strings: jnp.where(params["w"][:1] == 1, 0, jnp.inf))(PARAMS, strings[:1])
+        quotients(lambda params, strings: jnp.where(params["w"][0] == 1, 0, jnp.inf) + 0.0 * strings[:, 0])(
+            PARAMS, strings[:1]
+        )
 
 
 @pytest.mark.parametrize(
@@ -248,3 +250,18 @@ def test_logits_that_are_not_finite_are_named():
 def test_numbers_out_of_range_are_named(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_a_recognizer_that_mixes_its_strings_is_refused():
+    def mixed(params, strings):
+        return linear(params, strings) - linear(params, strings).mean()
+
+    strings = np.array([[0, 1, 1], [1, 0, 0]])
+    params = {"w": np.float32([1, 2, 3])}
+    measured = {}
+    for check in (True, False):
+        run = Execution(chunk=4, check=check)
+        measured[check] = lipschitz.lipschitz_quotients(mixed, shifted, draws=1, execution=run)
+    with pytest.raises(ValueError, match="another example is beside it"):
+        measured[True](jax.random.key(0), params, strings)
+    assert measured[False](jax.random.key(0), params, strings).values.shape == (1, 2)
