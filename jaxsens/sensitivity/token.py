@@ -250,7 +250,8 @@ def _warn_of_coordinates(substitute: Substitute | SubstituteAt, change: Change) 
     """Warn where predictions would be read from an encoder of this library that has no classifier."""
     apply = getattr(substitute, "apply", substitute)
     # A model of this library is a module, or a function that `parallel.bind` bound to one.
-    parts = (getattr(apply, "module", None), *getattr(apply, "static", ()))
+    static = getattr(apply, "static", ())
+    parts = (getattr(apply, "module", None), *(static if isinstance(static, tuple) else ()))
     config = next((part.config for part in parts if hasattr(part, "config")), None)
     headless = getattr(config, "classes", 0) is None and getattr(config, "read_out", "next") != "next"
     if headless and change is changes.prediction_change:
