@@ -74,8 +74,11 @@ class Product:
     where: Where | None = None
     execution: Execution = DEFAULT
 
-    def __call__(self, params: PyTree, batch: PyTree, direction: Leaves) -> Leaves:
-        """Return the product with ``direction``, a tuple of arrays with the shapes of the chosen leaves.
+    def __call__(self, params: PyTree, batch: PyTree, direction: PyTree) -> PyTree:
+        """Return the product with ``direction``, a pytree like ``params``, as such a pytree.
+
+        Leaves that are not chosen have no part in it, and are 0 in the product. A tuple of arrays with the shapes of
+        the chosen leaves is a direction too; its product is such a tuple.
 
         Raises:
             ValueError: If no leaf is chosen, if the direction has other shapes, or if the batch is empty, holds labels
@@ -84,14 +87,16 @@ class Product:
         """
         problem = self.prepare(params, batch)
         shapes = [jnp.shape(leaf) for leaf in parameters.weights(params, self.where)[0]]
-        if not isinstance(direction, tuple) or [jnp.shape(leaf) for leaf in direction] != shapes:
+        whole = jax.tree.structure(direction) == jax.tree.structure(params) and not isinstance(params, tuple)
+        leaves = parameters.leaves_of(direction, params, self.where) if whole else direction
+        if not isinstance(leaves, tuple) or [jnp.shape(leaf) for leaf in leaves] != shapes:
             raise ValueError(
-                f"direction must be a tuple of arrays of shapes {shapes}, those of the chosen leaves, got "
-                f"{jax.tree.map(jnp.shape, direction)}"
+                f"direction must be a pytree like params, or a tuple of arrays of shapes {shapes}, those of the chosen "
+                f"leaves, got {jax.tree.map(jnp.shape, direction)}"
             )
-        result = _product(problem.product, problem.params, problem.parts, direction)
+        result = _product(problem.product, problem.params, problem.parts, leaves)
         require_finite(result)
-        return result
+        return parameters.in_zeros(params, result, self.where) if whole else result
 
     def prepare(self, params: PyTree, batch: PyTree) -> "Problem":
         """Check that parameters and data fit, and lay the data out in parts of micro-batches.

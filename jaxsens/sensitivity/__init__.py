@@ -7,12 +7,13 @@ leaves open.
 
 from jaxsens.sensitivity.sampled import SampledSensitivity, sampled_token_sensitivity
 from jaxsens.sensitivity.screened import ScreenedSensitivity, screened_token_sensitivity
-from jaxsens.sensitivity.token import Sensitivity, token_sensitivity
+from jaxsens.sensitivity.token import Sensitivity, TokenSensitivity, token_sensitivity
 
 __all__ = [
     "SampledSensitivity",
     "ScreenedSensitivity",
     "Sensitivity",
+    "TokenSensitivity",
     "sampled_token_sensitivity",
     "screened_token_sensitivity",
     "token_sensitivity",

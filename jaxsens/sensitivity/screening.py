@@ -12,6 +12,7 @@ import jax
 import numpy as np
 
 from jaxsens.execution.checks import require_count
+from jaxsens.results.files import part
 from jaxsens.statistics import estimate
 from jaxsens.typing import Key
 
@@ -21,6 +22,7 @@ __all__ = ["Screening", "by_size", "for_audit", "for_calibration", "require", "r
 _CALIBRATION, _AUDIT = 2**32 - 2, 2**32 - 3
 
 
+@part
 @dataclass(frozen=True)
 class Screening:
     """How many decisions were made in which precision.
