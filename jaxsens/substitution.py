@@ -2,6 +2,7 @@
 
 import inspect
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +12,15 @@ from jaxsens.execution import checks
 from jaxsens.execution.checks import require_count
 from jaxsens.typing import Apply, Array, PyTree, Substitute, SubstituteAt
 
-__all__ = ["OneAtATime", "chosen_sites", "one_at_a_time", "require_matching", "require_sites", "takes_sites"]
+__all__ = [
+    "OneAtATime",
+    "chosen_sites",
+    "one_at_a_time",
+    "require_matching",
+    "require_sites",
+    "require_substitute",
+    "takes_sites",
+]
 
 
 def one_at_a_time(apply: Apply, rows: int | None = None) -> SubstituteAt:
@@ -71,6 +80,29 @@ def require_sites(sites: Array, count: int) -> None:
         raise ValueError(f"sites must be a vector of integers from 0 to {count - 1}, numbers of tokens, got {sites}")
 
 
+def require_substitute(substitute: Any) -> None:
+    """Raise ValueError unless a value can be called as a substitution; a model cannot.
+
+    Example:
+        >>> require_substitute(one_at_a_time(lambda params, x: x))
+        >>> require_substitute(lambda params, tokens, mask=None: tokens.sum(1))
+        Traceback (most recent call last):
+        ValueError: substitute must be a function (params, tokens, alternatives, mask), ... one_at_a_time(apply)
+    """
+    checks.require_functions(substitute=substitute)
+    try:
+        signature = inspect.signature(substitute)
+    except (TypeError, ValueError):  # a callable without a signature
+        return
+    try:
+        signature.bind(None, None, None, None)
+    except TypeError as error:
+        raise ValueError(
+            f"substitute must be a function (params, tokens, alternatives, mask), got {substitute} of other arguments, "
+            f"{signature}: for a model apply(params, tokens, mask) pass one_at_a_time(apply)"
+        ) from error
+
+
 def takes_sites(substitute: Substitute | SubstituteAt) -> bool:
     """Return whether a primitive can evaluate a few sites only, that is, whether it takes a fifth argument.
 
@@ -115,9 +147,19 @@ class OneAtATime:
     rows: int | None = None
 
     def __call__(
-        self, params: PyTree, tokens: Array, alternatives: Array, mask: Array | None = None, sites: Array | None = None
+        self,
+        params: PyTree,
+        tokens: Array,
+        alternatives: Array | None = None,
+        mask: Array | None = None,
+        sites: Array | None = None,
     ) -> tuple[PyTree, PyTree]:
         """Return the clean output and, for every token or site, the output with only that token replaced."""
+        if alternatives is None:
+            raise ValueError(
+                "alternatives are missing: one_at_a_time(apply) replaces tokens by them; measures of weights, states "
+                "and curvature take the model, apply, itself"
+            )
         require_matching(tokens, alternatives)
         count = len(tokens)
         sites = chosen_sites(sites, count)

@@ -111,7 +111,10 @@ class Product:
         """
         leaves, _ = parameters.weights(params, self.where)
         if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(params)):
-            raise ValueError("params must be arrays with values, not traced by jit, vmap or grad: call it outside them")
+            raise ValueError(
+                "params must be arrays with values, not traced by jit, vmap or grad: call it outside of them; it "
+                "compiles itself"
+            )
         batch = checks.host_arrays(batch, "batch")
         batches.count_of(batch)
         batch = labels.check_batch(self.matrix, params, batch)

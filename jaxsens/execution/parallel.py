@@ -74,6 +74,7 @@ def map_items(fn: Callable[..., PyTree], items: PyTree, *shared: PyTree, executi
     """
     require_execution(execution)
     checks.require_functions(fn=fn)
+    checks.require_outside()
     items = checks.host_arrays(items, "items")
     shared = checks.device_arrays(shared, "shared arguments")
     count = _leading(items)

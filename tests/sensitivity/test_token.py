@@ -318,7 +318,7 @@ def test_a_model_without_a_mask_is_accepted_where_there_is_none():
     measure = token.token_sensitivity(substitution.one_at_a_time(maskless), perturb.gaussian(1.0))
     params, tokens = np.ones((3, 2), np.float32), np.ones((4, 3, 2), np.float32)
     assert measure(KEY, params, tokens).count == 4
-    with pytest.raises(ValueError, match="do not fit together"):
+    with pytest.raises(ValueError, match="mask is given, but the model takes two arguments only: leave mask out"):
         measure(KEY, params, tokens, mask=np.ones((4, 3), bool))
 
 
@@ -330,8 +330,8 @@ BAD_CALLS = {
     "mask": ({"mask": np.ones((3, 5), bool)}, "mask must have the shape"),
     "sites": ({"sites": np.ones(5, bool)}, "sites must have the shape"),
     "no site": ({"sites": np.arange(4)[None] < np.array([[4], [0], [2]])}, "example 1 has no real token"),
-    "token shape": ({"tokens": np.zeros((3, 4, 7), np.float32)}, r"tokens of shape \(4, 7\)"),
-    "token count": ({"tokens": np.zeros((3, 9, 2), np.float32)}, r"tokens of shape \(9, 2\)"),
+    "token shape": ({"tokens": np.zeros((3, 4, 7), np.float32)}, r"the model, params and tokens \[b, 4, 7\]"),
+    "token count": ({"tokens": np.zeros((3, 9, 2), np.float32)}, r"the model, params and tokens \[b, 9, 2\]"),
     "parameters": ({"params": np.zeros((9, 2), np.float32)}, "do not fit together"),
     "ids": ({"tokens": np.zeros((3, 4, 2), np.int32)}, "use replace_uniform"),
 }
