@@ -43,6 +43,7 @@ def require_independent(
         Traceback (most recent call last):
         ValueError: the model gives other outputs for an example when another example is beside it, ...
     """
+    checks.device_arrays(params, "params")  # refuses traced ones
     checks.require_outside()
     if not execution.check:
         return

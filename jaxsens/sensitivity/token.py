@@ -112,7 +112,7 @@ class TokenSensitivity:
         """Return the sensitivity of one model; see ``token_sensitivity``."""
         tokens, mask, sites = token_sites.checked(tokens, mask, sites)
         numbers = _numbered(index, len(tokens))
-        return _measure(self, require_key(key), params, None, tokens, mask, sites, numbers)[0]
+        return _measure(self, require_key(key), params, None, tokens, mask, sites, numbers, index is None)[0]
 
     def over_models(
         self,
@@ -138,7 +138,7 @@ class TokenSensitivity:
         """
         tokens, mask, sites = token_sites.checked(tokens, mask, sites)
         numbers, models = _numbered(index, len(tokens)), batches.count_of_models(stacked)
-        return _measure(self, require_key(key), stacked, models, tokens, mask, sites, numbers)
+        return _measure(self, require_key(key), stacked, models, tokens, mask, sites, numbers, index is None)
 
 
 def _measure(
@@ -150,6 +150,7 @@ def _measure(
     mask: np.ndarray | None,
     sites: np.ndarray,
     index: np.ndarray,
+    whole: bool,
 ) -> list[Sensitivity]:
     """Return the sensitivity of one model, or with ``models`` of each of many, whose params are stacked."""
     substitute, change, draws = measure.substitute, measure.change, measure.draws
@@ -184,7 +185,7 @@ def _measure(
     per_model = [results] if models is None else [jax.tree.map(lambda a, i=i: a[:, i], results) for i in range(models)]
     if per_model[0][2] is not None and any(result[2].all() for result in per_model):
         _warn_of_probabilities()
-    elif per_model[0][2] is not None and change is changes.prediction_change and not results[0].any():
+    elif whole and per_model[0][2] is not None and change is changes.prediction_change and not results[0].any():
         _warn_of_one_score()
     prefixes = [""] if models is None else [f"params {i}: " for i in range(models)]
     return [

@@ -50,7 +50,9 @@ SPECTRA = {
 def require_eigenpairs(found, matrix, expected, scale):
     """Values as expected, vectors orthonormal, residuals those that they are said to be."""
     np.testing.assert_allclose(found.values, expected, atol=1e-4 * max(scale, 1e-4))
-    vectors = np.concatenate([np.reshape(leaf, (len(expected), -1)) for leaf in jax.tree.leaves(found.vectors)], 1).astype(np.float64)
+    vectors = np.concatenate(
+        [np.reshape(leaf, (len(expected), -1)) for leaf in jax.tree.leaves(found.vectors)], 1
+    ).astype(np.float64)
     np.testing.assert_allclose(vectors @ vectors.T, np.eye(len(expected)), atol=1e-5)
     residuals = np.linalg.norm(vectors @ matrix - found.values[:, None] * vectors, axis=1)
     np.testing.assert_allclose(found.residuals, residuals, atol=1e-6 * max(scale, 1))

@@ -38,12 +38,19 @@ def measured(substitute, *arguments, perturbation=NOISE, change=changes.predicti
 
 TRAPS = {
     "seed for a key": (lambda: of(model, 0, W, TOKENS), r"key must be a typed key, got 0: pass jax.random.key\(seed\)"),
-    "number for a perturbation": (lambda: of(model, perturbation=1.0), r"got 1.0: pass a sampler, such as perturb.gaussian\("),
+    "number for a perturbation": (
+        lambda: of(model, perturbation=1.0),
+        r"got 1.0: pass a sampler, such as perturb.gaussian\(",
+    ),
     "the same, of weights": (
-        lambda: jaxsens.output_sharpness(model, 0.1, draws=2), r"pass a sampler, such as perturb.gaussian\(variance=0.1\)",
+        lambda: jaxsens.output_sharpness(model, 0.1, draws=2),
+        r"pass a sampler, such as perturb.gaussian\(variance=0.1\)",
     ),
     "sampler not called": (lambda: of(model, perturbation=perturb.gaussian), "got the class Gaussian: pass a sampler"),
-    "sampler of other arguments": (lambda: of(model, perturbation=lambda key, x: x), r"perturbation\(key, draw, tokens\) fails"),
+    "sampler of other arguments": (
+        lambda: of(model, perturbation=lambda key, x: x),
+        r"perturbation\(key, draw, tokens\) fails",
+    ),
     "sampler of other shapes": (
         lambda: of(model, perturbation=lambda key, draw, x: x[0]),
         r"alternative of the shape and dtype of each token, \(4, 3\) float32 for an example, got float32\[3\]",
@@ -60,7 +67,10 @@ TRAPS = {
         lambda: jaxsens.output_sharpness(jaxsens.one_at_a_time(model), NOISE, draws=2)(KEY, W, TOKENS),
         "measures of weights, states and curvature take the model, apply, itself",
     ),
-    "mean over examples": (lambda: of(lambda p, x: model(p, x).mean()), r"axis of the examples first, got the shape \(\)"),
+    "mean over examples": (
+        lambda: of(lambda p, x: model(p, x).mean()),
+        r"axis of the examples first, got the shape \(\)",
+    ),
     "mean over the first axis": (lambda: of(lambda p, x: model(p, x).mean(0)), r"got the shape \(2,\) for 7 examples"),
     "transposed": (lambda: of(lambda p, x: model(p, x).T), r"got the shape \(2, 7\) for 7 examples"),
     "transposed, where shapes fit": (
@@ -72,10 +82,16 @@ TRAPS = {
     "mask for train": (
         lambda: of(lambda p, x, train=False: model(p, x), KEY, W, TOKENS, MASK), "mask would be the argument train",
     ),
-    "mask for none": (lambda: of(lambda p, x: model(p, x), KEY, W, TOKENS, MASK), "takes two arguments only: leave mask"),
+    "mask for none": (
+        lambda: of(lambda p, x: model(p, x), KEY, W, TOKENS, MASK),
+        "takes two arguments only: leave mask",
+    ),
     "no mask": (lambda: of(lambda p, x, mask: model(p, x)), "third argument, mask, without a default: pass mask"),
     "no mode": (lambda: of(lambda p, x, train: model(p, x)), "third argument, train, without a default: pass lambda"),
-    "several outputs": (lambda: of(lambda p, x: (model(p, x), x)), "return the logits only, or pass a change of your own"),
+    "several outputs": (
+        lambda: of(lambda p, x: (model(p, x), x)),
+        "return the logits only, or pass a change of your own",
+    ),
     "outputs per token": (lambda: of(lambda p, x: x @ p), r"change, prediction_change, fails .* float32\[4, 2\]"),
     "change that is no number": (
         lambda: of(model, change=lambda a, b: a - b), r"must map an example's outputs to a scalar, got float32\[2\]",

@@ -27,7 +27,7 @@ def from_equinox(
         state: The ``equinox.nn.State`` of a model with batch normalization, which is called as ``model(tokens, state)``
             and returns outputs and a new state; the state does not move.
         method: Name of the method to call.
-        **arguments: Further arguments of the method, as in ``from_nnx``.
+        **arguments: Further arguments of the method; those that choose a mode are set as in ``from_nnx``.
 
     Returns:
         ``apply(params, tokens, mask=None)`` and ``params``: the model with None in the place of all that is no inexact

@@ -24,7 +24,7 @@ def from_linen(
             argument ``mask``.
         variables: What ``module.init`` returned, or what training made of it: ``{"params": ..., ...}``.
         method: Name of the method to call.
-        **arguments: Further arguments of the method, as in ``from_nnx``: ``train=False`` is set without saying so.
+        **arguments: Further arguments of the method; those that choose a mode are set as in ``from_nnx``.
 
     Returns:
         ``apply(params, tokens, mask=None)`` and ``params``, which are the variables.
