@@ -1,8 +1,8 @@
 """The results of token sensitivity: changes per example, draw and token, and what follows from them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import TYPE_CHECKING
 
 import jax
 import numpy as np
@@ -13,13 +13,7 @@ from jaxsens.results.result import Description, Result, draw
 from jaxsens.results.words import times
 from jaxsens.statistics import estimate
 from jaxsens.statistics.estimate import Estimate
-from jaxsens.typing import Array
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+from jaxsens.typing import Array, Axes, Figure
 
 __all__ = ["Delegated", "Sensitivity"]
 
@@ -78,13 +72,13 @@ class Delegated(Result):
 
     def plot(
         self,
-        ax: "Axes | None" = None,
+        ax: Axes | None = None,
         *,
         example: int | None = None,
         image: Array | None = None,
         patch: int | None = None,
-        words: "Sequence[str] | None" = None,
-    ) -> "Figure":
+        words: Sequence[str] | None = None,
+    ) -> Figure:
         """Draw the sensitivity to every token; see ``Sensitivity.plot``."""
         return self.measured.plot(ax, example=example, image=image, patch=patch, words=words)
 
@@ -203,13 +197,13 @@ class Sensitivity(Result):
 
     def plot(
         self,
-        ax: "Axes | None" = None,
+        ax: Axes | None = None,
         *,
         example: int | None = None,
         image: Array | None = None,
         patch: int | None = None,
-        words: "Sequence[str] | None" = None,
-    ) -> "Figure":
+        words: Sequence[str] | None = None,
+    ) -> Figure:
         """Draw the sensitivity to every token: bars by position, a map over an image, or a text with colored tokens.
 
         Args:
