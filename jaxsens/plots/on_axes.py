@@ -65,6 +65,8 @@ def bars_by_position(
         ax.errorbar(at[drawn], mean[drawn], yerr=reach, color="0.15", capsize=2, linestyle="none", linewidth=1)
     if named:
         ax.set_xticks(at, labels=list(position))
+    else:
+        ax.xaxis.get_major_locator().set_params(integer=True)
     ax.set(xlabel="" if named else position, ylabel=quantity)
     return _finished(ax)
 
@@ -143,6 +145,7 @@ def points(ax: "Axes | None", mean: Array, low: Array, high: Array, *, position:
     mean, low, high = (np.asarray(values, float) for values in (mean, low, high))
     ax.errorbar(range(len(mean)), mean, yerr=[mean - low, high - mean], fmt="o", markersize=4, capsize=2, color=_COLOR)
     ax.axhline(0, color="0.5", linewidth=0.8)
+    ax.xaxis.get_major_locator().set_params(integer=True)
     ax.set(xlabel=position, ylabel=quantity)
     return _finished(ax)
 
@@ -243,15 +246,20 @@ def colored_text(ax: "Axes | None", words: Sequence[str], values: Array, *, quan
             line, column = line + 1, 0
         places.append((column, line))
         column += max(len(word), 1) + 2
-    ax = _axes(ax, 8.0, 0.9 + 0.3 * (line + 1))
+    ax = _axes(ax, 8.0, 1.2 + 0.28 * (line + 1))
+    # A monospaced letter is 0.6 of its size wide; sizes are in points, 72 to the inch.
+    wide = ax.get_position().width * ax.figure.get_figwidth()
+    size = min(10.0, 0.85 * 72 * wide / (across + 3) / 0.6)
     for word, value, (x, y) in zip(words, values, places, strict=True):
-        box = {"facecolor": colors.to_rgba(value) if np.isfinite(value) else "none", "edgecolor": "none", "pad": 1.5}
+        box = colors.to_rgba(value) if np.isfinite(value) else "none"
+        ink = "white" if np.isfinite(value) and sum(box[:3]) < 1.2 else "black"
         # A dollar sign would begin a formula.
         shown = word.replace("$", r"\$")
-        ax.text(x, y, shown, family="monospace", fontsize=9, va="center", bbox=box)
+        look = {"facecolor": box, "edgecolor": "none", "pad": 1.5}
+        ax.text(x, y, shown, family="monospace", fontsize=size, va="center", bbox=look, color=ink)
     ax.set(xlim=(-1, across + 2), ylim=(line + 0.7, -0.7))
     ax.set_axis_off()
-    ax.figure.colorbar(colors, ax=ax, label=quantity)
+    ax.figure.colorbar(colors, ax=ax, label=quantity, orientation="horizontal", shrink=0.5, aspect=40)
     return ax.figure
 
 

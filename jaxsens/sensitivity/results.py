@@ -96,7 +96,7 @@ class Sensitivity(Result):
 
     Example:
         >>> Sensitivity(np.array([[[True, False]], [[True, True]], [[True, False]]]), np.ones((3, 2), bool), True, 9)
-        Sensitivity(0.667 [95% 0.154, 0.981]; 3 examples x 2 tokens x 1 draw)
+        Sensitivity(0.667 [95% 0.0943, 0.992]; 3 examples x 2 tokens x 1 draw)
     """
 
     changes: np.ndarray
@@ -230,7 +230,8 @@ class Sensitivity(Result):
             return draw("map_over_image", ax, image, values, patch=patch, quantity=quantity)
         if words is not None:
             if isinstance(words, str) or len(words) != length:
-                raise ValueError(f"words must be a list of {length} strings, one for each token, got {words!r}")
+                got = "one string" if isinstance(words, str) else len(words)
+                raise ValueError(f"words must be a list of {length} strings, one for each token, got {got}")
             return draw("colored_text", ax, list(words), values, quantity=quantity)
         low, high = self.per_token_intervals() if example is None else (values, values)
         return draw("bars_by_position", ax, values, low, high, position="token", quantity=quantity)
