@@ -17,6 +17,7 @@ from jaxsens import (
     embedding_space,
     execution,
     perturb,
+    results,
     scales,
     sensitivity,
     sharpness,
@@ -26,6 +27,7 @@ from jaxsens import (
 from jaxsens.boolean import sensitivity_profile
 from jaxsens.embedding_space import embedding_shifts, nearest_tokens
 from jaxsens.execution import Execution, map_items
+from jaxsens.results import load
 from jaxsens.sensitivity import (
     SampledSensitivity,
     ScreenedSensitivity,
@@ -69,6 +71,7 @@ __all__ = [
     "from_linen",
     "from_nnx",
     "from_pretrained",
+    "load",
     "map_items",
     "models",
     "nearest_tokens",
@@ -77,6 +80,7 @@ __all__ = [
     "perturb",
     "plots",
     "prediction_sharpness",
+    "results",
     "sampled_token_sensitivity",
     "scales",
     "screened_token_sensitivity",

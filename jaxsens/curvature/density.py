@@ -3,7 +3,6 @@
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import jax
 import numpy as np
@@ -17,11 +16,7 @@ from jaxsens.results.result import Description, Result, draw
 from jaxsens.results.words import times
 from jaxsens.statistics import estimate
 from jaxsens.statistics.estimate import Estimate
-from jaxsens.typing import Array, Key, PyTree
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+from jaxsens.typing import Array, Axes, Figure, Key, PyTree
 
 __all__ = ["SpectralDensity", "smoothed", "spectral_density"]
 
@@ -56,7 +51,7 @@ class SpectralDensity(Result):
         """Return the confidence interval ``(low, high)`` of the density on the grid; see ``Estimate.interval``."""
         return self.curve.interval(level)
 
-    def plot(self, ax: "Axes | None" = None) -> "Figure":
+    def plot(self, ax: Axes | None = None) -> Figure:
         """Draw the density with its 95 % interval, on a logarithmic axis.
 
         Raises:

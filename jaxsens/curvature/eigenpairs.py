@@ -3,7 +3,6 @@
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
@@ -17,11 +16,7 @@ from jaxsens.execution.keys import require_key
 from jaxsens.results.plain import tidy
 from jaxsens.results.result import Description, Result, draw
 from jaxsens.results.words import times
-from jaxsens.typing import Array, Key, PyTree
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+from jaxsens.typing import Array, Axes, Figure, Key, PyTree
 
 __all__ = ["ORDERS", "Eigenpairs", "top_eigenpairs"]
 
@@ -69,7 +64,7 @@ class Eigenpairs(Result):
             raise ValueError(f"number must be from 0 to {len(self.values) - 1}, got {number}")
         return jax.tree.map(lambda leaf: leaf[number], self.vectors)
 
-    def plot(self, ax: "Axes | None" = None) -> "Figure":
+    def plot(self, ax: Axes | None = None) -> Figure:
         """Draw the values in their order, with bars of their residuals.
 
         Raises:

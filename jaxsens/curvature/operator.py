@@ -87,7 +87,7 @@ class Product:
         """
         problem = self.prepare(params, batch)
         shapes = [jnp.shape(leaf) for leaf in parameters.weights(params, self.where)[0]]
-        whole = jax.tree.structure(direction) == jax.tree.structure(params) and not isinstance(params, tuple)
+        whole = jax.tree.structure(direction) == jax.tree.structure(params)
         leaves = parameters.leaves_of(direction, params, self.where) if whole else direction
         if not isinstance(leaves, tuple) or [jnp.shape(leaf) for leaf in leaves] != shapes:
             raise ValueError(

@@ -13,6 +13,7 @@ import numpy as np
 from jaxsens.data import tfds
 from jaxsens.execution import checks
 from jaxsens.labels import require_labels
+from jaxsens.results.result import Description, Result
 
 __all__ = ["NAMES", "Text", "TextData", "held_out", "load", "read_file"]
 
@@ -38,8 +39,8 @@ NAMES = tuple(_STOCK)
 """The names that ``load`` accepts."""
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class TextData:
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class TextData(Result):
     """Texts in the order in which they are stored.
 
     Attributes:
@@ -91,6 +92,16 @@ class TextData:
 
     def __len__(self) -> int:
         return len(self.texts)
+
+    def _describe(self) -> Description:
+        pairs = isinstance(self.texts[0], tuple)
+        columns = zip(*self.texts, strict=True) if pairs else [self.texts]
+        texts = {f"text_{i}" if pairs else "text": list(column) for i, column in enumerate(columns)}
+        table = texts if self.labels is None else {**texts, "label": self.labels}
+        counts = f"{len(self)} {'pairs of texts' if pairs else 'texts'}"
+        counts += f", {self.classes} classes" if self.classes else ", no labels"
+        facts = {"source": self.source, "first": " / ".join(self.texts[0]) if pairs else self.texts[0]}
+        return Description(counts, words=repr(self.name), facts=facts, table=lambda: table)
 
     def subset(self, index: Iterable[int]) -> "TextData":
         """Return the texts of these numbers, in this order.

@@ -11,3 +11,8 @@ from jaxsens.execution.keys import require_key
 from jaxsens.execution.parallel import bind, map_items
 
 __all__ = ["Execution", "bind", "map_items", "require_independent", "require_key"]
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return sorted(__all__)

@@ -7,12 +7,10 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from jaxsens.results import files, plain, words
-from jaxsens.typing import Array
+from jaxsens.typing import Array, Axes, Figure
 
 if TYPE_CHECKING:
     import pandas as pd
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 __all__ = ["Description", "Result", "draw"]
 
@@ -80,7 +78,7 @@ class Result:
         if shown.ends is not None:
             low, high = (words.number(end) for end in shown.ends)
             rows["95% interval"] = f"{low} to {high}" if "," not in low else f"low: {low}; high: {high}"
-        rows |= {"": shown.words} if shown.words else {}
+        rows |= {"result": shown.words} if shown.words else {}
         rows |= {"from": shown.counts} if shown.counts else {}
         rows |= {name: fact if isinstance(fact, str) else words.number(fact) for name, fact in shown.facts.items()}
         return words.table_html(type(self).__name__, rows)
@@ -142,6 +140,6 @@ class Result:
         return files.load(path, cls)
 
 
-def draw(name: str, ax: "Axes | None", *values: Array, **options: Any) -> "Figure":
+def draw(name: str, ax: Axes | None, *values: Array, **options: Any) -> Figure:
     """Call a function of ``jaxsens.plots.on_axes``, which is imported here since it needs matplotlib."""
     return getattr(importlib.import_module("jaxsens.plots.on_axes"), name)(ax, *values, **options)

@@ -36,8 +36,8 @@ def interval_text(value: Any, ends: tuple[Any, Any] | None, spec: str = ".3g", l
     Example:
         >>> interval_text(0.0455, (0.028, 0.074))
         '0.0455 [95% 0.028, 0.074]'
-        >>> interval_text(0.0455, (0.028, 0.074), ".3f", "")
-        '0.046 [0.028, 0.074]'
+        >>> interval_text(0.0454, (0.028, 0.074), ".3f", "")
+        '0.045 [0.028, 0.074]'
     """
     if ends is None or np.ndim(value):
         return number(value, spec)

@@ -18,3 +18,8 @@ __all__ = [
     "screened_token_sensitivity",
     "token_sensitivity",
 ]
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return sorted(__all__)

@@ -1,8 +1,8 @@
 """The results of token sensitivity: changes per example, draw and token, and what follows from them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import TYPE_CHECKING
 
 import jax
 import numpy as np
@@ -13,13 +13,7 @@ from jaxsens.results.result import Description, Result, draw
 from jaxsens.results.words import times
 from jaxsens.statistics import estimate
 from jaxsens.statistics.estimate import Estimate
-from jaxsens.typing import Array
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+from jaxsens.typing import Array, Axes, Figure
 
 __all__ = ["Delegated", "Sensitivity"]
 
@@ -78,13 +72,13 @@ class Delegated(Result):
 
     def plot(
         self,
-        ax: "Axes | None" = None,
+        ax: Axes | None = None,
         *,
         example: int | None = None,
         image: Array | None = None,
         patch: int | None = None,
-        words: "Sequence[str] | None" = None,
-    ) -> "Figure":
+        words: Sequence[str] | None = None,
+    ) -> Figure:
         """Draw the sensitivity to every token; see ``Sensitivity.plot``."""
         return self.measured.plot(ax, example=example, image=image, patch=patch, words=words)
 
@@ -102,7 +96,7 @@ class Sensitivity(Result):
 
     Example:
         >>> Sensitivity(np.array([[[True, False]], [[True, True]], [[True, False]]]), np.ones((3, 2), bool), True, 9)
-        Sensitivity(0.667 [95% 0.154, 0.981]; 3 examples x 2 tokens x 1 draw)
+        Sensitivity(0.667 [95% 0.0943, 0.992]; 3 examples x 2 tokens x 1 draw)
     """
 
     changes: np.ndarray
@@ -203,13 +197,13 @@ class Sensitivity(Result):
 
     def plot(
         self,
-        ax: "Axes | None" = None,
+        ax: Axes | None = None,
         *,
         example: int | None = None,
         image: Array | None = None,
         patch: int | None = None,
-        words: "Sequence[str] | None" = None,
-    ) -> "Figure":
+        words: Sequence[str] | None = None,
+    ) -> Figure:
         """Draw the sensitivity to every token: bars by position, a map over an image, or a text with colored tokens.
 
         Args:
@@ -236,7 +230,8 @@ class Sensitivity(Result):
             return draw("map_over_image", ax, image, values, patch=patch, quantity=quantity)
         if words is not None:
             if isinstance(words, str) or len(words) != length:
-                raise ValueError(f"words must be a list of {length} strings, one for each token, got {words!r}")
+                got = "one string" if isinstance(words, str) else len(words)
+                raise ValueError(f"words must be a list of {length} strings, one for each token, got {got}")
             return draw("colored_text", ax, list(words), values, quantity=quantity)
         low, high = self.per_token_intervals() if example is None else (values, values)
         return draw("bars_by_position", ax, values, low, high, position="token", quantity=quantity)

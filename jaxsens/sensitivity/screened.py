@@ -38,9 +38,8 @@ class ScreenedSensitivity(Delegated):
     screening: Screening
 
     def _describe(self) -> Description:
-        whole, of = self.measured._describe(), self.screening
-        facts = {"recomputed": f"{of.redone} of {of.total}", "audit": f"{of.disagreed} of {of.audited} differed"}
-        return replace(whole, facts={**whole.facts, **facts})
+        whole = self.measured._describe()
+        return replace(whole, facts={**whole.facts, **self.screening.facts()})
 
 
 def screened_token_sensitivity(

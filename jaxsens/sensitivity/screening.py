@@ -58,6 +58,13 @@ class Screening:
         low, high = estimate.clopper_pearson(np.asarray([self.disagreed]), self.audited, level)
         return float(low[0]), float(high[0])
 
+    def facts(self) -> dict[str, str]:
+        """Return in words how many decisions were recomputed, and what the audit found."""
+        return {
+            "recomputed": f"{self.redone} of {self.total}",
+            "audit": f"{self.disagreed} of {self.audited} differed in full precision",
+        }
+
 
 def require(calibration: int, safety: float, audit: int) -> None:
     """Raise ValueError unless there is at least one item to measure errors on, and the others are not negative.

@@ -19,3 +19,8 @@ __all__ = [
     "random_directions",
     "worst_case_sharpness",
 ]
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return sorted(__all__)

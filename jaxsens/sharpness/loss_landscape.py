@@ -6,7 +6,6 @@ Li et al., Visualizing the Loss Landscape of Neural Nets (NeurIPS 2018): s.4 for
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
@@ -23,11 +22,7 @@ from jaxsens.results.result import Description, Result, draw
 from jaxsens.results.words import times
 from jaxsens.statistics import estimate
 from jaxsens.statistics.estimate import Estimate
-from jaxsens.typing import Array, Key, Loss, PyTree, Scale, Where
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+from jaxsens.typing import Array, Axes, Figure, Key, Loss, PyTree, Scale, Where
 
 __all__ = ["LossPlane", "loss_plane", "random_directions"]
 
@@ -66,7 +61,7 @@ class LossPlane(Result):
             raise ValueError("other must be a LossPlane at the same coordinates")
         return self.losses.minus(other.losses)
 
-    def plot(self, ax: "Axes | None" = None) -> "Figure":
+    def plot(self, ax: Axes | None = None) -> Figure:
         """Draw the loss along a line with its 95 % interval, or contours of it on a plane.
 
         Raises:

@@ -7,7 +7,6 @@ intervals cover, which makes the file long.
 
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING
 
 import jax
 import numpy as np
@@ -18,11 +17,7 @@ from jaxsens.results.plain import tidy
 from jaxsens.results.result import Description, Result, draw
 from jaxsens.results.words import times
 from jaxsens.statistics import intervals
-from jaxsens.typing import Array
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+from jaxsens.typing import Array, Axes, Figure
 
 __all__ = ["METHODS", "Estimate", "clopper_pearson", "difference", "from_values", "over_models", "unpaired_difference"]
 
@@ -162,7 +157,7 @@ class Estimate(Result):
             return paired
         return replace(paired, sem=np.where(paired.sem == 0, 1 / self.count, paired.sem)[()])
 
-    def plot(self, ax: "Axes | None" = None) -> "Figure":
+    def plot(self, ax: Axes | None = None) -> Figure:
         """Draw the mean with its 95 % interval beside the values of the units; of an array every mean and interval.
 
         Args:

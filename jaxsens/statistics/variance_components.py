@@ -13,7 +13,7 @@ The standard error of a mean over n examples is ``sqrt(V / n)``, and its cost n 
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -22,11 +22,7 @@ from jaxsens.execution import checks
 from jaxsens.results.files import part
 from jaxsens.results.result import Description, Result, draw
 from jaxsens.results.words import times
-from jaxsens.typing import Array
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+from jaxsens.typing import Array, Axes, Figure
 
 __all__ = ["LEVELS", "Allocation", "Components", "allocate", "forwards", "from_changes"]
 
@@ -71,7 +67,7 @@ class Components(Result):
         between_sites = self.sites * np.mean(1 / taken - 1 / self.population)
         return float(self.examples + between_sites + self.draws * np.mean(1 / (taken * draws)))
 
-    def plot(self, ax: "Axes | None" = None) -> "Figure":
+    def plot(self, ax: Axes | None = None) -> Figure:
         """Draw the three components as bars.
 
         Raises:

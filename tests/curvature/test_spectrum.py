@@ -9,7 +9,7 @@ import pytest
 from jax import flatten_util
 from sklearn import datasets
 
-from jaxsens import curvature
+from jaxsens import curvature, sharpness
 from jaxsens.curvature import lanczos
 from jaxsens.execution import Execution
 from jaxsens.statistics import estimate
@@ -225,9 +225,35 @@ def test_a_network_of_400_000_parameters_converges_or_says_that_it_has_not(devic
         found = curvature.top_eigenpairs(product, 10, steps=steps)(KEY, params, batch)
         largest = np.abs(found.values).max()
         assert ((found.residuals <= 1e-4 * largest) == found.converged).all()
-        vector = found.vector(9)
+        vector, value = found.vector(9), found.values[9]
         image = product(params, batch, vector)
-        difference = jax.tree.map(lambda a, v: a - found.values[-1] * v, image, vector)
+        difference = jax.tree.map(lambda a, v, value=value: a - value * v, image, vector)
         residual = np.sqrt(sum(np.sum(np.square(a, dtype=np.float64)) for a in jax.tree.leaves(difference)))
         np.testing.assert_allclose(found.residuals[-1], residual, rtol=0.05, atol=1e-6 * largest)
         assert found.converged.all() == (steps == 80)
+
+
+def test_eigenvectors_are_pytrees_like_params():
+    """``H v = lambda v`` with the product, and ``L(a v) = lambda a^2 / 2`` along them, for the leaf that is chosen."""
+    params = {"w": np.zeros(SIZE, np.float32), "other": {"b": np.ones((2, 3), np.float32)}, "steps": np.int32(4)}
+    batch = planted(SPECTRA["distinct"])
+    chosen = curvature.Product(PRODUCT.matrix, lambda path, leaf: path[-1].key == "w", PRODUCT.execution)
+    found = curvature.top_eigenpairs(chosen, 2)(KEY, params, batch)
+    assert jax.tree.map(np.shape, found.vectors) == {"w": (2, SIZE), "other": {"b": (2, 2, 3)}, "steps": (2,)}
+    assert not np.any(found.vectors["other"]["b"])
+    for number, value in enumerate(found.values):
+        vector = found.vector(number)
+        image = chosen(params, batch, vector)
+        assert jax.tree.structure(image) == jax.tree.structure(params)
+        np.testing.assert_allclose(image["w"], value * vector["w"], atol=1e-4)
+        assert not np.any(image["other"]["b"])
+        np.testing.assert_array_equal(image["w"], chosen(params, batch, (vector["w"],))[0])
+    plane = sharpness.loss_plane(quadratic, [0, 2], [0, 1])(params, found.vectors, batch)
+    expected = (np.array([[0], [4]]) * found.values[0] + np.array([0, 1]) * found.values[1]) / 2
+    np.testing.assert_allclose(plane.losses.mean, expected, atol=1e-4)
+    line = sharpness.loss_plane(quadratic, [0, 2])(params, [found.vector(0)], batch)
+    np.testing.assert_allclose(line.losses.mean, expected[:, 0], atol=1e-4)
+    with pytest.raises(ValueError, match="number must be from 0 to 1, got 2"):
+        found.vector(2)
+    low, high = found.interval()
+    assert ((low <= [7.7, 6.7]) & (high + 1e-4 >= [7.7, 6.7])).all()
