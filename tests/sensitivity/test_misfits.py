@@ -192,3 +192,13 @@ def test_noise_below_the_rounding_of_narrow_tokens_is_not_lost(dtype):
     result = of(model, KEY, W, tokens, perturbation=perturb.gaussian(variance), change=changes.squared_change)
     # A float32 of about 1 is rounded to 1.2e-7, much less than the deviation of 1e-5.
     np.testing.assert_allclose(result.mean, variance * (W**2).sum(), rtol=0.3)
+
+
+def test_the_curvature_at_narrow_weights_is_that_at_their_copies_in_float32():
+    batch = TOKENS.reshape(6, 12)[:, :3], np.arange(6) % 2
+    product = curvature.hessian_product(CrossEntropy(lambda w, x: x @ w))
+    measure = curvature.top_eigenpairs(product, 1)
+    narrow = measure(KEY, jnp.asarray(W, jnp.bfloat16), batch)
+    assert narrow.converged.all()
+    wide = measure(KEY, jnp.asarray(W, jnp.bfloat16).astype(jnp.float32), batch)
+    np.testing.assert_array_equal(narrow.values, wide.values)
