@@ -102,8 +102,8 @@ class Product:
         """Check that parameters and data fit, and lay the data out in parts of micro-batches.
 
         The model is evaluated once on all examples: where a loss is not finite, its derivatives may be 0, and products
-        with them would take the example for a flat one. Chosen weights in float16 or bfloat16 are copied to float32, and
-        the model is evaluated with the copies, since vectors rounded to 8 bits are no eigenvectors.
+        with them would take the example for a flat one. Chosen weights in float16 or bfloat16 are copied to float32,
+        and the model is evaluated with the copies, since vectors rounded to 8 bits are no eigenvectors.
 
         Raises:
             ValueError: If no leaf is chosen, or the batch is empty, holds labels that are no classes, or does not fit

@@ -152,6 +152,35 @@ def test_a_mask_reaches_a_model_that_takes_one_and_no_other():
         without(params, TOKENS, mask)
 
 
+class Attention(nnx.Module):
+    """A model whose random counts move at every call, also in evaluation mode, with layers in a loop."""
+
+    def __init__(self, seed):
+        rngs = nnx.Rngs(seed)
+        self.embedding, self.last = nnx.Embed(5, 4, rngs=rngs), nnx.Linear(4, 3, rngs=rngs)
+        self.attention = nnx.MultiHeadAttention(2, 4, dropout_rate=0.5, decode=False, rngs=rngs)
+        self.layers = nnx.vmap(lambda rngs: nnx.Linear(4, 4, rngs=rngs))(nnx.Rngs(0).split(2))
+
+    def __call__(self, ids, mask=None, train: bool = True, noise: float = 0.0):
+        x = self.embedding(ids)
+        x = self.attention(x, mask=None if mask is None else mask[:, None, None], deterministic=not train)
+        x = nnx.scan(lambda layer, x: layer(x), in_axes=(0, nnx.Carry), out_axes=nnx.Carry)(self.layers, x)
+        return self.last(x[:, 0] + noise * jax.random.normal(self.attention.rngs(), x[:, 0].shape))
+
+
+def test_nnx_models_run_inside_of_loops_and_random_ones_are_refused():
+    ids, mask = np.arange(12).reshape(4, 3) % 5, np.arange(3) < np.array([[3], [2], [1], [3]])
+    apply, params = jaxsens.from_nnx(Attention(0))
+    in_blocks, replaced = jaxsens.one_at_a_time(apply, rows=2), jaxsens.perturb.replace_uniform(5)
+    squared = jaxsens.changes.squared_change
+    found = jaxsens.token_sensitivity(in_blocks, replaced, change=squared)(KEY, params, ids, mask)
+    at_once = jaxsens.token_sensitivity(jaxsens.one_at_a_time(apply), replaced, change=squared)
+    np.testing.assert_allclose(found.values, at_once(KEY, params, ids, mask).values, rtol=1e-4)
+    noisy, params = jaxsens.from_nnx(Attention(0), noise=1.0)
+    with pytest.raises(ValueError, match="at another place in the batch"):
+        jaxsens.token_sensitivity(jaxsens.one_at_a_time(noisy), replaced)(KEY, params, ids)
+
+
 def test_images_are_tokens_of_patches():
     images = np.random.default_rng(0).normal(size=(5, 4, 4, 2)).astype(np.float32)
 

@@ -57,7 +57,12 @@ class _Images:
             raise ValueError(f"a model of images {NO_MASK}")
         shape = self.image_shape
         if shape is None:
-            require(np.ndim(tokens) == 3, "tokens' shape", np.shape(tokens), "[b t patch*patch*c]")
+            require(
+                np.ndim(tokens) == 3,
+                "tokens' shape",
+                np.shape(tokens),
+                "patches [b t patch*patch*c], as jaxsens.data.patches.to_patches(images, patch) cuts them",
+            )
             count, size = np.shape(tokens)[1:]
             side, channels = round(count**0.5), size // self.patch**2
             square = side**2 == count and size == self.patch**2 * channels

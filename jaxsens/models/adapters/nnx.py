@@ -62,7 +62,9 @@ class _Nnx:
     def __call__(self, params: PyTree, tokens: Array, mask: Array | None = None, /) -> PyTree:
         from flax import nnx
 
-        model = nnx.merge(self.graph, params, *self.constants.tree)
+        # NNX refuses variables that were made outside of the innermost loop or vmap around this call: make new ones.
+        states = jax.tree.map(lambda leaf: leaf, (params, *self.constants.tree))
+        model = nnx.merge(self.graph, *states)
         return getattr(model, self.call.method)(tokens, **self.call.keywords(mask))
 
 
