@@ -16,6 +16,7 @@ __all__ = [
     "OneAtATime",
     "chosen_sites",
     "one_at_a_time",
+    "require_groups",
     "require_matching",
     "require_sites",
     "require_substitute",
@@ -103,6 +104,18 @@ def require_substitute(substitute: Any) -> None:
         ) from error
 
 
+def require_groups(groups: Array, count: int) -> Array:
+    """Return groups of tokens, or raise ValueError unless they are booleans ``[g t]``.
+
+    Example:
+        >>> require_groups(jnp.array([[True, True, False]]), 3).shape
+        (1, 3)
+    """
+    if groups.dtype != bool or groups.shape[1] != count or not len(groups):
+        raise ValueError(f"groups must be booleans [g t] with t = {count}, got {groups.dtype} of shape {groups.shape}")
+    return jnp.asarray(groups)
+
+
 def takes_sites(substitute: Substitute | SubstituteAt) -> bool:
     """Return whether a primitive can evaluate a few sites only, that is, whether it takes a fifth argument.
 
@@ -154,7 +167,10 @@ class OneAtATime:
         mask: Array | None = None,
         sites: Array | None = None,
     ) -> tuple[PyTree, PyTree]:
-        """Return the clean output and, for every token or site, the output with only that token replaced."""
+        """Return the clean output and, for every token or site, the output with only that token replaced.
+
+        ``sites`` may also be booleans ``[g t]``: the tokens of a group are then replaced together.
+        """
         if alternatives is None:
             raise ValueError(
                 "alternatives are missing: one_at_a_time(apply) replaces tokens by them; measures of weights, states "
@@ -162,13 +178,20 @@ class OneAtATime:
             )
         require_matching(tokens, alternatives)
         count = len(tokens)
-        sites = chosen_sites(sites, count)
+        groups = None
+        if sites is not None and jnp.ndim(sites) == 2:
+            groups, sites = require_groups(sites, count), jnp.arange(len(sites))
+        else:
+            sites = chosen_sites(sites, count)
         total = len(sites)
         rows = min(self.rows or total + 1, total + 1)
 
         def outputs(sites: Array) -> PyTree:
             """Evaluate one copy for each site; the copy for site -1 is the example itself."""
-            chosen = sites[:, None] == jnp.arange(count)[None]
+            if groups is None:
+                chosen = sites[:, None] == jnp.arange(count)[None]
+            else:
+                chosen = groups[sites] & (sites >= 0)[:, None]
             chosen = chosen.reshape(chosen.shape + (1,) * (tokens.ndim - 1))
             copies = jnp.where(chosen, alternatives[None], tokens[None])
             if mask is None:  # not passed on, for models without a mask

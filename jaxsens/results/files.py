@@ -24,6 +24,7 @@ VERSION = 1
 _FORMAT = "jaxsens result"
 _HEADER = "header.json"
 _TYPES: dict[str, type] = {}
+_NAMES: dict[type, str] = {}
 
 Class = TypeVar("Class", bound=type)
 Loaded = TypeVar("Loaded")
@@ -34,8 +35,14 @@ class ResultFileError(ValueError):
 
 
 def part(cls: Class) -> Class:
-    """Register a dataclass or a ``NamedTuple`` as a result or as a part of one, which files name by its class."""
-    _TYPES[cls.__name__] = cls
+    """Register a dataclass or a ``NamedTuple`` as a result or as a part of one, which files name by its class.
+
+    A class of a name that a class of another module has is named with its module.
+    """
+    name = cls.__name__
+    if name in _TYPES and _TYPES[name].__module__ != cls.__module__:
+        name = f"{cls.__module__}.{cls.__qualname__}"
+    _TYPES[name], _NAMES[cls] = cls, name
     return cls
 
 
@@ -119,10 +126,10 @@ def _encoded(value: Any, name: str, arrays: dict[str, np.ndarray]) -> Any:
         return _encoded_array(value, name, arrays)
     if isinstance(value, float):
         return {"is": "float", "value": value.hex()}
-    if type(value).__name__ in _TYPES and type(value) is _TYPES[type(value).__name__]:
+    if type(value) in _NAMES:
         names = _names(type(value))
         fields = {field: _encoded(getattr(value, field), f"{name}.{field}", arrays) for field in names}
-        return {"is": type(value).__name__, "module": type(value).__module__, "fields": fields}
+        return {"is": _NAMES[type(value)], "module": type(value).__module__, "fields": fields}
     if type(value) is dict:
         keys = [key if isinstance(key, str) else {"key": _encoded(key, name, arrays)} for key in value]
         items = [_encoded(item, f"{name}[{key!r}]", arrays) for key, item in value.items()]

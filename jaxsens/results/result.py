@@ -53,11 +53,14 @@ class Result:
     def _describe(self) -> Description:
         raise NotImplementedError
 
-    def __repr__(self) -> str:
+    def _shown(self) -> Description:
         try:
-            shown = self._describe()
+            return self._describe()
         except Exception:  # arrays are traced by jit, or are shapes only: there is nothing to print
-            return f"{type(self).__name__}(...)"
+            return Description("...")
+
+    def __repr__(self) -> str:
+        shown = self._shown()
         number = "" if shown.value is None else words.interval_text(shown.value, shown.ends)
         line = "; ".join(filter(None, (number, shown.words, shown.counts)))
         name = type(self).__name__
@@ -73,7 +76,7 @@ class Result:
         return words.interval_text(shown.value, shown.ends, spec, "")
 
     def _repr_html_(self) -> str:
-        shown = self._describe()
+        shown = self._shown()
         rows: dict[str, str] = {} if shown.value is None else {"estimate": words.number(shown.value)}
         if shown.ends is not None:
             low, high = (words.number(end) for end in shown.ends)

@@ -7,9 +7,11 @@ leaves open.
 
 from jaxsens.sensitivity.sampled import SampledSensitivity, sampled_token_sensitivity
 from jaxsens.sensitivity.screened import ScreenedSensitivity, screened_token_sensitivity
+from jaxsens.sensitivity.sites import Groups
 from jaxsens.sensitivity.token import Sensitivity, TokenSensitivity, token_sensitivity
 
 __all__ = [
+    "Groups",
     "SampledSensitivity",
     "ScreenedSensitivity",
     "Sensitivity",

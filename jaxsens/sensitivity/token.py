@@ -18,6 +18,7 @@ from jaxsens.sensitivity import misfits
 from jaxsens.sensitivity import sites as token_sites
 from jaxsens.sensitivity.recorded import sensitivity_of
 from jaxsens.sensitivity.results import Sensitivity
+from jaxsens.sensitivity.sites import Groups, Sites
 from jaxsens.typing import Apply, Array, Change, Key, Perturbation, PyTree, Substitute, SubstituteAt
 
 __all__ = ["Sensitivity", "TokenSensitivity", "token_sensitivity"]
@@ -54,10 +55,12 @@ def token_sensitivity(
 
     Returns:
         ``measure(key, params, tokens [b t *s], mask=None, sites=None, index=None)`` -> ``Sensitivity``. ``mask [b t]``
-        says which tokens are real, by default all; ``sites [b t]`` (or ``[t]`` for all examples) which are perturbed
-        and counted, by default the real ones; padding never is. ``index [b]`` numbers the examples, by default from 0:
-        a part of a data set with its numbers in the whole gets the draws of the whole. Tokens in float16 or bfloat16
-        are perturbed and evaluated as float32. ``measure.over_models`` measures many models at once.
+        says which tokens are real, by default all; ``sites [b t]`` (or ``[t]`` for all examples, or lists of positions)
+        which are perturbed and counted, by default the real ones; padding never is. With ``sites=Groups(labels)`` the
+        tokens of a group change together, and groups have the place of tokens in the result. ``index [b]`` numbers the
+        examples, by default from 0: a part of a data set with its numbers in the whole gets the draws of the whole.
+        Tokens in float16 or bfloat16 are perturbed and evaluated as float32. ``measure.over_models`` measures many
+        models at once.
 
     Raises:
         ValueError: If ``draws`` or ``sites_drawn`` is not an integer of at least 1, or ``substitute`` does not take
@@ -106,13 +109,12 @@ class TokenSensitivity:
         params: PyTree,
         tokens: Array,
         mask: Array | None = None,
-        sites: Array | None = None,
+        sites: Sites | Groups | None = None,
         index: Array | None = None,
     ) -> Sensitivity:
         """Return the sensitivity of one model; see ``token_sensitivity``."""
-        tokens, mask, sites = token_sites.checked(tokens, mask, sites)
-        numbers = _numbered(index, len(tokens))
-        return _measure(self, require_key(key), params, None, tokens, mask, sites, numbers, index is None)[0]
+        items = _items(self, tokens, mask, sites, index)
+        return _measure(self, require_key(key), params, None, *items, index is None)[0]
 
     def over_models(
         self,
@@ -120,7 +122,7 @@ class TokenSensitivity:
         stacked: PyTree,
         tokens: Array,
         mask: Array | None = None,
-        sites: Array | None = None,
+        sites: Sites | Groups | None = None,
         index: Array | None = None,
     ) -> list[Sensitivity]:
         """Return the results of calls with the params of each model, up to rounding, from one launch.
@@ -136,9 +138,29 @@ class TokenSensitivity:
             sites: Which tokens are perturbed and counted.
             index: Numbers of the examples.
         """
-        tokens, mask, sites = token_sites.checked(tokens, mask, sites)
-        numbers, models = _numbered(index, len(tokens)), batches.count_of_models(stacked)
-        return _measure(self, require_key(key), stacked, models, tokens, mask, sites, numbers, index is None)
+        items, models = _items(self, tokens, mask, sites, index), batches.count_of_models(stacked)
+        return _measure(self, require_key(key), stacked, models, *items, index is None)
+
+
+def _items(
+    measure: TokenSensitivity,
+    tokens: Array,
+    mask: Array | None,
+    sites: Sites | Groups | None,
+    index: Array | None,
+) -> tuple[np.ndarray, np.ndarray | None, np.ndarray, np.ndarray | None, np.ndarray]:
+    """Return tokens ``[b t *s]``, mask, sites ``[b t]``, groups ``[b g t]`` or None, and numbers ``[b]``."""
+    grouped = isinstance(sites, Groups)
+    tokens, mask, real = token_sites.checked(tokens, mask, None if grouped else sites)
+    numbers = _numbered(index, len(tokens))
+    if not grouped:
+        return tokens, mask, real, None, numbers
+    if not isinstance(measure.substitute, substitution.OneAtATime):
+        raise ValueError("sites are groups, which substitute cannot replace: use substitution.one_at_a_time(apply)")
+    if measure.sites_drawn is not None:
+        raise ValueError(f"sites_drawn must be None where sites are groups, got {measure.sites_drawn}")
+    members = sites.members(real)
+    return tokens, mask, members.any(2), members, numbers
 
 
 def _measure(
@@ -149,13 +171,14 @@ def _measure(
     tokens: np.ndarray,
     mask: np.ndarray | None,
     sites: np.ndarray,
+    groups: np.ndarray | None,
     index: np.ndarray,
     whole: bool,
 ) -> list[Sensitivity]:
     """Return the sensitivity of one model, or with ``models`` of each of many, whose params are stacked."""
     substitute, change, draws = measure.substitute, measure.change, measure.draws
     sites_drawn, execution = measure.sites_drawn, measure.execution
-    sampler, length = perturb.as_pytree(measure.perturbation), tokens.shape[1]
+    sampler, length = perturb.as_pytree(measure.perturbation), sites.shape[1]
     if sites_drawn is not None and sites_drawn > length:
         raise ValueError(f"sites_drawn must be at most the number of tokens, {length}, got {sites_drawn}")
     params = device_arrays(params, "params")
@@ -163,7 +186,7 @@ def _measure(
     changes.warn_of_coordinates(getattr(substitute, "apply", substitute), change)
     forwards_each = 1 + (length if sites_drawn is None else sites_drawn)
     # Where all sites are evaluated they are selected afterwards, and the devices do not need them.
-    items = (index, tokens, mask, None if sites_drawn is None else sites)
+    items = (index, tokens, mask, groups if sites_drawn is None else sites)
     one = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), items)
     first = params if models is None else batches.select_model(params, 0)
     try:
@@ -225,7 +248,8 @@ def _example_changes(
     """
     index, tokens, mask, sites = item
     example_key = jax.random.fold_in(key, index)
-    chosen = None if sites_drawn is None else token_sites.drawn(example_key, sites, sites_drawn)
+    # Without drawn sites, sites are None or the groups of tokens that change together.
+    chosen = sites if sites_drawn is None else token_sites.drawn(example_key, sites, sites_drawn)
     few = () if chosen is None else (chosen,)
 
     def one_draw(draw: Array) -> tuple[Array, Array, Array | None]:
@@ -240,7 +264,8 @@ def _example_changes(
             fraction = jnp.all((clean > 0) & (clean < 1)) & jnp.all((changed > 0) & (changed < 1))
         return recorded, jnp.concatenate(nonfinite), fraction
 
-    return *jax.lax.map(one_draw, jnp.arange(draws, dtype=jnp.uint32), batch_size=at_once), chosen
+    results = jax.lax.map(one_draw, jnp.arange(draws, dtype=jnp.uint32), batch_size=at_once)
+    return *results, None if sites_drawn is None else chosen
 
 
 def _warn_of_probabilities() -> None:

@@ -36,6 +36,9 @@ class Fitted(Result):
     def __iter__(self) -> Iterator[PyTree | Array]:
         return iter((self.variables, self.losses))
 
+    def __getitem__(self, number: int) -> PyTree | Array:
+        return (self.variables, self.losses)[number]
+
     def plot(self, ax: Axes | None = None) -> Figure:
         """Draw the training loss against the epoch.
 

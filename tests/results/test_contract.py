@@ -171,6 +171,7 @@ def test_a_line_a_table_a_format_and_json(every, name):
     result = every[name]
     assert repr(result).startswith(f"{name}(")
     assert repr(result).endswith(")")
+    assert repr(result) != f"{name}(...)"
     assert len(repr(result)) <= 200
     assert "\n" not in repr(result)
     assert f"{result}" == repr(result)
@@ -209,10 +210,11 @@ def test_results_that_jit_traces_print_too():
     @jax.jit
     def keep(result):
         seen.append(repr(result))
+        seen.append(ElementTree.fromstring(result._repr_html_()).findtext("tr/td"))
         return result.changes
 
     keep(jaxsens.Sensitivity(np.zeros((1, 1, 2)), np.ones((1, 2), bool), False, 1))
-    assert seen == ["Sensitivity(...)"]
+    assert seen == ["Sensitivity(...)", "..."]
 
 
 @pytest.mark.parametrize("name", [n for n in NAMES if n not in ("Language", "Trained", "ImageData", "TextData")])

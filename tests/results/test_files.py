@@ -155,6 +155,14 @@ def test_a_result_of_another_type_is_refused(tmp_path):
         estimate.Estimate.load(path)
 
 
+def test_classes_of_one_name_are_told_apart(tmp_path):
+    own = dataclasses.make_dataclass("Estimate", ["value"], bases=(Result,), frozen=True, repr=False)
+    own(1).save(tmp_path / "own")
+    estimate.from_values([1.0, 2.0]).save(tmp_path / "theirs")
+    assert type(results.load(tmp_path / "own")) is own
+    assert type(results.load(tmp_path / "theirs")) is estimate.Estimate
+
+
 def test_nothing_is_unpickled(tmp_path):
     path = tmp_path / "file"
     Anything(np.arange(3)).save(path)

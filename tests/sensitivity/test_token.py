@@ -325,7 +325,7 @@ def test_a_model_without_a_mask_is_accepted_where_there_is_none():
 
 BAD_CALLS = {
     "additive mask": ({"mask": np.zeros((3, 4), np.float32)}, "mask must be booleans"),
-    "numbers for sites": ({"sites": np.arange(4)}, "sites must be booleans"),
+    "numbers of a mask for sites": ({"sites": np.array([0, 1, 1, 0])}, "sites must be booleans"),
     "no examples": ({"tokens": np.zeros((0, 4, 2), np.float32)}, "at least one example"),
     "one axis": ({"tokens": np.zeros(4, np.float32)}, r"tokens must be \[b t \*s\]"),
     "mask": ({"mask": np.ones((3, 5), bool)}, "mask must have the shape"),
