@@ -12,14 +12,13 @@ from jaxsens import changes, perturb, substitution
 from jaxsens.execution import batches, checks, memory, parallel
 from jaxsens.execution.checks import device_arrays, require_count
 from jaxsens.execution.execution import DEFAULT, Execution, require_execution
-from jaxsens.execution.independence import require_independent
 from jaxsens.execution.keys import require_key
 from jaxsens.sensitivity import misfits
 from jaxsens.sensitivity import sites as token_sites
 from jaxsens.sensitivity.recorded import sensitivity_of
 from jaxsens.sensitivity.results import Sensitivity
 from jaxsens.sensitivity.sites import Groups, Sites
-from jaxsens.typing import Apply, Array, Change, Key, Perturbation, PyTree, Substitute, SubstituteAt
+from jaxsens.typing import Array, Change, Key, Perturbation, PyTree, Substitute, SubstituteAt
 
 __all__ = ["Sensitivity", "TokenSensitivity", "token_sensitivity"]
 
@@ -196,12 +195,10 @@ def _measure(
         jax.eval_shape(fn, one, key, first, sampler)
     except Exception as error:
         raise misfits.misfit(substitute, sampler, change, key, first, *one[1:3], error) from error
-    if isinstance(substitute, substitution.OneAtATime):
-        batch = (tokens,) if mask is None else (tokens, mask)
-        try:
-            require_independent(parallel.bind(_on_batch, substitute.apply), first, batch, execution=execution)
-        except ValueError as error:  # another axis may have been taken for that of the examples
-            raise misfits.misfit_of_model(substitute.apply, first, *one[1:3]) or error from None
+    try:
+        substitution.require_independent_outputs(substitute, first, tokens, mask, execution=execution)
+    except ValueError as error:  # another axis may have been taken for that of the examples
+        raise misfits.misfit_of_model(substitute.apply, first, *one[1:3]) or error from None
     at_once_examples = max(1, forwards // (at_once * forwards_each))
     each = fn if models is None else parallel.bind(_for_each_model, fn)
     results = parallel.map_items(each, items, key, params, sampler, execution=execution.replace(chunk=at_once_examples))
@@ -222,10 +219,6 @@ def _for_each_model(
 ) -> PyTree:
     """Return what is recorded of one example with the params of each model, ``[m ...]``."""
     return jax.lax.map(lambda params: fn(item, key, params, sampler), stacked)
-
-
-def _on_batch(apply: Apply, params: PyTree, batch: tuple[Array, ...]) -> PyTree:
-    return apply(params, *batch)
 
 
 def _example_changes(
