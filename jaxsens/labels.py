@@ -13,7 +13,7 @@ import numpy as np
 
 from jaxsens.execution import checks, parallel
 from jaxsens.execution.execution import Execution
-from jaxsens.execution.independence import require_independent
+from jaxsens.execution.independence import independent_outputs, require_independent
 from jaxsens.typing import Array, PyTree
 
 __all__ = ["check_batch", "check_examples", "leave_out", "require_labels", "warn_of_probabilities"]
@@ -112,7 +112,7 @@ def check_examples(
     if not callable(getattr(loss, "logits", None)):
         require_independent(forward, params, batch, execution=execution)
         return
-    outputs = require_independent(parallel.bind(_logits, loss), params, batch, execution=execution)
+    outputs = independent_outputs(parallel.bind(_logits, loss), params, batch, execution=execution)
     if outputs is not None:
         warn_of_probabilities(outputs[0])
 

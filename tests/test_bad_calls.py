@@ -31,7 +31,7 @@ from jaxsens.boolean import blow_up, decisions, languages, lipschitz, strings, t
 from jaxsens.curvature import density
 from jaxsens.data import images, patches, text, word_frequency
 from jaxsens.embedding_space import smallest_shifts, vocabulary
-from jaxsens.execution import Execution, checks, require_key
+from jaxsens.execution import Execution, checks, fix_cpu_threads, require_key
 from jaxsens.models import pretrained, recognizers
 from jaxsens.models.images import cnn, convmixer, mlp, resnet, vit
 from jaxsens.models.recognizers import baselines
@@ -209,6 +209,7 @@ def add_execution(add, folder, files):
         "fn": "function", "execution": "execution",
         "items": bad(None, "text", [], np.zeros((0, 2)), 3, {}, np.array(["a"]), np.array([2**40]), Traced(X), np.ma.masked_array(X, X > 0), (X, X[:2]), Thing(), lambda: 0, [np.zeros(2), np.zeros(3)], jax.random.split(KEY, 3)),
     }, ("chunk", "items", "fn"))  # fmt: skip
+    add("fix_cpu_threads", fix_cpu_threads, {"count": 8}, {"count": "count"})
     add("require_key", lambda key: require_key(key), {"key": KEY}, {"key": "key"})
     add("checks.require_count", lambda value: checks.require_count("value", value), {"value": 2}, {"value": "count"})
     add("checks.require_finite", lambda value: checks.require_finite("value", value), {"value": 2}, {"value": "size"})
@@ -1278,6 +1279,7 @@ def add_training(add, folder, files):
             "epochs": "count",
             "batch": "count",
             "parts": "count",
+            "reproducible": "flag",
             "learning_rate": "positive",
             "precision": bad("fast", 3, [], Thing()),
             "optimizer": bad("adam", None, 3, {}, Thing()),
@@ -1291,6 +1293,7 @@ def add_training(add, folder, files):
             "epochs": "count",
             "rows": "count",
             "models_per_device": "count",
+            "reproducible": "flag",
             "checkpoint_every": "count",
             "lr_patience": OPTIONAL,
             "patience": OPTIONAL,

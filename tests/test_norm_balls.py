@@ -26,7 +26,8 @@ def test_directions_of_subnormal_numbers_are_those_of_normal_ones():
     """XLA takes such numbers for 0 in arithmetic on a CPU."""
     point = (np.float32([3e-40, 0]), np.float32(-4e-40))
     for norm, expected in (("l2", ([0.6, 0], -0.8)), ("linf", ([1, 0], -1))):
-        for found, right in zip(jax.jit(norm_balls.steepest_direction, static_argnums=1)(point, norm), expected):
+        directions = jax.jit(norm_balls.steepest_direction, static_argnums=1)(point, norm)
+        for found, right in zip(directions, expected, strict=True):
             np.testing.assert_allclose(found, right, rtol=1e-4)
 
 

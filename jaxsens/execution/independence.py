@@ -10,7 +10,7 @@ from jaxsens.execution import batches, checks
 from jaxsens.execution.execution import DEFAULT, Execution
 from jaxsens.typing import PyTree
 
-__all__ = ["require_independent"]
+__all__ = ["independent_outputs", "require_independent"]
 
 # Between evaluations of one shape, the row of an example is computed by the same instructions: it is equal to the bit.
 _SAME_ROW = 1e-4, 1e-6
@@ -20,7 +20,7 @@ _OTHER_ROW = 3e-2, 1e-4
 
 def require_independent(
     apply: Callable[[PyTree, PyTree], PyTree], params: PyTree, batch: PyTree, *, execution: Execution = DEFAULT
-) -> list[np.ndarray] | None:
+) -> None:
     """Raise ValueError if the outputs for an example depend on the other examples, its place or the evaluation.
 
     Batch normalization in training mode, dropout and other noise do so, and every measure of such a model depends on
@@ -34,9 +34,6 @@ def require_independent(
         batch: Examples with a leading axis ``b``; the first and the last are evaluated.
         execution: Its ``check`` switches the check off, and its ``precision`` is that of matrix products.
 
-    Returns:
-        The leaves of the outputs for the first and the last example, or None if they were not evaluated.
-
     Raises:
         ValueError: If outputs for the first example differ.
 
@@ -45,6 +42,21 @@ def require_independent(
         >>> require_independent(lambda w, x: x - x.mean(0, keepdims=True), None, np.eye(3))
         Traceback (most recent call last):
         ValueError: the model gives other outputs for an example when another example is beside it, ...
+    """
+    independent_outputs(apply, params, batch, execution=execution)
+
+
+def independent_outputs(
+    apply: Callable[[PyTree, PyTree], PyTree], params: PyTree, batch: PyTree, *, execution: Execution = DEFAULT
+) -> list[np.ndarray] | None:
+    """Check as ``require_independent`` does, and return the leaves of the outputs for the first and the last example.
+
+    None is returned where nothing was evaluated, since the check was passed before or is off.
+
+    Example:
+        >>> independent_outputs(lambda w, x: x @ w, np.ones((3, 2)), np.eye(3))
+        [array([[1., 1.],
+               [1., 1.]], dtype=float32)]
     """
     checks.device_arrays(params, "params")  # refuses traced ones
     checks.require_outside()

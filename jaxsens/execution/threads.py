@@ -33,7 +33,7 @@ def fix_cpu_threads(count: int = 8) -> None:
     Example:
         >>> fix_cpu_threads(0)
         Traceback (most recent call last):
-        ValueError: count must be at least 1, got 0
+        ValueError: count must be an integer of at least 1, got 0
     """
     count = checks.require_count("count", count)
     devices = jax.config.jax_num_cpu_devices

@@ -255,7 +255,7 @@ def test_a_recognizer_that_mixes_its_strings_is_refused():
         return linear(params, strings) - linear(params, strings).mean()
 
     strings = np.array([[0, 1, 1], [1, 0, 0]])
-    params = np.float32([1, 2, 3])
+    params = {"w": np.float32([1, 2, 3])}
     measured = {}
     for check in (True, False):
         run = Execution(chunk=4, check=check)
