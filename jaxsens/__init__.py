@@ -8,7 +8,7 @@ matplotlib.
 """
 
 import importlib
-from types import ModuleType
+from typing import Any
 
 from jaxsens import (
     boolean,
@@ -49,6 +49,7 @@ from jaxsens.substitution import one_at_a_time
 __version__ = "0.1.0"
 
 _LAZY = ("data", "models", "plots", "training")
+_ADAPTERS = ("from_equinox", "from_images", "from_linen", "from_nnx", "from_pretrained")
 
 __all__ = [
     "Estimate",
@@ -65,6 +66,11 @@ __all__ = [
     "embedding_shifts",
     "embedding_space",
     "execution",
+    "from_equinox",
+    "from_images",
+    "from_linen",
+    "from_nnx",
+    "from_pretrained",
     "load",
     "map_items",
     "models",
@@ -89,10 +95,12 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> ModuleType:
+def __getattr__(name: str) -> Any:
     """Import a part of the library that needs a further dependency when it is first used."""
     if name in _LAZY:
         return importlib.import_module(f"jaxsens.{name}")
+    if name in _ADAPTERS:
+        return getattr(importlib.import_module("jaxsens.models.adapters"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -2,6 +2,7 @@
 
 import inspect
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +19,7 @@ __all__ = [
     "require_groups",
     "require_matching",
     "require_sites",
+    "require_substitute",
     "takes_sites",
 ]
 
@@ -86,9 +88,32 @@ def require_groups(groups: Array, count: int) -> Array:
         >>> require_groups(jnp.array([[True, True, False]]), 3).shape
         (1, 3)
     """
-    if groups.dtype != bool or groups.shape[1] != count or not len(groups):
+    if groups.dtype != bool or groups.ndim != 2 or groups.shape[1] != count or not len(groups):
         raise ValueError(f"groups must be booleans [g t] with t = {count}, got {groups.dtype} of shape {groups.shape}")
     return jnp.asarray(groups)
+
+
+def require_substitute(substitute: Any) -> None:
+    """Raise ValueError unless a value can be called as a substitution; a model cannot.
+
+    Example:
+        >>> require_substitute(one_at_a_time(lambda params, x: x))
+        >>> require_substitute(lambda params, tokens, mask=None: tokens.sum(1))
+        Traceback (most recent call last):
+        ValueError: substitute must be a function (params, tokens, alternatives, mask), ... one_at_a_time(apply)
+    """
+    checks.require_functions(substitute=substitute)
+    try:
+        signature = inspect.signature(substitute)
+    except (TypeError, ValueError):  # a callable without a signature
+        return
+    try:
+        signature.bind(None, None, None, None)
+    except TypeError as error:
+        raise ValueError(
+            f"substitute must be a function (params, tokens, alternatives, mask), got {substitute} of other arguments, "
+            f"{signature}: for a model apply(params, tokens, mask) pass one_at_a_time(apply)"
+        ) from error
 
 
 def takes_sites(substitute: Substitute | SubstituteAt) -> bool:
@@ -135,16 +160,26 @@ class OneAtATime:
     rows: int | None = None
 
     def __call__(
-        self, params: PyTree, tokens: Array, alternatives: Array, mask: Array | None = None, sites: Array | None = None
+        self,
+        params: PyTree,
+        tokens: Array,
+        alternatives: Array | None = None,
+        mask: Array | None = None,
+        sites: Array | None = None,
     ) -> tuple[PyTree, PyTree]:
         """Return the clean output and, for every token or site, the output with only that token replaced.
 
         ``sites`` may also be booleans ``[g t]``: the tokens of a group are then replaced together.
         """
+        if alternatives is None:
+            raise ValueError(
+                "alternatives are missing: one_at_a_time(apply) replaces tokens by them; measures of weights, states "
+                "and curvature take the model, apply, itself"
+            )
         require_matching(tokens, alternatives)
         count = len(tokens)
         groups = None
-        if sites is not None and jnp.ndim(sites) == 2:
+        if getattr(sites, "ndim", 1) == 2 and sites.dtype == bool:
             groups, sites = require_groups(sites, count), jnp.arange(len(sites))
         else:
             sites = chosen_sites(sites, count)

@@ -22,6 +22,7 @@ MEASUREMENTS = {"sensitivity", "sharpness", "curvature", "embedding_space", "boo
 """Folders that say what is measured; neither these nor the foundation import the other folders."""
 ONLY = {
     "flax": {"models"},
+    "equinox": {"models"},
     "safetensors": {"models"},
     "tokenizers": {"models"},
     "tensorflow_datasets": {"data"},

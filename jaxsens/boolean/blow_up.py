@@ -15,6 +15,7 @@ from jaxsens.boolean.blow_up_results import BlowUps, Influences, accumulated
 from jaxsens.boolean.strings import require_bits
 from jaxsens.execution import checks, memory, parallel
 from jaxsens.execution.execution import DEFAULT, Execution, require_execution
+from jaxsens.execution.independence import require_independent
 from jaxsens.typing import Array, Internals, PyTree
 
 __all__ = [
@@ -115,7 +116,8 @@ def blow_ups(
         ``measure(params, strings [b n])`` -> ``BlowUps``.
 
     Raises:
-        ValueError: When called, if the strings are not bits or do not fit the model.
+        ValueError: When called, if the strings are not bits or do not fit the model, or if what it gives for a string
+            depends on other strings.
         FloatingPointError: When called, if a normalizer is NaN or negative; the message names the first one.
 
     Example:
@@ -133,6 +135,7 @@ def blow_ups(
         strings = require_bits(strings)
         one = _one_of(strings)
         _check_internals(internals, params, one)
+        require_independent(internals, params, strings, execution=execution)
         forwards = execution.chunk or memory.chunk_of(internals, params, one)
         tau = parallel.map_items(
             parallel.bind(_blow_ups, internals), strings, params, execution=execution.replace(chunk=forwards)
@@ -170,7 +173,8 @@ def influences(
 
     Raises:
         ValueError: If ``layers`` is unknown or ``positions`` are not integers; when called, if the strings are not bits
-            or do not fit the model, or if a site or position lies outside of them.
+            or do not fit the model, if a site or position lies outside of them, or if what the model gives for a string
+            depends on other strings.
         FloatingPointError: When called, if an influence is not finite; the message names the first one.
 
     Example:
@@ -193,6 +197,7 @@ def influences(
         where = np.arange(length + 1) if chosen is None else _inside("positions", chosen, -length - 1, length + 1)
         flips = np.arange(length) if sites is None else _inside("sites", _indices("sites", sites), 0, length)
         _check_internals(internals, params, one)
+        require_independent(internals, params, strings, execution=execution)
         forwards = execution.chunk or memory.chunk_of(internals, params, one)
         rows = min(forwards, len(flips) + 1)
         observed = tuple((where % (length + 1)).tolist())

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxsens import substitution
 from jaxsens.boolean import bit_flips
 from jaxsens.boolean.decisions import UNDEFINED, decide, require_margin
 from jaxsens.boolean.strings import require_bits
@@ -267,7 +268,7 @@ def sensitivity_profile(
         ((0, 0, 4), 2.0)
     """
     require_execution(execution)
-    checks.require_functions(substitute=substitute)
+    substitution.require_substitute(substitute)
     require_margin(margin)
     audit = checks.require_count("audit", audit, 0)
     plain, exact = (

@@ -13,7 +13,7 @@ from jaxsens.boolean import bit_flips
 from jaxsens.boolean.decisions import decide, require_margin
 from jaxsens.boolean.profile import Profile
 from jaxsens.boolean.strings import require_bits
-from jaxsens.execution import checks, parallel
+from jaxsens.execution import parallel
 from jaxsens.execution.execution import DEFAULT, Execution, require_execution
 from jaxsens.execution.keys import require_key
 from jaxsens.results.result import Description, Result
@@ -120,7 +120,7 @@ def screened_sensitivity_profile(
         (0, 0, 4)
     """
     require_execution(execution)
-    checks.require_functions(substitute=substitute)
+    substitution.require_substitute(substitute)
     require_margin(margin)
     screening.require(calibration, safety, audit)
     full = parallel.bind(bit_flips.neighbor_logits, substitute, execution.precision)

@@ -102,16 +102,21 @@ class Product:
         """Check that parameters and data fit, and lay the data out in parts of micro-batches.
 
         The model is evaluated once on all examples: where a loss is not finite, its derivatives may be 0, and products
-        with them would take the example for a flat one.
+        with them would take the example for a flat one. Chosen weights in float16 or bfloat16 are copied to float32,
+        and the model is evaluated with the copies, since vectors rounded to 8 bits are no eigenvectors.
 
         Raises:
             ValueError: If no leaf is chosen, or the batch is empty, holds labels that are no classes, or does not fit
                 the model, or if the model's output for an example depends on other examples.
             FloatingPointError: If the loss or an output is not finite for an example, which the message names.
         """
-        leaves, _ = parameters.weights(params, self.where)
+        leaves, put_back = parameters.weights(params, self.where)
         if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(params)):
-            raise ValueError("params must be arrays with values, not traced by jit, vmap or grad: call it outside them")
+            raise ValueError(
+                "params must be arrays with values, not traced by jit, vmap or grad: call it outside of them; it "
+                "compiles itself"
+            )
+        params = put_back(parameters.widened(leaves))
         batch = checks.host_arrays(batch, "batch")
         batches.count_of(batch)
         batch = labels.check_batch(self.matrix, params, batch)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import jax
 import numpy as np
 
-from jaxsens.execution import batches
+from jaxsens.execution import batches, checks
 from jaxsens.execution.execution import DEFAULT, Execution
 from jaxsens.typing import PyTree
 
@@ -43,6 +43,8 @@ def require_independent(
         Traceback (most recent call last):
         ValueError: the model gives other outputs for an example when another example is beside it, ...
     """
+    checks.device_arrays(params, "params")  # refuses traced ones
+    checks.require_outside()
     if not execution.check:
         return
     passed = _passed(apply, execution.precision, _signature(params, batch))

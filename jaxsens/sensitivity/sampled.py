@@ -15,6 +15,7 @@ from jaxsens.execution.execution import DEFAULT, Execution, require_execution
 from jaxsens.execution.keys import require_key
 from jaxsens.results.files import part
 from jaxsens.results.result import Description
+from jaxsens.sensitivity import misfits
 from jaxsens.sensitivity import sites as token_sites
 from jaxsens.sensitivity.results import Delegated, Sensitivity
 from jaxsens.sensitivity.token import token_sensitivity
@@ -163,7 +164,8 @@ def sampled_token_sensitivity(
         True
     """
     require_execution(execution)
-    checks.require_functions(substitute=substitute, perturbation=perturbation, change=change, cost=cost)
+    misfits.require_parts(substitute, perturbation, change)
+    checks.require_functions(cost=cost)
     if not (isinstance(target_sem, int | float | np.number) and np.isfinite(target_sem) and target_sem > 0):
         raise ValueError(f"target_sem must be a finite number above 0, got {target_sem!r}")
     pilot = require_count("pilot", pilot, 2, hint=", since a variance is estimated")

@@ -9,11 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxsens import changes, perturb, substitution
-from jaxsens.execution import checks, parallel
+from jaxsens.execution import parallel
 from jaxsens.execution.execution import DEFAULT, Execution, require_execution
 from jaxsens.execution.keys import require_key
 from jaxsens.results.result import Description
-from jaxsens.sensitivity import screening
+from jaxsens.sensitivity import misfits, screening
 from jaxsens.sensitivity import sites as token_sites
 from jaxsens.sensitivity.results import Delegated, Sensitivity
 from jaxsens.sensitivity.screening import Screening
@@ -101,7 +101,7 @@ def screened_token_sensitivity(
         (24, 0)
     """
     require_execution(execution)
-    checks.require_functions(substitute=substitute, perturbation=perturbation, change=change)
+    misfits.require_parts(substitute, perturbation, change)
     if change not in (changes.prediction_change, changes.sign_change):
         raise ValueError(
             f"change must be prediction_change or sign_change, which a margin decides, got {change}: use "

@@ -1,5 +1,6 @@
 """Which tokens of a batch are real, and which of them are perturbed and counted: one check for all measures."""
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -103,6 +104,14 @@ def checked(tokens: Array, mask: Array | None, sites: Sites | None) -> tuple[np.
         tokens = tokens.astype(np.promote_types(tokens.dtype, np.float32))
     if tokens.ndim < 2 or 0 in tokens.shape:
         raise ValueError(f"tokens must be [b t *s] with at least one example and one token, got shape {tokens.shape}")
+    if tokens.ndim == 4 and tokens.shape[3] in (1, 3, 4):
+        warnings.warn(
+            f"tokens [b {' '.join(map(str, tokens.shape[1:]))}] look like images [b h w c], of which a token would be "
+            "a row of pixels: pass one_at_a_time(jaxsens.from_images(apply, patch)) and the tokens "
+            "jaxsens.data.patches.to_patches(images, patch)",
+            UserWarning,
+            stacklevel=3,
+        )
     shape = tokens.shape[:2]
     if mask is not None:
         mask = _booleans(mask, "mask")

@@ -3,7 +3,6 @@
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +14,7 @@ from jaxsens.execution.checks import device_arrays, require_count
 from jaxsens.execution.execution import DEFAULT, Execution, require_execution
 from jaxsens.execution.independence import require_independent
 from jaxsens.execution.keys import require_key
+from jaxsens.sensitivity import misfits
 from jaxsens.sensitivity import sites as token_sites
 from jaxsens.sensitivity.recorded import sensitivity_of
 from jaxsens.sensitivity.results import Sensitivity
@@ -76,7 +76,7 @@ def token_sensitivity(
         [1.0, 0.0, 0.0]
     """
     require_execution(execution)
-    checks.require_functions(substitute=substitute, perturbation=perturbation, change=change)
+    misfits.require_parts(substitute, perturbation, change)
     draws = require_count("draws", draws)
     if sites_drawn is not None:
         sites_drawn = _require_few(substitute, sites_drawn)
@@ -148,19 +148,19 @@ def _items(
     mask: Array | None,
     sites: Sites | Groups | None,
     index: Array | None,
-) -> tuple[np.ndarray, np.ndarray | None, np.ndarray, np.ndarray | None, np.ndarray]:
-    """Return tokens ``[b t *s]``, mask, sites ``[b t]``, groups ``[b g t]`` or None, and numbers ``[b]``."""
+) -> tuple[np.ndarray, np.ndarray | None, np.ndarray, np.ndarray | None, np.ndarray, bool]:
+    """Return tokens ``[b t *s]``, mask, sites ``[b t]``, groups ``[b g t]`` or None, numbers ``[b]``, whether all."""
     grouped = isinstance(sites, Groups)
     tokens, mask, real = token_sites.checked(tokens, mask, None if grouped else sites)
-    numbers = _numbered(index, len(tokens))
+    numbers, whole = _numbered(index, len(tokens)), index is None
     if not grouped:
-        return tokens, mask, real, None, numbers
+        return tokens, mask, real, None, numbers, whole
     if not isinstance(measure.substitute, substitution.OneAtATime):
         raise ValueError("sites are groups, which substitute cannot replace: use substitution.one_at_a_time(apply)")
     if measure.sites_drawn is not None:
         raise ValueError(f"sites_drawn must be None where sites are groups, got {measure.sites_drawn}")
     members = sites.members(real)
-    return tokens, mask, members.any(2), members, numbers
+    return tokens, mask, members.any(2), members, numbers, whole
 
 
 def _measure(
@@ -173,6 +173,7 @@ def _measure(
     sites: np.ndarray,
     groups: np.ndarray | None,
     index: np.ndarray,
+    whole: bool,
 ) -> list[Sensitivity]:
     """Return the sensitivity of one model, or with ``models`` of each of many, whose params are stacked."""
     substitute, change, draws = measure.substitute, measure.change, measure.draws
@@ -181,25 +182,34 @@ def _measure(
     if sites_drawn is not None and sites_drawn > length:
         raise ValueError(f"sites_drawn must be at most the number of tokens, {length}, got {sites_drawn}")
     params = device_arrays(params, "params")
-    _warn_of_coordinates(substitute, change)
+    misfits.require_mask(substitute, mask)
+    changes.warn_of_coordinates(getattr(substitute, "apply", substitute), change)
     forwards_each = 1 + (length if sites_drawn is None else sites_drawn)
     # Where all sites are evaluated they are selected afterwards, and the devices do not need them.
     items = (index, tokens, mask, groups if sites_drawn is None else sites)
     one = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), items)
     first = params if models is None else batches.select_model(params, 0)
-    forwards = execution.chunk or _default_chunk(substitute, first, one, sites_drawn)
-    at_once = min(draws, max(1, forwards // forwards_each))
-    fn = parallel.bind(_example_changes, substitute, change, draws, at_once, sites_drawn)
-    _check_fit(fn, key, first, sampler, one)
+    try:
+        forwards = execution.chunk or _default_chunk(substitute, first, one, sites_drawn)
+        at_once = min(draws, max(1, forwards // forwards_each))
+        fn = parallel.bind(_example_changes, substitute, change, draws, at_once, sites_drawn)
+        jax.eval_shape(fn, one, key, first, sampler)
+    except Exception as error:
+        raise misfits.misfit(substitute, sampler, change, key, first, *one[1:3], error) from error
     if isinstance(substitute, substitution.OneAtATime):
         batch = (tokens,) if mask is None else (tokens, mask)
-        require_independent(parallel.bind(_on_batch, substitute.apply), first, batch, execution=execution)
+        try:
+            require_independent(parallel.bind(_on_batch, substitute.apply), first, batch, execution=execution)
+        except ValueError as error:  # another axis may have been taken for that of the examples
+            raise misfits.misfit_of_model(substitute.apply, first, *one[1:3]) or error from None
     at_once_examples = max(1, forwards // (at_once * forwards_each))
     each = fn if models is None else parallel.bind(_for_each_model, fn)
     results = parallel.map_items(each, items, key, params, sampler, execution=execution.replace(chunk=at_once_examples))
     per_model = [results] if models is None else [jax.tree.map(lambda a, i=i: a[:, i], results) for i in range(models)]
     if per_model[0][2] is not None and any(result[2].all() for result in per_model):
         _warn_of_probabilities()
+    elif whole and per_model[0][2] is not None and change is changes.prediction_change and not results[0].any():
+        _warn_of_one_score()
     prefixes = [""] if models is None else [f"params {i}: " for i in range(models)]
     return [
         sensitivity_of(recorded, nonfinite, drawn, sites, index, forwards, prefix)
@@ -258,26 +268,20 @@ def _example_changes(
     return *results, None if sites_drawn is None else chosen
 
 
-def _warn_of_coordinates(substitute: Substitute | SubstituteAt, change: Change) -> None:
-    """Warn where predictions would be read from an encoder of this library that has no classifier."""
-    apply = getattr(substitute, "apply", substitute)
-    # A model of this library is a module, or a function that `parallel.bind` bound to one.
-    parts = (getattr(apply, "module", None), *getattr(apply, "static", ()))
-    config = next((part.config for part in parts if hasattr(part, "config")), None)
-    headless = getattr(config, "classes", 0) is None and getattr(config, "read_out", "next") != "next"
-    if headless and change is changes.prediction_change:
-        warnings.warn(
-            "the model has no classifier, so that the prediction is the number of its largest coordinate: build or "
-            "load it with classes, or pass another change, such as changes.euclidean_change",
-            UserWarning,
-            stacklevel=4,
-        )
-
-
 def _warn_of_probabilities() -> None:
     warnings.warn(
         "every score lies between 0 and 1, as a sigmoid's does, and the prediction is read from its sign, which never "
         "changes: return the logit, or subtract 0.5",
+        UserWarning,
+        stacklevel=4,
+    )
+
+
+def _warn_of_one_score() -> None:
+    warnings.warn(
+        "no prediction changed, and the model gives one number for an example, whose sign is taken for the prediction: "
+        "for a regression pass change=changes.squared_change; for a classifier with another threshold subtract it; "
+        "change=changes.sign_change says that the sign is meant",
         UserWarning,
         stacklevel=4,
     )
@@ -307,22 +311,5 @@ def _default_chunk(substitute: Substitute | SubstituteAt, params: PyTree, one: P
     """Return the forwards that fit the budget, from the memory of one example's substitution."""
     _, tokens, mask, _ = one
     few = () if sites_drawn is None else (jax.ShapeDtypeStruct((sites_drawn,), np.int32),)
-    try:
-        examples = memory.chunk_of(substitute, params, tokens, tokens, mask, *few)
-    except Exception as error:
-        raise _misfit(tokens, error) from error
+    examples = memory.chunk_of(substitute, params, tokens, tokens, mask, *few)
     return examples * ((tokens.shape[0] if sites_drawn is None else sites_drawn) + 1)
-
-
-def _check_fit(fn: Callable, key: Key, params: PyTree, sampler: Perturbation, one: PyTree) -> None:
-    try:
-        jax.eval_shape(fn, one, key, params, sampler)
-    except Exception as error:
-        raise _misfit(one[1], error) from error
-
-
-def _misfit(tokens: Any, error: Exception) -> ValueError:
-    return ValueError(
-        f"tokens of shape {tokens.shape} and type {tokens.dtype} (for one example), params, perturbation and change do "
-        f"not fit together: {error}"
-    )
