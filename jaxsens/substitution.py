@@ -114,7 +114,7 @@ def require_groups(groups: Array, count: int) -> Array:
         >>> require_groups(jnp.array([[True, True, False]]), 3).shape
         (1, 3)
     """
-    if groups.dtype != bool or groups.shape[1] != count or not len(groups):
+    if groups.dtype != bool or groups.ndim != 2 or groups.shape[1] != count or not len(groups):
         raise ValueError(f"groups must be booleans [g t] with t = {count}, got {groups.dtype} of shape {groups.shape}")
     return jnp.asarray(groups)
 
@@ -182,7 +182,7 @@ class OneAtATime:
         require_matching(tokens, alternatives)
         count = len(tokens)
         groups = None
-        if sites is not None and jnp.ndim(sites) == 2:
+        if getattr(sites, "ndim", 1) == 2 and sites.dtype == bool:
             groups, sites = require_groups(sites, count), jnp.arange(len(sites))
         else:
             sites = chosen_sites(sites, count)
@@ -237,3 +237,8 @@ def require_independent_outputs(
 
 def _on_batch(apply: Apply, params: PyTree, batch: tuple[Array, ...]) -> PyTree:
     return apply(params, *batch)
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return sorted(__all__)
