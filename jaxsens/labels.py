@@ -1,18 +1,22 @@
-"""Class labels: one check of them, used wherever labels enter (curvature, sharpness, training, accuracy).
+"""Class labels and logits: checks used wherever they enter (curvature, sharpness, training, accuracy).
 
 A label outside of ``0 .. classes - 1`` is dangerous: gradients of a selected NaN are 0, negative indices count from the
 end, and the example counts as flat or as one of the last class.
 """
 
+import warnings
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import numpy as np
 
-from jaxsens.execution import checks
+from jaxsens.execution import checks, parallel
+from jaxsens.execution.execution import Execution
+from jaxsens.execution.independence import require_independent
 from jaxsens.typing import Array, PyTree
 
-__all__ = ["check_batch", "leave_out", "require_labels"]
+__all__ = ["check_batch", "check_examples", "leave_out", "require_labels", "warn_of_probabilities"]
 
 
 def require_labels(
@@ -85,6 +89,52 @@ def check_batch(loss: Any, params: PyTree, batch: PyTree) -> PyTree:
     """
     check = getattr(loss, "check_batch", None)
     return batch if check is None else check(params, batch)
+
+
+def check_examples(
+    forward: Callable[[PyTree, PyTree], PyTree], loss: Any, params: PyTree, batch: PyTree, *, execution: Execution
+) -> None:
+    """Check with two examples that outputs are independent, and warn where logits look like probabilities.
+
+    It is ``require_independent``, of the logits where the loss has a method ``logits(params, batch) -> [b *t k]``, as
+    ``classification.CrossEntropy`` has.
+
+    Args:
+        forward: ``forward(params, batch)`` -> outputs ``[b *k]``, for a loss without logits.
+        loss: The loss.
+        params: The model's parameters.
+        batch: All examples, on the host.
+        execution: Its ``check`` switches both off.
+
+    Raises:
+        ValueError: If outputs for an example depend on the others, its place or the evaluation.
+    """
+    if not callable(getattr(loss, "logits", None)):
+        require_independent(forward, params, batch, execution=execution)
+        return
+    outputs = require_independent(parallel.bind(_logits, loss), params, batch, execution=execution)
+    if outputs is not None:
+        warn_of_probabilities(outputs[0])
+
+
+def _logits(loss: Any, params: PyTree, batch: PyTree) -> Array:
+    return loss.logits(params, batch)
+
+
+def warn_of_probabilities(outputs: np.ndarray) -> None:
+    """Warn if outputs ``[b *t k]`` lie between 0 and 1 with sum 1 for every example, where logits are meant.
+
+    Example:
+        >>> warn_of_probabilities(np.array([[0.5, 0.6], [0.2, 0.8]]))
+    """
+    inside = ((outputs >= 0) & (outputs <= 1)).all()
+    if inside and outputs.shape[-1] > 1 and np.allclose(outputs.sum(-1, dtype=np.float64), 1, atol=1e-3):
+        warnings.warn(
+            "the outputs of apply are probabilities, between 0 and 1 with sum 1 for every example, but the loss is "
+            "computed from logits: return the values before the softmax",
+            UserWarning,
+            stacklevel=5,
+        )
 
 
 def leave_out(batch: PyTree, ignored: np.ndarray) -> PyTree:

@@ -1,7 +1,8 @@
 """Balls of l2 and l-infinity around 0 in the space of a pytree: norms, steepest directions, projections.
 
 Norms are computed in float32 at least, and guarded: vectors of zeros, of 1e-30 and of 1e30 are all handled, and nothing
-here gives NaN for finite input, float16 included.
+here gives NaN for finite input, float16 included. Directions are also right for subnormal numbers, below 1.2e-38 in
+float32, which XLA takes for 0 in arithmetic on a CPU; a norm of such numbers may be 0.
 """
 
 import jax
@@ -11,7 +12,7 @@ from jaxsens.changes import at_least_float32
 from jaxsens.execution import checks
 from jaxsens.typing import Array, PyTree
 
-__all__ = ["NORMS", "norm", "project", "require_norm", "steepest_direction"]
+__all__ = ["NORMS", "largest_one", "norm", "project", "require_norm", "steepest_direction"]
 
 NORMS = ("l2", "linf")
 """The norms: ``sqrt(sum_i x_i^2)``, and ``max_i |x_i|``, over all leaves together."""
@@ -69,12 +70,32 @@ def steepest_direction(gradient: PyTree, kind: str) -> PyTree:
     """
     require_norm(kind)
     if kind == "linf":
-        return jax.tree.map(jnp.sign, gradient)
-    largest = norm(gradient, "linf")
-    unit = jnp.where(largest > 0, largest, 1)
-    scaled = jax.tree.map(lambda g: at_least_float32(g) / unit, gradient)
+        return jax.tree.map(lambda g: jnp.sign(_lifted(g)), gradient)
+    scaled = largest_one(gradient)
     length = jnp.maximum(norm(scaled, "l2"), 1)  # it is 1 at least, or 0
     return jax.tree.map(lambda g, s: (s / length).astype(g.dtype), gradient, scaled)
+
+
+def largest_one(point: PyTree) -> PyTree:
+    """Return a pytree divided by its largest absolute value, in float32 at least; zeros stay zeros.
+
+    Args:
+        point: Arrays of any floating-point dtypes.
+
+    Example:
+        >>> largest_one({"w": jnp.float32([1e-40, -4e-40])})["w"].round(2)
+        Array([ 0.25, -1.  ], dtype=float32)
+    """
+    point = jax.tree.map(at_least_float32, point)
+    largest = norm(point, "linf")
+    unit = jnp.where(largest > 0, largest, 1)
+
+    def subnormal(point: PyTree) -> PyTree:
+        lifted = jax.tree.map(_lifted, point)
+        top = norm(lifted, "linf")
+        return jax.tree.map(lambda a: a / jnp.where(top > 0, top, 1), lifted)
+
+    return jax.lax.cond(largest > 0, lambda tree: jax.tree.map(lambda a: a / unit, tree), subnormal, point)
 
 
 def project(point: PyTree, radius: Array, kind: str) -> PyTree:
@@ -98,3 +119,13 @@ def project(point: PyTree, radius: Array, kind: str) -> PyTree:
     length = norm(point, "l2")
     factor = jnp.where(length > radius, radius / jnp.where(length > 0, length, 1), 1)
     return jax.tree.map(lambda a: (factor * at_least_float32(a)).astype(a.dtype), point)
+
+
+def _lifted(leaf: Array) -> Array:
+    """Return subnormal float32 numbers times 2^149, which is exact, and others as they are."""
+    if leaf.dtype != jnp.float32:
+        return leaf
+    bits = jax.lax.bitcast_convert_type(leaf, jnp.int32)
+    size = bits & 0x7FFFFFFF
+    whole = size.astype(leaf.dtype)
+    return jnp.where(size < 2**23, jnp.where(bits < 0, -whole, whole), leaf)

@@ -11,7 +11,7 @@ Noise is not added to float16 or bfloat16, whose rounding would lose it: sampler
 it to float32 first. (All samplers are in this file, each with its law and an example, which makes it long.)
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -58,7 +58,30 @@ def dependent_draws(perturbation: Perturbation) -> int:
     return getattr(perturbation, "dependent_draws", 1)
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=["variance"], meta_fields=[])
+def _pytree(numbers: Sequence[str] = (), static: Sequence[str] = ()) -> Callable[[type], type]:
+    """Register a frozen dataclass as a pytree that is put together again without the checks of its constructor.
+
+    While JAX traces, it puts tracers, None and objects in the place of the numbers.
+    """
+
+    def register(cls: type) -> type:
+        def take_apart(sampler: Any) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+            children = tuple((jax.tree_util.GetAttrKey(name), getattr(sampler, name)) for name in numbers)
+            return children, tuple(getattr(sampler, name) for name in static)
+
+        def put_together(values: tuple[Any, ...], children: Sequence[Any]) -> Any:
+            sampler = object.__new__(cls)
+            for name, value in zip((*static, *numbers), (*values, *children), strict=True):
+                object.__setattr__(sampler, name, value)
+            return sampler
+
+        jax.tree_util.register_pytree_with_keys(cls, take_apart, put_together)
+        return cls
+
+    return register
+
+
+@_pytree(numbers=["variance"])
 @dataclass(frozen=True)
 class Gaussian:
     """Add Gaussian noise: ``x + xi``, ``xi ~ N(0, variance I)``.
@@ -97,7 +120,7 @@ class Gaussian:
 gaussian = Gaussian
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=["half_width"], meta_fields=[])
+@_pytree(numbers=["half_width"])
 @dataclass(frozen=True)
 class Uniform:
     """Add uniform noise: ``x + xi``, ``xi`` uniform in ``[-half_width, half_width]`` for every element.
@@ -135,7 +158,7 @@ class Uniform:
 uniform = Uniform
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=["radius"], meta_fields=[])
+@_pytree(numbers=["radius"])
 @dataclass(frozen=True)
 class Sphere:
     """Add a vector of fixed length and uniform direction: ``x + radius u / ||u||_2``, ``u ~ N(0, I)``.
@@ -174,7 +197,7 @@ class Sphere:
 sphere = Sphere
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=["sampler"], meta_fields=[])
+@_pytree(numbers=["sampler"])
 @dataclass(frozen=True)
 class Antithetic:
     """Make pairs of opposite draws: draw ``2 i`` is draw ``i`` of ``sampler``, draw ``2 i + 1`` its mirror image.
@@ -217,7 +240,7 @@ class Antithetic:
 antithetic = Antithetic
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=["sampler"], meta_fields=["scale"])
+@_pytree(numbers=["sampler"], static=["scale"])
 @dataclass(frozen=True)
 class Relative:
     """Add noise in proportion to the scale of what it moves: ``x + scale(x) * xi``, element by element.
@@ -267,7 +290,7 @@ class Relative:
 relative = Relative
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=[], meta_fields=["vocabulary"])
+@_pytree(static=["vocabulary"])
 @dataclass(frozen=True)
 class ReplaceUniform:
     """Replace every token by one drawn uniformly from ``0 .. vocabulary - 1``.
@@ -506,8 +529,7 @@ def _floating(what: str, x: PyTree) -> PyTree:
 
 
 def _require_sampler(sampler: Any) -> None:
-    """Raise ValueError for values that are no samplers; what JAX puts in place of one in a pytree passes."""
-    if isinstance(sampler, str | bytes | bool | int | float | list | dict | np.ndarray):
+    if not callable(sampler):
         raise ValueError(f"sampler must be a function (key, draw, x), such as gaussian(0.1), got {sampler!r}")
 
 
@@ -540,11 +562,20 @@ def _as_tokens(name: str, value: Any, x: Any, shape: tuple[int, ...]) -> Array:
 
 
 def _check_size(sampler: Perturbation, name: str) -> None:
-    """Check a number of a sampler and make it a float; leaves that JAX puts in its place while tracing pass."""
+    """Check a number of a sampler and make it a float; a traced one stays as it is."""
     value = getattr(sampler, name)
-    if isinstance(value, str | bytes | bool | np.bool_ | list | dict | complex | np.ma.MaskedArray) or callable(value):
+    real = isinstance(value, int | float | np.number | np.ndarray | jax.Array) and not isinstance(
+        value, bool | np.ma.MaskedArray
+    )
+    if not real or np.shape(value) != () or np.dtype(getattr(value, "dtype", float)).kind not in "fiu":
         raise ValueError(f"{name} must be a finite number of at least 0, got {value!r}")
-    if isinstance(value, int | float | np.generic):
-        if not (np.isfinite(value) and value >= 0):
-            raise ValueError(f"{name} must be a finite number of at least 0, got {value}")
-        object.__setattr__(sampler, name, float(value))
+    if isinstance(value, jax.core.Tracer):
+        return
+    if not (np.isfinite(value) and value >= 0):
+        raise ValueError(f"{name} must be a finite number of at least 0, got {value}")
+    object.__setattr__(sampler, name, float(value))
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return sorted(__all__)

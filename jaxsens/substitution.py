@@ -8,8 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxsens.execution import checks
+from jaxsens.execution import checks, parallel
 from jaxsens.execution.checks import require_count
+from jaxsens.execution.execution import Execution
+from jaxsens.execution.independence import require_independent
 from jaxsens.typing import Apply, Array, PyTree, Substitute, SubstituteAt
 
 __all__ = [
@@ -17,6 +19,7 @@ __all__ = [
     "chosen_sites",
     "one_at_a_time",
     "require_groups",
+    "require_independent_outputs",
     "require_matching",
     "require_sites",
     "require_substitute",
@@ -81,18 +84,6 @@ def require_sites(sites: Array, count: int) -> None:
         raise ValueError(f"sites must be a vector of integers from 0 to {count - 1}, numbers of tokens, got {sites}")
 
 
-def require_groups(groups: Array, count: int) -> Array:
-    """Return groups of tokens, or raise ValueError unless they are booleans ``[g t]``.
-
-    Example:
-        >>> require_groups(jnp.array([[True, True, False]]), 3).shape
-        (1, 3)
-    """
-    if groups.dtype != bool or groups.ndim != 2 or groups.shape[1] != count or not len(groups):
-        raise ValueError(f"groups must be booleans [g t] with t = {count}, got {groups.dtype} of shape {groups.shape}")
-    return jnp.asarray(groups)
-
-
 def require_substitute(substitute: Any) -> None:
     """Raise ValueError unless a value can be called as a substitution; a model cannot.
 
@@ -114,6 +105,18 @@ def require_substitute(substitute: Any) -> None:
             f"substitute must be a function (params, tokens, alternatives, mask), got {substitute} of other arguments, "
             f"{signature}: for a model apply(params, tokens, mask) pass one_at_a_time(apply)"
         ) from error
+
+
+def require_groups(groups: Array, count: int) -> Array:
+    """Return groups of tokens, or raise ValueError unless they are booleans ``[g t]``.
+
+    Example:
+        >>> require_groups(jnp.array([[True, True, False]]), 3).shape
+        (1, 3)
+    """
+    if groups.dtype != bool or groups.ndim != 2 or groups.shape[1] != count or not len(groups):
+        raise ValueError(f"groups must be booleans [g t] with t = {count}, got {groups.dtype} of shape {groups.shape}")
+    return jnp.asarray(groups)
 
 
 def takes_sites(substitute: Substitute | SubstituteAt) -> bool:
@@ -206,3 +209,36 @@ class OneAtATime:
             results = jax.lax.map(outputs, sites.reshape(blocks, rows))
             results = jax.tree.map(lambda a: a.reshape(blocks * rows, *a.shape[2:]), results)
         return jax.tree.map(lambda a: a[0], results), jax.tree.map(lambda a: a[1 : total + 1], results)
+
+
+def require_independent_outputs(
+    substitute: Substitute | SubstituteAt,
+    params: PyTree,
+    tokens: Array,
+    mask: Array | None = None,
+    *,
+    execution: Execution,
+) -> None:
+    """Raise ValueError if a model's outputs for an example depend on the others, its place or the evaluation.
+
+    Only the model of ``one_at_a_time`` is known; other primitives are not checked. See ``require_independent``.
+
+    Args:
+        substitute: The primitive.
+        params: The model's parameters.
+        tokens: Examples ``[b t *s]``.
+        mask: Which tokens are real ``[b t]``, or None.
+        execution: Its ``check`` switches the check off.
+    """
+    if isinstance(substitute, OneAtATime):
+        batch = (tokens,) if mask is None else (tokens, mask)
+        require_independent(parallel.bind(_on_batch, substitute.apply), params, batch, execution=execution)
+
+
+def _on_batch(apply: Apply, params: PyTree, batch: tuple[Array, ...]) -> PyTree:
+    return apply(params, *batch)
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return sorted(__all__)

@@ -4,7 +4,8 @@ import jax
 import numpy as np
 import pytest
 
-from jaxsens import labels, perturb, sharpness
+from jaxsens import curvature, labels, perturb, sharpness
+from jaxsens.execution import Execution
 from jaxsens.sharpness import classification
 
 LABELS = np.array([2, 0, 1, 2])
@@ -80,3 +81,39 @@ def test_sharpness_leaves_ignored_examples_out(group):
             build(plain)(key, params, (x, targets))
     plane = sharpness.loss_plane(ignoring, [0.0, 1.0])(params, [params], (x, targets))
     assert plane.losses.count == 4
+
+
+def softmax(w, x):
+    return jax.nn.softmax(x @ w)
+
+
+def with_logits(name, apply, execution=Execution(chunk=4)):  # noqa: B008 (a frozen dataclass)
+    """Run a measure whose loss is the cross-entropy of logits."""
+    loss, noise = classification.CrossEntropy(apply), perturb.gaussian(0.1)
+    key, w = jax.random.key(0), np.eye(3, dtype=np.float32)
+    batch = np.random.default_rng(0).normal(size=(4, 3)).astype(np.float32), LABELS
+    return {
+        "hessian": lambda: curvature.hessian_product(loss, execution=execution).prepare(w, batch),
+        "fisher": lambda: curvature.fisher_product(loss, execution=execution).prepare(w, batch),
+        "ggn": lambda: curvature.ggn_product(apply, execution=execution).prepare(w, batch),
+        "worst case": lambda: sharpness.worst_case_sharpness(loss, 0.1, iterations=1, execution=execution)(
+            key, w, batch
+        ),
+        "average": lambda: sharpness.average_sharpness(loss, noise, draws=2, execution=execution)(key, w, batch),
+    }[name]()
+
+
+@pytest.mark.parametrize("name", ["hessian", "fisher", "ggn", "worst case", "average"])
+def test_probabilities_where_logits_are_meant_are_warned_of_once(name):
+    def apply(w, x):
+        return softmax(w, x)
+
+    with pytest.warns(UserWarning, match="return the values before the softmax"):
+        with_logits(name, apply)
+    with_logits(name, apply)  # warnings are errors
+    with_logits(name, softmax, Execution(chunk=4, check=False))
+
+
+@pytest.mark.parametrize("outputs", [[[0.5, 0.6]], [[1.0]], [[-0.5, 1.5]], [[0.5, 0.5], [2.0, -1.0]]])
+def test_what_does_not_look_like_probabilities_is_not_warned_of(outputs):
+    labels.warn_of_probabilities(np.array(outputs))

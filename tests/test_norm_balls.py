@@ -22,6 +22,14 @@ def test_norms_and_directions_are_guarded(factor):
             np.testing.assert_array_equal(found, 0)
 
 
+def test_directions_of_subnormal_numbers_are_those_of_normal_ones():
+    """XLA takes such numbers for 0 in arithmetic on a CPU."""
+    point = (np.float32([3e-40, 0]), np.float32(-4e-40))
+    for norm, expected in (("l2", ([0.6, 0], -0.8)), ("linf", ([1, 0], -1))):
+        for found, right in zip(jax.jit(norm_balls.steepest_direction, static_argnums=1)(point, norm), expected):
+            np.testing.assert_allclose(found, right, rtol=1e-4)
+
+
 def test_projection_is_onto_the_ball_and_keeps_its_points():
     for norm, expected in (("l2", ([1.5, 0], -2)), ("linf", ([2.5, 0], -2.5))):
         for found, right in zip(norm_balls.project(POINT, 2.5, norm), expected, strict=True):

@@ -14,7 +14,7 @@ import jax
 from tqdm.auto import tqdm
 
 from experiments.harness import cli, storage
-from jaxsens.execution import parallel
+from jaxsens.execution import parallel, threads
 
 NAME = "manifest.json"
 
@@ -61,7 +61,13 @@ def previous(folder: Path, experiment: str, identity: dict[str, Any]) -> dict[st
 
 
 def begin_session(
-    folder: Path, manifest: dict[str, Any], settings: dict[str, Any], *, trains: bool = False, elsewhere: bool = False
+    folder: Path,
+    manifest: dict[str, Any],
+    settings: dict[str, Any],
+    *,
+    trains: bool = False,
+    elsewhere: bool = False,
+    reproducible: bool = False,
 ) -> None:
     """Append a session to the manifest, and say what it takes over from earlier ones.
 
@@ -72,6 +78,8 @@ def begin_session(
         trains: Whether units train models. The bits of a training depend on the versions of JAX and on the numbers of
             cores and devices, so that units made with others are not mixed.
         elsewhere: Whether they may be mixed all the same; the manifest records it.
+        reproducible: Whether trainings have ``Config(reproducible=True)``. On a CPU their bits then depend on the fixed
+            number of XLA's threads, which the manifest records, and not on cores and devices.
 
     Raises:
         ValueError: Units that train were made with other versions, cores or devices, and ``elsewhere`` is not set.
@@ -86,6 +94,8 @@ def begin_session(
         name: units.get(name, {"session": len(sessions) - 1, "seconds": None}) for name in sorted(kept)
     }
     here = _environment()
+    if reproducible:
+        here["training"] = {"reproducible": True, "threads": threads.fixed_cpu_threads()}
     if kept:
         say(f"{folder}: going on, with {len(kept)} finished units")
     for number in sorted({unit["session"] for unit in manifest["units"].values()}):
@@ -118,19 +128,18 @@ def _environment() -> dict[str, Any]:
         "code": _commit(),
         "platform": {"backend": machine["platform"], "devices": machine["kind"], "machine": platform.machine()},
         "precision": {"matmul": jax.config.jax_default_matmul_precision, "x64": jax.config.jax_enable_x64},
-        "counts": {"devices": machine["devices"], "processes": machine["processes"], "cpus": _cores()},
+        "counts": {"devices": machine["devices"], "processes": machine["processes"], "cpus": threads.cores()},
     }
-
-
-def _cores() -> int:
-    """Return how many cores this process may use, which XLA cuts the operations of a CPU by."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _of_training(environment: dict[str, Any]) -> dict[str, Any]:
     """Return what the bits of a training depend on."""
     versions = {name: environment["versions"].get(name) for name in ("jax", "jaxlib", "flax", "optax")}
-    return {"versions": versions} | {name: environment.get(name) for name in ("platform", "precision", "counts")}
+    mode, counts = environment.get("training", {}), environment.get("counts")
+    if mode.get("threads") is not None and environment["platform"]["backend"] == "cpu":
+        counts = {"processes": counts["processes"]}  # equal bits on any cores and devices
+    own = {name: environment.get(name) for name in ("platform", "precision")}
+    return own | {"versions": versions, "training": mode, "counts": counts}
 
 
 def _deciding(environment: dict[str, Any]) -> dict[str, Any]:

@@ -92,7 +92,8 @@ class Run:
             lock = storage.acquire(folder)
             manifest = manifests.previous(folder, experiment, identity)
             elsewhere = bool(getattr(config, "resume_elsewhere", False))
-            manifests.begin_session(folder, manifest, settings, trains=trains, elsewhere=elsewhere)
+            same = bool(getattr(config, "reproducible", False))
+            manifests.begin_session(folder, manifest, settings, trains=trains, elsewhere=elsewhere, reproducible=same)
             return json.dumps(manifest).encode()
 
         def make_room() -> bytes:

@@ -59,6 +59,10 @@ class Settings:
         False, "continue although units were trained with other cores, devices or versions", identity=False
     )
 
+    reproducible: bool = option(
+        False, "train with equal bits on any number of CPU cores and devices; slower", identity=False
+    )
+
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             if bounds := field.metadata.get("bounds"):

@@ -7,7 +7,7 @@ from pathlib import Path
 import jax
 
 from experiments.harness.cli import Command
-from jaxsens.execution import parallel, processes
+from jaxsens.execution import parallel, processes, threads
 
 
 def start(command: Command, *, every_core: bool = False) -> None:
@@ -18,9 +18,12 @@ def start(command: Command, *, every_core: bool = False) -> None:
         every_core: Whether every core of a CPU is to be a device, see ``parallel.use_every_core``.
 
     Raises:
-        ValueError: ``scripts/launch``'s variables are not right, see ``processes.join``.
+        ValueError: ``scripts/launch``'s variables are not right, see ``processes.join``; or JAX has started, and
+            ``config.reproducible`` needs another number of threads.
     """
-    if every_core:
+    if getattr(command.config, "reproducible", False):
+        threads.fix_cpu_threads()  # trainings then use all cores with one device
+    elif every_core:
         parallel.use_every_core()
     processes.join()
     # JAX's own variable may have switched one on, too.

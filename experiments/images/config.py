@@ -114,7 +114,9 @@ class ImageSettings(Settings):
     def training(self, learning_rate: float) -> training.Config:
         """Return the settings of ``training.fit`` at a learning rate."""
         optimizer = training.Optimizer(self.optimizer, schedule=self.schedule)
-        return training.Config(self.epochs, self.batch, learning_rate, optimizer, self.parts)
+        return training.Config(
+            self.epochs, self.batch, learning_rate, optimizer, self.parts, reproducible=self.reproducible
+        )
 
 
 LAPTOP: dict[str, Any] = {

@@ -147,6 +147,7 @@ def _trained(
     how = many_models.ManyConfig(
         epochs=steps // config.epoch_steps, lr_patience=None, patience=None, keep="last", rows=config.rows,
         models_per_device=config.models_per_device, checkpoint_every=config.checkpoint_every,
+        reproducible=config.reproducible,
     )  # fmt: skip
     return many_models.fit_many(
         key, recognizers.training_evaluation(config.architecture), variables, members, data, how, validation=watched,

@@ -106,7 +106,7 @@ def learn_parity(config: Config, kind: str, count: int, seed: int) -> dict[str, 
         (np.stack([drawn.strings] * levels), drawn.labels),
         training.ManyConfig(
             epochs=config.epochs(count), lr_patience=None, patience=None, keep="last", rows=config.rows,
-            models_per_device=config.models_per_device,
+            models_per_device=config.models_per_device, reproducible=config.reproducible,
         ),
         validation=tuple(np.stack([a] * levels) for a in drawn.validation),
         after_epoch=follow,
@@ -163,6 +163,7 @@ def learn_labels(
         training.ManyConfig(
             epochs=config.label_epochs, lr_patience=None, patience=None, target_accuracy=1.0, keep="last",
             rows=config.rows, models_per_device=config.models_per_device, checkpoint_every=config.checkpoint_every,
+            reproducible=config.reproducible,
         ),
         validation=data,
         checkpoint=checkpoint,

@@ -70,6 +70,7 @@ def train(
             config.learning_rate if fine else config.small_learning_rate,
             training.Optimizer("adamw", weight_decay=0.01, schedule="cosine", warmup=0.1),
             config.parts,
+            reproducible=config.reproducible,
         ),
         progress=f"{kind}, seed {seed}",
     )

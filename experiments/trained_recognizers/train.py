@@ -88,6 +88,7 @@ def train(
         epochs=config.random_epochs if group.random else config.epochs, lr_patience=config.lr_patience,
         patience=config.patience, target_loss=config.target_loss, rows=config.rows,
         models_per_device=config.models_per_device, checkpoint_every=config.checkpoint_every,
+        reproducible=config.reproducible,
     )  # fmt: skip
     return training.fit_many(
         KEYS(config.seed, "order", group.sizes.layers, *group.sizes.shape, int(group.random)),

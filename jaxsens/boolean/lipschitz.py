@@ -16,6 +16,7 @@ from jaxsens import parameters, perturb
 from jaxsens.boolean.strings import require_bits
 from jaxsens.execution import checks, memory, parallel
 from jaxsens.execution.execution import DEFAULT, Execution, require_execution
+from jaxsens.execution.independence import require_independent
 from jaxsens.execution.keys import require_key
 from jaxsens.results.plain import tidy
 from jaxsens.results.result import Description, Result, draw
@@ -117,7 +118,7 @@ def lipschitz_quotients(
 
     Raises:
         ValueError: If ``draws`` is smaller than 1; when called, if the strings are not bits or do not fit the model, if
-            no leaf is chosen, or if a draw does not move the weights.
+            no leaf is chosen, the logit of a string depends on the others, or a draw does not move the weights.
         FloatingPointError: When called, if a logit is not finite; the message names the first one.
 
     Example:
@@ -136,6 +137,7 @@ def lipschitz_quotients(
         strings = require_bits(strings)
         one = jax.ShapeDtypeStruct((1, strings.shape[1]), strings.dtype)
         _check_logits(apply, params, one)
+        require_independent(apply, params, strings, execution=execution)
         forwards = execution.chunk or memory.chunk_of(apply, params, one)
         rows = min(forwards, len(strings))
         blocks = -(-len(strings) // rows)
@@ -269,3 +271,8 @@ def _check_logits(apply: Callable[[PyTree, Array], Array], params: PyTree, one: 
         raise ValueError(f"strings of {one.shape[1]} bits and params do not fit the recognizer: {error}") from error
     if getattr(logits, "shape", None) != (1,):
         raise ValueError(f"apply must give logits [b], got {logits} for one string")
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return sorted(__all__)

@@ -256,8 +256,8 @@ def sensitivity_profile(
 
     Raises:
         ValueError: If ``margin`` or ``audit`` is negative; when called, if strings are not ``[b n]`` of 0 and 1 with at
-            least one bit, do not fit the model, or the model has more than one logit, or if the audited logits are not
-            float64.
+            least one bit, do not fit the model, the model has more than one logit, its output for a string depends on
+            the others, or if the audited logits are not float64.
         FloatingPointError: When called, if a logit is not finite; the message names the first string and bit.
 
     Example:
@@ -298,6 +298,7 @@ def sensitivity_profile(
         strings = require_bits(strings)
         count, length = strings.shape
         bit_flips.check_fit(plain, length, params)
+        substitution.require_independent_outputs(substitute, params, strings, execution=execution)
         if audit:
             _check_width(exact, length, params)
         forwards = execution.chunk or bit_flips.default_chunk(plain, length, params)
@@ -342,3 +343,8 @@ def _check_width(logits: bit_flips.NeighborLogits, length: int, params: PyTree) 
             f"audit: this model computes in {dtype} whatever its params, since its logits are {dtype} for params in "
             "float64; pass reference=, a substitute that computes in float64, or audit=0"
         )
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return sorted(__all__)

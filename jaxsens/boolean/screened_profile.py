@@ -133,6 +133,7 @@ def screened_sensitivity_profile(
         count, length = strings.shape
         for logits in (full, low):
             bit_flips.check_fit(logits, length, params)
+        substitution.require_independent_outputs(substitute, params, strings, execution=execution)
         forwards = execution.chunk or bit_flips.default_chunk(full, length, params)
         at_once = execution.replace(chunk=max(1, forwards // (length + 1)))
         silent = execution.replace(progress=None)

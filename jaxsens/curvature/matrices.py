@@ -1,6 +1,7 @@
 """Products of a curvature matrix with a vector: Hessian, generalized Gauss-Newton matrix, empirical Fisher matrix.
 
-Each is written down for a micro-batch; ``operator.Product`` sums it over a data set.
+Each is written down for a micro-batch; ``operator.Product`` sums it over a data set. (Arguments and errors of all three
+are documented here, which makes the file long.)
 """
 
 from collections.abc import Callable
@@ -206,6 +207,10 @@ class _LossMatrix:
 
     loss: Loss
 
+    @property
+    def logits(self) -> Callable[[PyTree, PyTree], Array] | None:
+        return getattr(self.loss, "logits", None)
+
     def forward(self, params: PyTree, examples: PyTree) -> Array:
         return _one_each(self.loss(params, examples), examples)
 
@@ -244,6 +249,12 @@ class _GaussNewton:
     apply: Callable[[PyTree, PyTree], Array]
     curvature: OutputCurvature
     ignore_index: int | None
+
+    @property
+    def logits(self) -> Callable[[PyTree, PyTree], Array] | None:
+        if self.curvature is not softmax_cross_entropy:
+            return None
+        return lambda params, batch: self.apply(params, batch[0])
 
     def forward(self, params: PyTree, examples: PyTree) -> tuple[Array, ...]:
         if not (isinstance(examples, tuple | list) and len(examples) == 2):

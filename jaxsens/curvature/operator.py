@@ -18,7 +18,6 @@ from jaxsens import labels, parameters
 from jaxsens.curvature import microbatches
 from jaxsens.execution import batches, checks, memory, parallel
 from jaxsens.execution.execution import DEFAULT, Execution
-from jaxsens.execution.independence import require_independent
 from jaxsens.typing import Array, PyTree, Where
 
 __all__ = ["Leaves", "Matrix", "OfExamples", "Problem", "Product", "require_finite", "split"]
@@ -122,7 +121,8 @@ class Product:
         batch = labels.check_batch(self.matrix, params, batch)
         count, one = batches.count_of(batch), batches.example_spec(batch)
         batches.require_fit(self.matrix.forward, params, one)
-        require_independent(parallel.bind(_forward, self.matrix), params, batch, execution=self.execution)
+        forward = parallel.bind(_forward, self.matrix)
+        labels.check_examples(forward, self.matrix, params, batch, execution=self.execution)
         chunk = self.execution.chunk or memory.chunk_of(self.matrix.forward, params, one)
         devices = parallel.local_devices(self.execution.devices)[: batches.PARTS]
         product = Product(self.matrix, self.where, Execution(devices=devices, precision=self.execution.precision))

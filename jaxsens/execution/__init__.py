@@ -9,8 +9,9 @@ from jaxsens.execution.execution import Execution
 from jaxsens.execution.independence import require_independent
 from jaxsens.execution.keys import require_key
 from jaxsens.execution.parallel import bind, map_items
+from jaxsens.execution.threads import fix_cpu_threads
 
-__all__ = ["Execution", "bind", "map_items", "require_independent", "require_key"]
+__all__ = ["Execution", "bind", "fix_cpu_threads", "map_items", "require_independent", "require_key"]
 
 
 def __dir__() -> list[str]:

@@ -10,7 +10,7 @@ from jaxsens.execution.checks import require_count
 
 __all__ = ["BACKENDS", "DEFAULT", "Execution", "require_devices", "require_execution"]
 
-BACKENDS = ("pmap", "shard_map")
+BACKENDS = ("pmap", "shard_map", "jit")
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,9 @@ class Execution:
             same on every machine. Draws do not depend on it; values do by rounding only.
         precision: Precision of matrix products, as in ``jax.default_matmul_precision``; ``"highest"`` is float32 on
             every platform, where the default of JAX is TF32 on a GPU and bfloat16 on a TPU.
-        backend: ``"pmap"`` or ``"shard_map"``; results are equal to the bit.
+        backend: ``"pmap"`` or ``"shard_map"``; results are equal to the bit. ``"jit"`` uses the first device only, and
+            on a CPU a thread for each core. XLA may round gradients otherwise in a program for several devices;
+            ``"jit"`` has the program of one device, whatever the number of devices is.
         devices: Devices of this process to use, by default all of them.
         progress: Label of a progress bar, which appears after two seconds; by default there is none.
         check: Whether measures check on two examples that the model evaluates each example independently; see

@@ -20,7 +20,7 @@ _OTHER_ROW = 3e-2, 1e-4
 
 def require_independent(
     apply: Callable[[PyTree, PyTree], PyTree], params: PyTree, batch: PyTree, *, execution: Execution = DEFAULT
-) -> None:
+) -> list[np.ndarray] | None:
     """Raise ValueError if the outputs for an example depend on the other examples, its place or the evaluation.
 
     Batch normalization in training mode, dropout and other noise do so, and every measure of such a model depends on
@@ -34,6 +34,9 @@ def require_independent(
         batch: Examples with a leading axis ``b``; the first and the last are evaluated.
         execution: Its ``check`` switches the check off, and its ``precision`` is that of matrix products.
 
+    Returns:
+        The leaves of the outputs for the first and the last example, or None if they were not evaluated.
+
     Raises:
         ValueError: If outputs for the first example differ.
 
@@ -46,10 +49,10 @@ def require_independent(
     checks.device_arrays(params, "params")  # refuses traced ones
     checks.require_outside()
     if not execution.check:
-        return
+        return None
     passed = _passed(apply, execution.precision, _signature(params, batch))
     if passed:
-        return
+        return None
     count = batches.count_of(batch)
 
     def outputs(*rows: int) -> list[np.ndarray]:
@@ -58,7 +61,7 @@ def require_independent(
 
     beside, alone, again = outputs(0, count - 1), outputs(0, 0), outputs(0, count - 1)
     if not all(np.isfinite(leaf).all() for leaf in (*beside, *alone, *again)):
-        return
+        return None
     remedy = "; use its evaluation mode, or Execution(check=False) if this is intended"
     for one, both, repeated in zip(alone, beside, again, strict=True):
         if _differ(both[0], one[0], *_SAME_ROW):
@@ -76,6 +79,7 @@ def require_independent(
                 f"the model gives other outputs when it is evaluated again on the same examples: it is random{remedy}"
             )
     passed.append(True)
+    return beside
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))

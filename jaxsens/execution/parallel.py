@@ -9,6 +9,7 @@ Of several processes (``jax.distributed``) each evaluates whole chunks; the resu
 file is long because devices, meshes and processes appear in no other.
 """
 
+import concurrent.futures
 import contextlib
 import contextvars
 import functools
@@ -22,10 +23,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding, SingleDeviceSharding
 from tqdm.auto import tqdm
 
-from jaxsens.execution import checks, memory
+from jaxsens.execution import checks, memory, threads
 from jaxsens.execution.execution import DEFAULT, Execution, require_devices, require_execution
 from jaxsens.typing import Array, PyTree
 
@@ -54,8 +55,8 @@ _compiling_only = contextvars.ContextVar("compiling_only", default=False)
 def map_items(fn: Callable[..., PyTree], items: PyTree, *shared: PyTree, execution: Execution = DEFAULT) -> PyTree:
     """Return ``fn(item, *shared)`` for every item, as numpy arrays with the items' leading axis.
 
-    Results are equal to the bit for any number of devices and processes and for both backends; across values of
-    ``chunk`` they are equal up to rounding.
+    Results are equal to the bit for any number of devices and processes, and for the backends ``"pmap"`` and
+    ``"shard_map"``; across values of ``chunk``, and with ``"jit"``, they are equal up to rounding.
 
     Args:
         fn: A pure function of one item. It is compiled once for each value (by ``==``) and each set of shapes; see
@@ -78,7 +79,7 @@ def map_items(fn: Callable[..., PyTree], items: PyTree, *shared: PyTree, executi
     shared = checks.device_arrays(shared, "shared arguments")
     checks.require_outside()
     count = _leading(items)
-    devices = local_devices(execution.devices)
+    devices = _lanes(execution)
     chunk = execution.chunk
     if chunk is None:
         one = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), items)
@@ -226,9 +227,8 @@ def use_every_core() -> None:
     no effect on existing devices, on a number of devices set by ``XLA_FLAGS``, or on accelerators.
     """
     if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
-        allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         with contextlib.suppress(RuntimeError):
-            jax.config.update("jax_num_cpu_devices", allowed)
+            jax.config.update("jax_num_cpu_devices", threads.cores())
 
 
 def describe_devices() -> dict[str, Any]:
@@ -301,13 +301,16 @@ def _blocks(fn: Callable[[PyTree], PyTree], size: int) -> Callable[[Array, PyTre
 @functools.lru_cache(maxsize=256)
 def _program(
     fn: Callable[..., PyTree], chunk: int, backend: str, devices: tuple[jax.Device, ...], precision: str
-) -> tuple[Callable[..., PyTree], NamedSharding]:
+) -> tuple[Callable[..., PyTree], Sharding]:
     """Compile the loop over the chunks of a device, once for each function, shape and set of devices."""
-    mesh = _mesh(devices)
 
     def local(count: Array, items: PyTree, shared: tuple[PyTree, ...]) -> PyTree:
         with jax.default_matmul_precision(precision):
             return _blocks(jax.vmap(lambda item: fn(item, *shared)), chunk)(count, items)
+
+    if backend == "jit":
+        return _in_threads(jax.jit(local), devices)
+    mesh = _mesh(devices)
 
     def on_device(count: Array, items: PyTree, shared: tuple[PyTree, ...]) -> PyTree:
         results = local(count[0], jax.tree.map(lambda a: a[0], items), shared)
@@ -328,6 +331,36 @@ def _program(
             jax.shard_map(on_device, mesh=mesh, in_specs=(split, split, whole), out_specs=split, check_vma=False)
         )
     return program, NamedSharding(mesh, whole)
+
+
+def _lanes(execution: Execution) -> tuple[jax.Device, ...]:
+    """Return the devices that share the chunks; one appears several times where its threads share them."""
+    devices = local_devices(execution.devices)
+    if execution.backend != "jit":
+        return devices
+    return devices[:1] * (threads.cores() if devices[0].platform == "cpu" else 1)
+
+
+def _in_threads(one: Callable[..., PyTree], lanes: tuple[jax.Device, ...]) -> tuple[Callable[..., PyTree], Sharding]:
+    """Make the program that calls ``one`` for every lane, each in a thread; all lanes are the same device.
+
+    The CPU backend runs a call in the thread that makes it, so that calls from one thread would follow each other.
+    """
+    place = SingleDeviceSharding(lanes[0])
+
+    def program(counts: Array, items: PyTree, shared: tuple[PyTree, ...]) -> PyTree:
+        wide = jax.config.jax_enable_x64  # a thread does not inherit it
+
+        def call(lane: int) -> PyTree:
+            with jax.enable_x64(wide):
+                mine = jax.device_put((counts[lane], jax.tree.map(lambda a: a[lane], items)), place)
+                return jax.tree.map(np.asarray, one(*mine, shared))
+
+        with concurrent.futures.ThreadPoolExecutor(len(lanes)) as pool:
+            outputs = list(pool.map(call, range(len(lanes))))
+        return jax.tree.map(lambda *leaves: np.stack(leaves), *outputs)
+
+    return program, place
 
 
 def _pipelined(

@@ -12,14 +12,13 @@ from jaxsens import changes, perturb, substitution
 from jaxsens.execution import batches, checks, memory, parallel
 from jaxsens.execution.checks import device_arrays, require_count
 from jaxsens.execution.execution import DEFAULT, Execution, require_execution
-from jaxsens.execution.independence import require_independent
 from jaxsens.execution.keys import require_key
 from jaxsens.sensitivity import misfits
 from jaxsens.sensitivity import sites as token_sites
 from jaxsens.sensitivity.recorded import sensitivity_of
 from jaxsens.sensitivity.results import Sensitivity
 from jaxsens.sensitivity.sites import Groups, Sites
-from jaxsens.typing import Apply, Array, Change, Key, Perturbation, PyTree, Substitute, SubstituteAt
+from jaxsens.typing import Array, Change, Key, Perturbation, PyTree, Substitute, SubstituteAt
 
 __all__ = ["Sensitivity", "TokenSensitivity", "token_sensitivity"]
 
@@ -114,7 +113,7 @@ class TokenSensitivity:
     ) -> Sensitivity:
         """Return the sensitivity of one model; see ``token_sensitivity``."""
         items = _items(self, tokens, mask, sites, index)
-        return _measure(self, require_key(key), params, None, *items)[0]
+        return _measure(self, require_key(key), params, None, *items, index is None)[0]
 
     def over_models(
         self,
@@ -139,7 +138,7 @@ class TokenSensitivity:
             index: Numbers of the examples.
         """
         items, models = _items(self, tokens, mask, sites, index), batches.count_of_models(stacked)
-        return _measure(self, require_key(key), stacked, models, *items)
+        return _measure(self, require_key(key), stacked, models, *items, index is None)
 
 
 def _items(
@@ -148,19 +147,19 @@ def _items(
     mask: Array | None,
     sites: Sites | Groups | None,
     index: Array | None,
-) -> tuple[np.ndarray, np.ndarray | None, np.ndarray, np.ndarray | None, np.ndarray, bool]:
-    """Return tokens ``[b t *s]``, mask, sites ``[b t]``, groups ``[b g t]`` or None, numbers ``[b]``, whether all."""
+) -> tuple[np.ndarray, np.ndarray | None, np.ndarray, np.ndarray | None, np.ndarray]:
+    """Return tokens ``[b t *s]``, mask, sites ``[b t]``, groups ``[b g t]`` or None, and numbers ``[b]``."""
     grouped = isinstance(sites, Groups)
     tokens, mask, real = token_sites.checked(tokens, mask, None if grouped else sites)
-    numbers, whole = _numbered(index, len(tokens)), index is None
+    numbers = _numbered(index, len(tokens))
     if not grouped:
-        return tokens, mask, real, None, numbers, whole
+        return tokens, mask, real, None, numbers
     if not isinstance(measure.substitute, substitution.OneAtATime):
         raise ValueError("sites are groups, which substitute cannot replace: use substitution.one_at_a_time(apply)")
     if measure.sites_drawn is not None:
         raise ValueError(f"sites_drawn must be None where sites are groups, got {measure.sites_drawn}")
     members = sites.members(real)
-    return tokens, mask, members.any(2), members, numbers, whole
+    return tokens, mask, members.any(2), members, numbers
 
 
 def _measure(
@@ -196,12 +195,10 @@ def _measure(
         jax.eval_shape(fn, one, key, first, sampler)
     except Exception as error:
         raise misfits.misfit(substitute, sampler, change, key, first, *one[1:3], error) from error
-    if isinstance(substitute, substitution.OneAtATime):
-        batch = (tokens,) if mask is None else (tokens, mask)
-        try:
-            require_independent(parallel.bind(_on_batch, substitute.apply), first, batch, execution=execution)
-        except ValueError as error:  # another axis may have been taken for that of the examples
-            raise misfits.misfit_of_model(substitute.apply, first, *one[1:3]) or error from None
+    try:
+        substitution.require_independent_outputs(substitute, first, tokens, mask, execution=execution)
+    except ValueError as error:  # another axis may have been taken for that of the examples
+        raise misfits.misfit_of_model(substitute.apply, first, *one[1:3]) or error from None
     at_once_examples = max(1, forwards // (at_once * forwards_each))
     each = fn if models is None else parallel.bind(_for_each_model, fn)
     results = parallel.map_items(each, items, key, params, sampler, execution=execution.replace(chunk=at_once_examples))
@@ -222,10 +219,6 @@ def _for_each_model(
 ) -> PyTree:
     """Return what is recorded of one example with the params of each model, ``[m ...]``."""
     return jax.lax.map(lambda params: fn(item, key, params, sampler), stacked)
-
-
-def _on_batch(apply: Apply, params: PyTree, batch: tuple[Array, ...]) -> PyTree:
-    return apply(params, *batch)
 
 
 def _example_changes(

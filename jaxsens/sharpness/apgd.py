@@ -5,6 +5,10 @@ Croce and Hein, Reliable Evaluation of Adversarial Robustness with an Ensemble o
 then continues from the best point so far. Differences: the momentum is 0 after such a return, and the center of the
 ball is evaluated first. What is returned is never worse than the center; but an ascent never returns to it, since the
 gradient may be 0 there, at a saddle or a minimum.
+
+One start in few iterations may end below the maximum. On a saddle with curvatures from -100 to 10, 20 % of random starts
+were more than 1 % below it after 20 iterations, and none after 50; first steps of the radius or of half of it were
+not better. Where the function has several maxima, only more starts help.
 """
 
 from collections.abc import Callable

@@ -60,6 +60,10 @@ class ClassifierOutputs:
             "wrong": (logits.argmax(1) != labels).astype(logits.dtype),
         }
 
+    def logits(self, params: PyTree, batch: tuple[PyTree, Array]) -> Array:
+        """Return the logits ``[b k]``."""
+        return self.apply(params, batch[0])
+
     def check_batch(self, params: PyTree, batch: tuple[PyTree, Array]) -> tuple[PyTree, Array]:
         """Return the batch, or raise ValueError for labels that are no classes; see ``labels.check_batch``."""
         return CrossEntropy(self.apply).check_batch(params, batch)
@@ -91,6 +95,10 @@ class CrossEntropy:
     def __call__(self, params: PyTree, batch: tuple[PyTree, Array]) -> Array:
         """Return the losses, in nats."""
         return ClassifierOutputs(self.apply)(params, batch)["loss"]
+
+    def logits(self, params: PyTree, batch: tuple[PyTree, Array]) -> Array:
+        """Return the logits ``[b k]``."""
+        return self.apply(params, batch[0])
 
     def check_batch(self, params: PyTree, batch: tuple[PyTree, Array]) -> tuple[PyTree, Array]:
         """Return the examples that have a label; see ``labels.check_batch``.

@@ -15,7 +15,6 @@ from jaxsens import labels, parameters, perturb, scales
 from jaxsens.execution import batches, checks, memory, parallel
 from jaxsens.execution.checks import device_arrays, host_arrays, require_count
 from jaxsens.execution.execution import DEFAULT, Execution, require_execution
-from jaxsens.execution.independence import require_independent
 from jaxsens.execution.keys import require_key
 from jaxsens.results.plain import tidy
 from jaxsens.results.result import Description, Result, draw
@@ -177,7 +176,7 @@ def loss_plane(
         count, one = batches.count_of(batch), batches.example_spec(batch)
         batches.require_fit(loss, params, one, scalar=True)
         directions = _separate(params, directions, len(axes))
-        require_independent(loss, params, batch, execution=execution)
+        labels.check_examples(loss, loss, params, batch, execution=execution)
         forwards = execution.chunk or memory.chunk_of(loss, params, one)
         rows, at_once = batches.split_blocks(len(points), count, forwards, memory.BYTES // batches.bytes_of(params))
         losses = parallel.map_items(

@@ -3,7 +3,6 @@
 The draws, or groups of draws that depend on each other, are the independent units, conditional on the data.
 """
 
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -15,9 +14,7 @@ from jaxsens import changes, labels, parameters, perturb
 from jaxsens.execution import batches, memory, parallel
 from jaxsens.execution.checks import device_arrays, host_arrays
 from jaxsens.execution.execution import Execution
-from jaxsens.execution.independence import require_independent
 from jaxsens.execution.keys import require_key
-from jaxsens.sharpness import classification
 from jaxsens.statistics import estimate
 from jaxsens.statistics.estimate import Estimate
 from jaxsens.typing import Array, Change, Key, Perturbation, PyTree, Where
@@ -70,7 +67,7 @@ class WeightNoiseEstimator:
         count, one = batches.count_of(batch), batches.example_spec(batch)
         batches.require_fit(lambda params, block: _outputs(self.apply, self.where, block, params), shapes, one)
         first = params if models is None else batches.select_model(params, 0)
-        require_independent(self.apply, first, batch, execution=self.execution)
+        labels.check_examples(self.apply, self.apply, first, batch, execution=self.execution)
         forwards = self.execution.chunk or memory.chunk_of(self.apply, shapes, one)
         # Every draw has its own weights, which take memory too.
         room = memory.BYTES // batches.bytes_of(shapes)
@@ -88,23 +85,11 @@ class WeightNoiseEstimator:
         recorded, nonfinite = jax.tree.map(lambda leaf: leaf.reshape(*leaf.shape[:2], -1)[:, :, :count], results)
         draw = int(np.argmax(nonfinite.any((0, 2))))  # the first with one, if any has
         _require_finite(nonfinite[:, draw], models, f"the model perturbed by draw {draw}", _SMALLER)
-        self._warn_of_probabilities(clean)
         together = perturb.dependent_draws(self.perturbation)
         return [
             jax.tree.map(lambda leaf, model=model: _over_draws(leaf[model], together), recorded)
             for model in range(models or 1)
         ]
-
-    def _warn_of_probabilities(self, clean: PyTree) -> None:
-        if isinstance(self.apply, classification.ClassifierOutputs):
-            outputs = clean["logits"]
-            if ((outputs >= 0) & (outputs <= 1)).all() and np.allclose(outputs.sum(-1), 1, atol=1e-3):
-                warnings.warn(
-                    "the outputs of apply are probabilities, between 0 and 1 with sum 1 for every example, but the "
-                    "loss is computed from logits: return the values before the softmax",
-                    UserWarning,
-                    stacklevel=4,
-                )
 
     def _map(
         self,

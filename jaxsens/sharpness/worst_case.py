@@ -18,7 +18,6 @@ from jaxsens.changes import at_least_float32
 from jaxsens.execution import batches, checks, memory, parallel
 from jaxsens.execution.checks import device_arrays, host_arrays, require_count
 from jaxsens.execution.execution import DEFAULT, Execution, require_execution
-from jaxsens.execution.independence import require_independent
 from jaxsens.execution.keys import require_key
 from jaxsens.sharpness import apgd
 from jaxsens.sharpness.worst_case_result import WorstCase
@@ -60,7 +59,8 @@ def worst_case_sharpness(
         group: The number m of examples that share a perturbation, in the order of the batch; groups are distributed
             over the devices. By default all examples share one, and are distributed themselves.
         iterations: Gradients after the one at the weights themselves.
-        restarts: Starts: the step of SAM first, then random ones on the sphere (l2) or in the box (l-infinity).
+        restarts: Starts: the step of SAM first, then random ones on the sphere (l2) or in the box (l-infinity). The
+            result is a lower bound of the maximum; at a saddle, one start of 20 iterations may fall far short of it.
         keep: Whether to return perturbations, one copy of ``params`` for each group.
         where: ``where(path, leaf)`` narrows the leaves that move, to a layer for instance.
         execution: How to run; its ``chunk`` counts model forwards, examples times starts.
@@ -168,7 +168,7 @@ class WorstCaseSharpness:
     def _forwards(self, params: PyTree, batch: PyTree) -> int:
         one = batches.example_spec(batch)
         batches.require_fit(self.fn.loss, params, one, scalar=True)
-        require_independent(self.fn.loss, params, batch, execution=self.execution)
+        labels.check_examples(self.fn.loss, self.fn.loss, params, batch, execution=self.execution)
         return self.execution.chunk or memory.chunk_of(self.fn.loss, params, one)
 
     def _result(self, results: tuple[np.ndarray, np.ndarray, PyTree], forwards: int, prefix: str = "") -> WorstCase:

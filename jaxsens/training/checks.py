@@ -10,7 +10,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from jaxsens.execution import checks, keys
+from jaxsens.execution import checks, keys, threads
 from jaxsens.typing import Array, Key, PyTree
 
 __all__ = [
@@ -18,11 +18,13 @@ __all__ = [
     "finite_leaves",
     "on_device_values",
     "output_shapes",
+    "reproducible_setting",
     "require_counts",
     "require_dtype_holds",
     "require_key",
     "require_number",
     "require_reports",
+    "require_reproducible",
 ]
 
 
@@ -74,6 +76,30 @@ def require_reports(after_epoch: Callable[..., None] | None, progress: str | Non
         raise ValueError(f"after_epoch must be a function, or None, got {after_epoch!r}")
     if progress is not None and not isinstance(progress, str):
         raise ValueError(f"progress must be a label, or None for no progress bar, got {progress!r}")
+
+
+def require_reproducible(reproducible: object) -> None:
+    """Raise ValueError unless the setting is a boolean."""
+    if not isinstance(reproducible, bool):
+        raise ValueError(f"reproducible must be True or False, got {reproducible!r}")
+
+
+def reproducible_setting(device: jax.Device) -> str:
+    """Return what decides the bits of a reproducible training, for the fingerprint of its checkpoints.
+
+    Raises:
+        ValueError: If the device is a CPU whose number of threads is not fixed.
+    """
+    if device.platform != "cpu":
+        return device.device_kind
+    count = threads.fixed_cpu_threads()
+    if count is None:
+        raise ValueError(
+            "reproducible needs a fixed number of threads on a CPU: call execution.fix_cpu_threads() before the first "
+            "computation, or start Python with NPROC=8 in its environment; the number must be at least that of the "
+            f"CPU devices, {jax.local_device_count('cpu')}"
+        )
+    return f"cpu, {count} threads"
 
 
 def as_folder(checkpoint: str | os.PathLike[str] | None) -> Path | None:

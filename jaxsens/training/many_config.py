@@ -6,7 +6,7 @@ import numpy as np
 
 from jaxsens.execution.checks import host_values
 from jaxsens.execution.execution import Execution
-from jaxsens.training.checks import require_counts, require_number
+from jaxsens.training.checks import require_counts, require_number, require_reproducible
 from jaxsens.typing import Array
 
 __all__ = ["KEPT", "ManyConfig", "Members"]
@@ -32,6 +32,9 @@ class ManyConfig:
             fastest, or nearly so; an accelerator needs many.
         precision: Precision of matrix products, as in ``jax.default_matmul_precision``.
         checkpoint_every: Epochs between checkpoints, if a folder for them is given.
+        reproducible: Whether the results are equal to the bit on any numbers of CPU cores and devices; see
+            ``training.Config``. The cores of a CPU train members in threads, all on its first device; of accelerators
+            only the first is used.
 
     Raises:
         ValueError: If a number is out of range.
@@ -51,10 +54,12 @@ class ManyConfig:
     models_per_device: int = 1
     precision: str = "highest"
     checkpoint_every: int = 1
+    reproducible: bool = False
 
     def __post_init__(self) -> None:
         optional = ("lr_patience", "patience")
         require_counts(self, ("epochs", "rows", "models_per_device", "checkpoint_every", *optional), optional=optional)
+        require_reproducible(self.reproducible)
         if self.target_accuracy is not None:
             beyond = float(np.nextafter(1, 2))
             allowed = "an accuracy above 0 and at most 1"

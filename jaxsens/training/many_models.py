@@ -120,7 +120,8 @@ def fit_many(
     ):
         if not isinstance(value, kind):
             raise ValueError(f"{name} must be a training.{kind.__name__}, got {value!r}")
-    devices = parallel.local_devices(devices)
+    devices = parallel.local_devices(devices)[: 1 if config.reproducible else None]
+    decisive = checks.reproducible_setting(devices[0]) if config.reproducible else None
     checkpoint = checks.as_folder(checkpoint)
     epoch_of = Epoch(apply, criterion, config.rows, config.precision)
     validation, sets = (None, None) if validation is None else _checked("validation", validation, criterion)
@@ -130,7 +131,7 @@ def fit_many(
     words = np.asarray(jax.random.key_data(_one_each(keys, len(members.batch))))
     identity = None
     if checkpoint is not None:
-        identity = _identity(apply, criterion, config, members, words, data, validation, variables)
+        identity = _identity(apply, criterion, config, members, words, data, validation, variables, decisive)
     done, state = _resume(checkpoint, state, identity)
     if done and after_epoch is not None:
         _report(after_epoch, done, state)
@@ -185,7 +186,8 @@ def _advance(
         members.dataset[places], np.full(count, done, np.uint32), np.arange(count) < len(order),
     )  # fmt: skip
     items = (jax.tree.map(lambda a: a[places], state.weights), assignment)
-    execution = Execution(chunk=config.models_per_device, devices=devices)
+    backend = "jit" if config.reproducible else "pmap"
+    execution = Execution(chunk=config.models_per_device, devices=devices, backend=backend)
     results = parallel.map_items(epoch_of, items, data, validation, execution=execution)
     back = np.argsort(order)
     return jax.tree.map(lambda a: a[: len(order)][back], results)
@@ -199,14 +201,16 @@ def _report(after_epoch: Callable[[int, np.ndarray, PyTree], None], done: int, s
 
 def _identity(
     apply: Apply, criterion: Criterion, config: ManyConfig, members: Members, words: np.ndarray,
-    data: Examples | Callable[[int], Examples], validation: Examples | None, variables: PyTree,
+    data: Examples | Callable[[int], Examples], validation: Examples | None, variables: PyTree, decisive: str | None,
 ) -> dict[str, str]:  # fmt: skip
     """Return the fingerprint of a training."""
     from jaxsens.training import checkpoints
 
-    only_rounding = ("rows", "models_per_device", "checkpoint_every")
+    only_rounding = ("rows", "models_per_device", "checkpoint_every", "reproducible")
     settings = {name: value for name, value in vars(config).items() if name not in only_rounding}
     settings |= {"model": apply, "criterion": criterion}
+    if decisive is not None:
+        settings |= {"reproducible": decisive, "rows": config.rows, "models_per_device": config.models_per_device}
     arrays = {"keys": words, "members": vars(members), "validation": validation, "initial variables": variables}
     if callable(data):
         return checkpoints.fingerprint(settings | {"data": data}, arrays)

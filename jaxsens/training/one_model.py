@@ -1,8 +1,9 @@
 """Training of one model: whole epochs in one compiled program, with the data on the device.
 
 Every random number depends only on the seed and on the epoch or step: a run that was killed and resumed takes the same
-steps. On another number of devices or cores they differ by rounding, which training amplifies. (What a training takes
-and returns, and its errors, are documented here, which makes the file long.)
+steps. On another number of devices or cores they differ by rounding, which training amplifies, unless
+``Config(reproducible=True)`` is given. (What a training takes and returns, and its errors, are documented here, which
+makes the file long.)
 """
 
 import functools
@@ -44,6 +45,10 @@ class Config:
             order; use as many parts as there are devices. The steps depend on the numbers of devices and cores by
             rounding, which training amplifies. Batch normalization uses the statistics of a part, not of the batch.
         precision: Precision of matrix products, as in ``jax.default_matmul_precision``.
+        reproducible: Whether the results are equal to the bit on any numbers of CPU cores and devices, with equal
+            versions of JAX and the same kind of CPU. It needs ``execution.fix_cpu_threads()`` before the first
+            computation, whose number of threads decides the bits, and uses a single device. On accelerators nothing is
+            promised.
 
     Raises:
         ValueError: If a number is out of range, or ``parts`` does not divide ``batch``.
@@ -59,6 +64,7 @@ class Config:
     optimizer: Optimizer = field(default_factory=Optimizer)
     parts: int = 1
     precision: str = "highest"
+    reproducible: bool = False
 
     def __post_init__(self) -> None:
         checks.require_counts(self, ("epochs", "batch", "parts"))
@@ -67,6 +73,7 @@ class Config:
             "learning_rate", self.learning_rate, "a finite float32 above 0", 0, largest, open_low=True
         )
         Execution(precision=self.precision)  # checks it
+        checks.require_reproducible(self.reproducible)
         if not isinstance(self.optimizer, Optimizer):
             raise ValueError(f"optimizer must be a training.Optimizer, got {self.optimizer!r}")
         if self.batch % self.parts:
@@ -139,12 +146,15 @@ def fit(
     checkpoint = checks.as_folder(checkpoint)
     tokens, labels = _checked_data(key, train_apply, variables, tokens, labels, config, objective)
     steps = len(tokens) // config.batch
-    devices = parallel.local_devices(devices)[: config.parts]
+    devices = parallel.local_devices(devices)[: 1 if config.reproducible else config.parts]
+    decisive = checks.reproducible_setting(devices[0]) if config.reproducible else None
     direction, _ = build(config.optimizer, steps * config.epochs)
     epoch_of = _epoch(
         train_apply, objective, config.optimizer, config.epochs, config.batch, config.parts, config.precision, devices
     )
-    identity = None if checkpoint is None else _identity(key, train_apply, variables, tokens, labels, config, objective)
+    identity = None
+    if checkpoint is not None:
+        identity = _identity(key, train_apply, variables, tokens, labels, config, objective, decisive)
     state = State(variables, direction.init(variables["params"]), np.zeros(config.epochs, np.float32))
     state = parallel.replicate(jax.tree.map(jnp.array, state), devices)  # copies: an epoch consumes its state
     tokens, labels, key = parallel.replicate((jnp.asarray(tokens), jnp.asarray(labels), key), devices)
@@ -215,11 +225,14 @@ def _identity(
     labels: Array,
     config: Config,
     objective: Objective,
+    decisive: str | None,
 ) -> dict[str, str]:
     """Return the fingerprint of a training."""
     from jaxsens.training import checkpoints
 
-    settings = {**vars(config), "model": train_apply, "objective": objective}
+    settings = {**vars(config), "model": train_apply, "objective": objective, "reproducible": decisive}
+    if decisive is None:
+        del settings["reproducible"]
     return checkpoints.fingerprint(
         settings, {"key": key, "tokens": tokens, "labels": labels, "initial variables": variables}
     )

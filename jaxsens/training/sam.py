@@ -28,8 +28,8 @@ __all__ = ["SharpnessAware", "sharpness_aware", "worst_step"]
 def worst_step(params: PyTree, gradient: PyTree, radius: Array | float, scale: Scale = scales.absolute) -> PyTree:
     """Return ``radius s^2 g / ||s g||_2``, the maximum of the linearized loss over ``||delta / s||_2 <= radius``.
 
-    Norms are computed in float32 or wider, whatever the dtype of the weights: in float16 the reciprocal of a gradient
-    below 1.5e-5 overflows.
+    Norms are computed in float32 or wider, whatever the dtype of the weights, and of numbers divided by the largest:
+    in float16 the reciprocal of a gradient below 1.5e-5 overflows, and in float32 the product ``s g`` may vanish.
 
     Args:
         params: The weights.
@@ -45,8 +45,9 @@ def worst_step(params: PyTree, gradient: PyTree, radius: Array | float, scale: S
         Array([0.3, 0.4], dtype=float32)
     """
     sizes = jax.tree.map(_at_least_float32, scale(params))
-    gradient = jax.tree.map(_at_least_float32, gradient)
-    uphill = norm_balls.steepest_direction(jax.tree.map(jnp.multiply, sizes, gradient), "l2")
+    # Divided first: products of small numbers would vanish.
+    factors = norm_balls.largest_one(sizes), norm_balls.largest_one(gradient)
+    uphill = norm_balls.steepest_direction(jax.tree.map(jnp.multiply, *factors), "l2")
     return jax.tree.map(lambda w, s, u: (radius * s * u).astype(w.dtype), params, sizes, uphill)
 
 

@@ -248,3 +248,18 @@ def test_logits_that_are_not_finite_are_named():
 def test_numbers_out_of_range_are_named(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_a_recognizer_that_mixes_its_strings_is_refused():
+    def mixed(params, strings):
+        return linear(params, strings) - linear(params, strings).mean()
+
+    strings = np.array([[0, 1, 1], [1, 0, 0]])
+    params = np.float32([1, 2, 3])
+    measured = {}
+    for check in (True, False):
+        run = Execution(chunk=4, check=check)
+        measured[check] = lipschitz.lipschitz_quotients(mixed, shifted, draws=1, execution=run)
+    with pytest.raises(ValueError, match="another example is beside it"):
+        measured[True](jax.random.key(0), params, strings)
+    assert measured[False](jax.random.key(0), params, strings).values.shape == (1, 2)

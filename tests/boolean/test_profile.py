@@ -16,6 +16,7 @@ from jaxsens import substitution
 from jaxsens.boolean import languages, profile
 from jaxsens.boolean import strings as bit_strings
 from jaxsens.boolean.decisions import REJECT, UNDEFINED
+from jaxsens.boolean.screened_profile import screened_sensitivity_profile
 from jaxsens.execution import Execution, memory, parallel
 
 KEY = jax.random.key(0)
@@ -515,3 +516,16 @@ def test_profiles_are_pytrees():
     assert isinstance(again, profile.Profile)
     assert again.audit == result.audit
     np.testing.assert_array_equal(again.counts, result.counts)
+
+
+@pytest.mark.parametrize("build", [profile.sensitivity_profile, screened_sensitivity_profile])
+def test_a_recognizer_that_mixes_its_strings_is_refused(build):
+    def mixed(params, bits, mask=None):
+        logits = bits @ jnp.arange(1.0, 4.0)
+        return logits - logits.mean()
+
+    substitute = substitution.one_at_a_time(mixed)
+    with pytest.raises(ValueError, match="another example is beside it"):
+        build(substitute)(jax.random.key(0), None, cube(3))
+    unchecked = build(substitute, execution=Execution(chunk=8, check=False), audit=0)
+    unchecked(jax.random.key(0), None, cube(3))

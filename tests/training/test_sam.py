@@ -42,6 +42,12 @@ def test_no_gradient_gives_no_step_and_no_nan(scale):
     np.testing.assert_allclose(np.sqrt(sum(np.sum(leaf**2) for leaf in step.values())), 0.5, rtol=1e-5)
 
 
+@pytest.mark.parametrize(("weights", "slope"), [(1.0, 1e-40), (1e-20, 1e-25)])
+def test_the_step_does_not_vanish_with_the_gradient(weights, slope):
+    step = sam.worst_step(np.float32([weights, -weights]), np.float32([slope, 2 * slope]), 0.05, scales.by_element)
+    np.testing.assert_allclose(step, 0.05 * weights * np.array([1, 2]) / 5**0.5, rtol=1e-4)
+
+
 @pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16, jnp.float32])
 @pytest.mark.parametrize("largest", [1e-3, 1e-5, 1e-6])
 def test_small_gradients_in_narrow_types_give_the_step_of_wide_ones(dtype, largest):

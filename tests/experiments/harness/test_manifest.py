@@ -125,6 +125,26 @@ def test_units_that_train_are_not_mixed_with_those_of_another_machine(tmp_path, 
     assert [session["resumed_elsewhere"] for session in read(tmp_path)["sessions"]] == [False, False, False, True]
 
 
+def test_reproducible_trainings_go_on_with_other_cores_and_devices_but_not_with_other_threads(tmp_path, monkeypatch):
+    def begin(**mode):
+        return harness.Run.open(tmp_path, Trained(**mode), experiment="test", trains=True)
+
+    monkeypatch.setattr(manifest.threads, "fixed_cpu_threads", lambda: 8)
+    with begin(reproducible=True) as run:
+        run.unit("a", lambda: {"x": 1})
+    old = manifest._environment()
+    elsewhere = old | {"counts": old["counts"] | {"devices": 1000, "cpus": 1000}}
+    monkeypatch.setattr(manifest, "_environment", lambda: dict(elsewhere))
+    begin(reproducible=True).finish()
+    assert read(tmp_path)["sessions"][1]["environment"]["training"] == {"reproducible": True, "threads": 8}
+    with pytest.raises(ValueError, match="counts"):  # the mode is another
+        begin()
+    for threads in (4, None):
+        monkeypatch.setattr(manifest.threads, "fixed_cpu_threads", lambda threads=threads: threads)
+        with pytest.raises(ValueError, match=r"training\.threads: 8, now"):
+            begin(reproducible=True)
+
+
 @pytest.mark.parametrize("broken", [FileNotFoundError("git"), subprocess.TimeoutExpired("git", 1)])
 def test_without_git_the_commit_is_unknown(monkeypatch, broken):
     def fail(*args, **options):
