@@ -213,3 +213,8 @@ def _require_real(outputs: Array) -> None:
         raise ValueError(
             f"predictions need real outputs, got {outputs.dtype}: take the real part or the absolute value"
         )
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return sorted(__all__)

@@ -574,3 +574,8 @@ def _check_size(sampler: Perturbation, name: str) -> None:
     if not (np.isfinite(value) and value >= 0):
         raise ValueError(f"{name} must be a finite number of at least 0, got {value}")
     object.__setattr__(sampler, name, float(value))
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return sorted(__all__)

@@ -302,3 +302,8 @@ def _first(mask: np.ndarray) -> tuple[int, ...] | None:
     """Return the index of the first True, if there is one."""
     indices = np.argwhere(mask)
     return tuple(indices[0].tolist()) if len(indices) else None
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return sorted(__all__)

@@ -270,3 +270,8 @@ def _validated(indices: Sequence[int], n: int) -> tuple[int, ...]:
     if not ordered or len(set(ordered)) < len(ordered) or ordered[0] < 0 or ordered[-1] >= n:
         raise ValueError(f"indices must be one or more distinct positions from 0 to {n - 1}, got {indices}")
     return tuple(ordered)
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return sorted(__all__)

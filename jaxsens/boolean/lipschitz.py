@@ -271,3 +271,8 @@ def _check_logits(apply: Callable[[PyTree, Array], Array], params: PyTree, one: 
         raise ValueError(f"strings of {one.shape[1]} bits and params do not fit the recognizer: {error}") from error
     if getattr(logits, "shape", None) != (1,):
         raise ValueError(f"apply must give logits [b], got {logits} for one string")
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return sorted(__all__)

@@ -343,3 +343,8 @@ def _check_width(logits: bit_flips.NeighborLogits, length: int, params: PyTree) 
             f"audit: this model computes in {dtype} whatever its params, since its logits are {dtype} for params in "
             "float64; pass reference=, a substitute that computes in float64, or audit=0"
         )
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return sorted(__all__)

@@ -329,3 +329,8 @@ def _resized(image: np.ndarray, size: int) -> np.ndarray:
     picture = Image.fromarray(image[..., 0] if channels == 1 else image)
     picture = picture.resize((columns, rows), Image.Resampling.BILINEAR)
     return np.asarray(picture.crop((left, top, left + size, top + size))).reshape(size, size, channels)
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return sorted(__all__)

@@ -1,4 +1,7 @@
-"""Labeled texts, or pairs of texts: TFDS data sets by name, and your own CSV or JSONL files."""
+"""Labeled texts, or pairs of texts: TFDS data sets by name, and your own CSV or JSONL files.
+
+Messages that name the faulty text make it long.
+"""
 
 import csv
 import dataclasses
@@ -347,3 +350,8 @@ def _json_rows(path: Path) -> Iterator[Mapping[str, Any]]:
             if not isinstance(row, dict):
                 raise ValueError(f"line {number} of {path} must be an object with names, got {type(row).__name__}")
             yield row
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return sorted(__all__)

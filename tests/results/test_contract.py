@@ -318,10 +318,17 @@ def test_a_sensitivity_is_drawn_over_an_image_and_over_a_text(every):
 
 
 def test_packages_list_public_names_only():
+    """Packages, and the modules that they name."""
     for module in pkgutil.walk_packages(jaxsens.__path__, "jaxsens."):
         if module.ispkg:
             package = importlib.import_module(module.name)
             assert dir(package) == sorted(package.__all__), module.name
+            for name in package.__all__:
+                part = getattr(package, name)
+                if isinstance(part, types.ModuleType):
+                    assert dir(part) == sorted(part.__all__), part.__name__
+    for part in (jaxsens.perturb, jaxsens.changes, jaxsens.scales, jaxsens.substitution):
+        assert dir(part) == sorted(part.__all__), part.__name__
     assert not [name for name in dir(jaxsens) if name.startswith("_") and name != "__version__"]
     assert statistics.Estimate is estimate.Estimate
 

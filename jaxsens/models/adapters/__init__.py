@@ -13,3 +13,8 @@ from jaxsens.models.adapters.nnx import from_nnx
 from jaxsens.models.adapters.pretrained import from_pretrained
 
 __all__ = ["from_equinox", "from_images", "from_linen", "from_nnx", "from_pretrained"]
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return sorted(__all__)
