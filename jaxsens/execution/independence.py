@@ -74,6 +74,9 @@ def independent_outputs(
     beside, alone, again = outputs(0, count - 1), outputs(0, 0), outputs(0, count - 1)
     if not all(np.isfinite(leaf).all() for leaf in (*beside, *alone, *again)):
         return None
+    for leaf in beside:
+        if leaf.shape[:1] != (2,):
+            raise ValueError(f"the model must give outputs [b *k], one for each example, got {leaf.shape} for two")
     remedy = "; use its evaluation mode, or Execution(check=False) if this is intended"
     for one, both, repeated in zip(alone, beside, again, strict=True):
         if _differ(both[0], one[0], *_SAME_ROW):
