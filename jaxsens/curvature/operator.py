@@ -109,12 +109,8 @@ class Product:
                 the model, or if the model's output for an example depends on other examples.
             FloatingPointError: If the loss or an output is not finite for an example, which the message names.
         """
+        params = checks.device_arrays(params, "params")
         leaves, put_back = parameters.weights(params, self.where)
-        if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(params)):
-            raise ValueError(
-                "params must be arrays with values, not traced by jit, vmap or grad: call it outside of them; it "
-                "compiles itself"
-            )
         params = put_back(parameters.widened(leaves))
         batch = checks.host_arrays(batch, "batch")
         batches.count_of(batch)
