@@ -264,13 +264,14 @@ def _moved_logits(
 
 
 def _check_logits(apply: Callable[[PyTree, Array], Array], params: PyTree, one: jax.ShapeDtypeStruct) -> None:
-    """Raise unless the recognizer gives one logit for a single string."""
+    """Raise unless the recognizer gives one logit for each string."""
+    two = jax.ShapeDtypeStruct((2, *one.shape[1:]), one.dtype)
     try:
-        logits = jax.eval_shape(apply, params, one)
+        logits = jax.eval_shape(apply, params, two)
     except Exception as error:
         raise ValueError(f"strings of {one.shape[1]} bits and params do not fit the recognizer: {error}") from error
-    if getattr(logits, "shape", None) != (1,):
-        raise ValueError(f"apply must give logits [b], got {logits} for one string")
+    if getattr(logits, "shape", None) != (2,):
+        raise ValueError(f"apply must give logits [b], one for each string, got {logits} for two strings")
 
 
 def __dir__() -> list[str]:

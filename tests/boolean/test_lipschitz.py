@@ -200,7 +200,7 @@ def test_strings_must_be_bits_that_fit_the_model():
     ):
         with pytest.raises(ValueError, match=message):
             quotients()(PARAMS, strings)
-    with pytest.raises(ValueError, match=r"apply must give logits \[b\], got ShapeDtypeStruct"):
+    with pytest.raises(ValueError, match=r"apply must give logits \[b\], one for each string, got ShapeDtypeStruct"):
         quotients(lambda params, strings: linear(params, strings)[:, None])(PARAMS, BITS)
 
 
@@ -223,7 +223,9 @@ def test_logits_that_are_not_finite_are_named():
     with pytest.raises(FloatingPointError, match="logit of the unperturbed model is nan for string 1"):
         quotients(broken)(PARAMS, strings)
     with pytest.raises(FloatingPointError, match="logit of the model perturbed by draw 0 is inf for string 0"):
-        quotients(lambda params, strings: jnp.where(params["w"][:1] == 1, 0, jnp.inf))(PARAMS, strings[:1])
+        quotients(lambda params, strings: jnp.where(params["w"][0] == 1, 0, jnp.inf) + 0.0 * strings[:, 0])(
+            PARAMS, strings[:1]
+        )
 
 
 @pytest.mark.parametrize(
