@@ -8,7 +8,7 @@ matplotlib.
 """
 
 import importlib
-from types import ModuleType
+from typing import Any
 
 from jaxsens import (
     boolean,
@@ -17,6 +17,7 @@ from jaxsens import (
     embedding_space,
     execution,
     perturb,
+    results,
     scales,
     sensitivity,
     sharpness,
@@ -26,6 +27,7 @@ from jaxsens import (
 from jaxsens.boolean import sensitivity_profile
 from jaxsens.embedding_space import embedding_shifts, nearest_tokens
 from jaxsens.execution import Execution, map_items
+from jaxsens.results import load
 from jaxsens.sensitivity import (
     SampledSensitivity,
     ScreenedSensitivity,
@@ -47,6 +49,7 @@ from jaxsens.substitution import one_at_a_time
 __version__ = "0.1.0"
 
 _LAZY = ("data", "models", "plots", "training")
+_ADAPTERS = ("from_equinox", "from_images", "from_linen", "from_nnx", "from_pretrained")
 
 __all__ = [
     "Estimate",
@@ -63,6 +66,12 @@ __all__ = [
     "embedding_shifts",
     "embedding_space",
     "execution",
+    "from_equinox",
+    "from_images",
+    "from_linen",
+    "from_nnx",
+    "from_pretrained",
+    "load",
     "map_items",
     "models",
     "nearest_tokens",
@@ -71,6 +80,7 @@ __all__ = [
     "perturb",
     "plots",
     "prediction_sharpness",
+    "results",
     "sampled_token_sensitivity",
     "scales",
     "screened_token_sensitivity",
@@ -85,10 +95,12 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> ModuleType:
+def __getattr__(name: str) -> Any:
     """Import a part of the library that needs a further dependency when it is first used."""
     if name in _LAZY:
         return importlib.import_module(f"jaxsens.{name}")
+    if name in _ADAPTERS:
+        return getattr(importlib.import_module("jaxsens.models.adapters"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

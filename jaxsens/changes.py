@@ -5,6 +5,9 @@ are taken in float32 at least: integers never wrap, and those of outputs in floa
 complex differences the absolute value is taken.
 """
 
+import warnings
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
@@ -20,6 +23,7 @@ __all__ = [
     "prediction_change",
     "sign_change",
     "squared_change",
+    "warn_of_coordinates",
 ]
 
 
@@ -156,6 +160,29 @@ def at_least_float32(values: Array) -> Array:
     return values.astype(jnp.promote_types(values.dtype, jnp.float32))
 
 
+def warn_of_coordinates(apply: Any, change: Any, *, stacklevel: int = 4) -> None:
+    """Warn where predictions would be read from an encoder of this library that has no classifier.
+
+    Args:
+        apply: A module, or a function of one as ``models.evaluation`` and the adapters of ``models`` make it.
+        change: What is recorded; only with ``prediction_change`` are predictions read.
+        stacklevel: Of the warning: 4 for the caller of a measure.
+    """
+    while hasattr(apply, "apply") and not hasattr(apply, "module"):
+        apply = apply.apply
+    static = getattr(apply, "static", ())
+    parts = (apply, getattr(apply, "module", None), *(static if isinstance(static, tuple) else ()))
+    config = next((part.config for part in parts if hasattr(part, "config")), None)
+    headless = getattr(config, "classes", 0) is None and getattr(config, "read_out", "next") != "next"
+    if headless and change is prediction_change:
+        warnings.warn(
+            "the model has no classifier, so that the prediction is the number of its largest coordinate: build or "
+            "load it with classes, or pass another change, such as changes.euclidean_change",
+            UserWarning,
+            stacklevel=stacklevel,
+        )
+
+
 def _distance(clean: Array, changed: Array) -> Array:
     """Return ``|changed - clean|`` element by element, as floating-point numbers."""
     clean, changed = _outputs(clean, changed)
@@ -186,3 +213,8 @@ def _require_real(outputs: Array) -> None:
         raise ValueError(
             f"predictions need real outputs, got {outputs.dtype}: take the real part or the absolute value"
         )
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return sorted(__all__)

@@ -5,11 +5,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxsens.changes import at_least_float32
 from jaxsens.typing import Array, PyTree, Where
 
-__all__ = ["weights", "widened", "zeros_like"]
+__all__ = ["in_zeros", "leaves_of", "weights", "widened", "zeros_like"]
 
 _NOT_TRAINED = {
     "BatchStat", "Cache", "Intermediate", "OptState", "OptArray", "OptVariable", "Perturbation", "RngState",
@@ -51,8 +52,22 @@ def weights(
         >>> put_back([10 * leaf for leaf in leaves])
         {'batch_stats': {'mean': np.float32(1.0)}, 'params': {'w': np.float32(20.0)}}
     """
+    leaves, structure = jax.tree.flatten(params)
+    chosen = _chosen(params, where)
+
+    def put_back(moved: Sequence[Array]) -> PyTree:
+        values = list(leaves)
+        for i, value in zip(chosen, moved, strict=True):
+            values[i] = value
+        return structure.unflatten(values)
+
+    return tuple(leaves[i] for i in chosen), put_back
+
+
+def _chosen(params: PyTree, where: Where | None) -> list[int]:
+    """Return which leaves are chosen, by their number in the order of the pytree."""
     _require_arrays(params)
-    leaves, structure = jax.tree_util.tree_flatten_with_path(params)
+    leaves = jax.tree_util.tree_leaves_with_path(params)
     collections = isinstance(params, Mapping) and "params" in params
     trained = list(_trained(params, where is None))
     if where is None and not collections:
@@ -69,14 +84,7 @@ def weights(
         present = {jax.tree_util.keystr(path): str(_dtype(leaf)) for path, leaf in leaves}
         subject = "params have" if where is None else f"where, {where}, chooses"
         raise ValueError(f"{subject} no real floating-point leaf to move; the leaves are {present or 'none'}")
-
-    def put_back(moved: Sequence[Array]) -> PyTree:
-        values = [leaf for _, leaf in leaves]
-        for i, value in zip(chosen, moved, strict=True):
-            values[i] = value
-        return structure.unflatten(values)
-
-    return tuple(leaves[i][1] for i in chosen), put_back
+    return chosen
 
 
 def _require_arrays(params: PyTree) -> None:
@@ -107,6 +115,44 @@ def zeros_like(params: PyTree) -> PyTree:
         {'count': Array(0, dtype=int32), 'w': Array([0., 0.], dtype=float32)}
     """
     return jax.tree.map(lambda a: jnp.zeros(jnp.shape(a), jnp.int32 if _is_key(a) else _dtype(a)), params)
+
+
+def in_zeros(params: PyTree, chosen: Sequence[Array], where: Where | None = None) -> PyTree:
+    """Return directions in the space of the weights as a pytree like ``params``, with 0 where nothing moves.
+
+    The zeros take no memory until they are moved or copied.
+
+    Args:
+        params: The variables of a model.
+        chosen: The leaves that ``weights(params, where)`` chooses, or several of each, ``[k *leaf]``.
+        where: As there.
+
+    Example:
+        >>> tree = in_zeros({"w": np.ones(2), "steps": np.int32(7)}, [np.array([[1.0, 2.0], [3.0, 4.0]])])
+        >>> tree["w"].tolist(), tree["steps"].tolist()
+        ([[1.0, 2.0], [3.0, 4.0]], [0, 0])
+    """
+    leaves, structure = jax.tree.flatten(params)
+    places = _chosen(params, where)
+    ahead = chosen[0].shape[: chosen[0].ndim - jnp.ndim(leaves[places[0]])]
+
+    def zeros(leaf: Array) -> np.ndarray:
+        dtype = np.dtype(np.int32) if _is_key(leaf) else jax.dtypes.canonicalize_dtype(_dtype(leaf))
+        return np.broadcast_to(np.zeros((), dtype), ahead + jnp.shape(leaf))
+
+    own = dict(zip(places, chosen, strict=True))
+    return structure.unflatten([own[i] if i in own else zeros(leaf) for i, leaf in enumerate(leaves)])
+
+
+def leaves_of(direction: PyTree, params: PyTree, where: Where | None = None) -> tuple[Array, ...]:
+    """Return the leaves of a direction, a pytree like ``params``, where ``weights(params, where)`` chooses.
+
+    Example:
+        >>> leaves_of({"steps": np.int32(0), "w": np.ones(2)}, {"steps": np.int32(7), "w": np.zeros(2)})
+        (array([1., 1.]),)
+    """
+    leaves = jax.tree.leaves(direction)
+    return tuple(leaves[i] for i in _chosen(params, where))
 
 
 def _trained(params: PyTree, strict: bool) -> Iterator[bool]:

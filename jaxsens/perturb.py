@@ -20,21 +20,27 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxsens.execution.checks import require_count, require_functions, require_numbers
+from jaxsens.execution.checks import host_values, require_count, require_functions, require_numbers
 from jaxsens.execution.keys import require_key
 from jaxsens.typing import Array, Key, Perturbation, PyTree, Scale
 
 __all__ = [
     "Antithetic",
+    "Baseline",
+    "Clipped",
     "Gaussian",
+    "OtherExample",
     "Relative",
     "ReplaceUniform",
     "Sphere",
     "Uniform",
     "antithetic",
     "as_pytree",
+    "baseline",
+    "clipped",
     "dependent_draws",
     "gaussian",
+    "other_example",
     "relative",
     "replace_uniform",
     "sphere",
@@ -329,6 +335,152 @@ class ReplaceUniform:
 replace_uniform = ReplaceUniform
 
 
+@partial(jax.tree_util.register_dataclass, data_fields=["value"], meta_fields=[])
+@dataclass(frozen=True, eq=False)
+class Baseline:
+    """Replace every token by one value, such as 0, the mean of all tokens, or the id of a mask token.
+
+    Nothing is random: one draw is enough. (Occlusion: Zeiler and Fergus, Visualizing and Understanding Convolutional
+    Networks, 2014.)
+
+    Args:
+        value: A number, or an array of the shape of a token ``[*s]``.
+
+    Raises:
+        ValueError: If the value is not finite; when called, if it does not fit the shape or the dtype of the tokens, or
+            the key is not a typed threefry key.
+
+    Example:
+        >>> baseline(7)(jax.random.key(0), 0, jnp.array([1, 2, 3])).tolist()
+        [7, 7, 7]
+    """
+
+    value: Array | float
+
+    def __post_init__(self) -> None:
+        _check_values("value", self.value)
+
+    def __call__(self, key: Key, draw: Array, x: Array) -> Array:
+        """Return the value in the place of every token."""
+        del draw
+        require_key(key, traced=True)
+        return jnp.broadcast_to(_as_tokens("value", self.value, x, x.shape[1:]), x.shape)
+
+
+baseline = Baseline
+
+
+@partial(jax.tree_util.register_dataclass, data_fields=["tokens", "order", "counts"], meta_fields=[])
+@dataclass(frozen=True, eq=False)
+class OtherExample:
+    """Replace every token by the token at the same position of an example drawn uniformly; see ``other_example``.
+
+    Attributes:
+        tokens: The examples ``[n t *s]``.
+        order: For each position the numbers of the examples, those with a real token first ``[n t]``.
+        counts: How many examples have a real token there ``[t]``.
+    """
+
+    tokens: Array
+    order: Array
+    counts: Array
+
+    def __call__(self, key: Key, draw: Array, x: Array) -> Array:
+        """Return replacement number ``draw`` of every token in ``x``."""
+        count = self.tokens.shape[1]
+        if len(x) != count:
+            raise ValueError(f"tokens must be as many as those of the examples drawn from, {count}, got {len(x)}")
+        key, positions = jax.random.fold_in(require_key(key, traced=True), draw), jnp.arange(count, dtype=jnp.uint32)
+        keys = jax.vmap(partial(jax.random.fold_in, key))(positions)
+        ranks = jax.vmap(lambda key, most: jax.random.randint(key, (), 0, most))(keys, jnp.asarray(self.counts))
+        chosen = jnp.asarray(self.order)[ranks, positions]
+        return _as_tokens("tokens", jnp.asarray(self.tokens)[chosen, positions], x, x.shape)
+
+
+def other_example(tokens: Array, mask: Array | None = None) -> OtherExample:
+    """Make the sampler that replaces a token by that of another example at the same position.
+
+    Examples are drawn uniformly among those with a real token at the position, so that a replacement is one that occurs
+    in the data. If the example itself is among the n, it is drawn with probability ``1 / n``, and nothing changes then.
+    (Permutation: Breiman, Random Forests, 2001, s.10, here for one position of one example at a time.)
+
+    Args:
+        tokens: The examples to draw from ``[n t *s]``, such as those that are measured; on every device.
+        mask: Which of their tokens are real ``[n t]``; by default all.
+
+    Raises:
+        ValueError: If there are fewer than two examples, the mask is not booleans ``[n t]``, or no example has a real
+            token at a position; when called, if there are more or fewer tokens than in the examples, they have another
+            shape or dtype, or the key is not a typed threefry key.
+
+    Example:
+        >>> sampler = other_example(np.array([[1, 2], [3, 4]]))
+        >>> {tuple(sampler(jax.random.key(0), i, jnp.array([1, 2])).tolist()) for i in range(50)} == {
+        ...     (1, 2), (1, 4), (3, 2), (3, 4)}
+        True
+    """
+    tokens = host_values(tokens, "tokens", narrow=True)
+    if tokens.ndim < 2 or len(tokens) < 2 or not tokens.shape[1]:
+        raise ValueError(f"tokens must be two examples or more, [n t *s], got shape {tokens.shape}")
+    real = np.ones(tokens.shape[:2], bool) if mask is None else host_values(mask, "mask")
+    if real.dtype != bool or real.shape != tokens.shape[:2]:
+        raise ValueError(f"mask must be booleans [n t] = {tokens.shape[:2]}, got {real.dtype} of shape {real.shape}")
+    counts = real.sum(0).astype(np.int32)
+    if not counts.all():
+        raise ValueError(f"mask: no example has a real token at position {int(np.argmin(counts))}; cut tokens and mask")
+    return OtherExample(tokens, np.argsort(~real, 0, kind="stable").astype(np.int32), counts)
+
+
+@partial(jax.tree_util.register_dataclass, data_fields=["sampler", "low", "high"], meta_fields=[])
+@dataclass(frozen=True, eq=False)
+class Clipped:
+    """Move every alternative of another sampler into the range of valid values: ``min(max(x', low), high)``.
+
+    For pixels, whose noise would leave the range of images. An ``x`` outside of the range is moved, too.
+
+    Args:
+        sampler: The sampler, such as ``gaussian(0.1)``.
+        low: The smallest value: a number, or an array of the shape of a token.
+        high: The largest.
+
+    Raises:
+        ValueError: If ``low`` is not below ``high`` everywhere; when called, where the sampler raises it.
+
+    Example:
+        >>> found = clipped(gaussian(9.0), -1, 1)(jax.random.key(0), 0, jnp.zeros(100))
+        >>> float(found.min()), float(found.max())
+        (-1.0, 1.0)
+    """
+
+    sampler: Perturbation
+    low: Array | float
+    high: Array | float
+
+    def __post_init__(self) -> None:
+        _require_sampler(self.sampler)
+        for name in ("low", "high"):
+            _check_values(name, getattr(self, name))
+        ends = self.low, self.high
+        concrete = all(_is_numbers(end) and not isinstance(end, jax.core.Tracer) for end in ends)
+        if concrete and not np.all(np.less(*ends)):
+            raise ValueError(f"low must be below high, got {self.low} and {self.high}")
+
+    @property
+    def dependent_draws(self) -> int:
+        """The number of dependent draws of the wrapped sampler."""
+        return dependent_draws(self.sampler)
+
+    def __call__(self, key: Key, draw: Array, x: Array) -> Array:
+        """Return draw number ``draw`` of the sampler, moved into the range."""
+        moved = self.sampler(key, draw, x)
+        ends = (_as_tokens(name, getattr(self, name), x, x.shape[1:]) for name in ("low", "high"))
+        low, high = (jnp.broadcast_to(end, x.shape) for end in ends)
+        return jnp.clip(moved, low, high)
+
+
+clipped = Clipped
+
+
 def as_pytree(perturbation: Perturbation) -> Perturbation:
     """Return the sampler in a form that can be an argument of a compiled function.
 
@@ -381,6 +533,34 @@ def _require_sampler(sampler: Any) -> None:
         raise ValueError(f"sampler must be a function (key, draw, x), such as gaussian(0.1), got {sampler!r}")
 
 
+def _is_numbers(value: Any) -> bool:
+    return isinstance(value, int | float | np.ndarray | np.generic | jax.Array)
+
+
+def _check_values(name: str, value: Any) -> None:
+    """Raise ValueError unless a value is finite numbers; what JAX puts in its place in a pytree passes."""
+    if isinstance(value, str | bytes | bool | list | tuple | dict | complex | np.ma.MaskedArray) or callable(value):
+        raise ValueError(f"{name} must be a finite number or an array of them, got {value!r}")
+    if _is_numbers(value) and not isinstance(value, jax.core.Tracer):
+        array = np.asarray(value)
+        if array.dtype == bool or not jnp.issubdtype(array.dtype, jnp.number) or not np.isfinite(array).all():
+            raise ValueError(f"{name} must be a finite number or an array of them, got {value!r}")
+
+
+def _as_tokens(name: str, value: Any, x: Any, shape: tuple[int, ...]) -> Array:
+    """Return a value in the dtype of the tokens, if it has their shape and kind; a number has every shape."""
+    if not hasattr(x, "dtype") or not x.ndim:
+        raise ValueError(f"x must be an array of tokens [t *s], got {jax.tree.structure(x)}")
+    array = jnp.asarray(value)
+    fits = jnp.issubdtype(x.dtype, jnp.floating) or jnp.issubdtype(array.dtype, jnp.integer)
+    if not fits or array.shape not in ((), shape):
+        raise ValueError(
+            f"{name} must be a number or have the shape {shape} and kind of the tokens, {x.dtype}, got {array.dtype} "
+            f"of shape {array.shape}"
+        )
+    return array.astype(x.dtype)
+
+
 def _check_size(sampler: Perturbation, name: str) -> None:
     """Check a number of a sampler and make it a float; a traced one stays as it is."""
     value = getattr(sampler, name)
@@ -394,3 +574,8 @@ def _check_size(sampler: Perturbation, name: str) -> None:
     if not (np.isfinite(value) and value >= 0):
         raise ValueError(f"{name} must be a finite number of at least 0, got {value}")
     object.__setattr__(sampler, name, float(value))
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return sorted(__all__)

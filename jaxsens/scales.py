@@ -99,3 +99,8 @@ def _root_mean_square(w: Array, axes: tuple[int, ...]) -> Array:
 def _rescaled(direction: Array, size: Array, current: Array) -> Array:
     moved = at_least_float32(direction) * at_least_float32(size) / jnp.where(current > 0, at_least_float32(current), 1)
     return jnp.where(current > 0, moved, 0).astype(jnp.result_type(direction))
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return sorted(__all__)

@@ -2,6 +2,7 @@
 
 import inspect
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,9 +18,11 @@ __all__ = [
     "OneAtATime",
     "chosen_sites",
     "one_at_a_time",
+    "require_groups",
     "require_independent_outputs",
     "require_matching",
     "require_sites",
+    "require_substitute",
     "takes_sites",
 ]
 
@@ -81,6 +84,41 @@ def require_sites(sites: Array, count: int) -> None:
         raise ValueError(f"sites must be a vector of integers from 0 to {count - 1}, numbers of tokens, got {sites}")
 
 
+def require_substitute(substitute: Any) -> None:
+    """Raise ValueError unless a value can be called as a substitution; a model cannot.
+
+    Example:
+        >>> require_substitute(one_at_a_time(lambda params, x: x))
+        >>> require_substitute(lambda params, tokens, mask=None: tokens.sum(1))
+        Traceback (most recent call last):
+        ValueError: substitute must be a function (params, tokens, alternatives, mask), ... one_at_a_time(apply)
+    """
+    checks.require_functions(substitute=substitute)
+    try:
+        signature = inspect.signature(substitute)
+    except (TypeError, ValueError):  # a callable without a signature
+        return
+    try:
+        signature.bind(None, None, None, None)
+    except TypeError as error:
+        raise ValueError(
+            f"substitute must be a function (params, tokens, alternatives, mask), got {substitute} of other arguments, "
+            f"{signature}: for a model apply(params, tokens, mask) pass one_at_a_time(apply)"
+        ) from error
+
+
+def require_groups(groups: Array, count: int) -> Array:
+    """Return groups of tokens, or raise ValueError unless they are booleans ``[g t]``.
+
+    Example:
+        >>> require_groups(jnp.array([[True, True, False]]), 3).shape
+        (1, 3)
+    """
+    if groups.dtype != bool or groups.ndim != 2 or groups.shape[1] != count or not len(groups):
+        raise ValueError(f"groups must be booleans [g t] with t = {count}, got {groups.dtype} of shape {groups.shape}")
+    return jnp.asarray(groups)
+
+
 def takes_sites(substitute: Substitute | SubstituteAt) -> bool:
     """Return whether a primitive can evaluate a few sites only, that is, whether it takes a fifth argument.
 
@@ -125,18 +163,38 @@ class OneAtATime:
     rows: int | None = None
 
     def __call__(
-        self, params: PyTree, tokens: Array, alternatives: Array, mask: Array | None = None, sites: Array | None = None
+        self,
+        params: PyTree,
+        tokens: Array,
+        alternatives: Array | None = None,
+        mask: Array | None = None,
+        sites: Array | None = None,
     ) -> tuple[PyTree, PyTree]:
-        """Return the clean output and, for every token or site, the output with only that token replaced."""
+        """Return the clean output and, for every token or site, the output with only that token replaced.
+
+        ``sites`` may also be booleans ``[g t]``: the tokens of a group are then replaced together.
+        """
+        if alternatives is None:
+            raise ValueError(
+                "alternatives are missing: one_at_a_time(apply) replaces tokens by them; measures of weights, states "
+                "and curvature take the model, apply, itself"
+            )
         require_matching(tokens, alternatives)
         count = len(tokens)
-        sites = chosen_sites(sites, count)
+        groups = None
+        if getattr(sites, "ndim", 1) == 2 and sites.dtype == bool:
+            groups, sites = require_groups(sites, count), jnp.arange(len(sites))
+        else:
+            sites = chosen_sites(sites, count)
         total = len(sites)
         rows = min(self.rows or total + 1, total + 1)
 
         def outputs(sites: Array) -> PyTree:
             """Evaluate one copy for each site; the copy for site -1 is the example itself."""
-            chosen = sites[:, None] == jnp.arange(count)[None]
+            if groups is None:
+                chosen = sites[:, None] == jnp.arange(count)[None]
+            else:
+                chosen = groups[sites] & (sites >= 0)[:, None]
             chosen = chosen.reshape(chosen.shape + (1,) * (tokens.ndim - 1))
             copies = jnp.where(chosen, alternatives[None], tokens[None])
             if mask is None:  # not passed on, for models without a mask
@@ -179,3 +237,8 @@ def require_independent_outputs(
 
 def _on_batch(apply: Apply, params: PyTree, batch: tuple[Array, ...]) -> PyTree:
     return apply(params, *batch)
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return sorted(__all__)

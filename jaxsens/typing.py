@@ -51,6 +51,13 @@ Where = Callable[[tuple[Any, ...], Array], bool]
 """Chooses leaves of a pytree: ``where(path, leaf)``, with the path of ``jax.tree_util``."""
 
 
+Axes = Any
+"""Axes of matplotlib, which is imported when something is drawn."""
+
+Figure = Any
+"""A figure of matplotlib."""
+
+
 class Apply(Protocol):
     """A model in evaluation mode, over a batch."""
 

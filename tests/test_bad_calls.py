@@ -358,7 +358,7 @@ def add_sensitivity(add, folder, files):
     one = jaxsens.one_at_a_time(token_apply)
     sites = [
         *arrays(np.ones((4, 3), bool), boolean_values=True, real=True),
-        *bad(np.zeros((4, 3), bool), np.ones((3, 4), bool), np.ones((2, 3), bool), np.array([0, 2])),
+        *bad(np.zeros((4, 3), bool), np.ones((3, 4), bool), np.ones((2, 3), bool), np.array([0, 7])),
     ]
     sites = [v for v in sites if v[0] is not None]
     tokens = [

@@ -4,7 +4,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxsens import perturb, scales
+import jaxsens
+from jaxsens import perturb, scales, substitution
 
 KEY = jax.random.key(0)
 
@@ -216,3 +217,71 @@ def test_sizes_of_noise_are_checked_and_zero_moves_nothing(build):
         with pytest.raises(ValueError, match="must be a finite number of at least 0"):
             build(bad)
     chex.assert_trees_all_equal(build(0)(KEY, 0, WEIGHTS), WEIGHTS)
+
+
+def test_a_baseline_has_the_place_of_every_token():
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(5, 2)), jnp.float32)
+    mean = np.array([0.5, -1])
+    for value, expected in ((0, [0, 0]), (mean, mean), (jnp.float32(2), [2, 2])):
+        found = perturb.baseline(value)(jax.random.key(0), 0, x)
+        np.testing.assert_array_equal(found, np.broadcast_to(expected, (5, 2)))
+        assert found.dtype == x.dtype
+    assert perturb.baseline(103)(jax.random.key(0), 1, jnp.arange(4, dtype=jnp.int16)).tolist() == [103] * 4
+    flips = substitution.one_at_a_time(lambda w, tokens: tokens.sum((1, 2)))
+    measure = jaxsens.token_sensitivity(flips, perturb.baseline(0.0), change=lambda a, b: a - b)
+    np.testing.assert_allclose(measure(jax.random.key(0), None, x[None]).values[0], x.sum(1), atol=1e-6)
+    for value in (np.nan, "0", [1, 2], True, np.array(["a"])):
+        with pytest.raises(ValueError, match="value must be a finite number"):
+            perturb.baseline(value)
+    for value, tokens in ((0.5, jnp.arange(3)), (mean, jnp.zeros((4, 3))), (np.zeros((4, 2)), jnp.zeros((4, 2)))):
+        with pytest.raises(ValueError, match="value must be a number or have the shape"):
+            perturb.baseline(value)(jax.random.key(0), 0, tokens)
+
+
+def test_tokens_of_other_examples_stay_at_their_position_and_are_equally_likely():
+    pool = np.arange(12).reshape(4, 3) * 10
+    mask = np.array([[True, True, True], [True, True, False], [True, False, False], [True, True, True]])
+    sampler = perturb.other_example(pool, mask)
+    draws = jnp.arange(4000, dtype=jnp.uint32)
+    found = np.asarray(jax.jit(jax.vmap(lambda draw: sampler(jax.random.key(1), draw, jnp.asarray(pool[0]))))(draws))
+    for position in range(3):
+        values, counts = np.unique(found[:, position], return_counts=True)
+        np.testing.assert_array_equal(values, pool[mask[:, position], position])
+        np.testing.assert_allclose(counts / 4000, 1 / len(values), atol=0.03)
+    assert abs(np.corrcoef(found[:, 0], found[:, 1])[0, 1]) < 0.07
+    vectors = np.random.default_rng(0).normal(size=(3, 2, 4)).astype(np.float32)
+    replaced = perturb.other_example(vectors)(jax.random.key(0), 0, jnp.asarray(vectors[0]))
+    assert all(any(np.array_equal(replaced[i], vectors[k, i]) for k in range(3)) for i in range(2))
+    measure = jaxsens.token_sensitivity(
+        substitution.one_at_a_time(lambda w, tokens, mask: tokens.sum(1)), sampler, change=lambda a, b: a != b, draws=4
+    )
+    assert measure(jax.random.key(0), None, pool.astype(np.int32), mask).mean > 0.3
+    for arguments, message in (
+        ((pool[:1],), "two examples or more"),
+        ((pool, mask.astype(int)), "mask must be booleans"),
+        ((pool, mask[:, :2]), "mask must be booleans"),
+        ((pool, mask & [True, False, True]), "no example has a real token at position 1"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            perturb.other_example(*arguments)
+    with pytest.raises(ValueError, match="as many as those of the examples drawn from, 3, got 2"):
+        sampler(jax.random.key(0), 0, jnp.zeros(2, jnp.int32))
+    with pytest.raises(ValueError, match="kind of the tokens, int32, got float32"):
+        perturb.other_example(vectors[..., 0])(jax.random.key(0), 0, jnp.zeros(2, jnp.int32))
+
+
+def test_clipped_noise_stays_in_its_range_and_is_the_noise_inside():
+    x = jnp.asarray(np.random.default_rng(0).uniform(-1, 1, (50, 2)), jnp.float32)
+    plain, high = perturb.gaussian(1.0), np.array([1.0, 0.5])
+    moved, found = (sampler(jax.random.key(0), 3, x) for sampler in (plain, perturb.clipped(plain, -1, high)))
+    np.testing.assert_array_equal(found, np.clip(moved, -1, high.astype(np.float32)))
+    assert (np.asarray(found) == -1).any()
+    assert perturb.dependent_draws(perturb.clipped(perturb.antithetic(plain), -1, 1)) == 2
+    assert jax.tree.leaves(perturb.as_pytree(perturb.clipped(plain, -1, 1))) == [1.0, -1, 1]
+    for low, end in ((1, 1), (np.array([0, 2]), 1), (2, -2)):
+        with pytest.raises(ValueError, match="low must be below high"):
+            perturb.clipped(plain, low, end)
+    with pytest.raises(ValueError, match="high must be a finite number"):
+        perturb.clipped(plain, 0, np.inf)
+    with pytest.raises(ValueError, match="sampler must be a function"):
+        perturb.clipped(0.5, 0, 1)

@@ -7,11 +7,12 @@ A field may carry ``metadata``: ``help`` (the text of its flag), ``flag=False`` 
 import argparse
 import dataclasses
 import math
+import textwrap
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NoReturn, TypeVar
 
 import numpy as np
 
@@ -108,6 +109,7 @@ def parse(
     Flags are typed from the annotations: int, float (finite), str, bool (``--x``, ``--no-x``), ``Literal``,
     ``tuple[...]`` (``--widths 64,128``) and unions of these with None (``--x none``). A flag that is unknown or
     shortened, or a value that its type or the configuration's own checks refuse, ends the program with status 2.
+    ``--help`` shows the description as it is, with its commands.
 
     Args:
         experiment: name of the experiment.
@@ -136,10 +138,12 @@ def parse(
     if missing := [name for name in out_fields if name not in fields]:
         raise ValueError(f"out_fields = {missing} are not fields of {kind.__name__}: allowed are {sorted(fields)}")
 
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog=f"python -m experiments.{experiment}",
+        usage="%(prog)s [--preset NAME] [--out DIR] [--FLAG VALUE ...]",
         description=description,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=_VALUES,
+        formatter_class=_Help,
         allow_abbrev=False,
     )
     parser.add_argument("--preset", choices=list(presets), default=default, help=f"settings to start from ({default})")
@@ -157,7 +161,9 @@ def parse(
         if not field.metadata.get("flag", True):
             continue
         how = _flag(hints[name], f"{kind.__name__}.{name}")
-        text = f"{field.metadata.get('help', '')} ({default}: {_text(getattr(presets[default], name))})".strip()
+        value = getattr(presets[default], name)
+        shown = "none" if value is None else _text(value)
+        text = f"{field.metadata.get('help', '')} ({default}: {shown})".strip()
         flag = "--" + name.replace("_", "-")
         parser.add_argument(flag, dest=name, default=argparse.SUPPRESS, help=text.replace("%", "%%"), **how)
 
@@ -185,7 +191,42 @@ def _flag(hint: Any, where: str) -> dict[str, Any]:
         except ValueError as error:
             raise argparse.ArgumentTypeError(f"{text!r} is not of type {_name(hint)}: {error}") from error
 
-    return {"type": typed, "metavar": _name(hint)}
+    return {"type": typed, "metavar": _metavar(hint)}
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser that says how lists are written where a value stands alone."""
+
+    def error(self, message: str) -> NoReturn:
+        start, _, rest = message.partition("unrecognized arguments: ")
+        if not start and rest and not rest.startswith("-"):
+            message += ": values of a list are separated by commas, without spaces, such as 64,128"
+        super().error(message)
+
+
+class _Help(argparse.RawDescriptionHelpFormatter):
+    """Keeps the lines of the description, and the values of a list in one piece, to be copied."""
+
+    def _split_lines(self, text: str, width: int) -> list[str]:
+        return textwrap.wrap(" ".join(text.split()), width, break_long_words=False, break_on_hyphens=False)
+
+
+_VALUES = """\
+Values of a list are separated by commas, without spaces: --widths 64,128. The word none stands for no value. After the
+text of a flag is its value in the default preset."""
+
+
+def _metavar(hint: Any) -> str:
+    """Return how a value is written: ``int``, ``small|paper``, ``int,int,...``, ``float|none``."""
+    origin, inner = typing.get_origin(hint), typing.get_args(hint)
+    if origin is typing.Literal:
+        return "|".join(map(str, inner))
+    if origin is tuple:
+        first = _metavar(inner[0])
+        return f"{first},{first},..." if Ellipsis in inner else ",".join(map(_metavar, inner))
+    if inner:
+        return "|".join("none" if kind is types.NoneType else _metavar(kind) for kind in inner)
+    return hint.__name__
 
 
 def _reader(hint: Any, where: str) -> Callable[[str], Any]:

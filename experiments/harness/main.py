@@ -5,6 +5,7 @@ import dataclasses
 import signal
 import sys
 import threading
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,12 @@ from experiments.harness import cli
 from experiments.harness.start import start
 
 __all__ = ["Experiment"]
+
+_INPUTS = (
+    "experiments.harness.inputs", "experiments.harness.manifest", "experiments.harness.storage", "experiments.images",
+    "jaxsens.data", "jaxsens.models.pretrained", "jaxsens.models.text.tokenizer",
+)  # fmt: skip
+"""Where errors are about what a user gave, beside the modules ``data`` of experiments."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +49,11 @@ class Experiment:
     compilation_cache: bool = True
 
     def main(self, argv: Sequence[str] | None = None) -> Path:
-        """Run the experiment from the command line, and return its folder."""
+        """Run the experiment from the command line, and return its folder.
+
+        A run that is refused, since its folder holds another configuration or its data are not there, ends the program
+        with status 1 and one line that says what to do. Errors of the computation itself keep their traceback.
+        """
         command = cli.parse(
             self.name,
             self.presets,
@@ -61,8 +72,21 @@ class Experiment:
                 name = error.args[0] if error.args else "SIGINT"
                 # One line, not a traceback: what is computed is kept, and the next step is to continue.
                 sys.exit(f"interrupted by {name}: finished units are kept in '{command.out}'; the same command resumes")
+            except (ValueError, OSError, ImportError) as error:
+                if not _is_of_inputs(error):
+                    raise
+                sys.exit(f"python -m experiments.{self.name}: {' '.join(str(error).split())}")
         print(f"\nresults in {folder}")
         return folder
+
+
+def _is_of_inputs(error: Exception) -> bool:
+    """Return whether an error says what is wrong with the folder, the data or the models that a user gave."""
+    if getattr(error, "__notes__", None):  # a unit was being computed
+        return False
+    frame, _ = list(traceback.walk_tb(error.__traceback__))[-1]
+    module = frame.f_globals.get("__name__", "")
+    return module.startswith(_INPUTS) or (module.startswith("experiments.") and module.endswith(".data"))
 
 
 @contextlib.contextmanager

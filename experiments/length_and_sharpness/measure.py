@@ -64,10 +64,10 @@ def measure_all(
         dict.fromkeys(MEASURED, np.nan)
         if status == many_models.DIVERGED
         else measure(config, section, n, trained.member(i), bits, labels[i])
-        for i, status in enumerate(trained.status)
+        for i, status in enumerate(trained.codes)
     ]
     columns = {name: np.array([row[name] for row in rows]) for name in MEASURED}
-    return {"status": trained.status, "epochs": trained.epochs, "losses": trained.history["loss"]} | columns
+    return {"status": trained.codes, "epochs": trained.epochs, "losses": trained.history["loss"]} | columns
 
 
 def measure_learned(
@@ -84,7 +84,7 @@ def measure_learned(
         seen: Indices of the training strings.
     """
     target = float(boolean.truth_tables.average_sensitivity(labels))
-    if trained.status[number] == many_models.DIVERGED:
+    if trained.codes[number] == many_models.DIVERGED:
         return {"target_sensitivity": target} | dict.fromkeys(LEARNED, np.nan)
     outputs = _outputs(config, trained.member(number), bits)
     correct = (outputs > 0) == labels

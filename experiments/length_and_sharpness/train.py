@@ -110,7 +110,7 @@ def random_functions(config: Config, checkpoint: Path | None = None, tables: np.
         "function": np.array([sets[d][0] for d, _ in numbers]),
         "size": np.array([sets[d][1] for d, _ in numbers]),
         "seed": np.array([seed for _, seed in numbers]),
-        "status": trained.status,
+        "status": trained.codes,
         "epochs": trained.epochs,
     } | {name: np.array([row[name] for row in rows]) for name in rows[0]}
 

@@ -112,10 +112,10 @@ def learn_parity(config: Config, kind: str, count: int, seed: int) -> dict[str, 
         after_epoch=follow,
         progress=f"{kind}, parity {seed}, {count} strings",
     )  # fmt: skip
-    for member in np.flatnonzero(trained.status == DIVERGED):
+    for member in np.flatnonzero(trained.codes == DIVERGED):
         measure(member, trained.member(member), int(np.searchsorted(points, trained.epochs[member])))
     return {
-        "epochs": points, **curves, "status": trained.status, "epochs_done": trained.epochs,
+        "epochs": points, **curves, "status": trained.codes, "epochs_done": trained.epochs,
         "watched_accuracy": trained.history["accuracy"], "training_loss": _last(trained, "training_loss"),
         "parameters": baselines.parameter_count(module),
     }  # fmt: skip
@@ -169,7 +169,7 @@ def learn_labels(
         checkpoint=checkpoint,
         progress=f"{kind}, random labels",
     )  # fmt: skip
-    columns = {"status": trained.status, "epochs_done": trained.epochs, "accuracy": _last(trained, "accuracy")}
+    columns = {"status": trained.codes, "epochs_done": trained.epochs, "accuracy": _last(trained, "accuracy")}
     for name, variables in (("untrained", start), ("trained", trained.variables)):
         pairs = np.asarray(
             [sensitivity(config, apply, _member(variables, i), probes[number]) for i, number in enumerate(dataset)]

@@ -54,7 +54,7 @@ def train_and_measure(run: harness.Run, config: Config, group: Group, user_strin
     before, after = (measure.evaluate(architecture, v, tested, labels) for v in (first, trained.variables))
     points = np.array(curve) - 1
     return {
-        "status": trained.status, "epochs": trained.epochs, "best_epoch": trained.best_epoch,
+        "status": trained.codes, "epochs": trained.epochs, "best_epoch": trained.best_epoch,
         **{name: trained.history[name][:, points] for name in ("loss", "accuracy", "learning_rate")},
         "correct_before": before.correct, "correct": after.correct,
         "log_blow_up_before": before.log_blow_up, "log_blow_up": after.log_blow_up,
@@ -116,7 +116,7 @@ def _profiles(architecture: recognizers.Config, stacked: PyTree, probes: np.ndar
 
 
 def _diverged_at(trained: training.Trained, epoch: int) -> np.ndarray:
-    return (trained.status == many_models.DIVERGED) & (trained.epochs == epoch)
+    return (trained.codes == many_models.DIVERGED) & (trained.epochs == epoch)
 
 
 def _lost(group: Group, epoch: int) -> dict[str, Any]:

@@ -25,3 +25,8 @@ __all__ = [
     "strings",
     "truth_tables",
 ]
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return sorted(__all__)

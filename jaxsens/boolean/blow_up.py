@@ -5,19 +5,17 @@ Transformers Encoding Boolean Functions. Each function has its definition and an
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import cached_property, partial
 from typing import Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxsens.boolean.blow_up_results import BlowUps, Influences, accumulated
 from jaxsens.boolean.strings import require_bits
 from jaxsens.execution import checks, memory, parallel
 from jaxsens.execution.execution import DEFAULT, Execution, require_execution
-from jaxsens.statistics import estimate
-from jaxsens.statistics.estimate import Estimate
+from jaxsens.execution.independence import require_independent
 from jaxsens.typing import Array, Internals, PyTree
 
 __all__ = [
@@ -41,58 +39,6 @@ class ComputeInternals(Protocol):
     def __call__(self, params: PyTree, strings: Array, /) -> Internals:
         """Map strings ``[b n]`` of bits to the logits, states and normalizers, with ``t = n + 1`` positions."""
         ...
-
-
-@partial(jax.tree_util.register_dataclass, data_fields=["tau"], meta_fields=["chunk"])
-@dataclass(frozen=True)
-class BlowUps:
-    """Blow-ups of a recognizer.
-
-    Attributes:
-        tau: The blow-up of every normalization on every string, Eq. 17 ``[b r]``.
-        chunk: Number of model forwards evaluated at once.
-    """
-
-    tau: np.ndarray
-    chunk: int
-
-    @cached_property
-    def beta(self) -> np.ndarray:
-        """The cumulative blow-up up to every normalization, Eq. 18, in float64 ``[b r]``."""
-        return _accumulated(self.tau)
-
-
-@partial(
-    jax.tree_util.register_dataclass, data_fields=["states", "logits", "sites"], meta_fields=["positions", "chunk"]
-)
-@dataclass(frozen=True)
-class Influences:
-    """Absolute influences of ``s`` flipped bits on the logit and on the activations of ``p`` positions.
-
-    Attributes:
-        states: ``||y(x) - y(x with bit n flipped)||_2`` after the last layer ``[b s p]``, or after every layer
-            ``[b s l+1 p]``, the embeddings first; in units of the states.
-        logits: ``|T(x) - T(x with bit n flipped)|`` ``[b s]``, in units of the logit.
-        sites: The flipped bits, counted from 0 ``[s]``.
-        positions: The positions, counted from 0, of the last axis of ``states``.
-        chunk: Number of model forwards to evaluate at once.
-    """
-
-    states: np.ndarray
-    logits: np.ndarray
-    sites: np.ndarray
-    positions: tuple[int, ...]
-    chunk: int
-
-    @cached_property
-    def states_estimate(self) -> Estimate:
-        """Mean influence on activations over the flipped bits, ``[p]`` or ``[l+1 p]``; the units are strings."""
-        return estimate.from_values(self.states.mean(1, dtype=np.float64))
-
-    @cached_property
-    def logits_estimate(self) -> Estimate:
-        """Mean influence on the logit over the flipped bits; the units are strings."""
-        return estimate.from_values(self.logits.mean(1, dtype=np.float64))
 
 
 def blow_up(normalizers: Array) -> Array:
@@ -132,7 +78,7 @@ def cumulative_blow_up(normalizers: Array) -> np.ndarray:
         array([4., 6.])
     """
     normalizers = _at_least_0(normalizers)
-    return _accumulated(blow_up(normalizers))
+    return accumulated(blow_up(normalizers))
 
 
 def blow_up_bound(epsilon: float, layers: int) -> float:
@@ -170,7 +116,8 @@ def blow_ups(
         ``measure(params, strings [b n])`` -> ``BlowUps``.
 
     Raises:
-        ValueError: When called, if the strings are not bits or do not fit the model.
+        ValueError: When called, if the strings are not bits or do not fit the model, or if what it gives for a string
+            depends on other strings.
         FloatingPointError: When called, if a normalizer is NaN or negative; the message names the first one.
 
     Example:
@@ -188,6 +135,7 @@ def blow_ups(
         strings = require_bits(strings)
         one = _one_of(strings)
         _check_internals(internals, params, one)
+        require_independent(internals, params, strings, execution=execution)
         forwards = execution.chunk or memory.chunk_of(internals, params, one)
         tau = parallel.map_items(
             parallel.bind(_blow_ups, internals), strings, params, execution=execution.replace(chunk=forwards)
@@ -225,7 +173,8 @@ def influences(
 
     Raises:
         ValueError: If ``layers`` is unknown or ``positions`` are not integers; when called, if the strings are not bits
-            or do not fit the model, or if a site or position lies outside of them.
+            or do not fit the model, if a site or position lies outside of them, or if what the model gives for a string
+            depends on other strings.
         FloatingPointError: When called, if an influence is not finite; the message names the first one.
 
     Example:
@@ -248,6 +197,7 @@ def influences(
         where = np.arange(length + 1) if chosen is None else _inside("positions", chosen, -length - 1, length + 1)
         flips = np.arange(length) if sites is None else _inside("sites", _indices("sites", sites), 0, length)
         _check_internals(internals, params, one)
+        require_independent(internals, params, strings, execution=execution)
         forwards = execution.chunk or memory.chunk_of(internals, params, one)
         rows = min(forwards, len(flips) + 1)
         observed = tuple((where % (length + 1)).tolist())
@@ -304,11 +254,6 @@ def _bit_influences(
     return jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:])[1 : len(sites) + 1], changes)
 
 
-def _accumulated(tau: np.ndarray) -> np.ndarray:
-    with np.errstate(over="ignore"):  # beyond float64 it is infinite
-        return np.cumprod(tau, -1, dtype=np.float64)
-
-
 def _one_of(strings: np.ndarray) -> jax.ShapeDtypeStruct:
     """Return the shape of one string as a batch."""
     return jax.ShapeDtypeStruct((1, strings.shape[1]), strings.dtype)
@@ -357,3 +302,8 @@ def _first(mask: np.ndarray) -> tuple[int, ...] | None:
     """Return the index of the first True, if there is one."""
     indices = np.argwhere(mask)
     return tuple(indices[0].tolist()) if len(indices) else None
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return sorted(__all__)

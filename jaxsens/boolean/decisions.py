@@ -77,3 +77,8 @@ def require_margin(margin: float) -> None:
     """Raise ValueError unless the margin is a finite number of at least 0; a traced one has no value to check."""
     if not isinstance(margin, jax.core.Tracer):
         checks.require_finite("margin", margin)
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return sorted(__all__)

@@ -18,7 +18,9 @@ import numpy as np
 from jaxsens.boolean import strings as bit_strings
 from jaxsens.execution import checks
 from jaxsens.execution.keys import require_key
-from jaxsens.typing import Array, Key
+from jaxsens.results.result import Description, Result, draw
+from jaxsens.results.words import shortened, times
+from jaxsens.typing import Array, Axes, Figure, Key
 
 __all__ = [
     "NAMES",
@@ -36,8 +38,8 @@ NAMES = ("parity", "majority", "first", "dictator", "sparse_parity", "sparse_maj
 """Names of languages."""
 
 
-@dataclass(frozen=True)
-class Language:
+@dataclass(frozen=True, repr=False)
+class Language(Result):
     """A set of strings of one length, built by the functions of this file; equal languages share compiled code.
 
     Attributes:
@@ -74,7 +76,34 @@ class Language:
 
     def __repr__(self) -> str:
         given = {"n": self.n, "indices": self.indices, "key": self.key}
-        return f"Language({self.name!r}, {', '.join(f'{k}={v}' for k, v in given.items() if v is not None)})"
+        text = f"{self.name!r}, {', '.join(f'{k}={v}' for k, v in given.items() if v is not None)}"
+        return f"Language({shortened(text, 180)})"
+
+    def _describe(self) -> Description:
+        counts = times(bits=self.n)
+        read = {"positions read": ", ".join(map(str, self.positions))}
+        if self.name == "random":
+            return Description(counts, words="random function", table=lambda: {"position": self.positions})
+
+        def table() -> dict[str, Sequence[int]]:
+            return {"sensitivity": range(self.n + 1), "count": list(self.profile())}
+
+        return Description(counts, float(self.average_sensitivity), words=self.name, facts=read, table=table)
+
+    def interval(self, level: float = 0.95) -> tuple[float, float]:
+        """Return the average sensitivity twice: it is exact. ValueError for the random language."""
+        checks.require_level("level", level)
+        return float(self.average_sensitivity), float(self.average_sensitivity)
+
+    def plot(self, ax: Axes | None = None) -> Figure:
+        """Draw the shares of strings by sensitivity; ValueError for the random language.
+
+        Raises:
+            ImportError: If matplotlib is not installed; the message names the extra.
+        """
+        shares = [float(Fraction(count, 2**self.n)) for count in self.profile()]
+        position = "sensitivity of a string (bits)"
+        return draw("bars_by_position", ax, shares, shares, shares, position=position, quantity="share")
 
     def accept(self, strings: Array) -> jax.Array:
         """Return which strings belong to the language; a pure function, for ``jit`` and ``vmap``.
@@ -241,3 +270,8 @@ def _validated(indices: Sequence[int], n: int) -> tuple[int, ...]:
     if not ordered or len(set(ordered)) < len(ordered) or ordered[0] < 0 or ordered[-1] >= n:
         raise ValueError(f"indices must be one or more distinct positions from 0 to {n - 1}, got {indices}")
     return tuple(ordered)
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return sorted(__all__)

@@ -18,16 +18,19 @@ from jaxsens.execution import checks, memory, parallel
 from jaxsens.execution.execution import DEFAULT, Execution, require_execution
 from jaxsens.execution.independence import require_independent
 from jaxsens.execution.keys import require_key
+from jaxsens.results.plain import tidy
+from jaxsens.results.result import Description, Result, draw
+from jaxsens.results.words import times
 from jaxsens.statistics import estimate
 from jaxsens.statistics.estimate import Estimate
-from jaxsens.typing import Array, Key, Perturbation, PyTree, Where
+from jaxsens.typing import Array, Axes, Figure, Key, Perturbation, PyTree, Where
 
 __all__ = ["LipschitzQuotients", "box_diameter", "diameter", "lipschitz_quotients", "log_count_bound"]
 
 
 @partial(jax.tree_util.register_dataclass, data_fields=["values", "distances"], meta_fields=["chunk"])
-@dataclass(frozen=True)
-class LipschitzQuotients:
+@dataclass(frozen=True, repr=False)
+class LipschitzQuotients(Result):
     """Changes of a recognizer's logit relative to the distance that its weights moved.
 
     Attributes:
@@ -44,7 +47,45 @@ class LipschitzQuotients:
     @cached_property
     def estimate(self) -> Estimate:
         """Mean quotient over the strings; the units are draws."""
-        return estimate.from_values(self.values.mean(1))
+        return estimate.from_values(self.values.mean(1), unit="draws")
+
+    @property
+    def mean(self) -> float:
+        """Mean quotient over strings and draws."""
+        return float(self.estimate.mean)
+
+    @property
+    def sem(self) -> float:
+        """Standard error of the mean over draws."""
+        return float(self.estimate.sem)
+
+    @property
+    def count(self) -> int:
+        """The number of independent units: draws."""
+        return self.estimate.count
+
+    def interval(self, level: float = 0.95) -> tuple[float, float]:
+        """Return the confidence interval of the mean; see ``Estimate.interval``."""
+        low, high = self.estimate.interval(level)
+        return float(low), float(high)
+
+    def plot(self, ax: Axes | None = None) -> Figure:
+        """Draw how the quotients of all draws and strings are distributed.
+
+        Raises:
+            ImportError: If matplotlib is not installed; the message names the extra.
+        """
+        return draw("histogram", ax, self.values.ravel(), quantity="change of the logit / distance")
+
+    def _describe(self) -> Description:
+        draws, strings = self.values.shape
+
+        def table() -> dict[str, np.ndarray]:
+            columns = {"quotient": self.values, "distance": self.distances}
+            return tidy({"draw": None, "string": None}, columns)
+
+        facts = {"largest": self.maximum}
+        return Description(times(draws=draws, strings=strings), self.mean, self.interval(), facts=facts, table=table)
 
     @property
     def maximum(self) -> float:
@@ -231,3 +272,8 @@ def _check_logits(apply: Callable[[PyTree, Array], Array], params: PyTree, one: 
         raise ValueError(f"strings of {one.shape[1]} bits and params do not fit the recognizer: {error}") from error
     if getattr(logits, "shape", None) != (2,):
         raise ValueError(f"apply must give logits [b], one for each string, got {logits} for two strings")
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return sorted(__all__)

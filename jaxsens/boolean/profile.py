@@ -17,15 +17,19 @@ from jaxsens.boolean.strings import require_bits
 from jaxsens.execution import checks, parallel
 from jaxsens.execution.execution import DEFAULT, Execution, require_execution
 from jaxsens.execution.keys import require_key
+from jaxsens.results.plain import tidy
+from jaxsens.results.result import Description, Result, draw
+from jaxsens.results.words import times
 from jaxsens.statistics import estimate
-from jaxsens.typing import Array, Key, PyTree, Substitute
+from jaxsens.statistics.estimate import Estimate
+from jaxsens.typing import Array, Axes, Figure, Key, PyTree, Substitute
 
 __all__ = ["Audit", "Profile", "sensitivity_profile"]
 
 
 @partial(jax.tree_util.register_dataclass, data_fields=["changed", "error"], meta_fields=[])
-@dataclass(frozen=True)
-class Audit:
+@dataclass(frozen=True, repr=False)
+class Audit(Result):
     """Difference between float64 and the precision in which a profile was measured.
 
     Attributes:
@@ -34,8 +38,19 @@ class Audit:
         error: The largest ``|logit - logit in float64|``, in standard deviations of the float64 logits.
     """
 
-    changed: estimate.Estimate
+    changed: Estimate
     error: float
+
+    def interval(self, level: float = 0.95) -> tuple[float, float]:
+        """Return the confidence interval of ``changed``; see ``Estimate.interval``."""
+        return self.changed.interval(level)
+
+    def _describe(self) -> Description:
+        changed = self.changed
+        table = {"changed": [changed.mean], "sem": [changed.sem], "error": [self.error]}
+        facts = {"largest error": self.error}
+        counts = f"share of decisions changed; {times(strings=changed.count)}"
+        return Description(counts, changed.mean, self.interval(), facts=facts, table=lambda: table)
 
 
 @partial(
@@ -43,8 +58,8 @@ class Audit:
     data_fields=["flips", "decisions", "audit"],
     meta_fields=["exhaustive", "margin", "chunk"],
 )
-@dataclass(frozen=True)
-class Profile:
+@dataclass(frozen=True, repr=False)
+class Profile(Result):
     """Which bits of which strings turn acceptance into rejection or back, with counts, means and intervals.
 
     Intervals, scaled counts and means refer to all ``2^n`` strings and assume that the strings were drawn uniformly. If
@@ -113,7 +128,7 @@ class Profile:
         return (self.scaled, self.scaled) if self.exhaustive else (self._scaled(low), self._scaled(high))
 
     @cached_property
-    def average_sensitivity(self) -> estimate.Estimate:
+    def average_sensitivity(self) -> Estimate:
         """Mean of ``s(x)`` (Def. 2.3), in bits, from 0 to n; the units are strings, drawn uniformly.
 
         Its interval has no width where all sampled strings are equally sensitive; that of ``normalized_average`` has.
@@ -121,7 +136,7 @@ class Profile:
         return _over_strings(self.sensitivities, rate=False, exact=self.exhaustive)
 
     @cached_property
-    def normalized_average(self) -> estimate.Estimate:
+    def normalized_average(self) -> Estimate:
         """Mean of ``s(x) / n``, a rate in [0, 1]: the fraction of bit flips that change the decision."""
         return _over_strings(self.sensitivities / self.flips.shape[1], rate=True, exact=self.exhaustive)
 
@@ -140,8 +155,53 @@ class Profile:
         """
         return self._intervals(self.flips.sum(0), level)
 
+    @property
+    def estimate(self) -> Estimate:
+        """The mean sensitivity, ``average_sensitivity``."""
+        return self.average_sensitivity
+
+    @property
+    def mean(self) -> float:
+        """Mean sensitivity of a string, in bits."""
+        return float(self.average_sensitivity.mean)
+
+    @property
+    def sem(self) -> float:
+        """Standard error of the mean; 0 where the strings are all ``2^n``."""
+        return float(self.average_sensitivity.sem)
+
+    @property
+    def count(self) -> int:
+        """The number of strings."""
+        return len(self.flips)
+
+    def interval(self, level: float = 0.95) -> tuple[float, float]:
+        """Return the confidence interval of the mean sensitivity; without width where the strings are all ``2^n``."""
+        low, high = self.average_sensitivity.interval(level)
+        return float(low), float(high)
+
+    def plot(self, ax: Axes | None = None) -> Figure:
+        """Draw the shares of strings by sensitivity, with 95 % intervals that hold at once.
+
+        Raises:
+            ImportError: If matplotlib is not installed; the message names the extra.
+        """
+        shares = self.shares, *self.share_intervals()
+        return draw("bars_by_position", ax, *shares, position="sensitivity of a string (bits)", quantity="share")
+
+    def _describe(self) -> Description:
+        strings, bits = self.flips.shape
+        counts = f"{'all ' if self.exhaustive else ''}{times(strings=strings, bits=bits)}"
+        facts = {"least": self.min_sensitivity, "most": self.max_sensitivity, "undefined": self.undefined.mean}
+
+        def table() -> dict[str, np.ndarray]:
+            low, high = self.share_intervals()
+            return tidy({"sensitivity": None}, {"count": self.counts, "share": self.shares, "low": low, "high": high})
+
+        return Description(counts, self.mean, self.interval(), facts=facts, table=table)
+
     @cached_property
-    def undefined(self) -> estimate.Estimate:
+    def undefined(self) -> Estimate:
         """Fraction of the strings without a decision at this margin."""
         return _over_strings(self.decisions == UNDEFINED, rate=True, exact=self.exhaustive)
 
@@ -208,7 +268,7 @@ def sensitivity_profile(
         ((0, 0, 4), 2.0)
     """
     require_execution(execution)
-    checks.require_functions(substitute=substitute)
+    substitution.require_substitute(substitute)
     require_margin(margin)
     audit = checks.require_count("audit", audit, 0)
     plain, exact = (
@@ -254,8 +314,8 @@ def sensitivity_profile(
     return measure
 
 
-def _over_strings(values: np.ndarray, *, rate: bool, exact: bool) -> estimate.Estimate:
-    result = estimate.from_values(values, rate=rate)
+def _over_strings(values: np.ndarray, *, rate: bool, exact: bool) -> Estimate:
+    result = estimate.from_values(values, rate=rate, unit="strings")
     if exact:  # nothing was drawn
         return replace(result, sem=np.zeros_like(result.mean), rate=False)
     return result
@@ -283,3 +343,8 @@ def _check_width(logits: bit_flips.NeighborLogits, length: int, params: PyTree) 
             f"audit: this model computes in {dtype} whatever its params, since its logits are {dtype} for params in "
             "float64; pass reference=, a substitute that computes in float64, or audit=0"
         )
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return sorted(__all__)

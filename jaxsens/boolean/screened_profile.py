@@ -1,7 +1,7 @@
 """Sensitivity profiles in low precision first, and again in float32 where low precision cannot decide."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import jax
@@ -13,19 +13,21 @@ from jaxsens.boolean import bit_flips
 from jaxsens.boolean.decisions import decide, require_margin
 from jaxsens.boolean.profile import Profile
 from jaxsens.boolean.strings import require_bits
-from jaxsens.execution import checks, parallel
+from jaxsens.execution import parallel
 from jaxsens.execution.execution import DEFAULT, Execution, require_execution
 from jaxsens.execution.keys import require_key
+from jaxsens.results.result import Description, Result
 from jaxsens.sensitivity import screening
 from jaxsens.sensitivity.screening import Screening
-from jaxsens.typing import Array, Key, PyTree, Substitute, SubstituteAt
+from jaxsens.statistics.estimate import Estimate
+from jaxsens.typing import Array, Axes, Figure, Key, PyTree, Substitute, SubstituteAt
 
 __all__ = ["ScreenedProfile", "screened_sensitivity_profile"]
 
 
 @partial(jax.tree_util.register_dataclass, data_fields=["measured"], meta_fields=["screening"])
-@dataclass(frozen=True)
-class ScreenedProfile:
+@dataclass(frozen=True, repr=False)
+class ScreenedProfile(Result):
     """The profile of float32 decisions, and which share of them was computed in float32.
 
     Attributes:
@@ -36,6 +38,38 @@ class ScreenedProfile:
 
     measured: Profile
     screening: Screening
+
+    @property
+    def estimate(self) -> Estimate:
+        """The mean sensitivity, ``measured.average_sensitivity``."""
+        return self.measured.average_sensitivity
+
+    @property
+    def mean(self) -> float:
+        """Mean sensitivity of a string, in bits."""
+        return self.measured.mean
+
+    @property
+    def sem(self) -> float:
+        """Standard error of the mean."""
+        return self.measured.sem
+
+    @property
+    def count(self) -> int:
+        """The number of strings."""
+        return self.measured.count
+
+    def interval(self, level: float = 0.95) -> tuple[float, float]:
+        """Return the confidence interval of the mean sensitivity; see ``Profile.interval``."""
+        return self.measured.interval(level)
+
+    def plot(self, ax: Axes | None = None) -> Figure:
+        """Draw the shares of strings by sensitivity; see ``Profile.plot``."""
+        return self.measured.plot(ax)
+
+    def _describe(self) -> Description:
+        whole = self.measured._describe()
+        return replace(whole, facts={**whole.facts, **self.screening.facts()})
 
 
 def screened_sensitivity_profile(
@@ -86,7 +120,7 @@ def screened_sensitivity_profile(
         (0, 0, 4)
     """
     require_execution(execution)
-    checks.require_functions(substitute=substitute)
+    substitution.require_substitute(substitute)
     require_margin(margin)
     screening.require(calibration, safety, audit)
     full = parallel.bind(bit_flips.neighbor_logits, substitute, execution.precision)

@@ -252,3 +252,8 @@ def _search(
             counts[value] += len(chosen)
         drawn += len(values)
     return {value: np.concatenate(some) if some else np.empty((0, n), np.int32) for value, some in parts.items()}
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return sorted(__all__)

@@ -360,3 +360,8 @@ def _differences(words: Array) -> list[Array]:
     bytes_ = ((words >> 8) & even) | ((words & even) << 8)
     within = [(words ^ swapped)[..., None, None] for swapped in (halves, bytes_)]
     return [pair[..., :1, :] ^ pair[..., 1:, :] for pair in across] + within
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return sorted(__all__)

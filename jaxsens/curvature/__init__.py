@@ -38,3 +38,8 @@ __all__ = [
     "trace",
     "xtrace",
 ]
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return sorted(__all__)

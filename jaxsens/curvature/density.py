@@ -11,9 +11,12 @@ from jaxsens.curvature import lanczos, operator
 from jaxsens.curvature.operator import Product
 from jaxsens.execution import checks
 from jaxsens.execution.keys import require_key
+from jaxsens.results.plain import tidy
+from jaxsens.results.result import Description, Result, draw
+from jaxsens.results.words import times
 from jaxsens.statistics import estimate
 from jaxsens.statistics.estimate import Estimate
-from jaxsens.typing import Array, Key, PyTree
+from jaxsens.typing import Array, Axes, Figure, Key, PyTree
 
 __all__ = ["SpectralDensity", "smoothed", "spectral_density"]
 
@@ -21,8 +24,8 @@ __all__ = ["SpectralDensity", "smoothed", "spectral_density"]
 @functools.partial(
     jax.tree_util.register_dataclass, data_fields=["atoms", "weights", "grid", "curve", "width"], meta_fields=[]
 )
-@dataclass(frozen=True)
-class SpectralDensity:
+@dataclass(frozen=True, repr=False)
+class SpectralDensity(Result):
     """The distribution of eigenvalues, with total mass 1.
 
     Attributes:
@@ -38,6 +41,36 @@ class SpectralDensity:
     grid: np.ndarray
     curve: Estimate
     width: float
+
+    @property
+    def estimate(self) -> Estimate:
+        """The density on the grid, ``curve``."""
+        return self.curve
+
+    def interval(self, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
+        """Return the confidence interval ``(low, high)`` of the density on the grid; see ``Estimate.interval``."""
+        return self.curve.interval(level)
+
+    def plot(self, ax: Axes | None = None) -> Figure:
+        """Draw the density with its 95 % interval, on a logarithmic axis.
+
+        Raises:
+            ImportError: If matplotlib is not installed; the message names the extra.
+        """
+        lines = self.grid, self.curve.mean, *self.interval()
+        smallest = 1e-3 * float(self.curve.mean.max())
+        return draw("line_with_band", ax, *lines, across="eigenvalue", quantity="density", smallest=smallest)
+
+    def _describe(self) -> Description:
+        probes, steps = self.atoms.shape
+        shown = f"eigenvalues {self.atoms.min():.3g} to {self.atoms.max():.3g}"
+
+        def table() -> dict[str, np.ndarray]:
+            low, high = self.interval()
+            columns = {"density": self.curve.mean, "sem": self.curve.sem, "low": low, "high": high}
+            return tidy({"eigenvalue": self.grid}, columns)
+
+        return Description(times(probes=probes, steps=steps), words=shown, facts={"width": self.width}, table=table)
 
     def smoothed(self, grid: Array, width: float) -> Estimate:
         """Return the density on another grid ``[g]``, for instance one that several models share; see ``smoothed``."""
@@ -142,7 +175,7 @@ def smoothed(atoms: Array, weights: Array, grid: Array, width: float) -> Estimat
     values = np.zeros((len(atoms), len(grid)))
     for atom, weight in zip(np.transpose(atoms), np.transpose(weights), strict=True):
         values += weight[:, None] * np.exp(-0.5 * ((grid[None] - atom[:, None]) / width) ** 2)
-    return estimate.from_values(values / (width * np.sqrt(2 * np.pi)), rate=False)
+    return estimate.from_values(values / (width * np.sqrt(2 * np.pi)), rate=False, unit="probes")
 
 
 def _width(atoms: np.ndarray) -> float:

@@ -13,7 +13,10 @@ from jaxsens.curvature import lanczos, operator
 from jaxsens.curvature.operator import Leaves, Product
 from jaxsens.execution import checks
 from jaxsens.execution.keys import require_key
-from jaxsens.typing import Array, Key, PyTree
+from jaxsens.results.plain import tidy
+from jaxsens.results.result import Description, Result, draw
+from jaxsens.results.words import times
+from jaxsens.typing import Array, Axes, Figure, Key, PyTree
 
 __all__ = ["ORDERS", "Eigenpairs", "top_eigenpairs"]
 
@@ -25,13 +28,13 @@ ORDERS = ("algebraic", "magnitude")
     data_fields=["values", "vectors", "residuals", "converged"],
     meta_fields=["products"],
 )
-@dataclass(frozen=True)
-class Eigenpairs:
+@dataclass(frozen=True, repr=False)
+class Eigenpairs(Result):
     """Approximate eigenpairs of a symmetric matrix, in the order that was chosen.
 
     Attributes:
         values: Rayleigh quotients ``v' A v``, float64 ``[k]``, in units of the matrix.
-        vectors: Unit vectors: a tuple of arrays ``[k *leaf]``, one for each chosen leaf of the parameters.
+        vectors: Unit vectors: a pytree like ``params`` with a leading axis ``[k ...]``, 0 where a leaf was not chosen.
         residuals: ``|A v - value v|_2``, float64 ``[k]``. The matrix has an eigenvalue within this distance of the
             value.
         converged: Whether the residual is at most the tolerance times the largest absolute eigenvalue ``[k]``.
@@ -39,10 +42,42 @@ class Eigenpairs:
     """
 
     values: np.ndarray
-    vectors: Leaves
+    vectors: PyTree
     residuals: np.ndarray
     converged: np.ndarray
     products: int
+
+    _by_shape = ("vectors",)
+
+    def interval(self, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
+        """Return ``values - residuals`` and ``values + residuals``: an eigenvalue lies between them, at any level."""
+        checks.require_level("level", level)
+        return self.values - self.residuals, self.values + self.residuals
+
+    def vector(self, number: int = 0) -> PyTree:
+        """Return one eigenvector, a pytree like ``params``: a direction for ``loss_plane``.
+
+        Raises:
+            ValueError: If there is no such pair.
+        """
+        if checks.require_count("number", number, 0) >= len(self.values):
+            raise ValueError(f"number must be from 0 to {len(self.values) - 1}, got {number}")
+        return jax.tree.map(lambda leaf: leaf[number], self.vectors)
+
+    def plot(self, ax: Axes | None = None) -> Figure:
+        """Draw the values in their order, with bars of their residuals.
+
+        Raises:
+            ImportError: If matplotlib is not installed; the message names the extra.
+        """
+        return draw("points", ax, self.values, *self.interval(), position="number of the pair", quantity="eigenvalue")
+
+    def _describe(self) -> Description:
+        count = len(self.values)
+        counts = f"{self.converged.sum()} of {times(pairs=count)} converged, {times(products=self.products)}"
+        table = {"value": self.values, "residual": self.residuals, "converged": self.converged}
+        facts = {"residuals": self.residuals}
+        return Description(counts, self.values, self.interval(), facts=facts, table=lambda: tidy({"pair": None}, table))
 
 
 def top_eigenpairs(
@@ -98,9 +133,10 @@ def top_eigenpairs(
         operator.require_finite(projected)
         ritz, coordinates = lanczos.eigh(projected)
         top = np.argsort(-ritz if order == "algebraic" else -np.abs(ritz), kind="stable")[:k]
-        values, vectors, residuals = _refine(
+        values, leaves, residuals = _refine(
             problem.product, problem.params, problem.parts, basis, coordinates[:, top].T.astype(basis.dtype)
         )
+        vectors = parameters.in_zeros(params, leaves, product.where)
         values, residuals = (np.asarray(a, np.float64) for a in (values, residuals))
         converged = residuals <= tolerance * np.abs(ritz).max()
         return Eigenpairs(values, vectors, residuals, converged, taken + k)

@@ -73,8 +73,11 @@ class Product:
     where: Where | None = None
     execution: Execution = DEFAULT
 
-    def __call__(self, params: PyTree, batch: PyTree, direction: Leaves) -> Leaves:
-        """Return the product with ``direction``, a tuple of arrays with the shapes of the chosen leaves.
+    def __call__(self, params: PyTree, batch: PyTree, direction: PyTree) -> PyTree:
+        """Return the product with ``direction``, a pytree like ``params``, as such a pytree.
+
+        Leaves that are not chosen have no part in it, and are 0 in the product. A tuple of arrays with the shapes of
+        the chosen leaves is a direction too; its product is such a tuple.
 
         Raises:
             ValueError: If no leaf is chosen, if the direction has other shapes, or if the batch is empty, holds labels
@@ -83,29 +86,32 @@ class Product:
         """
         problem = self.prepare(params, batch)
         shapes = [jnp.shape(leaf) for leaf in parameters.weights(params, self.where)[0]]
-        if not isinstance(direction, tuple) or [jnp.shape(leaf) for leaf in direction] != shapes:
+        whole = jax.tree.structure(direction) == jax.tree.structure(params)
+        leaves = parameters.leaves_of(direction, params, self.where) if whole else direction
+        if not isinstance(leaves, tuple) or [jnp.shape(leaf) for leaf in leaves] != shapes:
             raise ValueError(
-                f"direction must be a tuple of arrays of shapes {shapes}, those of the chosen leaves, got "
-                f"{jax.tree.map(jnp.shape, direction)}"
+                f"direction must be a pytree like params, or a tuple of arrays of shapes {shapes}, those of the chosen "
+                f"leaves, got {jax.tree.map(jnp.shape, direction)}"
             )
-        result = _product(problem.product, problem.params, problem.parts, direction)
+        result = _product(problem.product, problem.params, problem.parts, leaves)
         require_finite(result)
-        return result
+        return parameters.in_zeros(params, result, self.where) if whole else result
 
     def prepare(self, params: PyTree, batch: PyTree) -> "Problem":
         """Check that parameters and data fit, and lay the data out in parts of micro-batches.
 
         The model is evaluated once on all examples: where a loss is not finite, its derivatives may be 0, and products
-        with them would take the example for a flat one.
+        with them would take the example for a flat one. Chosen weights in float16 or bfloat16 are copied to float32,
+        and the model is evaluated with the copies, since vectors rounded to 8 bits are no eigenvectors.
 
         Raises:
             ValueError: If no leaf is chosen, or the batch is empty, holds labels that are no classes, or does not fit
                 the model, or if the model's output for an example depends on other examples.
             FloatingPointError: If the loss or an output is not finite for an example, which the message names.
         """
-        leaves, _ = parameters.weights(params, self.where)
-        if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(params)):
-            raise ValueError("params must be arrays with values, not traced by jit, vmap or grad: call it outside them")
+        params = checks.device_arrays(params, "params")
+        leaves, put_back = parameters.weights(params, self.where)
+        params = put_back(parameters.widened(leaves))
         batch = checks.host_arrays(batch, "batch")
         batches.count_of(batch)
         batch = labels.check_batch(self.matrix, params, batch)

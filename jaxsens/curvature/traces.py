@@ -65,7 +65,7 @@ def trace(product: Product, *, probes: int, sampler: Sampler = signs) -> Callabl
         problem = product.prepare(params, batch)
         values = np.asarray(_quadratic_forms(problem.product, sampler, probes, key, problem.params, problem.parts))
         operator.require_finite(values)
-        return estimate.from_values(values, rate=False)
+        return estimate.from_values(values, rate=False, unit="probes")
 
     return measure
 
@@ -132,7 +132,7 @@ def xtrace(product: Product, *, probes: int) -> Callable[[Key, PyTree, PyTree], 
 
 
 def _exactly(value: float, probes: int) -> Estimate:
-    return estimate.from_values(np.full(probes, value), rate=False)
+    return estimate.from_values(np.full(probes, value), rate=False, unit="probes")
 
 
 def _with_covariance(left_out: np.ndarray) -> Estimate:
@@ -142,7 +142,7 @@ def _with_covariance(left_out: np.ndarray) -> Estimate:
     count = len(values)
     covariance = (changes * changes.T).sum() / (count * (count - 1))
     sem = np.sqrt(values.var(ddof=1) / count + covariance)
-    return Estimate(values.mean(), sem, count, values)
+    return Estimate(values.mean(), sem, count, values, unit="probes")
 
 
 def _left_out(

@@ -15,7 +15,8 @@ from jaxsens.data import array_cache, tfds
 from jaxsens.data.patches import from_patches, to_patches
 from jaxsens.execution import checks
 from jaxsens.labels import require_labels
-from jaxsens.typing import Array
+from jaxsens.results.result import Description, Result, draw
+from jaxsens.typing import Array, Axes, Figure
 
 __all__ = ["NAMES", "ImageData", "from_patches", "load", "normalize", "to_patches"]
 
@@ -43,8 +44,8 @@ _IMAGENET_SIZE = 224
 _FORMAT = 1  # of the cached arrays: raise it when the same key would give other arrays
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class ImageData:
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class ImageData(Result):
     """Labeled images, all of one size, in the order in which they are stored.
 
     Attributes:
@@ -95,6 +96,31 @@ class ImageData:
             if len(labels) != len(images):
                 raise ValueError(f"{split}_labels of {self.name!r} must be {len(images)}, got {len(labels)}")
             object.__setattr__(self, f"{split}_labels", labels)
+
+    _by_shape = ("train_images", "test_images")
+
+    def plot(self, ax: Axes | None = None, *, count: int = 25) -> Figure:
+        """Draw the first training images.
+
+        Args:
+            ax: Where to draw, by default a new figure.
+            count: How many images; all if there are fewer.
+
+        Raises:
+            ValueError: If the images have neither one nor three channels.
+            ImportError: If matplotlib is not installed; the message names the extra.
+        """
+        return draw("mosaic", ax, self.train_images[: checks.require_count("count", count)])
+
+    def _describe(self) -> Description:
+        sizes = f"{len(self.train_images)} training and {len(self.test_images)} test images"
+        height, width, channels = self.image_shape
+        labels = np.concatenate([self.train_labels, self.test_labels])
+        split = np.repeat(["train", "test"], [len(self.train_labels), len(self.test_labels)])
+        numbers = np.concatenate([np.arange(len(a)) for a in (self.train_labels, self.test_labels)])
+        table = {"split": split, "number": numbers, "label": labels}
+        counts = f"{sizes} of {height} x {width} x {channels}, {self.classes} classes"
+        return Description(counts, words=repr(self.name), facts={"source": self.source}, table=lambda: table)
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -303,3 +329,8 @@ def _resized(image: np.ndarray, size: int) -> np.ndarray:
     picture = Image.fromarray(image[..., 0] if channels == 1 else image)
     picture = picture.resize((columns, rows), Image.Resampling.BILINEAR)
     return np.asarray(picture.crop((left, top, left + size, top + size))).reshape(size, size, channels)
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return sorted(__all__)

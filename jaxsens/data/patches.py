@@ -92,3 +92,8 @@ def _grid(patch: int, height: int, width: int) -> tuple[int, int, int]:
         allowed = [p for p in range(1, min(height, width) + 1) if height % p == 0 and width % p == 0]
         raise ValueError(f"patch={patch} does not divide images of {height} x {width} pixels; allowed are {allowed}")
     return side, height // side, width // side
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return sorted(__all__)

@@ -1,4 +1,7 @@
-"""Labeled texts, or pairs of texts: TFDS data sets by name, and your own CSV or JSONL files."""
+"""Labeled texts, or pairs of texts: TFDS data sets by name, and your own CSV or JSONL files.
+
+Messages that name the faulty text make it long.
+"""
 
 import csv
 import dataclasses
@@ -13,6 +16,7 @@ import numpy as np
 from jaxsens.data import tfds
 from jaxsens.execution import checks
 from jaxsens.labels import require_labels
+from jaxsens.results.result import Description, Result
 
 __all__ = ["NAMES", "Text", "TextData", "held_out", "load", "read_file"]
 
@@ -38,8 +42,8 @@ NAMES = tuple(_STOCK)
 """The names that ``load`` accepts."""
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class TextData:
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class TextData(Result):
     """Texts in the order in which they are stored.
 
     Attributes:
@@ -91,6 +95,16 @@ class TextData:
 
     def __len__(self) -> int:
         return len(self.texts)
+
+    def _describe(self) -> Description:
+        pairs = isinstance(self.texts[0], tuple)
+        columns = zip(*self.texts, strict=True) if pairs else [self.texts]
+        texts = {f"text_{i}" if pairs else "text": list(column) for i, column in enumerate(columns)}
+        table = texts if self.labels is None else {**texts, "label": self.labels}
+        counts = f"{len(self)} {'pairs of texts' if pairs else 'texts'}"
+        counts += f", {self.classes} classes" if self.classes else ", no labels"
+        facts = {"source": self.source, "first": " / ".join(self.texts[0]) if pairs else self.texts[0]}
+        return Description(counts, words=repr(self.name), facts=facts, table=lambda: table)
 
     def subset(self, index: Iterable[int]) -> "TextData":
         """Return the texts of these numbers, in this order.
@@ -336,3 +350,8 @@ def _json_rows(path: Path) -> Iterator[Mapping[str, Any]]:
             if not isinstance(row, dict):
                 raise ValueError(f"line {number} of {path} must be an object with names, got {type(row).__name__}")
             yield row
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return sorted(__all__)

@@ -119,3 +119,8 @@ def _of_language(language: str) -> Callable[[str], float]:
     except ImportError as error:
         raise ImportError("frequencies of words need the package wordfreq: pip install 'jaxsens[text]'") from error
     return lambda word: wordfreq.word_frequency(word, language)
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return sorted(__all__)

@@ -38,3 +38,8 @@ __all__ = [
     "spelling_groups",
     "token_strings",
 ]
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return sorted(__all__)

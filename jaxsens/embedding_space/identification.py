@@ -12,16 +12,20 @@ from jaxsens.embedding_space import states
 from jaxsens.embedding_space.nearest_rows import BLOCK, METRICS, Rows, Search, search_exactly, searchable
 from jaxsens.execution import checks, memory, parallel
 from jaxsens.execution.execution import DEFAULT, Execution, require_execution
+from jaxsens.results.plain import tidy
+from jaxsens.results.result import Description, Result, draw
+from jaxsens.results.words import times
 from jaxsens.sensitivity import sites as token_sites
 from jaxsens.statistics import estimate
-from jaxsens.typing import Apply, Array, PyTree
+from jaxsens.statistics.estimate import Estimate
+from jaxsens.typing import Apply, Array, Axes, Figure, PyTree
 
 __all__ = ["Identifiability", "identifiability"]
 
 
 @partial(jax.tree_util.register_dataclass, data_fields=["nearest", "tokens", "sites"], meta_fields=["layers", "chunk"])
-@dataclass(frozen=True)
-class Identifiability:
+@dataclass(frozen=True, repr=False)
+class Identifiability(Result):
     """The row of the table that is nearest to every state.
 
     Attributes:
@@ -48,7 +52,37 @@ class Identifiability:
         """Share of a sequence's sites that are identified ``[b l]``."""
         return self.identified.sum(1) / self.sites.sum(1)[:, None]
 
-    def rate(self, layer: int) -> estimate.Estimate:
+    @property
+    def estimate(self) -> Estimate:
+        """The share of tokens that are identified by layer ``[l]``; the independent units are sequences."""
+        return estimate.from_values(self.per_sequence, rate=True, unit="sequences")
+
+    def interval(self, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
+        """Return the confidence interval of the share by layer, each end ``[l]``; see ``Estimate.interval``."""
+        return self.estimate.interval(level)
+
+    def plot(self, ax: Axes | None = None) -> Figure:
+        """Draw the share of identified tokens against the layer, with its 95 % interval.
+
+        Raises:
+            ImportError: If matplotlib is not installed; the message names the extra.
+        """
+        shown, quantity = self.estimate, "share of tokens identified"
+        lines = self.layers, shown.mean, *shown.interval()
+        return draw("line_with_band", ax, *lines, across="layer", quantity=quantity)
+
+    def _describe(self) -> Description:
+        sequences, tokens = self.sites.shape
+        counts = f"share by layer; {times(sequences=sequences, tokens=tokens, layers=len(self.layers))}"
+
+        def table() -> dict[str, np.ndarray]:
+            axes = {"sequence": None, "token": None, "layer": self.layers}
+            columns = {"nearest": self.nearest, "identified": self.identified}
+            return tidy(axes, columns, np.broadcast_to(self.sites[..., None], self.nearest.shape))
+
+        return Description(counts, self.estimate.mean, self.interval(), table=table)
+
+    def rate(self, layer: int) -> Estimate:
         """Estimate the share of tokens that are identified at a layer; the independent units are sequences.
 
         Raises:
@@ -56,7 +90,7 @@ class Identifiability:
         """
         if layer not in self.layers:
             raise ValueError(f"layer must be one of those measured, {self.layers}, got {layer}")
-        return estimate.from_values(self.per_sequence[:, self.layers.index(layer)], rate=True)
+        return estimate.from_values(self.per_sequence[:, self.layers.index(layer)], rate=True, unit="sequences")
 
 
 def identifiability(

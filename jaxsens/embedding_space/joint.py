@@ -12,9 +12,13 @@ from jaxsens.embedding_space import states
 from jaxsens.embedding_space.norms import NORMS, of_all, require_norms
 from jaxsens.execution import checks, parallel
 from jaxsens.execution.execution import DEFAULT, Execution, require_execution
+from jaxsens.results.plain import tidy
+from jaxsens.results.result import Description, Result, draw
+from jaxsens.results.words import times
 from jaxsens.sensitivity import sites
 from jaxsens.statistics import estimate
-from jaxsens.typing import Apply, Array, PyTree
+from jaxsens.statistics.estimate import Estimate
+from jaxsens.typing import Apply, Array, Axes, Figure, PyTree
 
 __all__ = ["JointShifts", "joint_shifts"]
 
@@ -24,8 +28,8 @@ __all__ = ["JointShifts", "joint_shifts"]
     data_fields=["joint", "added", "interaction"],
     meta_fields=["norms", "layers", "chunk"],
 )
-@dataclass(frozen=True)
-class JointShifts:
+@dataclass(frozen=True, repr=False)
+class JointShifts(Result):
     """Shifts of the whole sequence when a group of tokens is replaced, for every sequence, group, layer and norm.
 
     With ``D_S = h(x with S replaced) - h(x)``, over all real tokens:
@@ -46,7 +50,7 @@ class JointShifts:
     layers: tuple[int, ...]
     chunk: int
 
-    def estimate(self, norm: str = "l2") -> estimate.Estimate:
+    def estimate(self, norm: str = "l2") -> Estimate:
         """Estimate ``interaction / joint`` by layer ``[l]``: the mean over groups, then over sequences, the units.
 
         It is 0 where shifts are additive, and 1 where the interaction is as large as the joint shift. A group with
@@ -61,7 +65,34 @@ class JointShifts:
         joint, interaction = (a[..., self.norms.index(norm)].astype(np.float64) for a in (self.joint, self.interaction))
         with np.errstate(divide="ignore"):
             ratio = np.divide(interaction, joint, out=np.zeros_like(joint), where=interaction > 0)
-        return estimate.from_values(ratio.mean(1))
+        return estimate.from_values(ratio.mean(1), unit="sequences")
+
+    def interval(self, level: float = 0.95, norm: str = "l2") -> tuple[np.ndarray, np.ndarray]:
+        """Return the confidence interval of ``interaction / joint`` by layer, each end ``[l]``; see ``estimate``."""
+        return self.estimate(norm).interval(level)
+
+    def plot(self, ax: Axes | None = None, norm: str = "l2") -> Figure:
+        """Draw ``interaction / joint`` against the layer, with its 95 % interval.
+
+        Raises:
+            ValueError: If the norm was not measured.
+            ImportError: If matplotlib is not installed; the message names the extra.
+        """
+        shown, quantity = self.estimate(norm), f"interaction / joint shift ({norm})"
+        lines = self.layers, shown.mean, *shown.interval()
+        return draw("line_with_band", ax, *lines, across="layer", quantity=quantity)
+
+    def _describe(self) -> Description:
+        sequences, groups, layers, _ = self.joint.shape
+        shown = self.estimate(self.norms[0])
+        counts = f"interaction / joint {self.norms[0]} shift by layer; "
+        counts += times(sequences=sequences, groups=groups, layers=layers)
+
+        def table() -> dict[str, np.ndarray]:
+            axes = {"sequence": None, "group": None, "layer": self.layers, "norm": self.norms}
+            return tidy(axes, {"joint": self.joint, "added": self.added, "interaction": self.interaction})
+
+        return Description(counts, shown.mean, shown.interval(), facts={"norms": ", ".join(self.norms)}, table=table)
 
 
 def joint_shifts(

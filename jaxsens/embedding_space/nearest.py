@@ -11,14 +11,17 @@ import numpy as np
 from jaxsens.embedding_space.nearest_rows import BLOCK, SPARE, Rows, Search, search_exactly, searchable
 from jaxsens.execution import checks, memory, parallel
 from jaxsens.execution.execution import DEFAULT, Execution, require_execution
+from jaxsens.results.plain import tidy
+from jaxsens.results.result import Description, Result
+from jaxsens.results.words import times
 from jaxsens.typing import Array, Key
 
 __all__ = ["Nearest", "nearest_tokens"]
 
 
 @partial(jax.tree_util.register_dataclass, data_fields=["ids", "distances"], meta_fields=[])
-@dataclass(frozen=True)
-class Nearest:
+@dataclass(frozen=True, repr=False)
+class Nearest(Result):
     """The nearest neighbors of every row, nearest first.
 
     It is also a perturbation, ``(key, draw, tokens)``, whose draw r is the r-th neighbor of every token: with
@@ -38,6 +41,16 @@ class Nearest:
     def replaceable(self) -> np.ndarray:
         """Whether a row has neighbors ``[v]``; ``sites & nearest.replaceable[tokens]`` leaves out the other tokens."""
         return np.asarray(self.ids)[:, 0] >= 0
+
+    def _describe(self) -> Description:
+        rows, neighbors = np.shape(self.ids)
+        found = np.asarray(self.distances)[self.replaceable]
+        shown = f"median distance {np.median(found[:, 0]):.3g}" if len(found) else "no neighbors"
+
+        def table() -> dict[str, np.ndarray]:
+            return tidy({"row": None, "rank": None}, {"neighbor": self.ids, "distance": self.distances})
+
+        return Description(times(rows=rows, neighbors=neighbors), words=shown, table=table)
 
     def replace(self, tokens: Array, rank: int = 0) -> np.ndarray:
         """Return the neighbor of every token, in the shape of the tokens; -1 where it has none.

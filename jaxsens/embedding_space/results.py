@@ -7,7 +7,12 @@ import jax
 import numpy as np
 
 from jaxsens.embedding_space.norms import NORMS
+from jaxsens.results.plain import tidy
+from jaxsens.results.result import Description, Result, draw
+from jaxsens.results.words import times
 from jaxsens.statistics import estimate
+from jaxsens.statistics.estimate import Estimate
+from jaxsens.typing import Axes, Figure
 
 __all__ = ["AT", "EmbeddingShifts"]
 
@@ -19,8 +24,8 @@ AT = ("own", "others", "whole")
     data_fields=["own", "others", "own_size", "others_size", "sites"],
     meta_fields=["norms", "layers", "chunk"],
 )
-@dataclass(frozen=True)
-class EmbeddingShifts:
+@dataclass(frozen=True, repr=False)
+class EmbeddingShifts(Result):
     """How far states moved when one token was replaced, for every sequence, site, layer and norm.
 
     Attributes:
@@ -84,7 +89,7 @@ class EmbeddingShifts:
 
     def estimate(
         self, norm: str = "l2", *, at: str = "whole", relative: bool = False, chosen: np.ndarray | None = None
-    ) -> estimate.Estimate:
+    ) -> Estimate:
         """Estimate the mean shift by layer ``[l]``; the independent units are sequences.
 
         Args:
@@ -102,7 +107,59 @@ class EmbeddingShifts:
         some = self.sites.any(1) if chosen is None else (self.sites & chosen).any(1)
         if not some.any():
             raise ValueError("chosen holds no site: there is nothing to average")
-        return estimate.from_values(means[some])
+        return estimate.from_values(means[some], unit="sequences")
+
+    def interval(
+        self, level: float = 0.95, norm: str = "l2", *, at: str = "whole", relative: bool = False
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return the confidence interval of the mean shift by layer, each end ``[l]``; arguments as of ``estimate``."""
+        return self.estimate(norm, at=at, relative=relative).interval(level)
+
+    def minus(
+        self, other: "EmbeddingShifts", norm: str = "l2", *, at: str = "whole", relative: bool = False
+    ) -> Estimate:
+        """Estimate how much larger the mean shift is than another of the same sequences, by layer ``[l]``.
+
+        Raises:
+            ValueError: If sequences, sites or layers differ, the norm was not measured, or ``at`` is unknown.
+        """
+        if not isinstance(other, EmbeddingShifts):
+            raise ValueError(f"other must be an EmbeddingShifts, got a {type(other).__name__}")
+        if self.layers != other.layers or not np.array_equal(self.sites, other.sites):
+            raise ValueError("other must be of the same sequences, sites and layers: sites or layers differ")
+        return self.estimate(norm, at=at, relative=relative).minus(other.estimate(norm, at=at, relative=relative))
+
+    def plot(self, ax: Axes | None = None, norm: str = "l2", *, at: str = "whole", relative: bool = False) -> Figure:
+        """Draw the mean shift against the layer, with its 95 % interval.
+
+        Args:
+            ax: Where to draw, by default a new figure.
+            norm: One of ``norms``.
+            at: ``"own"``, ``"others"`` or ``"whole"``.
+            relative: Whether to divide by the norm of the states at the same tokens.
+
+        Raises:
+            ValueError: If the norm was not measured, or ``at`` is unknown.
+            ImportError: If matplotlib is not installed; the message names the extra.
+        """
+        shown = self.estimate(norm, at=at, relative=relative)
+        quantity = f"{'relative shift' if relative else 'shift'} ({norm}, {at})"
+        lines = self.layers, shown.mean, *shown.interval()
+        return draw("line_with_band", ax, *lines, across="layer", quantity=quantity)
+
+    def _describe(self) -> Description:
+        sequences, tokens = self.sites.shape
+        norm = self.norms[0]
+        shown = self.estimate(norm)
+        counts = f"{norm} shift by layer; {times(sequences=sequences, tokens=tokens, layers=len(self.layers))}"
+
+        def table() -> dict[str, np.ndarray]:
+            axes = {"sequence": None, "token": None, "layer": self.layers, "norm": self.norms}
+            names = ("own", "others", "own_size", "others_size")
+            where = np.broadcast_to(self.sites[..., None, None], self.own.shape)
+            return tidy(axes, {name: getattr(self, name) for name in names}, where)
+
+        return Description(counts, shown.mean, shown.interval(), facts={"norms": ", ".join(self.norms)}, table=table)
 
     def _at(self, own: np.ndarray, others: np.ndarray, norm: str, at: str) -> np.ndarray:
         if at not in AT:

@@ -140,7 +140,9 @@ def rank_agreement(first: Array, second: Array) -> estimate.Estimate:
         raise ValueError("first and second must not be infinite; NaN marks a token that does not count")
     counted = ~np.isnan(first)
     pairs = zip(first, second, counted, strict=True)
-    return estimate.from_values([_correlation(_ranks(a[real]), _ranks(b[real])) for a, b, real in pairs])
+    return estimate.from_values(
+        [_correlation(_ranks(a[real]), _ranks(b[real])) for a, b, real in pairs], unit="sequences"
+    )
 
 
 def _real(name: str, values: Array) -> np.ndarray:

@@ -12,3 +12,8 @@ from jaxsens.execution.parallel import bind, map_items
 from jaxsens.execution.threads import fix_cpu_threads
 
 __all__ = ["Execution", "bind", "fix_cpu_threads", "map_items", "require_independent", "require_key"]
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return sorted(__all__)

@@ -19,6 +19,7 @@ __all__ = [
     "require_functions",
     "require_level",
     "require_numbers",
+    "require_outside",
 ]
 
 
@@ -183,7 +184,9 @@ def require_functions(*, where: Any = None, **functions: Any) -> None:
     """
     for name, value in {**functions, **({} if where is None else {"where": where})}.items():
         if not callable(value):
-            raise ValueError(f"{name} must be a function, got {value!r}")
+            sampler = name == "perturbation" and isinstance(value, int | float)
+            remedy = f": pass a sampler, such as perturb.gaussian(variance={value})" if sampler else ""
+            raise ValueError(f"{name} must be a function, got {value!r}{remedy}")
 
 
 def require_numbers(name: str, tree: PyTree) -> None:
@@ -204,6 +207,21 @@ def require_numbers(name: str, tree: PyTree) -> None:
         number = dtype is not None and (jnp.issubdtype(dtype, jnp.bool_) or jnp.issubdtype(dtype, jnp.number))
         if masked or not number:
             raise ValueError(f"{name} must be arrays of numbers, got the leaf {leaf!r}")
+
+
+def require_outside() -> None:
+    """Raise ValueError within ``jax.jit``, where a measure would get tracers for its results.
+
+    Example:
+        >>> require_outside()
+        >>> jax.jit(require_outside)()
+        Traceback (most recent call last):
+        ValueError: a measure must be called outside of jit; it compiles itself: ...
+    """
+    if isinstance(jnp.zeros(()), jax.core.Tracer):
+        raise ValueError(
+            "a measure must be called outside of jit; it compiles itself: let the compiled function take its results"
+        )
 
 
 def _dtype(leaf: Any) -> Any:

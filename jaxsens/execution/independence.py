@@ -6,7 +6,7 @@ from collections.abc import Callable
 import jax
 import numpy as np
 
-from jaxsens.execution import batches
+from jaxsens.execution import batches, checks
 from jaxsens.execution.execution import DEFAULT, Execution
 from jaxsens.typing import PyTree
 
@@ -58,6 +58,8 @@ def independent_outputs(
         [array([[1., 1.],
                [1., 1.]], dtype=float32)]
     """
+    checks.device_arrays(params, "params")  # refuses traced ones
+    checks.require_outside()
     if not execution.check:
         return None
     passed = _passed(apply, execution.precision, _signature(params, batch))
@@ -72,6 +74,9 @@ def independent_outputs(
     beside, alone, again = outputs(0, count - 1), outputs(0, 0), outputs(0, count - 1)
     if not all(np.isfinite(leaf).all() for leaf in (*beside, *alone, *again)):
         return None
+    for leaf in beside:
+        if leaf.shape[:1] != (2,):
+            raise ValueError(f"the model must give outputs [b *k], one for each example, got {leaf.shape} for two")
     remedy = "; use its evaluation mode, or Execution(check=False) if this is intended"
     for one, both, repeated in zip(alone, beside, again, strict=True):
         if _differ(both[0], one[0], *_SAME_ROW):

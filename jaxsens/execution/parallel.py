@@ -77,6 +77,7 @@ def map_items(fn: Callable[..., PyTree], items: PyTree, *shared: PyTree, executi
     checks.require_functions(fn=fn)
     items = checks.host_arrays(items, "items")
     shared = checks.device_arrays(shared, "shared arguments")
+    checks.require_outside()
     count = _leading(items)
     devices = _lanes(execution)
     chunk = execution.chunk

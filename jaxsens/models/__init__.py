@@ -11,7 +11,8 @@ Models of text read ids ``tokens [b t]``. They, and the pretrained ViTs, have em
     model = models.pretrained.load("models/minilm", read_out="mean")
     states = models.text.encoder.hidden_states(model.module)(model.variables, ids, mask)
 
-``images`` is imported with this package; ``pretrained``, ``recognizers``, ``substitution`` and ``text`` when they are
+``adapters`` makes functions of models in Flax NNX, Equinox and others. ``images`` is imported with this package;
+``adapters``, ``pretrained``, ``recognizers``, ``substitution`` and ``text`` when they are
 first used.
 """
 
@@ -27,11 +28,12 @@ from jaxsens.models import images
 from jaxsens.models.common import evaluation, init, parameter_count, require_choice, train_apply
 from jaxsens.models.images import cnn, convmixer, mlp, resnet, vit
 
-_LAZY = ("pretrained", "recognizers", "substitution", "text")
+_LAZY = ("adapters", "pretrained", "recognizers", "substitution", "text")
 
 __all__ = [
     "MODELS",
     "Family",
+    "adapters",
     "build",
     "evaluation",
     "images",

@@ -289,7 +289,9 @@ def _train(module: nn.Module, variables: PyTree, tokens: Array, key: Key, /) -> 
 def require_variables(module: nn.Module, variables: PyTree, tokens: Array) -> None:
     """Raise ValueError unless variables have the shapes that the module would create for ``tokens [b t *s]``."""
     require(hasattr(tokens, "dtype"), "tokens", tokens, "an array [b t *s]")
-    require_shapes(module, variables, _variable_shapes(module, tokens.shape[1:], tokens.dtype))
+    require_shapes(
+        module, variables, _variable_shapes(module, tokens.shape[1:], jax.dtypes.canonicalize_dtype(tokens.dtype))
+    )
 
 
 def require_shapes(module: nn.Module, variables: PyTree, expected: dict[str, tuple[int, ...]]) -> None:

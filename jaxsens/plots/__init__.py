@@ -30,3 +30,8 @@ __all__ = [
     "token_map",
     "training_curves",
 ]
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return sorted(__all__)

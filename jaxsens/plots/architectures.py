@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from matplotlib.colors import Colormap
     from matplotlib.figure import Figure
 
-__all__ = ["bars_with_intervals", "scatter_with_intervals", "token_map", "training_curves"]
+__all__ = ["bars_with_intervals", "heat", "pixels_of", "scatter_with_intervals", "token_map", "training_curves"]
 
 
 def training_curves(
@@ -180,7 +180,7 @@ def token_map(
         ['image', 'ViT']
     """
     require_some("sensitivity", sensitivity)
-    pixels = _pixels(image)
+    pixels = pixels_of(image)
     h, w, _ = pixels.shape
     if patch < 1 or h % patch or w % patch:
         raise ValueError(f"patch = {patch} does not divide the image, {h} x {w} pixels: allowed are common divisors")
@@ -214,7 +214,7 @@ def token_map(
     )  # nearly white, so that the colors above it stay readable
     for ax, (label, values) in zip(axes[1:], maps.items(), strict=True):
         ax.imshow(ghost, interpolation="nearest", **gray)
-        drawn = ax.imshow(values, cmap=_heat(), vmin=0, vmax=top, extent=extent, interpolation="nearest")
+        drawn = ax.imshow(values, cmap=heat(), vmin=0, vmax=top, extent=extent, interpolation="nearest")
         ax.set_title(label)
     for ax in axes:
         ax.set_xticks(range(0, w + 1, patch), labels=[])
@@ -293,7 +293,7 @@ def bars_with_intervals(
     return finish(figure, capital(quantity), dataset, sample, f"whiskers: {level:.0%} intervals", handles, labels)
 
 
-def _heat() -> "Colormap":
+def heat() -> "Colormap":
     """Yellow to red, transparent at zero."""
     from matplotlib import colormaps
     from matplotlib.colors import ListedColormap
@@ -303,7 +303,8 @@ def _heat() -> "Colormap":
     return ListedColormap(colors)
 
 
-def _pixels(image: Array) -> np.ndarray:
+def pixels_of(image: Array) -> np.ndarray:
+    """Return an image ``[h w c]`` as floats in [0, 1], or raise ValueError for another shape or range."""
     pixels = np.asarray(image)
     if pixels.ndim != 3 or pixels.shape[2] not in (1, 3) or not pixels.size:
         raise ValueError(f"image has shape {pixels.shape}: allowed is [h w c] with c = 1 or 3")

@@ -1,5 +1,7 @@
 """Shared parts of all figures: colors and markers, titles, legends, axes, and checks of the data."""
 
+import io
+import types
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -72,12 +74,23 @@ def style(labels: Sequence[str]) -> dict[str, dict[str, str]]:
 
 
 def new_figure(width: float, height: float) -> "Figure":
-    """Return an empty figure of a size in inches, or raise ImportError that names the package to install."""
+    """Return an empty figure of a size in inches, or raise ImportError that names the package to install.
+
+    A notebook shows it as the value of a cell, without ``%matplotlib inline``.
+    """
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise ImportError("figures need matplotlib: pip install 'jaxsens[plot]'") from error
-    return Figure(figsize=(width, height), layout="constrained")
+    figure = Figure(figsize=(width, height), layout="constrained")
+    figure._repr_png_ = types.MethodType(_png, figure)
+    return figure
+
+
+def _png(figure: "Figure") -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110)
+    return buffer.getvalue()
 
 
 def finish(

@@ -7,13 +7,21 @@ leaves open.
 
 from jaxsens.sensitivity.sampled import SampledSensitivity, sampled_token_sensitivity
 from jaxsens.sensitivity.screened import ScreenedSensitivity, screened_token_sensitivity
-from jaxsens.sensitivity.token import Sensitivity, token_sensitivity
+from jaxsens.sensitivity.sites import Groups
+from jaxsens.sensitivity.token import Sensitivity, TokenSensitivity, token_sensitivity
 
 __all__ = [
+    "Groups",
     "SampledSensitivity",
     "ScreenedSensitivity",
     "Sensitivity",
+    "TokenSensitivity",
     "sampled_token_sensitivity",
     "screened_token_sensitivity",
     "token_sensitivity",
 ]
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return sorted(__all__)

@@ -1,8 +1,8 @@
 """Token sensitivity to a given standard error, in as few model forwards as that takes."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from functools import cached_property, partial
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -13,9 +13,14 @@ from jaxsens.execution import checks
 from jaxsens.execution.checks import require_count
 from jaxsens.execution.execution import DEFAULT, Execution, require_execution
 from jaxsens.execution.keys import require_key
+from jaxsens.results.files import part
+from jaxsens.results.result import Description
+from jaxsens.sensitivity import misfits
 from jaxsens.sensitivity import sites as token_sites
-from jaxsens.sensitivity.token import Sensitivity, token_sensitivity
-from jaxsens.statistics import estimate, sequential, variance_components
+from jaxsens.sensitivity.results import Delegated, Sensitivity
+from jaxsens.sensitivity.token import token_sensitivity
+from jaxsens.statistics import sequential, variance_components
+from jaxsens.statistics.estimate import Estimate
 from jaxsens.statistics.variance_components import Allocation, Components
 from jaxsens.typing import Array, Change, Key, Perturbation, PyTree, SubstituteAt
 
@@ -25,6 +30,7 @@ __all__ = ["InterimLook", "SampledSensitivity", "sampled_token_sensitivity"]
 _ORDER = 2**32 - 1
 
 
+@part
 class InterimLook(NamedTuple):
     """The result at an interim look.
 
@@ -44,8 +50,8 @@ class InterimLook(NamedTuple):
     data_fields=["measured", "examples", "looks", "components", "allocation"],
     meta_fields=["reached", "target_sem", "forwards"],
 )
-@dataclass(frozen=True)
-class SampledSensitivity:
+@dataclass(frozen=True, repr=False)
+class SampledSensitivity(Delegated):
     """Token sensitivity measured to a target standard error.
 
     Attributes:
@@ -68,11 +74,6 @@ class SampledSensitivity:
     allocation: Allocation
     forwards: int
 
-    @cached_property
-    def estimate(self) -> estimate.Estimate:
-        """The estimate over examples, as for a fixed number of them."""
-        return self.measured.estimate
-
     @property
     def mean(self) -> float:
         """Mean over examples.
@@ -82,19 +83,35 @@ class SampledSensitivity:
         """
         return self.measured.mean
 
-    @property
-    def sem(self) -> float:
-        """Standard error of the mean over examples."""
-        return self.measured.sem
-
-    @property
-    def count(self) -> int:
-        """The number of independent units: measured examples."""
-        return self.measured.count
-
     def interval(self, level: float = 0.95) -> tuple[float, float]:
         """Return the confidence interval of the mean, valid for the stopping rule; see ``statistics.sequential``."""
         return self.measured.interval(sequential.level_of(len(self.looks), level))
+
+    def minus(self, other: "SampledSensitivity") -> Estimate:
+        """Estimate the difference to another sampled sensitivity of the same examples and sites.
+
+        Its interval is that of a fixed number of examples: it does not account for the stopping.
+
+        Raises:
+            ValueError: If the measured examples or their sites differ, or one is a rate and the other not.
+        """
+        if not isinstance(other, SampledSensitivity):
+            raise ValueError(f"other must be a SampledSensitivity, got a {type(other).__name__}")
+        if not np.array_equal(self.examples, other.examples):
+            raise ValueError(
+                "other must have measured the same examples in the same order, got other numbers of examples: measure "
+                "both with token_sensitivity, on as many as are needed"
+            )
+        return self.measured.minus(other.measured)
+
+    def _describe(self) -> Description:
+        whole = self.measured._describe()
+        facts = {
+            "target": f"standard error {self.target_sem:.3g}, {'reached' if self.reached else 'not reached'}",
+            "interim looks": len(self.looks),
+            "model forwards": self.forwards,
+        }
+        return replace(whole, ends=self.interval(), facts={**whole.facts, **facts})
 
 
 def sampled_token_sensitivity(
@@ -147,7 +164,8 @@ def sampled_token_sensitivity(
         True
     """
     require_execution(execution)
-    checks.require_functions(substitute=substitute, perturbation=perturbation, change=change, cost=cost)
+    misfits.require_parts(substitute, perturbation, change)
+    checks.require_functions(cost=cost)
     if not (isinstance(target_sem, int | float | np.number) and np.isfinite(target_sem) and target_sem > 0):
         raise ValueError(f"target_sem must be a finite number above 0, got {target_sem!r}")
     pilot = require_count("pilot", pilot, 2, hint=", since a variance is estimated")

@@ -1,7 +1,7 @@
 """Token sensitivity in low precision first, recomputed in float32 where low precision cannot decide."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import jax
@@ -9,21 +9,23 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxsens import changes, perturb, substitution
-from jaxsens.execution import checks, parallel
+from jaxsens.execution import parallel
 from jaxsens.execution.execution import DEFAULT, Execution, require_execution
 from jaxsens.execution.keys import require_key
-from jaxsens.sensitivity import screening
+from jaxsens.results.result import Description
+from jaxsens.sensitivity import misfits, screening
 from jaxsens.sensitivity import sites as token_sites
+from jaxsens.sensitivity.results import Delegated, Sensitivity
 from jaxsens.sensitivity.screening import Screening
-from jaxsens.sensitivity.token import Sensitivity, token_sensitivity
+from jaxsens.sensitivity.token import token_sensitivity
 from jaxsens.typing import Array, Change, Key, Perturbation, PyTree, Substitute, SubstituteAt
 
 __all__ = ["ScreenedSensitivity", "screened_token_sensitivity"]
 
 
 @partial(jax.tree_util.register_dataclass, data_fields=["measured"], meta_fields=["screening"])
-@dataclass(frozen=True)
-class ScreenedSensitivity:
+@dataclass(frozen=True, repr=False)
+class ScreenedSensitivity(Delegated):
     """The sensitivity, and how many of its changes were recomputed in float32.
 
     Attributes:
@@ -35,19 +37,9 @@ class ScreenedSensitivity:
     measured: Sensitivity
     screening: Screening
 
-    @property
-    def mean(self) -> float:
-        """Mean over examples."""
-        return self.measured.mean
-
-    @property
-    def sem(self) -> float:
-        """Standard error of the mean over examples."""
-        return self.measured.sem
-
-    def interval(self, level: float = 0.95) -> tuple[float, float]:
-        """Return the confidence interval of the mean; see ``Estimate.interval``."""
-        return self.measured.interval(level)
+    def _describe(self) -> Description:
+        whole = self.measured._describe()
+        return replace(whole, facts={**whole.facts, **self.screening.facts()})
 
 
 def screened_token_sensitivity(
@@ -109,7 +101,7 @@ def screened_token_sensitivity(
         (24, 0)
     """
     require_execution(execution)
-    checks.require_functions(substitute=substitute, perturbation=perturbation, change=change)
+    misfits.require_parts(substitute, perturbation, change)
     if change not in (changes.prediction_change, changes.sign_change):
         raise ValueError(
             f"change must be prediction_change or sign_change, which a margin decides, got {change}: use "

@@ -12,6 +12,7 @@ import jax
 import numpy as np
 
 from jaxsens.execution.checks import require_count
+from jaxsens.results.files import part
 from jaxsens.statistics import estimate
 from jaxsens.typing import Key
 
@@ -21,6 +22,7 @@ __all__ = ["Screening", "by_size", "for_audit", "for_calibration", "require", "r
 _CALIBRATION, _AUDIT = 2**32 - 2, 2**32 - 3
 
 
+@part
 @dataclass(frozen=True)
 class Screening:
     """How many decisions were made in which precision.
@@ -55,6 +57,13 @@ class Screening:
             raise ValueError("audited is 0: no decision was accepted, or audit was 0")
         low, high = estimate.clopper_pearson(np.asarray([self.disagreed]), self.audited, level)
         return float(low[0]), float(high[0])
+
+    def facts(self) -> dict[str, str]:
+        """Return in words how many decisions were recomputed, and what the audit found."""
+        return {
+            "recomputed": f"{self.redone} of {self.total}",
+            "audit": f"{self.disagreed} of {self.audited} differed in full precision",
+        }
 
 
 def require(calibration: int, safety: float, audit: int) -> None:

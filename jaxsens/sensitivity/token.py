@@ -3,83 +3,24 @@
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property, partial
-from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxsens import changes, perturb, substitution
-from jaxsens.execution import checks, memory, parallel
+from jaxsens.execution import batches, checks, memory, parallel
 from jaxsens.execution.checks import device_arrays, require_count
 from jaxsens.execution.execution import DEFAULT, Execution, require_execution
 from jaxsens.execution.keys import require_key
+from jaxsens.sensitivity import misfits
 from jaxsens.sensitivity import sites as token_sites
-from jaxsens.statistics import estimate
+from jaxsens.sensitivity.recorded import sensitivity_of
+from jaxsens.sensitivity.results import Sensitivity
+from jaxsens.sensitivity.sites import Groups, Sites
 from jaxsens.typing import Array, Change, Key, Perturbation, PyTree, Substitute, SubstituteAt
 
-__all__ = ["Sensitivity", "token_sensitivity"]
-
-
-@partial(jax.tree_util.register_dataclass, data_fields=["changes", "sites"], meta_fields=["rate", "chunk"])
-@dataclass(frozen=True)
-class Sensitivity:
-    """Changes per example, draw and token, and what follows from them.
-
-    Attributes:
-        changes: Values of ``change`` ``[b draws t]``; zero where a token is no site.
-        sites: Which tokens were perturbed and counted ``[b t]``.
-        rate: Whether changes are events, so that sensitivity is a rate in [0, 1].
-        chunk: Model forwards to evaluate at once, for the record.
-    """
-
-    changes: np.ndarray
-    sites: np.ndarray
-    rate: bool
-    chunk: int
-
-    @cached_property
-    def values(self) -> np.ndarray:
-        """Mean change over draws ``[b t]``; NaN where a token is no site."""
-        return np.where(self.sites, self.changes.mean(1, dtype=np.float64), np.nan)
-
-    @cached_property
-    def per_example(self) -> np.ndarray:
-        """Mean change over an example's draws and sites ``[b]``."""
-        return np.where(self.sites, self.values, 0).sum(1) / self.sites.sum(1)
-
-    @cached_property
-    def per_token(self) -> np.ndarray:
-        """Mean change by position ``[t]``, over the examples where it is a site; NaN where it never is."""
-        counted = self.sites.sum(0)
-        total = np.where(self.sites, self.values, 0).sum(0)
-        return np.where(counted > 0, total / np.maximum(counted, 1), np.nan)
-
-    @cached_property
-    def estimate(self) -> estimate.Estimate:
-        """The estimate over examples, the independent units."""
-        return estimate.from_values(self.per_example, rate=self.rate)
-
-    @property
-    def mean(self) -> float:
-        """Mean over examples of ``per_example``."""
-        return float(self.estimate.mean)
-
-    @property
-    def sem(self) -> float:
-        """Standard error of the mean over examples."""
-        return float(self.estimate.sem)
-
-    @property
-    def count(self) -> int:
-        """The number of independent units: examples."""
-        return self.estimate.count
-
-    def interval(self, level: float = 0.95) -> tuple[float, float]:
-        """Return the confidence interval of the mean; see ``Estimate.interval``."""
-        low, high = self.estimate.interval(level)
-        return float(low), float(high)
+__all__ = ["Sensitivity", "TokenSensitivity", "token_sensitivity"]
 
 
 def token_sensitivity(
@@ -90,7 +31,7 @@ def token_sensitivity(
     draws: int = 1,
     sites_drawn: int | None = None,
     execution: Execution = DEFAULT,
-) -> Callable[..., Sensitivity]:
+) -> "TokenSensitivity":
     """Measure how the output changes when one token is perturbed, for all tokens of all examples.
 
     ``S = mean over examples X, draws and sites i of change(f(X), f(X with token i replaced))``. Values are averaged
@@ -113,10 +54,12 @@ def token_sensitivity(
 
     Returns:
         ``measure(key, params, tokens [b t *s], mask=None, sites=None, index=None)`` -> ``Sensitivity``. ``mask [b t]``
-        says which tokens are real, by default all; ``sites [b t]`` (or ``[t]`` for all examples) which are perturbed
-        and counted, by default the real ones; padding never is. ``index [b]`` numbers the examples, by default from 0:
-        a part of a data set with its numbers in the whole gets the draws of the whole. Tokens in float16 or bfloat16
-        are perturbed and evaluated as float32.
+        says which tokens are real, by default all; ``sites [b t]`` (or ``[t]`` for all examples, or lists of positions)
+        which are perturbed and counted, by default the real ones; padding never is. With ``sites=Groups(labels)`` the
+        tokens of a group change together, and groups have the place of tokens in the result. ``index [b]`` numbers the
+        examples, by default from 0: a part of a data set with its numbers in the whole gets the draws of the whole.
+        Tokens in float16 or bfloat16 are perturbed and evaluated as float32. ``measure.over_models`` measures many
+        models at once.
 
     Raises:
         ValueError: If ``draws`` or ``sites_drawn`` is not an integer of at least 1, or ``substitute`` does not take
@@ -132,73 +75,150 @@ def token_sensitivity(
         [1.0, 0.0, 0.0]
     """
     require_execution(execution)
-    checks.require_functions(substitute=substitute, perturbation=perturbation, change=change)
+    misfits.require_parts(substitute, perturbation, change)
     draws = require_count("draws", draws)
     if sites_drawn is not None:
         sites_drawn = _require_few(substitute, sites_drawn)
-    settings = _Settings(substitute, perturb.as_pytree(perturbation), change, draws, sites_drawn, execution)
-
-    def measure(
-        key: Key,
-        params: PyTree,
-        tokens: Array,
-        mask: Array | None = None,
-        sites: Array | None = None,
-        index: Array | None = None,
-    ) -> Sensitivity:
-        tokens, mask, sites = token_sites.checked(tokens, mask, sites)
-        return _measure(settings, require_key(key), params, tokens, mask, sites, _numbered(index, len(tokens)))
-
-    return measure
+    return TokenSensitivity(substitute, perturbation, change, draws, sites_drawn, execution)
 
 
-class _Settings(NamedTuple):
+@dataclass(frozen=True)
+class TokenSensitivity:
+    """The measure that ``token_sensitivity`` returns: call it, or ``over_models``.
+
+    Attributes:
+        substitute: The primitive.
+        perturbation: Sampler of replacements for a token.
+        change: Function recorded of a clean and a changed output.
+        draws: Independent replacements of every token.
+        sites_drawn: How many of each example's sites are perturbed; None for all.
+        execution: How to run.
+    """
+
     substitute: Substitute | SubstituteAt
-    sampler: Perturbation
+    perturbation: Perturbation
     change: Change
     draws: int
     sites_drawn: int | None
     execution: Execution
 
+    def __call__(
+        self,
+        key: Key,
+        params: PyTree,
+        tokens: Array,
+        mask: Array | None = None,
+        sites: Sites | Groups | None = None,
+        index: Array | None = None,
+    ) -> Sensitivity:
+        """Return the sensitivity of one model; see ``token_sensitivity``."""
+        items = _items(self, tokens, mask, sites, index)
+        return _measure(self, require_key(key), params, None, *items, index is None)[0]
+
+    def over_models(
+        self,
+        key: Key,
+        stacked: PyTree,
+        tokens: Array,
+        mask: Array | None = None,
+        sites: Sites | Groups | None = None,
+        index: Array | None = None,
+    ) -> list[Sensitivity]:
+        """Return the results of calls with the params of each model, up to rounding, from one launch.
+
+        The draws are the same for every model. To average over models or to compare groups of them, pass their
+        ``per_example`` to ``estimate.over_models`` and ``estimate.difference``; ``first.minus(second)`` compares two.
+
+        Args:
+            key: Decides the draws.
+            stacked: The params of all models, with a leading axis ``[m ...]``, on each device.
+            tokens: The examples, the same for every model; like the arguments after it as in a call.
+            mask: Which tokens are real.
+            sites: Which tokens are perturbed and counted.
+            index: Numbers of the examples.
+        """
+        items, models = _items(self, tokens, mask, sites, index), batches.count_of_models(stacked)
+        return _measure(self, require_key(key), stacked, models, *items, index is None)
+
+
+def _items(
+    measure: TokenSensitivity,
+    tokens: Array,
+    mask: Array | None,
+    sites: Sites | Groups | None,
+    index: Array | None,
+) -> tuple[np.ndarray, np.ndarray | None, np.ndarray, np.ndarray | None, np.ndarray]:
+    """Return tokens ``[b t *s]``, mask, sites ``[b t]``, groups ``[b g t]`` or None, and numbers ``[b]``."""
+    grouped = isinstance(sites, Groups)
+    tokens, mask, real = token_sites.checked(tokens, mask, None if grouped else sites)
+    numbers = _numbered(index, len(tokens))
+    if not grouped:
+        return tokens, mask, real, None, numbers
+    if not isinstance(measure.substitute, substitution.OneAtATime):
+        raise ValueError("sites are groups, which substitute cannot replace: use substitution.one_at_a_time(apply)")
+    if measure.sites_drawn is not None:
+        raise ValueError(f"sites_drawn must be None where sites are groups, got {measure.sites_drawn}")
+    members = sites.members(real)
+    return tokens, mask, members.any(2), members, numbers
+
 
 def _measure(
-    settings: _Settings,
+    measure: TokenSensitivity,
     key: Key,
     params: PyTree,
+    models: int | None,
     tokens: np.ndarray,
     mask: np.ndarray | None,
     sites: np.ndarray,
+    groups: np.ndarray | None,
     index: np.ndarray,
-) -> Sensitivity:
-    substitute, sampler, change, draws, sites_drawn, execution = settings
-    length = tokens.shape[1]
+    whole: bool,
+) -> list[Sensitivity]:
+    """Return the sensitivity of one model, or with ``models`` of each of many, whose params are stacked."""
+    substitute, change, draws = measure.substitute, measure.change, measure.draws
+    sites_drawn, execution = measure.sites_drawn, measure.execution
+    sampler, length = perturb.as_pytree(measure.perturbation), sites.shape[1]
     if sites_drawn is not None and sites_drawn > length:
         raise ValueError(f"sites_drawn must be at most the number of tokens, {length}, got {sites_drawn}")
     params = device_arrays(params, "params")
-    _warn_of_coordinates(substitute, change)
+    misfits.require_mask(substitute, mask)
+    changes.warn_of_coordinates(getattr(substitute, "apply", substitute), change)
     forwards_each = 1 + (length if sites_drawn is None else sites_drawn)
     # Where all sites are evaluated they are selected afterwards, and the devices do not need them.
-    items = (index, tokens, mask, None if sites_drawn is None else sites)
+    items = (index, tokens, mask, groups if sites_drawn is None else sites)
     one = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), items)
-    forwards = execution.chunk or _default_chunk(substitute, params, one, sites_drawn)
-    at_once = min(draws, max(1, forwards // forwards_each))
-    fn = parallel.bind(_example_changes, substitute, change, draws, at_once, sites_drawn)
-    _check_fit(fn, key, params, sampler, one)
-    substitution.require_independent_outputs(substitute, params, tokens, mask, execution=execution)
+    first = params if models is None else batches.select_model(params, 0)
+    try:
+        forwards = execution.chunk or _default_chunk(substitute, first, one, sites_drawn)
+        at_once = min(draws, max(1, forwards // forwards_each))
+        fn = parallel.bind(_example_changes, substitute, change, draws, at_once, sites_drawn)
+        jax.eval_shape(fn, one, key, first, sampler)
+    except Exception as error:
+        raise misfits.misfit(substitute, sampler, change, key, first, *one[1:3], error) from error
+    try:
+        substitution.require_independent_outputs(substitute, first, tokens, mask, execution=execution)
+    except ValueError as error:  # another axis may have been taken for that of the examples
+        raise misfits.misfit_of_model(substitute.apply, first, *one[1:3]) or error from None
     at_once_examples = max(1, forwards // (at_once * forwards_each))
-    recorded, nonfinite, fractions, drawn_sites = parallel.map_items(
-        fn, items, key, params, sampler, execution=execution.replace(chunk=at_once_examples)
-    )
-    if drawn_sites is not None:
-        recorded = _at(drawn_sites, recorded, length)
-        nonfinite = np.concatenate([nonfinite[..., :1], _at(drawn_sites, nonfinite[..., 1:], length)], -1)
-        sites = sites & _at(drawn_sites, np.ones_like(drawn_sites, bool), length)
-    _check_finite(nonfinite, sites, index)
-    _check_changes(recorded, sites, index)
-    if fractions is not None and fractions.all():
+    each = fn if models is None else parallel.bind(_for_each_model, fn)
+    results = parallel.map_items(each, items, key, params, sampler, execution=execution.replace(chunk=at_once_examples))
+    per_model = [results] if models is None else [jax.tree.map(lambda a, i=i: a[:, i], results) for i in range(models)]
+    if per_model[0][2] is not None and any(result[2].all() for result in per_model):
         _warn_of_probabilities()
-    recorded = np.where(sites[:, None], recorded, np.zeros((), recorded.dtype))
-    return Sensitivity(recorded, sites, recorded.dtype == bool, forwards)
+    elif whole and per_model[0][2] is not None and change is changes.prediction_change and not results[0].any():
+        _warn_of_one_score()
+    prefixes = [""] if models is None else [f"params {i}: " for i in range(models)]
+    return [
+        sensitivity_of(recorded, nonfinite, drawn, sites, index, forwards, prefix)
+        for (recorded, nonfinite, _, drawn), prefix in zip(per_model, prefixes, strict=True)
+    ]
+
+
+def _for_each_model(
+    fn: Callable[..., PyTree], item: PyTree, key: Key, stacked: PyTree, sampler: Perturbation
+) -> PyTree:
+    """Return what is recorded of one example with the params of each model, ``[m ...]``."""
+    return jax.lax.map(lambda params: fn(item, key, params, sampler), stacked)
 
 
 def _example_changes(
@@ -221,7 +241,8 @@ def _example_changes(
     """
     index, tokens, mask, sites = item
     example_key = jax.random.fold_in(key, index)
-    chosen = None if sites_drawn is None else token_sites.drawn(example_key, sites, sites_drawn)
+    # Without drawn sites, sites are None or the groups of tokens that change together.
+    chosen = sites if sites_drawn is None else token_sites.drawn(example_key, sites, sites_drawn)
     few = () if chosen is None else (chosen,)
 
     def one_draw(draw: Array) -> tuple[Array, Array, Array | None]:
@@ -236,29 +257,24 @@ def _example_changes(
             fraction = jnp.all((clean > 0) & (clean < 1)) & jnp.all((changed > 0) & (changed < 1))
         return recorded, jnp.concatenate(nonfinite), fraction
 
-    return *jax.lax.map(one_draw, jnp.arange(draws, dtype=jnp.uint32), batch_size=at_once), chosen
-
-
-def _warn_of_coordinates(substitute: Substitute | SubstituteAt, change: Change) -> None:
-    """Warn where predictions would be read from an encoder of this library that has no classifier."""
-    apply = getattr(substitute, "apply", substitute)
-    # A model of this library is a module, or a function that `parallel.bind` bound to one.
-    parts = (getattr(apply, "module", None), *getattr(apply, "static", ()))
-    config = next((part.config for part in parts if hasattr(part, "config")), None)
-    headless = getattr(config, "classes", 0) is None and getattr(config, "read_out", "next") != "next"
-    if headless and change is changes.prediction_change:
-        warnings.warn(
-            "the model has no classifier, so that the prediction is the number of its largest coordinate: build or "
-            "load it with classes, or pass another change, such as changes.euclidean_change",
-            UserWarning,
-            stacklevel=4,
-        )
+    results = jax.lax.map(one_draw, jnp.arange(draws, dtype=jnp.uint32), batch_size=at_once)
+    return *results, None if sites_drawn is None else chosen
 
 
 def _warn_of_probabilities() -> None:
     warnings.warn(
         "every score lies between 0 and 1, as a sigmoid's does, and the prediction is read from its sign, which never "
         "changes: return the logit, or subtract 0.5",
+        UserWarning,
+        stacklevel=4,
+    )
+
+
+def _warn_of_one_score() -> None:
+    warnings.warn(
+        "no prediction changed, and the model gives one number for an example, whose sign is taken for the prediction: "
+        "for a regression pass change=changes.squared_change; for a classifier with another threshold subtract it; "
+        "change=changes.sign_change says that the sign is meant",
         UserWarning,
         stacklevel=4,
     )
@@ -284,57 +300,9 @@ def _numbered(index: Array | None, count: int) -> np.ndarray:
     return index.astype(np.uint32)
 
 
-def _at(chosen: np.ndarray, values: np.ndarray, length: int) -> np.ndarray:
-    """Put ``values [b ... n]`` at the positions ``chosen [b n]`` of ``length``, and zeros at all others."""
-    whole = np.zeros((*values.shape[:-1], length), values.dtype)
-    positions = chosen.reshape(len(chosen), *(1,) * (values.ndim - 2), -1)
-    np.put_along_axis(whole, np.broadcast_to(positions, values.shape), values, -1)
-    return whole
-
-
 def _default_chunk(substitute: Substitute | SubstituteAt, params: PyTree, one: PyTree, sites_drawn: int | None) -> int:
     """Return the forwards that fit the budget, from the memory of one example's substitution."""
     _, tokens, mask, _ = one
     few = () if sites_drawn is None else (jax.ShapeDtypeStruct((sites_drawn,), np.int32),)
-    try:
-        examples = memory.chunk_of(substitute, params, tokens, tokens, mask, *few)
-    except Exception as error:
-        raise _misfit(tokens, error) from error
+    examples = memory.chunk_of(substitute, params, tokens, tokens, mask, *few)
     return examples * ((tokens.shape[0] if sites_drawn is None else sites_drawn) + 1)
-
-
-def _check_fit(fn: Callable, key: Key, params: PyTree, sampler: Perturbation, one: PyTree) -> None:
-    try:
-        jax.eval_shape(fn, one, key, params, sampler)
-    except Exception as error:
-        raise _misfit(one[1], error) from error
-
-
-def _misfit(tokens: Any, error: Exception) -> ValueError:
-    return ValueError(
-        f"tokens of shape {tokens.shape} and type {tokens.dtype} (for one example), params, perturbation and change do "
-        f"not fit together: {error}"
-    )
-
-
-def _check_finite(nonfinite: np.ndarray, sites: np.ndarray, index: np.ndarray) -> None:
-    """Raise if an output that counts is not finite: ``nonfinite [b draws 1 + t]``, the clean output first."""
-    counted = np.concatenate([np.ones((len(sites), 1), bool), sites], 1)
-    bad = np.argwhere(nonfinite & counted[:, None])
-    if len(bad):
-        example, draw, row = bad[0].tolist()
-        what = f"with token {row - 1} replaced in draw {draw}" if row else "as it is"
-        raise FloatingPointError(
-            f"the model's output is not finite for example {index[example]} {what} ({len(bad)} such outputs in all); "
-            "look at the parameters, or at the size of the perturbation"
-        )
-
-
-def _check_changes(recorded: np.ndarray, sites: np.ndarray, index: np.ndarray) -> None:
-    bad = np.argwhere(~np.isfinite(recorded) & sites[:, None])
-    if len(bad):
-        example, draw, token = bad[0].tolist()
-        raise FloatingPointError(
-            f"the change is {recorded[example, draw, token]} for example {index[example]}, draw {draw}, token {token} "
-            f"({len(bad)} such changes in all), though the outputs are finite; look at the change function"
-        )

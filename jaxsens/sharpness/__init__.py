@@ -5,14 +5,22 @@
 """
 
 from jaxsens.sharpness.average import average_sharpness, classifier_sharpness, output_sharpness, prediction_sharpness
-from jaxsens.sharpness.loss_landscape import loss_plane
-from jaxsens.sharpness.worst_case import worst_case_sharpness
+from jaxsens.sharpness.loss_landscape import LossPlane, loss_plane, random_directions
+from jaxsens.sharpness.worst_case import WorstCase, worst_case_sharpness
 
 __all__ = [
+    "LossPlane",
+    "WorstCase",
     "average_sharpness",
     "classifier_sharpness",
     "loss_plane",
     "output_sharpness",
     "prediction_sharpness",
+    "random_directions",
     "worst_case_sharpness",
 ]
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return sorted(__all__)

@@ -102,6 +102,7 @@ def prediction_sharpness(
     """
     require_execution(execution)
     checks.require_functions(apply=apply, perturbation=perturbation, where=where)
+    changes.warn_of_coordinates(apply, changes.prediction_change, stacklevel=3)
     return weight_changes(
         apply, perturbation, change=changes.prediction_change, draws=draws, where=where, execution=execution
     )

@@ -16,16 +16,19 @@ from jaxsens.execution import batches, checks, memory, parallel
 from jaxsens.execution.checks import device_arrays, host_arrays, require_count
 from jaxsens.execution.execution import DEFAULT, Execution, require_execution
 from jaxsens.execution.keys import require_key
+from jaxsens.results.plain import tidy
+from jaxsens.results.result import Description, Result, draw
+from jaxsens.results.words import times
 from jaxsens.statistics import estimate
 from jaxsens.statistics.estimate import Estimate
-from jaxsens.typing import Array, Key, Loss, PyTree, Scale, Where
+from jaxsens.typing import Array, Axes, Figure, Key, Loss, PyTree, Scale, Where
 
 __all__ = ["LossPlane", "loss_plane", "random_directions"]
 
 
 @partial(jax.tree_util.register_dataclass, data_fields=["coordinates", "losses"], meta_fields=[])
-@dataclass(frozen=True)
-class LossPlane:
+@dataclass(frozen=True, repr=False)
+class LossPlane(Result):
     """The loss on a grid of points, as measured by ``loss_plane``.
 
     Attributes:
@@ -36,6 +39,52 @@ class LossPlane:
 
     coordinates: tuple[np.ndarray, ...]
     losses: Estimate
+
+    @property
+    def estimate(self) -> Estimate:
+        """The mean loss at each point, ``losses``."""
+        return self.losses
+
+    def interval(self, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
+        """Return the confidence interval ``(low, high)`` of the loss at each point; see ``Estimate.interval``."""
+        return self.losses.interval(level)
+
+    def minus(self, other: "LossPlane") -> Estimate:
+        """Estimate how much larger the loss is than on another plane, at each point, over the same examples.
+
+        Raises:
+            ValueError: If coordinates or the numbers of examples differ.
+        """
+        same = isinstance(other, LossPlane) and len(self.coordinates) == len(other.coordinates)
+        if not (same and all(map(np.array_equal, self.coordinates, other.coordinates))):
+            raise ValueError("other must be a LossPlane at the same coordinates")
+        return self.losses.minus(other.losses)
+
+    def plot(self, ax: Axes | None = None) -> Figure:
+        """Draw the loss along a line with its 95 % interval, or contours of it on a plane.
+
+        Raises:
+            ValueError: If there are more than two directions.
+            ImportError: If matplotlib is not installed; the message names the extra.
+        """
+        if len(self.coordinates) == 1:
+            lines = self.coordinates[0], self.losses.mean, *self.interval()
+            return draw("line_with_band", ax, *lines, across="coordinate", quantity="mean loss")
+        if len(self.coordinates) > 2:
+            raise ValueError(f"a loss along {len(self.coordinates)} directions cannot be drawn: measure two")
+        return draw("plane", ax, *self.coordinates, self.losses.mean, quantity="mean loss")
+
+    def _describe(self) -> Description:
+        points = " x ".join(str(len(axis)) for axis in self.coordinates)
+        counts = f"{points} points, {times(examples=self.losses.count)}"
+        lowest, highest = float(self.losses.mean.min()), float(self.losses.mean.max())
+
+        def table() -> dict[str, np.ndarray]:
+            low, high = self.interval()
+            axes = {f"coordinate_{i}": axis for i, axis in enumerate(self.coordinates)}
+            return tidy(axes, {"loss": self.losses.mean, "sem": self.losses.sem, "low": low, "high": high})
+
+        return Description(counts, words=f"loss {lowest:.3g} to {highest:.3g}", table=table)
 
 
 def random_directions(
@@ -99,7 +148,8 @@ def loss_plane(
 
     Returns:
         ``measure(params, directions, batch)`` -> ``LossPlane``. Directions are a list of pytrees like ``params``, such
-        as those of ``random_directions``, or the difference of two checkpoints. Weights in float16 or bfloat16 are
+        as those of ``random_directions``, or the difference of two checkpoints; or one such pytree with a leading axis
+        of directions, such as the vectors of ``curvature.top_eigenpairs``. Weights in float16 or bfloat16 are
         moved and evaluated as float32.
 
     Raises:
@@ -125,7 +175,7 @@ def loss_plane(
         batch = labels.check_batch(loss, params, batch)
         count, one = batches.count_of(batch), batches.example_spec(batch)
         batches.require_fit(loss, params, one, scalar=True)
-        _require_directions(params, directions, len(axes))
+        directions = _separate(params, directions, len(axes))
         labels.check_examples(loss, loss, params, batch, execution=execution)
         forwards = execution.chunk or memory.chunk_of(loss, params, one)
         rows, at_once = batches.split_blocks(len(points), count, forwards, memory.BYTES // batches.bytes_of(params))
@@ -144,7 +194,7 @@ def loss_plane(
                 f"the loss is {losses[point, example]} at coordinates {points[point].tolist()} for example {example}: "
                 "coordinates nearer to 0 may help"
             )
-        return LossPlane(axes, estimate.from_values(losses.T.reshape(count, *map(len, axes))))
+        return LossPlane(axes, estimate.from_values(losses.T.reshape(count, *map(len, axes)), unit="examples"))
 
     return measure
 
@@ -180,9 +230,17 @@ def _coordinates(coordinates: tuple[Array, ...]) -> tuple[np.ndarray, ...]:
     return axes
 
 
-def _require_directions(params: PyTree, directions: Sequence[PyTree], count: int) -> None:
+def _separate(params: PyTree, directions: PyTree, count: int) -> Sequence[PyTree]:
+    """Return the directions as a list of pytrees like ``params``, or raise ValueError."""
+    structure, shapes = jax.tree.structure(params), [jnp.shape(leaf) for leaf in jax.tree.leaves(params)]
+    stacked = [(count, *shape) for shape in shapes]
+    if jax.tree.structure(directions) == structure and stacked == [jnp.shape(a) for a in jax.tree.leaves(directions)]:
+        return [batches.select_model(directions, i) for i in range(count)]
     if not isinstance(directions, list | tuple):
-        raise ValueError(f"directions must be a list of pytrees like params, got a {type(directions).__name__}")
+        raise ValueError(
+            f"directions must be a list of pytrees like params, or one with a leading axis of {count}, got a "
+            f"{type(directions).__name__}"
+        )
     if len(directions) != count:
         raise ValueError(
             f"directions must be as many as there are vectors of coordinates, {count}, got {len(directions)}"
@@ -195,3 +253,4 @@ def _require_directions(params: PyTree, directions: Sequence[PyTree], count: int
         )
         if not same:
             raise ValueError(f"directions[{i}] must be a pytree like params, got {shapes} for {like}")
+    return directions

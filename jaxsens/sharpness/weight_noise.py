@@ -168,4 +168,5 @@ def _require_finite(nonfinite: np.ndarray, models: int | None, subject: str, adv
 def _over_draws(recorded: np.ndarray, together: int) -> Estimate:
     """Return the estimate of ``[draws b]`` over examples, then over draws or groups of dependent draws."""
     values = recorded.mean(1, dtype=np.float64).reshape(-1, together).mean(1)
-    return estimate.from_values(values, rate=recorded.dtype == bool)
+    unit = "draws" if together == 1 else "pairs of draws" if together == 2 else f"groups of {together} draws"
+    return estimate.from_values(values, rate=recorded.dtype == bool, unit=unit)

@@ -7,7 +7,7 @@ of the maximum.
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -20,56 +20,13 @@ from jaxsens.execution.checks import device_arrays, host_arrays, require_count
 from jaxsens.execution.execution import DEFAULT, Execution, require_execution
 from jaxsens.execution.keys import require_key
 from jaxsens.sharpness import apgd
-from jaxsens.statistics import estimate
-from jaxsens.statistics.estimate import Estimate
+from jaxsens.sharpness.worst_case_result import WorstCase
 from jaxsens.typing import Array, Key, Loss, PyTree, Scale, Where
 
 __all__ = ["WorstCase", "WorstCaseSharpness", "worst_case_sharpness"]
 
 # The state of an ascent: three points and two gradients, and the weights at the point.
 _COPIES = 6
-
-
-@partial(
-    jax.tree_util.register_dataclass, data_fields=["trajectories", "one_step", "perturbation"], meta_fields=["chunk"]
-)
-@dataclass(frozen=True)
-class WorstCase:
-    """The result of ``worst_case_sharpness``, for ``g`` groups of examples and ``r`` starts.
-
-    Attributes:
-        trajectories: The rise of the loss at the weights themselves (0), at the start, and at all later iterates
-            ``[g r iterations+1]``, in the units of the loss.
-        one_step: The rise after the step of SAM, to the maximum of the linearized loss ``[g]``; 0 without gradient.
-        perturbation: What to add to ``params`` for the largest observed rise, ``[g ...]`` and 0 where nothing moves;
-            None if it was not kept.
-        chunk: Model forwards evaluated at once.
-    """
-
-    trajectories: np.ndarray
-    one_step: np.ndarray
-    perturbation: PyTree | None
-    chunk: int
-
-    @cached_property
-    def values(self) -> np.ndarray:
-        """The largest rise for each group ``[g]``: at least 0, which is that of the weights themselves."""
-        return self.trajectories.max((1, 2)).astype(np.float64)
-
-    @cached_property
-    def estimate(self) -> Estimate:
-        """The mean over groups, the independent units; of a single group the error is unknown, hence infinite."""
-        return estimate.from_values(self.values)
-
-    @property
-    def mean(self) -> float:
-        """Mean over groups of ``values``."""
-        return float(self.estimate.mean)
-
-    @property
-    def sem(self) -> float:
-        """Standard error of the mean over groups."""
-        return float(self.estimate.sem)
 
 
 def worst_case_sharpness(

@@ -4,3 +4,8 @@ from jaxsens.statistics.correlation import rank_correlation
 from jaxsens.statistics.estimate import Estimate
 
 __all__ = ["Estimate", "rank_correlation"]
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return sorted(__all__)

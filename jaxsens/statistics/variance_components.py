@@ -19,7 +19,10 @@ import jax
 import numpy as np
 
 from jaxsens.execution import checks
-from jaxsens.typing import Array
+from jaxsens.results.files import part
+from jaxsens.results.result import Description, Result, draw
+from jaxsens.results.words import times
+from jaxsens.typing import Array, Axes, Figure
 
 __all__ = ["LEVELS", "Allocation", "Components", "allocate", "forwards", "from_changes"]
 
@@ -31,8 +34,8 @@ LEVELS = ("examples", "sites", "draws")
     data_fields=["examples", "sites", "draws", "unbiased", "population"],
     meta_fields=[],
 )
-@dataclass(frozen=True)
-class Components:
+@dataclass(frozen=True, repr=False)
+class Components(Result):
     """Components of variance, in squared units of the change.
 
     Attributes:
@@ -64,7 +67,23 @@ class Components:
         between_sites = self.sites * np.mean(1 / taken - 1 / self.population)
         return float(self.examples + between_sites + self.draws * np.mean(1 / (taken * draws)))
 
+    def plot(self, ax: Axes | None = None) -> Figure:
+        """Draw the three components as bars.
 
+        Raises:
+            ImportError: If matplotlib is not installed; the message names the extra.
+        """
+        values = [getattr(self, name) for name in LEVELS]
+        return draw("bars_by_position", ax, values, values, values, position=LEVELS, quantity="variance")
+
+    def _describe(self) -> Description:
+        shown = ", ".join(f"{name} {getattr(self, name):.3g}" for name in LEVELS)
+        table = {"level": LEVELS, "variance": [getattr(self, name) for name in LEVELS], "unbiased": self.unbiased}
+        zero = {"set to zero": ", ".join(self.set_to_zero)} if self.set_to_zero else {}
+        return Description(times(examples=len(self.population)), words=shown, facts=zero, table=lambda: table)
+
+
+@part
 class Allocation(NamedTuple):
     """How many sites and draws of an example to take.
 

@@ -9,6 +9,7 @@ from jaxsens.training.member_epoch import CROSS_ENTROPY, SQUARED_ERROR, Criterio
 from jaxsens.training.objectives import CrossEntropy, NoiseConsistency
 from jaxsens.training.one_model import Config, Diverged, accuracy, fit
 from jaxsens.training.optimizers import Optimizer
+from jaxsens.training.result import Fitted
 from jaxsens.training.sam import SharpnessAware, sharpness_aware
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "Criterion",
     "CrossEntropy",
     "Diverged",
+    "Fitted",
     "ManyConfig",
     "Members",
     "NoiseConsistency",
@@ -30,3 +32,8 @@ __all__ = [
     "sharpness_aware",
     "stack",
 ]
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return sorted(__all__)

@@ -7,14 +7,32 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
+from jaxsens.results.plain import tidy
+from jaxsens.results.result import Description, Result, draw
+from jaxsens.results.words import times
 from jaxsens.training.many_config import ManyConfig, Members
 from jaxsens.training.member_epoch import Scores, Weights, adam
-from jaxsens.typing import PyTree
+from jaxsens.typing import Axes, Figure, PyTree
 
-__all__ = ["DIVERGED", "HISTORY", "REACHED", "STALE", "TRAINING", "State", "Trained", "settle", "stack", "start"]
+__all__ = [
+    "DIVERGED",
+    "HISTORY",
+    "REACHED",
+    "STALE",
+    "STATUSES",
+    "TRAINING",
+    "State",
+    "Trained",
+    "settle",
+    "stack",
+    "start",
+]
 
 TRAINING, STALE, REACHED, DIVERGED = range(4)
 """The status of a member: it used all epochs, its loss stopped falling, it reached its target, or it diverged."""
+
+STATUSES = ("all epochs", "stale", "reached", "diverged")
+"""The names of these, in their order."""
 
 HISTORY = ("training_loss", "loss", "accuracy", "learning_rate")
 
@@ -32,14 +50,14 @@ class State(NamedTuple):
     history: dict[str, np.ndarray]
 
 
-@dataclass(frozen=True)
-class Trained:
+@dataclass(frozen=True, repr=False)
+class Trained(Result):
     """The members after training.
 
     Attributes:
         variables: ``{"params": ...}`` with a leading axis ``[m]``, on the host, of the best epoch or of the last, as
             configured. For a member that diverged they are of an epoch that left them finite.
-        status: ``TRAINING`` (used all epochs), ``STALE``, ``REACHED`` or ``DIVERGED`` ``[m]``.
+        codes: ``TRAINING`` (used all epochs), ``STALE``, ``REACHED`` or ``DIVERGED`` ``[m]``, integers.
         epochs: Epochs done ``[m]``, including the one in which a member diverged.
         best_epoch: The epoch of the smallest validation loss, from 1; 0 if there is none ``[m]``.
         history: ``training_loss``, validation ``loss`` and ``accuracy``, and ``learning_rate`` by epoch
@@ -47,10 +65,34 @@ class Trained:
     """
 
     variables: PyTree
-    status: np.ndarray
+    codes: np.ndarray
     epochs: np.ndarray
     best_epoch: np.ndarray
     history: dict[str, np.ndarray]
+
+    _by_shape = ("variables",)
+
+    @property
+    def status(self) -> np.ndarray:
+        """How training ended, a name of ``STATUSES`` for each member ``[m]``."""
+        return np.asarray(STATUSES)[self.codes]
+
+    def plot(self, ax: Axes | None = None) -> Figure:
+        """Draw the validation loss of every member against the epoch, or its training loss without validation.
+
+        Raises:
+            ImportError: If matplotlib is not installed; the message names the extra.
+        """
+        name = "training_loss" if np.isnan(self.history["loss"]).all() else "loss"
+        losses = self.history[name]
+        return draw("lines", ax, np.arange(1, losses.shape[1] + 1), losses, across="epoch", quantity=name)
+
+    def _describe(self) -> Description:
+        ended = ", ".join(f"{count} {name}" for name in STATUSES if (count := (self.status == name).sum()))
+        columns = {"status": self.status, "epochs": self.epochs, "best_epoch": self.best_epoch}
+        facts = {"epochs": f"{self.epochs.min()} to {self.epochs.max()}"}
+        counts = times(models=len(self.codes))
+        return Description(counts, words=ended, facts=facts, table=lambda: tidy({"model": None}, columns))
 
     def member(self, number: int) -> PyTree:
         """Return the variables of one member."""

@@ -26,6 +26,7 @@ from jaxsens.labels import require_labels
 from jaxsens.training import checks
 from jaxsens.training.objectives import CrossEntropy, Objective
 from jaxsens.training.optimizers import Optimizer, build
+from jaxsens.training.result import Fitted
 from jaxsens.typing import Array, Key, PyTree, TrainApply
 
 __all__ = ["Config", "Diverged", "State", "accuracy", "fit", "resume"]
@@ -104,8 +105,8 @@ def fit(
     checkpoint: str | os.PathLike[str] | None = None,
     devices: Sequence[jax.Device] | None = None,
     progress: str | None = None,
-) -> tuple[PyTree, np.ndarray]:
-    """Train a model, and return its variables and the mean training loss of every epoch ``[epochs]``, in nats.
+) -> Fitted:
+    """Train a model, and return ``Fitted``: its variables and the mean training loss of every epoch ``[epochs]``.
 
     Args:
         key: Decides the order of the examples, dropout and noise.
@@ -177,7 +178,7 @@ def fit(
             bar.set_postfix(loss=f"{losses.mean():.3f}")
             if after_epoch is not None:
                 after_epoch(epoch + 1, state.variables)
-    return state.variables, np.asarray(state.losses)
+    return Fitted(state.variables, np.asarray(state.losses))
 
 
 def _checked_data(

@@ -190,7 +190,7 @@ def test_long_strings_are_evaluated_in_blocks_of_the_chunk():
         return linear(params, strings)
 
     w = np.arange(1000, dtype=np.float32)
-    result = blow_up.influences(spy, positions=(-1,), execution=Execution(chunk=4))(
+    result = blow_up.influences(spy, positions=(-1,), execution=Execution(chunk=4, check=False))(
         {"w": w}, strings_of(2, 1000), np.arange(0, 1000, 100)
     )
     assert set(seen) == {(1, 1000), (4, 1000)}  # the first only asks for shapes
@@ -366,3 +366,14 @@ def test_numbers_that_are_not_finite_are_named():
 def test_numbers_out_of_range_are_named(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_internals_that_depend_on_other_strings_are_refused():
+    def normalized(params, strings):
+        values = linear(params, strings)
+        return values._replace(logits=values.logits - values.logits.mean())
+
+    params, strings = {"w": np.float32([1, -3, 0.5])}, strings_of(2, 3)
+    for measure in (blow_up.blow_ups, blow_up.influences):
+        with pytest.raises(ValueError, match="another example is beside it"):
+            measure(normalized)(params, strings)

@@ -256,7 +256,7 @@ def test_bad_arguments_are_named(devices):
     hessian = curvature.hessian_product(mlp_loss)
     fails("leading axis b of at least 1", hessian, batch=(X[:0], LABELS[:0]))
     fails("leading axis b of at least 1", hessian, batch=(X, LABELS[:3]))
-    fails("direction must be a tuple", hessian, direction=direction[:1])
+    fails("direction must be a pytree like params", hessian, direction=direction[:1])
     fails("no real floating-point leaf to move", hessian, params={"a": np.int32(1)})
     nowhere = curvature.hessian_product(mlp_loss, where=lambda path, leaf: False)
     fails("no real floating-point leaf to move", nowhere)

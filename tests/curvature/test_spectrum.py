@@ -9,7 +9,7 @@ import pytest
 from jax import flatten_util
 from sklearn import datasets
 
-from jaxsens import curvature
+from jaxsens import curvature, sharpness
 from jaxsens.curvature import lanczos
 from jaxsens.execution import Execution
 from jaxsens.statistics import estimate
@@ -50,7 +50,9 @@ SPECTRA = {
 def require_eigenpairs(found, matrix, expected, scale):
     """Values as expected, vectors orthonormal, residuals those that they are said to be."""
     np.testing.assert_allclose(found.values, expected, atol=1e-4 * max(scale, 1e-4))
-    vectors = np.concatenate([np.reshape(leaf, (len(expected), -1)) for leaf in found.vectors], 1).astype(np.float64)
+    vectors = np.concatenate(
+        [np.reshape(leaf, (len(expected), -1)) for leaf in jax.tree.leaves(found.vectors)], 1
+    ).astype(np.float64)
     np.testing.assert_allclose(vectors @ vectors.T, np.eye(len(expected)), atol=1e-5)
     residuals = np.linalg.norm(vectors @ matrix - found.values[:, None] * vectors, axis=1)
     np.testing.assert_allclose(found.residuals, residuals, atol=1e-6 * max(scale, 1))
@@ -76,7 +78,7 @@ def test_matrices_whose_squares_float32_does_not_hold(size):
     eigenvalues = np.arange(SIZE) - 3.3
     batch = planted(eigenvalues * size)
     found = curvature.top_eigenpairs(PRODUCT, 3, steps=8)(KEY, WEIGHTS, batch)
-    vectors = np.asarray(found.vectors[0], np.float64)
+    vectors = np.asarray(found.vectors["w"], np.float64)
     images = vectors @ (batch.mean(0, dtype=np.float64) / size)
     residuals = np.linalg.norm(images - found.values[:, None] / size * vectors, axis=1)
     np.testing.assert_allclose(found.residuals / size, residuals, rtol=1e-2, atol=1e-5)
@@ -120,7 +122,7 @@ def test_the_top_ten_of_a_network_are_those_of_its_written_out_hessian(devices):
     product = curvature.hessian_product(mlp_loss, execution=Execution(devices=devices[:1]))
     expected = np.linalg.eigvalsh(hessian)[::-1][:10]
     found = curvature.top_eigenpairs(product, 10)(KEY, MLP, X)
-    assert [leaf.shape for leaf in found.vectors] == [(10, 3, 6), (10, 6, 3)]
+    assert [leaf.shape for leaf in jax.tree.leaves(found.vectors)] == [(10, 3, 6), (10, 6, 3)]
     require_eigenpairs(found, hessian, expected, np.abs(np.linalg.eigvalsh(hessian)).max())
     assert found.converged.all()
 
@@ -133,7 +135,7 @@ def test_double_precision_and_many_devices(float64, devices):
     found = curvature.top_eigenpairs(product, 3, tolerance=1e-12)(KEY, {"w": np.ones(SIZE)}, wide)
     np.testing.assert_allclose(found.values, expected, atol=1e-12)
     assert found.converged.all()
-    assert found.vectors[0].dtype == np.float64
+    assert found.vectors["w"].dtype == np.float64
 
 
 @pytest.mark.parametrize("name", SPECTRA)
@@ -223,8 +225,35 @@ def test_a_network_of_400_000_parameters_converges_or_says_that_it_has_not(devic
         found = curvature.top_eigenpairs(product, 10, steps=steps)(KEY, params, batch)
         largest = np.abs(found.values).max()
         assert ((found.residuals <= 1e-4 * largest) == found.converged).all()
-        image = product(params, batch, tuple(leaf[-1] for leaf in found.vectors))
-        difference = [a - found.values[-1] * leaf[-1] for a, leaf in zip(image, found.vectors, strict=True)]
-        residual = np.sqrt(sum(np.sum(np.square(leaf, dtype=np.float64)) for leaf in difference))
+        vector, value = found.vector(9), found.values[9]
+        image = product(params, batch, vector)
+        difference = jax.tree.map(lambda a, v, value=value: a - value * v, image, vector)
+        residual = np.sqrt(sum(np.sum(np.square(a, dtype=np.float64)) for a in jax.tree.leaves(difference)))
         np.testing.assert_allclose(found.residuals[-1], residual, rtol=0.05, atol=1e-6 * largest)
         assert found.converged.all() == (steps == 80)
+
+
+def test_eigenvectors_are_pytrees_like_params():
+    """``H v = lambda v`` with the product, and ``L(a v) = lambda a^2 / 2`` along them, for the leaf that is chosen."""
+    params = {"w": np.zeros(SIZE, np.float32), "other": {"b": np.ones((2, 3), np.float32)}, "steps": np.int32(4)}
+    batch = planted(SPECTRA["distinct"])
+    chosen = curvature.Product(PRODUCT.matrix, lambda path, leaf: path[-1].key == "w", PRODUCT.execution)
+    found = curvature.top_eigenpairs(chosen, 2)(KEY, params, batch)
+    assert jax.tree.map(np.shape, found.vectors) == {"w": (2, SIZE), "other": {"b": (2, 2, 3)}, "steps": (2,)}
+    assert not np.any(found.vectors["other"]["b"])
+    for number, value in enumerate(found.values):
+        vector = found.vector(number)
+        image = chosen(params, batch, vector)
+        assert jax.tree.structure(image) == jax.tree.structure(params)
+        np.testing.assert_allclose(image["w"], value * vector["w"], atol=1e-4)
+        assert not np.any(image["other"]["b"])
+        np.testing.assert_array_equal(image["w"], chosen(params, batch, (vector["w"],))[0])
+    plane = sharpness.loss_plane(quadratic, [0, 2], [0, 1])(params, found.vectors, batch)
+    expected = (np.array([[0], [4]]) * found.values[0] + np.array([0, 1]) * found.values[1]) / 2
+    np.testing.assert_allclose(plane.losses.mean, expected, atol=1e-4)
+    line = sharpness.loss_plane(quadratic, [0, 2])(params, [found.vector(0)], batch)
+    np.testing.assert_allclose(line.losses.mean, expected[:, 0], atol=1e-4)
+    with pytest.raises(ValueError, match="number must be from 0 to 1, got 2"):
+        found.vector(2)
+    low, high = found.interval()
+    assert ((low <= [7.7, 6.7]) & (high + 1e-4 >= [7.7, 6.7])).all()

@@ -63,3 +63,8 @@ def test_others_pass_and_are_evaluated_once():
     assert traced == [2]
     require_independent(linear, W, X[:1])
     require_independent(lambda w, x: jnp.where(x[:, :1] == X[0, 0], jnp.nan, x - x.mean()), W, X)  # named by measures
+
+
+def test_outputs_that_are_not_one_for_each_example_are_named():
+    with pytest.raises(ValueError, match=r"outputs \[b \*k\], one for each example, got \(1, \d\) for two"):
+        require_independent(lambda w, x: x[:1] @ W, W, X)

@@ -278,10 +278,9 @@ def test_products_run_at_full_precision_unless_asked_otherwise():
     tokens, params = np.ones((2, 3, 4), np.float32), np.ones((3, 4), np.float32)
     for options, expected in (({}, "highest"), ({"precision": "bfloat16"}, "bfloat16")):
         seen.clear()
-        substitute = substitution.one_at_a_time(spy)
-        token.token_sensitivity(substitute, perturb.gaussian(1.0), execution=Execution(chunk=4, **options))(
-            KEY, params, tokens
-        )
+        substitute, how = substitution.one_at_a_time(spy), {"execution": Execution(chunk=4, **options)}
+        measure = token.token_sensitivity(substitute, perturb.gaussian(1.0), change=changes.sign_change, **how)
+        measure(KEY, params, tokens)
         assert set(seen) - {None} == {expected}  # none where only shapes are asked for
 
 
@@ -315,23 +314,25 @@ def test_a_model_without_a_mask_is_accepted_where_there_is_none():
     def maskless(params, tokens):
         return linear(params, tokens)
 
-    measure = token.token_sensitivity(substitution.one_at_a_time(maskless), perturb.gaussian(1.0))
+    measure = token.token_sensitivity(
+        substitution.one_at_a_time(maskless), perturb.gaussian(1.0), change=changes.sign_change
+    )
     params, tokens = np.ones((3, 2), np.float32), np.ones((4, 3, 2), np.float32)
     assert measure(KEY, params, tokens).count == 4
-    with pytest.raises(ValueError, match="do not fit together"):
+    with pytest.raises(ValueError, match="mask is given, but the model takes two arguments only: leave mask out"):
         measure(KEY, params, tokens, mask=np.ones((4, 3), bool))
 
 
 BAD_CALLS = {
     "additive mask": ({"mask": np.zeros((3, 4), np.float32)}, "mask must be booleans"),
-    "numbers for sites": ({"sites": np.arange(4)}, "sites must be booleans"),
+    "numbers of a mask for sites": ({"sites": np.array([0, 1, 1, 0])}, "sites must be booleans"),
     "no examples": ({"tokens": np.zeros((0, 4, 2), np.float32)}, "at least one example"),
     "one axis": ({"tokens": np.zeros(4, np.float32)}, r"tokens must be \[b t \*s\]"),
     "mask": ({"mask": np.ones((3, 5), bool)}, "mask must have the shape"),
     "sites": ({"sites": np.ones(5, bool)}, "sites must have the shape"),
     "no site": ({"sites": np.arange(4)[None] < np.array([[4], [0], [2]])}, "example 1 has no real token"),
-    "token shape": ({"tokens": np.zeros((3, 4, 7), np.float32)}, r"tokens of shape \(4, 7\)"),
-    "token count": ({"tokens": np.zeros((3, 9, 2), np.float32)}, r"tokens of shape \(9, 2\)"),
+    "token shape": ({"tokens": np.zeros((3, 4, 7), np.float32)}, r"the model, params and tokens \[b, 4, 7\]"),
+    "token count": ({"tokens": np.zeros((3, 9, 2), np.float32)}, r"the model, params and tokens \[b, 9, 2\]"),
     "parameters": ({"params": np.zeros((9, 2), np.float32)}, "do not fit together"),
     "ids": ({"tokens": np.zeros((3, 4, 2), np.int32)}, "use replace_uniform"),
 }
@@ -422,12 +423,14 @@ def test_a_sigmoid_read_by_its_sign_is_warned_of():
     for change in (changes.sign_change, changes.prediction_change):
         with pytest.warns(UserWarning, match="return the logit"):
             measured(tokens, apply=lambda params, x, mask=None: jax.nn.sigmoid(linear(params, x)), change=change)
-        measured(tokens, change=change)
-        measured(tokens, apply=lambda params, x, mask=None: 1.0 * (linear(params, x) > 0), change=change)
+    measured(tokens, change=changes.sign_change)
+    measured(tokens, apply=lambda params, x, mask=None: 1.0 * (linear(params, x) > 0), change=changes.sign_change)
 
 
 def test_results_are_pytrees_and_the_names_are_public():
-    measure = jaxsens.token_sensitivity(jaxsens.one_at_a_time(linear), jaxsens.perturb.gaussian(1.0))
+    measure = jaxsens.token_sensitivity(
+        jaxsens.one_at_a_time(linear), jaxsens.perturb.gaussian(1.0), change=jaxsens.changes.sign_change
+    )
     result = measure(KEY, np.ones((3, 2), np.float32), np.ones((4, 3, 2), np.float32))
     doubled = jax.tree.map(lambda a: a & False, result)
     assert isinstance(doubled, jaxsens.Sensitivity)

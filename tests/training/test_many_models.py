@@ -147,7 +147,7 @@ def test_rate_is_halved_and_training_stops_without_progress():
     data = drawn(COUNT)[0], np.ones((SETS, COUNT), np.float32)
     own = members(2, learning_rate=[0.1, 1e-3], batch=[COUNT, COUNT])
     found = fit(12, 2, own, fixed, data, apply=half_dead, lr_patience=2, patience=5)
-    assert found.status.tolist() == [many_models.STALE, many_models.TRAINING]
+    assert found.codes.tolist() == [many_models.STALE, many_models.TRAINING]
     assert found.epochs.tolist() == [6, 12]
     assert found.best_epoch.tolist() == [1, 12]
     rates = found.history["learning_rate"][0]
@@ -181,7 +181,7 @@ def test_member_that_reaches_its_target_stops():
         60, numbers=slow, target_accuracy=1.0, patience=None, keep="last",
         after_epoch=lambda epoch, who, variables: seen.update({epoch: (who.tolist(), variables)}),
     )  # fmt: skip
-    assert found.status.tolist() == [many_models.REACHED] + [many_models.TRAINING] * 3
+    assert found.codes.tolist() == [many_models.REACHED] + [many_models.TRAINING] * 3
     end = int(found.epochs[0])
     assert end < 60
     assert found.history["accuracy"][0, end - 1] == 1
@@ -195,14 +195,14 @@ def test_member_that_reaches_its_target_stops():
     losses = found.history["loss"][0]
     sooner = fit(60, numbers=slow, target_loss=float(losses[2]), patience=None)
     assert sooner.epochs.tolist() == [3, 60, 60, 60]
-    assert sooner.status.tolist() == found.status.tolist()
+    assert sooner.codes.tolist() == found.codes.tolist()
 
 
 def test_diverged_member_is_reported_and_others_continue():
     broken = start(4)
     broken["params"]["w"][1] = 3e38
     found = fit(variables=broken)
-    assert found.status.tolist() == [
+    assert found.codes.tolist() == [
         many_models.TRAINING,
         many_models.DIVERGED,
         many_models.TRAINING,
@@ -257,7 +257,7 @@ def test_killed_and_resumed_is_as_never_interrupted(tmp_path):
     whole = fit(6, patience=2)
     for found, wanted in ((resumed.variables, whole.variables), (resumed.history, whole.history)):
         chex.assert_trees_all_equal(found, wanted)
-    assert resumed.status.tolist() == whole.status.tolist()
+    assert resumed.codes.tolist() == whole.codes.tolist()
 
 
 def test_a_checkpoint_of_another_training_is_refused(tmp_path):

@@ -72,3 +72,8 @@ class CNN(ConvolutionalNetwork):
 
 
 _HALVE = ReceptiveField(kernel=2, stride=2)
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return sorted(__all__)

@@ -128,3 +128,8 @@ def convolve_depthwise(x: jax.Array, kernel: jax.Array, padding: Padding | None 
         for row in range(size)
         for column in range(size)
     )
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return sorted(__all__)

@@ -117,3 +117,8 @@ def _as_product(x: Array, kernel: Array, stride: int = 1, padding: Padding | Non
     height, width = (extent - size + 1 for extent in padded.shape[1:3])
     shifted = [padded[:, u : u + height : stride, v : v + width : stride] for u in range(size) for v in range(size)]
     return jnp.concatenate(shifted, axis=-1) @ kernel.reshape(-1, kernel.shape[-1])
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return sorted(__all__)

@@ -61,3 +61,8 @@ class MLP(nn.Module):
         for layer, width in enumerate(config.hidden):
             x = ACTIVATIONS[config.activation](nn.Dense(width, dtype=config.dtype, name=f"hidden_{layer}")(x))
         return nn.Dense(config.classes, dtype=config.logits_dtype, name="head")(x)
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return sorted(__all__)

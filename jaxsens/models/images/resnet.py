@@ -97,3 +97,8 @@ def _normalization(config: Config, train: bool, name: str) -> nn.Module:
     return nn.BatchNorm(
         use_running_average=not train, momentum=0.9, use_fast_variance=False, dtype=config.dtype, name=name
     )
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return sorted(__all__)

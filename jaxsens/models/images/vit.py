@@ -178,3 +178,8 @@ def sinusoidal_positions(grid: tuple[int, int], width: int) -> np.ndarray:
     frequencies = 10_000.0 ** -np.linspace(0, 1, width // 4)
     angles = [np.outer(places, frequencies) for places in (columns, rows)]
     return np.concatenate([wave(angle) for angle in angles for wave in (np.sin, np.cos)], axis=1)
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return sorted(__all__)

@@ -233,3 +233,8 @@ Region = Whole | Windows
 
 WHOLE = Whole()
 """The region of a plain evaluation."""
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return sorted(__all__)

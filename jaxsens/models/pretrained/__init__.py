@@ -10,3 +10,8 @@ from jaxsens.models.pretrained import vit
 from jaxsens.models.pretrained.checkpoints import Pretrained, load, save
 
 __all__ = ["Pretrained", "load", "save", "vit"]
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return sorted(__all__)

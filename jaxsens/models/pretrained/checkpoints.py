@@ -3,9 +3,10 @@
 import dataclasses
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -25,13 +26,16 @@ from jaxsens.models.pretrained.tensor_names import (
     to_parameters,
 )
 from jaxsens.models.text import encoder, gpt2
+from jaxsens.results.result import Description, Result
 from jaxsens.typing import PyTree
 
 __all__ = ["Pretrained", "load", "save"]
 
 
-class Pretrained(NamedTuple):
-    """A model with trained weights.
+@partial(jax.tree_util.register_dataclass, data_fields=["variables"], meta_fields=["module", "unused"])
+@dataclasses.dataclass(frozen=True, repr=False)
+class Pretrained(Result):
+    """A model with trained weights; ``module, variables, unused = load(...)`` takes it apart.
 
     Attributes:
         module: ``bert.Bert``, ``gpt2.GPT2`` or ``vit.PretrainedViT``.
@@ -42,6 +46,32 @@ class Pretrained(NamedTuple):
     module: nn.Module
     variables: PyTree
     unused: tuple[str, ...]
+
+    _by_shape = ("variables",)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter((self.module, self.variables, self.unused))
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the model to a folder in the Hugging Face format; see ``save``."""
+        save(path, self.module, self.variables)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], **options: Any) -> "Pretrained":
+        """Read a model from a folder in the Hugging Face format; arguments as of ``load``."""
+        return load(path, **options)
+
+    def _describe(self) -> Description:
+        leaves = jax.tree_util.tree_leaves_with_path(self.variables)
+        count = sum(leaf.size for _, leaf in leaves)
+        columns = {
+            "parameter": [jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in leaves],
+            "shape": [str(list(leaf.shape)) for _, leaf in leaves],
+            "size": [leaf.size for _, leaf in leaves],
+        }
+        facts = {"output": self.module.config.read_out, "unused tensors": len(self.unused)}
+        words = f"{type(self.module).__name__}, {self.module.config.read_out}"
+        return Description(f"{count} parameters", words=words, facts=facts, table=lambda: columns)
 
 
 def load(

@@ -154,3 +154,8 @@ def _cubic(distance: np.ndarray, a: float = -0.75) -> np.ndarray:
     inner = (a + 2) * distance**3 - (a + 3) * distance**2 + 1
     outer = a * (distance**3 - 5 * distance**2 + 8 * distance - 4)
     return np.where(distance <= 1, inner, np.where(distance < 2, outer, 0))
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return sorted(__all__)

@@ -34,3 +34,8 @@ __all__ = [
     "sizes",
     "training_evaluation",
 ]
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return sorted(__all__)

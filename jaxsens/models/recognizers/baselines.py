@@ -211,3 +211,8 @@ def _mlp(config: MLPConfig, params: PyTree, strings: Array) -> jax.Array:
 
 
 _FORWARD = {LSTMConfig: _lstm, MLPConfig: _mlp}
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return sorted(__all__)

@@ -140,3 +140,8 @@ def _leaf(key: Key, spec: Spec, scheme: str, biases: str, gains: str, embedding:
         return np.full(spec.shape, spec.role == "gain", np.float32)
     numbers = drawn(key, spec)
     return np.asarray(numbers) if isinstance(numbers, np.generic) else numbers
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return sorted(__all__)

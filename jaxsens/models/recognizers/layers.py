@@ -163,3 +163,8 @@ def read_out(config: Config, weights: PyTree, final: jax.Array) -> jax.Array:
     if config.norm_first:
         final = normalize(config, final, weights)[0]
     return final @ weights["weight"] + weights["bias"]
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return sorted(__all__)

@@ -76,3 +76,8 @@ def drawn(
     """
     while True:
         yield Sizes(*(int(generator.choice(grid)) for grid in (layers, heads, head_sizes, multipliers)))
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return sorted(__all__)

@@ -23,3 +23,8 @@ __all__ = [
     "recognizer",
     "recognizer_operations",
 ]
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return sorted(__all__)

@@ -3,3 +3,8 @@
 from jaxsens.models.text import bert, encoder, gpt2, lstm, token_ids, tokenizer
 
 __all__ = ["bert", "encoder", "gpt2", "lstm", "token_ids", "tokenizer"]
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return sorted(__all__)

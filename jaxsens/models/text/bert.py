@@ -124,3 +124,8 @@ def _with_types(tokens: Array) -> tuple[Array, Array]:
         return tokens, np.zeros(np.shape(tokens), np.int32)
     require(np.shape(tokens)[2] == 2, "tokens' shape", np.shape(tokens), "[b, t], or [b, t, 2]: ids and types")
     return tokens[..., 0], tokens[..., 1]
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return sorted(__all__)

@@ -127,3 +127,8 @@ def _expected(module: nn.Module) -> dict[str, tuple[int, ...]]:
 def shapes_of(module: nn.Module) -> PyTree:
     """Return the shapes and dtypes of a module's variables."""
     return jax.eval_shape(lambda tokens: module.init(jax.random.key(0), tokens), module.config.example)
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return sorted(__all__)

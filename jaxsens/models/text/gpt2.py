@@ -99,3 +99,8 @@ class GPT2(Transformer):
             return x.astype(config.logits_dtype) if config.classes is None else self.classifier(dropped)
         table = jnp.asarray(self.tokens, config.dtype)
         return jnp.einsum("...d,vd->...v", x, table, preferred_element_type=config.logits_dtype)
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return sorted(__all__)

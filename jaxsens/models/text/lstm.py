@@ -138,3 +138,8 @@ class Layer(nn.Module):
 
         zeros = jnp.zeros_like(x[:, 0])
         return jax.lax.scan(step, (zeros, zeros), (driven, real))[1].swapaxes(0, 1)
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return sorted(__all__)

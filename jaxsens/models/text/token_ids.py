@@ -59,3 +59,8 @@ def last_token(x: jax.Array, mask: Array | None) -> jax.Array:
 
 def _rows(x: jax.Array, index: jax.Array) -> jax.Array:
     return jnp.take_along_axis(x, index[:, None, None], axis=1)[:, 0]
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return sorted(__all__)

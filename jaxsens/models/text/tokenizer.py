@@ -185,3 +185,8 @@ def _call(function: Callable[..., Any], *arguments: Any) -> Any:
         if type(error).__name__ != "PanicException":
             raise
         raise ValueError(f"the package tokenizers failed: {error}") from None
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return sorted(__all__)

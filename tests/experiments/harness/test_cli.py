@@ -82,6 +82,7 @@ def test_the_default_folder_names_the_chosen_fields():
         ("--pool max", "allowed are mean, cls"),
         ("--span 1", "needs 2 parts"),
         ("--widths 1,x", "'1,x' is not of type"),
+        ("--widths 1 2", "unrecognized arguments: 2: values of a list are separated by commas"),
     ],
 )
 def test_what_is_unknown_or_wrong_fails_at_once(capsys, argv, message):
@@ -98,7 +99,20 @@ def test_help_tells_every_field(capsys):
     text = " ".join(capsys.readouterr().out.split())
     assert "A test." in text
     assert "--epochs int passes, 100 % of the data each (laptop: 10)" in text
-    assert "--data-dir" in text
+    assert "--data-dir str|none (laptop: none)" in text
+    assert "--widths int,int,... (laptop: 8,16) --span float,float (laptop: 0.0,1.0) --pool mean|cls" in text
+    assert "separated by commas, without spaces: --widths 64,128" in text
+
+
+def test_help_keeps_commands_and_lists_in_one_piece(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    command = "    python -m experiments.test --preset laptop --dataset fashion_mnist     # a comment"
+    presets = {"laptop": Config(widths=tuple(range(1000, 1020)))}
+    with pytest.raises(SystemExit):
+        cli.parse("test", presets, ["--help"], description=f"A test.\n\n{command}\n")
+    lines = capsys.readouterr().out.splitlines()
+    assert command in lines
+    assert any(",".join(map(str, range(1000, 1020))) in line for line in lines)
 
 
 @pytest.mark.parametrize("kind", [dict, list, Model, tuple, int | str, tuple[tuple[int, ...], ...], bytes])

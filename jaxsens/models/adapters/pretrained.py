@@ -1,0 +1,53 @@
+"""Trained weights in the Hugging Face format."""
+
+import os
+from typing import Any
+
+import jax.numpy as jnp
+
+from jaxsens.models.common import evaluation, require_flags
+from jaxsens.typing import Apply, PyTree
+
+__all__ = ["from_pretrained"]
+
+
+def from_pretrained(
+    path: str | os.PathLike[str],
+    *,
+    states: bool = False,
+    read_out: str | None = None,
+    image_shape: tuple[int, int, int] | None = None,
+    dtype: Any = jnp.float32,
+) -> tuple[Apply, PyTree]:
+    """Return ``(apply, params)`` of a folder in the Hugging Face format. Needs the package ``safetensors``.
+
+    BERT, RoBERTa and GPT-2 take ids ``[b t]``, ViT and DINOv2 the patches of images. Nothing is downloaded and nothing
+    is unpickled.
+
+    Args:
+        path: The folder, with ``config.json`` and ``model.safetensors``.
+        states: Whether ``apply`` returns hidden states ``[l+1 b t d]``, as ``embedding_shifts`` takes them, in place of
+            outputs ``[b k]``.
+        read_out: Output of the model; see ``models.pretrained.load``, as for the following ones.
+        image_shape: ``(h, w, c)`` of images, if not those that a ViT was trained for.
+        dtype: The dtype of parameters and activations.
+
+    Returns:
+        ``apply(params, tokens, mask=None)`` and ``params``.
+
+    Raises:
+        ValueError: If the folder is no such model, as ``models.pretrained.load`` says.
+
+    Example:
+        The shifts of all hidden states of a text encoder::
+
+            encode, params = jaxsens.from_pretrained("models/minilm", states=True)
+            nearest = jaxsens.nearest_tokens(params["params"]["tokens"])
+            shifts = jaxsens.embedding_shifts(encode)(params, ids, nearest.replace(ids))
+    """
+    from jaxsens.models import pretrained
+    from jaxsens.models.text import encoder
+
+    require_flags(states=states)
+    model = pretrained.load(path, read_out=read_out, image_shape=image_shape, dtype=dtype)
+    return (encoder.hidden_states if states else evaluation)(model.module), model.variables
