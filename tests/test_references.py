@@ -10,7 +10,7 @@ COMMANDS = [ROOT / "pyproject.toml", *sorted(path for path in (ROOT / "scripts")
 PAGES = sorted([ROOT / "README.md", *(ROOT / "experiments").rglob("*.md")])
 PLACEHOLDERS = {"NAME", "depth"}
 """``NAME`` stands for any experiment; ``depth`` is the experiment that experiments/README.md shows how to begin."""
-VARIABLES = {"config", "nearest", "screening", "tfds", "tokenizer"}
+VARIABLES = {"config", "equinox", "nearest", "nnx", "screening", "tfds", "tokenizer"}
 """Modules of the library that are also names of variables or of another package."""
 CACHES = {"jaxsens/xla"}
 """Folders of the user's cache."""

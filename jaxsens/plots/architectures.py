@@ -158,7 +158,7 @@ def token_map(
     quantity: str = "token sensitivity",
     unit: str = "fraction of predictions changed",
 ) -> "Figure":
-    """Draw an image, and for each model the sensitivity to every patch over a pale copy of it, on one scale.
+    """Draw an image and, beside it, the sensitivity of each model to every patch, on one scale.
 
     Args:
         image: ``[h w c]`` with c = 1 or 3; floats in [0, 1], or integers in [0, 255].
@@ -208,12 +208,7 @@ def token_map(
     gray = {"cmap": "gray", "vmin": 0, "vmax": 1, "extent": extent}
     axes[0].imshow(pixels[..., 0] if pixels.shape[2] == 1 else pixels, interpolation="nearest", **gray)
     axes[0].set_title("image")
-    ghost = pixels.mean(axis=2)
-    ghost = 0.7 + 0.3 * (
-        ghost if ghost.mean() > 0.5 else 1 - ghost
-    )  # nearly white, so that the colors above it stay readable
     for ax, (label, values) in zip(axes[1:], maps.items(), strict=True):
-        ax.imshow(ghost, interpolation="nearest", **gray)
         drawn = ax.imshow(values, cmap=heat(), vmin=0, vmax=top, extent=extent, interpolation="nearest")
         ax.set_title(label)
     for ax in axes:

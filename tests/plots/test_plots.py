@@ -99,10 +99,10 @@ def test_a_token_map_lays_values_row_by_row_on_one_scale(channels):
     shown, vit, cnn, bar = figure.axes
     np.testing.assert_array_equal(shown.images[0].get_array(), image.squeeze())
     for ax, (name, given) in zip((vit, cnn), values.items(), strict=True):
-        drawn = ax.images[1]
+        (drawn,) = ax.images
         np.testing.assert_array_equal(drawn.get_array(), given.reshape(4, 4))
         assert drawn.get_clim() == (0, 0.3)
-        assert drawn.get_extent() == [0, 8, 8, 0] == list(ax.images[0].get_extent())
+        assert drawn.get_extent() == [0, 8, 8, 0] == list(shown.images[0].get_extent())
         assert ax.get_title() == name
     assert "token sensitivity\n(fraction of predictions changed)" in bar.get_ylabel()
     assert shown.get_title() == "image"
