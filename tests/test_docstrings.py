@@ -11,8 +11,6 @@ import pytest
 
 import jaxsens
 
-pytestmark = pytest.mark.usefixtures("quick_compiling")
-
 ROOT = Path(jaxsens.__file__).parent
 FILES = [path for path in ROOT.rglob("*.py") if path.name != "fashion_mnist_idx.py"]  # imports tensorflow_datasets
 OPTIONS = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS

@@ -11,8 +11,6 @@ from jaxsens import boolean, models, substitution
 from jaxsens.execution import Execution
 from jaxsens.models import recognizers
 
-pytestmark = pytest.mark.usefixtures("quick_compiling")
-
 STRINGS = np.random.default_rng(0).integers(0, 2, (40, 7)).astype(np.int32)
 WEIGHTS = np.random.default_rng(1).normal(size=(7,)).astype(np.float32)
 KEY = jax.random.key(0)

@@ -12,8 +12,6 @@ import pytest
 from experiments.harness import Claim
 from tests.experiments.conftest import EXPERIMENTS
 
-pytestmark = pytest.mark.usefixtures("quick_compiling")
-
 
 def contents(folder):
     return {path.name: path.read_bytes() for path in folder.iterdir() if path.suffix in (".csv", ".png", ".json")}

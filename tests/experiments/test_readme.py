@@ -54,7 +54,7 @@ def test_every_claim_of_the_committed_results_is_in_the_list_of_claims():
                 assert f"| {claim} |" in listed, claim
 
 
-def test_the_template_of_a_new_experiment_runs(tmp_path, capsys, quick_compiling):
+def test_the_template_of_a_new_experiment_runs(tmp_path, capsys):
     pytest.importorskip("matplotlib")
     (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     assert len([line for line in code.splitlines() if line.strip()]) <= 60

@@ -13,8 +13,6 @@ from jaxsens.models import pretrained
 from jaxsens.models.text import bert, encoder
 from jaxsens.sharpness.classification import CrossEntropy
 
-pytestmark = pytest.mark.usefixtures("quick_compiling")
-
 KEY = jax.random.key(0)
 TOKENS = np.random.default_rng(0).normal(size=(8, 3, 4)).astype(np.float32)
 LABELS = np.arange(8) % 3

@@ -29,8 +29,6 @@ from jaxsens.statistics import estimate, variance_components
 from jaxsens.training import many_models
 from jaxsens.typing import Internals
 
-pytestmark = pytest.mark.usefixtures("quick_compiling")
-
 KEY = jax.random.key(0)
 X = np.random.default_rng(0).normal(size=(5, 4, 2)).astype(np.float32)
 PARAMS = {"w": np.ones((4, 2), np.float32)}

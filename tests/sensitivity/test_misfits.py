@@ -12,8 +12,6 @@ from jaxsens import boolean, changes, curvature, perturb
 from jaxsens.models.text import bert
 from jaxsens.sharpness.classification import CrossEntropy
 
-pytestmark = pytest.mark.usefixtures("quick_compiling")
-
 KEY = jax.random.key(0)
 TOKENS = np.random.default_rng(0).normal(size=(6, 4, 3)).astype(np.float32)
 W = np.random.default_rng(1).normal(size=(3, 2)).astype(np.float32)

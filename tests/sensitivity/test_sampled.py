@@ -10,8 +10,6 @@ from jaxsens.execution import Execution
 from jaxsens.sensitivity import sampled, token
 from jaxsens.statistics import sequential
 
-pytestmark = pytest.mark.usefixtures("quick_compiling")
-
 KEY = jax.random.key(3)
 NOISE = perturb.gaussian(2.25)
 

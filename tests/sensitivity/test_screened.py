@@ -12,8 +12,6 @@ from jaxsens.execution import Execution
 from jaxsens.sensitivity.screened import screened_token_sensitivity
 from jaxsens.sensitivity.token import token_sensitivity
 
-pytestmark = pytest.mark.usefixtures("quick_compiling")
-
 TOKENS = np.random.default_rng(0).normal(size=(40, 6, 3)).astype(np.float32)
 PARAMS = np.random.default_rng(1).normal(size=(3, 5)).astype(np.float32)
 NOISE = perturb.gaussian(1.0)

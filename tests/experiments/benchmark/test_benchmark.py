@@ -126,7 +126,7 @@ def compilation_cache():
     jax.config.update("jax_enable_compilation_cache", before)
 
 
-def test_a_small_run_leaves_a_complete_record(tmp_path, capsys, quick_compiling, compilation_cache):
+def test_a_small_run_leaves_a_complete_record(tmp_path, capsys, compilation_cache):
     command = ["--preset", "smoke", "--cases", "vit,sharpness,cube", "--no-grow", "--out", str(tmp_path / "run")]
     out = experiment.EXPERIMENT.main(command)
     check_record(out, ["vit", "sharpness", "cube-6"])
@@ -216,7 +216,7 @@ def test_a_micro_benchmark_is_a_command_with_help(name, monkeypatch, capsys):
 
 
 @pytest.mark.slow
-def test_throughput_is_checked_on_all_devices_and_backends(capsys, quick_compiling):
+def test_throughput_is_checked_on_all_devices_and_backends(capsys):
     vision_throughput.check(["mlp"])
     assert "same bits on all devices and backends" in capsys.readouterr().out
 

@@ -15,7 +15,6 @@ from experiments.images.bench import Bench, logits
 from experiments.images.data import load
 from jaxsens import models
 
-pytestmark = pytest.mark.usefixtures("quick_compiling")
 SMOKE = experiment.PRESETS["smoke"]
 INVENTED = replace(SMOKE, architectures=("mlp",), seeds=6, learning_rates=(0.001, 0.003, 0.01))
 

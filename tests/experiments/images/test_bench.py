@@ -16,7 +16,6 @@ from experiments.vision.config import PRESETS
 from jaxsens import models, training
 from jaxsens.data.images import ImageData
 
-pytestmark = pytest.mark.usefixtures("quick_compiling")
 SMOKE, PAPER = PRESETS["smoke"], PRESETS["paper"]
 
 

@@ -9,7 +9,6 @@ import pytest
 from experiments.length_and_sharpness import experiment, train
 from experiments.length_and_sharpness.config import FUNCTIONS, PRESETS
 
-pytestmark = pytest.mark.usefixtures("quick_compiling")
 SMOKE = PRESETS["smoke"]
 
 

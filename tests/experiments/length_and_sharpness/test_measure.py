@@ -12,7 +12,6 @@ from jaxsens.boolean import strings
 from jaxsens.models import recognizers
 from jaxsens.training import many_models
 
-pytestmark = pytest.mark.usefixtures("quick_compiling")
 SMOKE = PRESETS["smoke"]
 
 

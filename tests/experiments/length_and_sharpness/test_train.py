@@ -9,7 +9,6 @@ from experiments.length_and_sharpness import estimates, train
 from experiments.length_and_sharpness.config import FUNCTIONS, PRESETS, targets
 from jaxsens.training import many_models
 
-pytestmark = pytest.mark.usefixtures("quick_compiling")
 SMOKE = PRESETS["smoke"]
 
 

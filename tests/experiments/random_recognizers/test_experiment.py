@@ -14,7 +14,6 @@ from jaxsens.models import recognizers
 from jaxsens.models.recognizers.baselines import parameter_count
 from jaxsens.models.recognizers.sizes import Sizes
 
-pytestmark = pytest.mark.usefixtures("quick_compiling")
 SMOKE = PRESETS["smoke"]
 TINY = dataclasses.replace(
     SMOKE, schemes=("uniform",), length=6, models=1, baselines=0, choices=0, audit=1, layers=(2,), heads=(1,),

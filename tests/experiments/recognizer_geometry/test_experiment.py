@@ -10,7 +10,6 @@ from experiments.recognizer_geometry import claims, labels, report
 from experiments.recognizer_geometry.config import PRESETS, Config
 from experiments.recognizer_geometry.constructions import CONSTRUCTIONS
 
-pytestmark = pytest.mark.usefixtures("quick_compiling")
 SMOKE = PRESETS["smoke"]
 
 

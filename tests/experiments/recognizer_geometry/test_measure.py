@@ -2,7 +2,6 @@
 
 import jax
 import numpy as np
-import pytest
 
 from experiments.recognizer_geometry import measure
 from experiments.recognizer_geometry.config import PRESETS
@@ -10,7 +9,6 @@ from jaxsens.boolean import blow_up
 from jaxsens.execution import Execution, parallel
 from jaxsens.models import recognizers
 
-pytestmark = pytest.mark.usefixtures("quick_compiling")
 SMOKE = PRESETS["smoke"]
 
 

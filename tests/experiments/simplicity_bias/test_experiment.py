@@ -10,7 +10,6 @@ from experiments.simplicity_bias import experiment, train
 from experiments.simplicity_bias.config import PRESETS, Config
 from jaxsens.training.many_models import REACHED
 
-pytestmark = pytest.mark.usefixtures("quick_compiling")
 SMOKE = PRESETS["smoke"]
 
 

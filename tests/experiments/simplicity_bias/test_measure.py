@@ -1,13 +1,11 @@
 """Accuracy and sensitivity of functions with known values."""
 
 import numpy as np
-import pytest
 
 from experiments.simplicity_bias import measure, train
 from experiments.simplicity_bias.config import PRESETS
 from jaxsens.execution.parallel import bind
 
-pytestmark = pytest.mark.usefixtures("quick_compiling")
 SMOKE = PRESETS["smoke"]
 
 

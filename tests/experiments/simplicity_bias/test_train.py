@@ -10,7 +10,6 @@ from experiments.simplicity_bias.config import CURVES, PRESETS
 from jaxsens.training import checkpoints
 from jaxsens.training.many_models import DIVERGED
 
-pytestmark = pytest.mark.usefixtures("quick_compiling")
 SMOKE = PRESETS["smoke"]
 
 

@@ -22,8 +22,6 @@ from jaxsens.embedding_space import agreement
 from jaxsens.models import pretrained
 from jaxsens.models.text import bert, encoder, gpt2
 
-pytestmark = pytest.mark.usefixtures("quick_compiling")
-
 
 @pytest.fixture(scope="module")
 def config(smoke_config):

@@ -27,8 +27,6 @@ from jaxsens.boolean import blow_up, strings
 from jaxsens.models import recognizers
 from tests.experiments.trained_recognizers.test_claims import fake
 
-pytestmark = pytest.mark.usefixtures("quick_compiling")
-
 TINY = PRESETS["smoke"]
 PAPER = PRESETS["paper"]
 

@@ -14,7 +14,6 @@ from experiments.vision.claims import claims
 from experiments.vision.estimates import QUANTITIES, summarize
 from jaxsens.data.images import ImageData
 
-pytestmark = pytest.mark.usefixtures("quick_compiling")
 SMOKE = experiment.PRESETS["smoke"]
 SEARCHED = replace(SMOKE, seeds=3, learning_rates=(0.03, 0.1, 0.3))
 
