@@ -144,5 +144,5 @@ class Result:
 
 
 def draw(name: str, ax: Axes | None, *values: Array, **options: Any) -> Figure:
-    """Call a function of ``jaxsens.plots.on_axes``, which is imported here since it needs matplotlib."""
+    """Call a function that draws on axes; its module is imported here, since it needs matplotlib."""
     return getattr(importlib.import_module("jaxsens.plots.on_axes"), name)(ax, *values, **options)
