@@ -483,6 +483,7 @@ def test_mains_keep_compiled_programs_unless_disabled(tmp_path, monkeypatch, fla
     before = [getattr(jax.config, name) for name in names]
     try:
         monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "own"))
+        jax.config.update("jax_enable_compilation_cache", True)
         harness.start(harness.parse("test", {"laptop": Config()}, flag))
         assert (tmp_path / "own").exists() == jax.config.jax_enable_compilation_cache == (not flag)
     finally:
