@@ -9,10 +9,6 @@ os.environ["JAX_PLATFORMS"] = "cpu"
 # No compiled program is kept on disk: few repeat, and XLA has crashed in writing them, in a process of many tests.
 os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "0"
 
-# The suite spends most of its time compiling, a third less with few optimizations. One mode for all tests: JAX finds
-# programs in memory without regard to it. JAX_DISABLE_MOST_OPTIMIZATIONS=0 compiles as users do.
-os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
-
 import jax
 import pytest
 
