@@ -101,7 +101,7 @@ def test_every_measure_equals_that_of_the_plain_function(kind):
     for adapted, expected in zip(measures(apply, params, whole), measures(plain, plain_params, whole), strict=True):
         assert np.all(np.isfinite(expected))
         assert np.any(np.asarray(expected) != 0)
-        np.testing.assert_array_equal(adapted, expected)
+        np.testing.assert_allclose(adapted, expected, rtol=1e-4, atol=1e-6)  # compiled apart
 
 
 def test_of_nnx_only_params_move_and_the_model_stays_in_training_mode():
