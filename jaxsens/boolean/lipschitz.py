@@ -19,10 +19,11 @@ from jaxsens.execution.execution import DEFAULT, Execution, require_execution
 from jaxsens.execution.independence import require_independent
 from jaxsens.execution.keys import require_key
 from jaxsens.results.plain import tidy
-from jaxsens.results.result import Description, Result, draw
+from jaxsens.results.result import Description, draw
 from jaxsens.results.words import times
 from jaxsens.statistics import estimate
 from jaxsens.statistics.estimate import Estimate
+from jaxsens.statistics.estimated import Estimated
 from jaxsens.typing import Array, Axes, Figure, Key, Perturbation, PyTree, Where
 
 __all__ = ["LipschitzQuotients", "box_diameter", "diameter", "lipschitz_quotients", "log_count_bound"]
@@ -30,7 +31,7 @@ __all__ = ["LipschitzQuotients", "box_diameter", "diameter", "lipschitz_quotient
 
 @partial(jax.tree_util.register_dataclass, data_fields=["values", "distances"], meta_fields=["chunk"])
 @dataclass(frozen=True, repr=False)
-class LipschitzQuotients(Result):
+class LipschitzQuotients(Estimated):
     """Changes of a recognizer's logit relative to the distance that its weights moved.
 
     Attributes:
@@ -48,26 +49,6 @@ class LipschitzQuotients(Result):
     def estimate(self) -> Estimate:
         """Mean quotient over the strings; the units are draws."""
         return estimate.from_values(self.values.mean(1), unit="draws")
-
-    @property
-    def mean(self) -> float:
-        """Mean quotient over strings and draws."""
-        return float(self.estimate.mean)
-
-    @property
-    def sem(self) -> float:
-        """Standard error of the mean over draws."""
-        return float(self.estimate.sem)
-
-    @property
-    def count(self) -> int:
-        """The number of independent units: draws."""
-        return self.estimate.count
-
-    def interval(self, level: float = 0.95) -> tuple[float, float]:
-        """Return the confidence interval of the mean; see ``Estimate.interval``."""
-        low, high = self.estimate.interval(level)
-        return float(low), float(high)
 
     def plot(self, ax: Axes | None = None) -> Figure:
         """Draw how the quotients of all draws and strings are distributed.

@@ -22,6 +22,7 @@ from jaxsens.results.result import Description, Result, draw
 from jaxsens.results.words import times
 from jaxsens.statistics import estimate
 from jaxsens.statistics.estimate import Estimate
+from jaxsens.statistics.estimated import Estimated
 from jaxsens.typing import Array, Axes, Figure, Key, PyTree, Substitute
 
 __all__ = ["Audit", "Profile", "sensitivity_profile"]
@@ -59,7 +60,7 @@ class Audit(Result):
     meta_fields=["exhaustive", "margin", "chunk"],
 )
 @dataclass(frozen=True, repr=False)
-class Profile(Result):
+class Profile(Estimated):
     """Which bits of which strings turn acceptance into rejection or back, with counts, means and intervals.
 
     Intervals, scaled counts and means refer to all ``2^n`` strings and assume that the strings were drawn uniformly. If
@@ -157,28 +158,8 @@ class Profile(Result):
 
     @property
     def estimate(self) -> Estimate:
-        """The mean sensitivity, ``average_sensitivity``."""
+        """The mean sensitivity in bits, ``average_sensitivity``; exact, without width, of all ``2^n`` strings."""
         return self.average_sensitivity
-
-    @property
-    def mean(self) -> float:
-        """Mean sensitivity of a string, in bits."""
-        return float(self.average_sensitivity.mean)
-
-    @property
-    def sem(self) -> float:
-        """Standard error of the mean; 0 where the strings are all ``2^n``."""
-        return float(self.average_sensitivity.sem)
-
-    @property
-    def count(self) -> int:
-        """The number of strings."""
-        return len(self.flips)
-
-    def interval(self, level: float = 0.95) -> tuple[float, float]:
-        """Return the confidence interval of the mean sensitivity; without width where the strings are all ``2^n``."""
-        low, high = self.average_sensitivity.interval(level)
-        return float(low), float(high)
 
     def plot(self, ax: Axes | None = None) -> Figure:
         """Draw the shares of strings by sensitivity, with 95 % intervals that hold at once.

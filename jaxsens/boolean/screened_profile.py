@@ -16,10 +16,11 @@ from jaxsens.boolean.strings import require_bits
 from jaxsens.execution import parallel
 from jaxsens.execution.execution import DEFAULT, Execution, require_execution
 from jaxsens.execution.keys import require_key
-from jaxsens.results.result import Description, Result
+from jaxsens.results.result import Description
 from jaxsens.sensitivity import screening
 from jaxsens.sensitivity.screening import Screening
 from jaxsens.statistics.estimate import Estimate
+from jaxsens.statistics.estimated import Estimated
 from jaxsens.typing import Array, Axes, Figure, Key, PyTree, Substitute, SubstituteAt
 
 __all__ = ["ScreenedProfile", "screened_sensitivity_profile"]
@@ -27,7 +28,7 @@ __all__ = ["ScreenedProfile", "screened_sensitivity_profile"]
 
 @partial(jax.tree_util.register_dataclass, data_fields=["measured"], meta_fields=["screening"])
 @dataclass(frozen=True, repr=False)
-class ScreenedProfile(Result):
+class ScreenedProfile(Estimated):
     """The profile of float32 decisions, and which share of them was computed in float32.
 
     Attributes:
@@ -43,25 +44,6 @@ class ScreenedProfile(Result):
     def estimate(self) -> Estimate:
         """The mean sensitivity, ``measured.average_sensitivity``."""
         return self.measured.average_sensitivity
-
-    @property
-    def mean(self) -> float:
-        """Mean sensitivity of a string, in bits."""
-        return self.measured.mean
-
-    @property
-    def sem(self) -> float:
-        """Standard error of the mean."""
-        return self.measured.sem
-
-    @property
-    def count(self) -> int:
-        """The number of strings."""
-        return self.measured.count
-
-    def interval(self, level: float = 0.95) -> tuple[float, float]:
-        """Return the confidence interval of the mean sensitivity; see ``Profile.interval``."""
-        return self.measured.interval(level)
 
     def plot(self, ax: Axes | None = None) -> Figure:
         """Draw the shares of strings by sensitivity; see ``Profile.plot``."""

@@ -46,9 +46,10 @@ class Result:
     _by_shape: ClassVar[tuple[str, ...]] = ()
     """Fields that ``to_dict`` gives by shape and dtype: parameters and images."""
 
-    def __init_subclass__(cls, **options: Any) -> None:
+    def __init_subclass__(cls, *, abstract: bool = False, **options: Any) -> None:
         super().__init_subclass__(**options)
-        files.part(cls)
+        if not abstract:  # files name the classes that there are results of
+            files.part(cls)
 
     def _describe(self) -> Description:
         raise NotImplementedError

@@ -9,16 +9,17 @@ import numpy as np
 
 from jaxsens.execution import checks
 from jaxsens.results.plain import tidy
-from jaxsens.results.result import Description, Result, draw
+from jaxsens.results.result import Description, draw
 from jaxsens.results.words import times
 from jaxsens.statistics import estimate
 from jaxsens.statistics.estimate import Estimate
+from jaxsens.statistics.estimated import Estimated
 from jaxsens.typing import Array, Axes, Figure
 
 __all__ = ["Delegated", "Sensitivity"]
 
 
-class Delegated(Result):
+class Delegated(Estimated, abstract=True):
     """A result that holds a ``Sensitivity`` as ``measured``: it has all that a ``Sensitivity`` has."""
 
     measured: "Sensitivity"
@@ -47,25 +48,6 @@ class Delegated(Result):
         """The estimate over examples, the independent units."""
         return self.measured.estimate
 
-    @property
-    def mean(self) -> float:
-        """Mean over examples of ``per_example``."""
-        return self.measured.mean
-
-    @property
-    def sem(self) -> float:
-        """Standard error of the mean over examples."""
-        return self.measured.sem
-
-    @property
-    def count(self) -> int:
-        """The number of independent units: examples."""
-        return self.measured.count
-
-    def interval(self, level: float = 0.95) -> tuple[float, float]:
-        """Return the confidence interval of the mean; see ``Estimate.interval``."""
-        return self.measured.interval(level)
-
     def minus(self, other: "Sensitivity | Delegated") -> Estimate:
         """Estimate the difference to the sensitivity of another model on the same examples; see ``Sensitivity``."""
         return self.measured.minus(other)
@@ -85,7 +67,7 @@ class Delegated(Result):
 
 @partial(jax.tree_util.register_dataclass, data_fields=["changes", "sites"], meta_fields=["rate", "chunk"])
 @dataclass(frozen=True, repr=False)
-class Sensitivity(Result):
+class Sensitivity(Estimated):
     """Changes per example, draw and token, and what follows from them.
 
     Attributes:
@@ -141,26 +123,6 @@ class Sensitivity(Result):
     def estimate(self) -> Estimate:
         """The estimate over examples, the independent units."""
         return estimate.from_values(self.per_example, rate=self.rate, unit="examples")
-
-    @property
-    def mean(self) -> float:
-        """Mean over examples of ``per_example``."""
-        return float(self.estimate.mean)
-
-    @property
-    def sem(self) -> float:
-        """Standard error of the mean over examples."""
-        return float(self.estimate.sem)
-
-    @property
-    def count(self) -> int:
-        """The number of independent units: examples."""
-        return self.estimate.count
-
-    def interval(self, level: float = 0.95) -> tuple[float, float]:
-        """Return the confidence interval of the mean; see ``Estimate.interval``."""
-        low, high = self.estimate.interval(level)
-        return float(low), float(high)
 
     def minus(self, other: "Sensitivity | Delegated") -> Estimate:
         """Estimate how much larger this sensitivity is than another on the same examples, in the same order.

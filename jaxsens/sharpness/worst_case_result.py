@@ -8,10 +8,11 @@ import numpy as np
 
 from jaxsens.execution import batches, checks
 from jaxsens.results.plain import tidy
-from jaxsens.results.result import Description, Result, draw
+from jaxsens.results.result import Description, draw
 from jaxsens.results.words import times
 from jaxsens.statistics import estimate
 from jaxsens.statistics.estimate import Estimate
+from jaxsens.statistics.estimated import Estimated
 from jaxsens.typing import Axes, Figure, PyTree
 
 __all__ = ["WorstCase"]
@@ -21,7 +22,7 @@ __all__ = ["WorstCase"]
     jax.tree_util.register_dataclass, data_fields=["trajectories", "one_step", "perturbation"], meta_fields=["chunk"]
 )
 @dataclass(frozen=True, repr=False)
-class WorstCase(Result):
+class WorstCase(Estimated):
     """The result of ``worst_case_sharpness``, for ``g`` groups of examples and ``r`` starts.
 
     Attributes:
@@ -49,26 +50,6 @@ class WorstCase(Result):
     def estimate(self) -> Estimate:
         """The mean over groups, the independent units; of a single group the error is unknown, hence infinite."""
         return estimate.from_values(self.values, unit="groups")
-
-    @property
-    def mean(self) -> float:
-        """Mean over groups of ``values``."""
-        return float(self.estimate.mean)
-
-    @property
-    def sem(self) -> float:
-        """Standard error of the mean over groups."""
-        return float(self.estimate.sem)
-
-    @property
-    def count(self) -> int:
-        """The number of independent units: groups."""
-        return self.estimate.count
-
-    def interval(self, level: float = 0.95) -> tuple[float, float]:
-        """Return the confidence interval of the mean; see ``Estimate.interval``."""
-        low, high = self.estimate.interval(level)
-        return float(low), float(high)
 
     def minus(self, other: "WorstCase") -> Estimate:
         """Estimate how much larger the mean is than another over the same groups of examples; see ``Estimate.minus``.
