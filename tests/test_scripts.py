@@ -1,12 +1,16 @@
 """The environment that the scripts make, with stand-ins for Python and pip: nothing is installed here."""
 
 import os
+import platform
+import re
 import shutil
 import signal
 import subprocess
 import time
 from pathlib import Path
 
+import packaging.markers
+import packaging.utils
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -20,6 +24,7 @@ TOOLS = [
     "env",
     "find",
     "flock",
+    "grep",
     "ls",
     "mkdir",
     "readlink",
@@ -85,9 +90,12 @@ class Checkout:
         output, errors = process.communicate(timeout=60)
         return process.returncode, output.strip(), errors
 
-    def installations(self):
+    def commands(self):
         log = self.folder / "installations"
-        return len(log.read_text().splitlines()) if log.exists() else 0
+        return log.read_text().splitlines() if log.exists() else []
+
+    def installations(self):
+        return sum(command.endswith("-e .[demo,test]") for command in self.commands())
 
 
 @pytest.fixture
@@ -100,9 +108,45 @@ def test_environment_is_made_once(checkout):
     status, python, errors = checkout.run()
     assert status == 0, errors
     assert python == str(checkout.root / ".venv/bin/python")
-    assert "-c scripts/constraints.txt -e .[demo,test]" in (checkout.folder / "installations").read_text()
     assert checkout.run() == (0, python, "")
     assert checkout.installations() == 1
+
+
+@pytest.mark.skipif(platform.system() != "Linux" or platform.machine() != "x86_64", reason="hashes are for Linux x86_64")
+def test_files_are_installed_by_their_hashes_where_these_are_known(checkout):
+    checkout.add_python("python3", version="3.11.7")
+    status, _, errors = checkout.run()
+    assert status == 0, errors
+    build, packages, itself, check = checkout.commands()
+    assert "--require-hashes --no-deps" in build
+    assert packages.endswith("--require-hashes --no-deps --no-build-isolation -r scripts/hashes.txt")
+    assert itself.endswith("--no-deps --no-build-isolation -e .[demo,test]")
+    assert check == "-m pip check"
+
+
+def test_versions_are_pinned_where_hashes_are_not_known(checkout):
+    checkout.add_python("python3", version="3.99.1")
+    checkout.pip_does('[[ $PIP_CONSTRAINT$PIP_BUILD_CONSTRAINT == *constraints.txt*constraints.txt ]]')
+    status, _, errors = checkout.run()
+    assert status == 0, errors
+    (itself,) = checkout.commands()
+    assert "--no-deps" not in itself
+
+
+def test_every_pinned_version_has_a_hash():
+    pins = {}
+    for line in (REPOSITORY / "scripts/constraints.txt").read_text().splitlines():
+        if not line.startswith("#"):
+            pin, _, marker = line.partition(" ; ")
+            name, _, version = pin.partition("==")
+            for python in ("3.11", "3.12"):
+                if not marker or packaging.markers.Marker(marker).evaluate({"python_version": python}):
+                    pins[packaging.utils.canonicalize_name(name), python] = version
+    hashes = {}
+    for line in (REPOSITORY / "scripts/hashes.txt").read_text().splitlines():
+        if found := re.fullmatch(r'(\S+)==(\S+) ; python_version == "(\S+)" --hash=sha256:[0-9a-f]{64}', line):
+            hashes[packaging.utils.canonicalize_name(found[1]), found[3]] = found[2]
+    assert hashes == pins
 
 
 def test_a_link_to_a_script_is_the_script(checkout):
@@ -139,7 +183,7 @@ def test_named_python_is_not_replaced_by_another(checkout):
     assert "python2: 2.7 does not do" in errors
 
 
-@pytest.mark.parametrize("changed", ["pyproject.toml", "scripts/constraints.txt"])
+@pytest.mark.parametrize("changed", ["pyproject.toml", "scripts/constraints.txt", "scripts/hashes.txt"])
 def test_changed_requirements_are_installed(checkout, changed):
     checkout.add_python("python3")
     checkout.run()
