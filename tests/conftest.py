@@ -2,10 +2,11 @@
 
 import os
 
-# Eight virtual devices. Most of the suite's time is compiling, and LLVM's level 1 halves it; level 0 would change laws of
-# equal bits, as it rounds a row of a batch differently with the size of the batch.
-FLAGS = "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=1 "
-os.environ["XLA_FLAGS"] = FLAGS + os.environ.get("XLA_FLAGS", "")
+# Eight virtual devices. Most of the suite's time is compiling, and level 1 of LLVM's optimizations halves it; without
+# optimizations laws of equal bits fail. What the caller sets comes last and holds.
+os.environ["XLA_FLAGS"] = " ".join((
+    "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=1", os.environ.get("XLA_FLAGS", "")
+))  # fmt: skip
 os.environ["JAX_PLATFORMS"] = "cpu"
 
 # No compiled program is kept on disk: few repeat, and XLA has crashed in writing them, in a process of many tests.
