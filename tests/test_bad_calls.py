@@ -543,6 +543,21 @@ def add_curvature(add, folder, files):
         {"key": "key", "params": PARAMS, "inputs": INPUTS, "labels": LABELS},
         ("batch", "loss"),
     )
+    masks = [v for v in arrays(np.array([1, 1, 0, 1], bool), boolean_values=True, finite=False, real=False)]
+    masks = [v for v in masks if v[0] is not None]  # no mask at all is right
+    for name, masked in (("CrossEntropy", product), ("ggn_product", curvature.ggn_product(linear))):
+        add(
+            f"{name} with a mask",
+            lambda mask, masked=masked: curvature.trace(masked, probes=2)(KEY, W, (X, Y, mask)),
+            {"mask": np.array([True, True, False, True])},
+            {"mask": [*masks, *bad(np.zeros(4, bool), np.ones((4, 1), bool))]},
+            ("batch",),
+        )
+    indices = bad("a", 1.5, float("nan"), True, [], Thing(), 2**40, -(2**40), np.array([1, 2]), lambda: 0)
+    add("CrossEntropy", lambda ignore_index: classification.CrossEntropy(linear, ignore_index), {"ignore_index": -1},
+        {"ignore_index": indices})  # fmt: skip
+    add("ggn_product ignoring", lambda ignore_index: curvature.ggn_product(linear, ignore_index=ignore_index),
+        {"ignore_index": -1}, {"ignore_index": indices})  # fmt: skip
     for name, build, argument in (
         ("hessian_product", curvature.hessian_product, "loss"),
         ("fisher_product", curvature.fisher_product, "loss"),
