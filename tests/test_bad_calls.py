@@ -587,6 +587,14 @@ def add_curvature(add, folder, files):
         {},
         {"probes": [*KINDS["count"], *bad(1)], "product": "function"},
     )
+    add("diagonal", lambda product=product, probes=2: curvature.diagonal(product, probes=probes)(KEY, W, (X, Y)), {},
+        {"probes": "count", "product": "function"})  # fmt: skip
+    add("diagonal called", over_batch(curvature.diagonal(product, probes=2)), {},
+        {"key": "key", "params": PARAMS, "inputs": INPUTS, "labels": LABELS}, ("batch", "loss"))  # fmt: skip
+    add("xdiag", lambda product=product, probes=2: curvature.xdiag(product, probes=probes)(KEY, W, (X, Y)), {},
+        {"probes": [*KINDS["count"], *bad(1)], "product": "function"})  # fmt: skip
+    diagonal = curvature.diagonal(product, probes=2)(KEY, W, (X, Y))
+    add("Diagonal.interval", lambda level: diagonal.interval(level), {"level": 0.9}, {"level": "level"})
     add(
         "top_eigenpairs",
         lambda product=product, k=1, **o: curvature.top_eigenpairs(product, k, **o)(KEY, W, (X, Y)),

@@ -1,15 +1,16 @@
-"""Curvature of a loss in the weights: products with a vector, trace, top eigenpairs, spectral density.
+"""Curvature of a loss in the weights: products with a vector, trace, diagonal, top eigenpairs, spectral density.
 
     product = curvature.hessian_product(loss)                  # or ggn_product(apply), fisher_product(loss)
     top = curvature.top_eigenpairs(product, 10)(key, params, batch)
 
 ``matrices`` has the products, ``operator`` sums them over a data set, ``directional`` computes ``v' H v`` at half the
-cost and ``microbatches`` keeps what does not depend on the vector. ``traces``, ``eigenpairs`` and ``density`` use
-products only (the last two by ``lanczos``). No matrix is held: memory is that of the parameters, times the steps of
-Lanczos.
+cost and ``microbatches`` keeps what does not depend on the vector. ``traces``, ``diagonals``, ``eigenpairs`` and
+``density`` use products only (the last two by ``lanczos``). No matrix is held: memory is that of the parameters, times
+the steps of Lanczos.
 """
 
 from jaxsens.curvature.density import SpectralDensity, smoothed, spectral_density
+from jaxsens.curvature.diagonals import Diagonal, diagonal, xdiag
 from jaxsens.curvature.eigenpairs import Eigenpairs, top_eigenpairs
 from jaxsens.curvature.matrices import (
     OutputCurvature,
@@ -23,10 +24,12 @@ from jaxsens.curvature.operator import Product
 from jaxsens.curvature.traces import trace, xtrace
 
 __all__ = [
+    "Diagonal",
     "Eigenpairs",
     "OutputCurvature",
     "Product",
     "SpectralDensity",
+    "diagonal",
     "fisher_product",
     "ggn_product",
     "hessian_product",
@@ -36,6 +39,7 @@ __all__ = [
     "spectral_density",
     "top_eigenpairs",
     "trace",
+    "xdiag",
     "xtrace",
 ]
 

@@ -94,8 +94,8 @@ def ggn_product(
 
     Raises:
         ValueError: If ``ignore_index`` is no integer, or passed with another curvature; when called, if outputs are not
-            one array ``[b *k]``, if labels are no classes, if the mask is not boolean, or if batch, parameters and ``v``
-            do not fit each other.
+            one array ``[b *k]``, if labels are no classes, the mask is not boolean, or batch, parameters and ``v`` do
+            not fit each other.
         FloatingPointError: When called, if an output, the loss of ``of_convex``, or the result is not finite.
 
     Example:

@@ -20,7 +20,17 @@ from jaxsens.execution import batches, checks, memory, parallel
 from jaxsens.execution.execution import DEFAULT, Execution
 from jaxsens.typing import Array, PyTree, Where
 
-__all__ = ["Leaves", "Matrix", "OfExamples", "Problem", "Product", "require_finite", "split"]
+__all__ = [
+    "Leaves",
+    "Matrix",
+    "OfExamples",
+    "Problem",
+    "Product",
+    "require_finite",
+    "require_product",
+    "split",
+    "written_out_diagonal",
+]
 
 Leaves = tuple[Array, ...]
 """The chosen leaves of the parameters, or a direction in their space."""
@@ -84,10 +94,10 @@ class Product:
                 that are no classes, or does not fit the model.
             FloatingPointError: If the loss of an example or the result is not finite.
         """
-        problem = self.prepare(params, batch)
-        shapes = [jnp.shape(leaf) for leaf in parameters.weights(params, self.where)[0]]
-        whole = jax.tree.structure(direction) == jax.tree.structure(params)
-        leaves = parameters.leaves_of(direction, params, self.where) if whole else direction
+        problem, like = self.prepare(params, batch), self.variables(params, batch)
+        shapes = [jnp.shape(leaf) for leaf in parameters.weights(like, self.where)[0]]
+        whole = jax.tree.structure(direction) == jax.tree.structure(like)
+        leaves = parameters.leaves_of(direction, like, self.where) if whole else direction
         if not isinstance(leaves, tuple) or [jnp.shape(leaf) for leaf in leaves] != shapes:
             raise ValueError(
                 f"direction must be a pytree like params, or a tuple of arrays of shapes {shapes}, those of the chosen "
@@ -95,7 +105,16 @@ class Product:
             )
         result = _product(problem.product, problem.params, problem.parts, leaves)
         require_finite(result)
-        return parameters.in_zeros(params, result, self.where) if whole else result
+        return parameters.in_zeros(like, result, self.where) if whole else result
+
+    def variables(self, params: PyTree, batch: PyTree) -> PyTree:
+        """Return the pytree whose leaves the matrix is over: the parameters."""
+        del batch
+        return params
+
+    def leaves(self, params: PyTree) -> Leaves:
+        """Return the chosen leaves; ``params`` as ``prepare`` gives them; for use under jit."""
+        return parameters.weights(params, self.where)[0]
 
     def prepare(self, params: PyTree, batch: PyTree) -> "Problem":
         """Check that parameters and data fit, and lay the data out in parts of micro-batches.
@@ -150,7 +169,7 @@ class Product:
         return lambda vector: form(split(vector, leaves)).astype(like.dtype), like
 
     def _vectors(self, params: PyTree) -> tuple[Leaves, jax.ShapeDtypeStruct]:
-        leaves, _ = parameters.weights(params, self.where)
+        leaves = self.leaves(params)
         dtype = functools.reduce(jnp.promote_types, [leaf.dtype for leaf in leaves], jnp.float32)
         return leaves, jax.ShapeDtypeStruct((sum(leaf.size for leaf in leaves),), dtype)
 
@@ -216,6 +235,14 @@ def split(vector: Array, leaves: Leaves) -> Leaves:
     ends = np.cumsum([leaf.size for leaf in leaves])[:-1]
     pieces = jnp.split(vector, ends, -1)
     return tuple(p.reshape(*vector.shape[:-1], *leaf.shape) for p, leaf in zip(pieces, leaves, strict=True))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def written_out_diagonal(product: Product, params: PyTree, parts: PyTree) -> Array:
+    """Return the diagonal of a matrix ``[n]`` from its products with all n unit vectors."""
+    multiply, like = product.on_vectors(params, parts)
+    unit = functools.partial(jax.nn.one_hot, num_classes=like.size, dtype=like.dtype)
+    return jax.lax.map(lambda i: multiply(unit(i))[i], jnp.arange(like.size))
 
 
 def require_product(product: Product) -> None:
