@@ -593,6 +593,20 @@ def add_curvature(add, folder, files):
         {"key": "key", "params": PARAMS, "inputs": INPUTS, "labels": LABELS}, ("batch", "loss"))  # fmt: skip
     add("xdiag", lambda product=product, probes=2: curvature.xdiag(product, probes=probes)(KEY, W, (X, Y)), {},
         {"probes": [*KINDS["count"], *bad(1)], "product": "function"})  # fmt: skip
+    sampled = curvature.monte_carlo_fisher_product
+    add("monte_carlo_fisher_product", lambda apply=linear, **k: curvature.trace(sampled(apply, **k), probes=2)(KEY, W, (X, Y)),
+        {}, {"apply": "function", "draws": "count", "seed": [*KINDS["whole"], *bad(2**40)], "execution": "execution",
+             "where": [v for v in KINDS["function"] if v[0] is not None], "ignore_index": indices})  # fmt: skip
+    add("monte_carlo_fisher_product called", over_batch(curvature.trace(sampled(linear), probes=2)), {},
+        {"key": "key", "params": PARAMS, "inputs": INPUTS, "labels": [v for v in LABELS if v[0] is not None]},
+        ("batch", "output", "targets", "logit"))  # fmt: skip
+    in_inputs = curvature.of_inputs(product)
+    add("of_inputs", lambda **k: curvature.trace(curvature.of_inputs(**{"product": product, **k}), probes=2)(KEY, W, (X, Y)),
+        {}, {"product": [*KINDS["function"], *bad(in_inputs)], "where": [v for v in KINDS["function"] if v[0] is not None]},
+    )  # fmt: skip
+    add("of_inputs called", over_batch(curvature.trace(in_inputs, probes=2)), {},
+        {"key": "key", "params": PARAMS, "inputs": [*INPUTS, *bad(np.ones(X.shape, int))], "labels": LABELS},
+        ("batch", "loss"))  # fmt: skip
     diagonal = curvature.diagonal(product, probes=2)(KEY, W, (X, Y))
     add("Diagonal.interval", lambda level: diagonal.interval(level), {"level": 0.9}, {"level": "level"})
     add(

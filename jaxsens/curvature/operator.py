@@ -7,8 +7,8 @@ them.
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, replace
+from typing import ClassVar, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -71,7 +71,7 @@ class Product:
     """The product of a curvature matrix with a vector; equal ones share compiled code.
 
     Attributes:
-        matrix: The matrix, as ``hessian_product``, ``ggn_product`` and ``fisher_product`` set it.
+        matrix: The matrix, as ``hessian_product``, ``ggn_product`` and the others set it.
         where: ``where(path, leaf)`` chooses among the floating-point leaves of the parameters, a layer for instance;
             the matrix is then the diagonal block of those.
         execution: How to run; its ``chunk`` counts examples. At most ``batches.PARTS`` devices are used. Results are
@@ -82,6 +82,8 @@ class Product:
     matrix: Matrix
     where: Where | None = None
     execution: Execution = DEFAULT
+
+    _variables: ClassVar[str] = "params"
 
     def __call__(self, params: PyTree, batch: PyTree, direction: PyTree) -> PyTree:
         """Return the product with ``direction``, a pytree like ``params``, as such a pytree.
@@ -100,8 +102,8 @@ class Product:
         leaves = parameters.leaves_of(direction, like, self.where) if whole else direction
         if not isinstance(leaves, tuple) or [jnp.shape(leaf) for leaf in leaves] != shapes:
             raise ValueError(
-                f"direction must be a pytree like params, or a tuple of arrays of shapes {shapes}, those of the chosen "
-                f"leaves, got {jax.tree.map(jnp.shape, direction)}"
+                f"direction must be a pytree like {self._variables}, or a tuple of arrays of shapes {shapes}, those of "
+                f"the chosen leaves, got {jax.tree.map(jnp.shape, direction)}"
             )
         result = _product(problem.product, problem.params, problem.parts, leaves)
         require_finite(result)
@@ -130,21 +132,25 @@ class Product:
         """
         params = checks.device_arrays(params, "params")
         leaves, put_back = parameters.weights(params, self.where)
-        params = put_back(parameters.widened(leaves))
-        batch = checks.host_arrays(batch, "batch")
+        problem = self._laid_out(put_back(parameters.widened(leaves)), checks.host_arrays(batch, "batch"))
+        return replace(problem, dimension=sum(int(np.prod(jnp.shape(leaf))) for leaf in leaves))
+
+    def _laid_out(self, params: PyTree, batch: PyTree) -> "Problem":
+        """Return the problem without its dimension, after all checks."""
         batches.count_of(batch)
         batch = labels.check_batch(self.matrix, params, batch)
+        matrix = getattr(self.matrix, "program", self.matrix)  # without what has done its part in the data
         count, one = batches.count_of(batch), batches.example_spec(batch)
-        batches.require_fit(self.matrix.forward, params, one)
-        forward = parallel.bind(_forward, self.matrix)
-        labels.check_examples(forward, self.matrix, params, batch, execution=self.execution)
-        chunk = self.execution.chunk or memory.chunk_of(self.matrix.forward, params, one)
+        batches.require_fit(matrix.forward, params, one)
+        forward = parallel.bind(_forward, matrix)
+        labels.check_examples(forward, matrix, params, batch, execution=self.execution)
+        chunk = self.execution.chunk or memory.chunk_of(matrix.forward, params, one)
         devices = parallel.local_devices(self.execution.devices)[: batches.PARTS]
-        product = Product(self.matrix, self.where, Execution(devices=devices, precision=self.execution.precision))
-        dimension = sum(int(np.prod(jnp.shape(leaf))) for leaf in leaves)
+        execution = Execution(devices=devices, precision=self.execution.precision)
         layout = _layout(count, batches.PARTS if len(devices) > 1 else 1, chunk)
         parts = batches.in_blocks(batch, *layout), _weights(count, *layout)
-        problem = Problem(product, parallel.replicate(params, devices), parts, dimension)
+        product = replace(self, matrix=matrix, execution=execution)
+        problem = Problem(product, parallel.replicate(params, devices), parts, 0)
         _require_finite_forward(problem, count)
         return problem
 
