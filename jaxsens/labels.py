@@ -6,7 +6,7 @@ end, and the example counts as flat or as one of the last class.
 
 import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -16,7 +16,32 @@ from jaxsens.execution.execution import Execution
 from jaxsens.execution.independence import independent_outputs, require_independent
 from jaxsens.typing import Array, PyTree
 
-__all__ = ["check_batch", "check_examples", "leave_out", "require_labels", "warn_of_probabilities"]
+__all__ = [
+    "Weighted",
+    "check_batch",
+    "check_examples",
+    "leave_out",
+    "require_ignore_index",
+    "require_labels",
+    "that_count",
+    "warn_of_probabilities",
+]
+
+
+class Weighted(NamedTuple):
+    """Examples with several labels each, and the weight of every label in the loss of its example.
+
+    The loss of an example is ``sum_t weights[t] loss[t]``. ``that_count`` makes such batches.
+
+    Attributes:
+        inputs: ``[b ...]``.
+        labels: ``[b *t]``, or None.
+        weights: ``[b *t]``; 0 for labels that do not count.
+    """
+
+    inputs: PyTree
+    labels: Array | None
+    weights: Array
 
 
 def require_labels(
@@ -73,6 +98,16 @@ def require_labels(
             f"of {labels.size}): {remedy}"
         )
     return labels.astype(np.int32)
+
+
+def require_ignore_index(value: int | None) -> None:
+    """Raise ValueError unless a label that does not count is an integer of int32, or None where all count.
+
+    Example:
+        >>> require_ignore_index(-100)
+    """
+    if value is not None and checks.require_count("ignore_index", value, -(2**31)) >= 2**31:
+        raise ValueError(f"ignore_index must fit int32, got {value}")
 
 
 def check_batch(loss: Any, params: PyTree, batch: PyTree) -> PyTree:
@@ -144,5 +179,64 @@ def leave_out(batch: PyTree, ignored: np.ndarray) -> PyTree:
         ValueError: If all are.
     """
     if ignored.all():
-        raise ValueError(f"labels: all {len(ignored)} examples have the ignored label, so that nothing is left")
+        raise ValueError(
+            f"labels: all {len(ignored)} examples have the ignored label, or none in the mask, so that nothing is left"
+        )
+    if not ignored.any():
+        return batch
     return jax.tree.map(lambda a: np.asarray(a)[~ignored], batch)
+
+
+def that_count(
+    batch: PyTree, logits: tuple[int, ...], *, ignore_index: int | None = None, name: str = "labels"
+) -> tuple[PyTree, Array | None] | Weighted:
+    """Return the examples of a batch that have a label that counts, with all labels checked.
+
+    Args:
+        batch: ``(inputs, labels [b *t])``, or ``(inputs, labels, mask [b *t])`` with a boolean for each label that says
+            whether it counts. Labels may be None where only their number matters. Labels that do not count may have any
+            value.
+        logits: The shape of the logits, ``(b, *t, k)``.
+        ignore_index: A label that does not count.
+        name: Name of the labels, for the errors.
+
+    Returns:
+        ``(inputs, labels [b])`` where an example has one label. Where it has several, ``Weighted`` with ``weights = b /
+        n`` for each of the ``n`` labels that count: the mean over examples is then the mean over these labels.
+
+    Raises:
+        ValueError: If the batch is neither, labels are no classes (see ``require_labels``), the mask is not boolean or
+            has another shape, or nothing counts.
+
+    Example:
+        >>> labels, mask = np.array([[1, 0], [1, 7]]), np.array([[True, True], [True, False]])
+        >>> that_count((np.ones((2, 3)), labels, mask), (2, 2, 2)).weights.round(3)
+        array([[0.667, 0.667],
+               [0.667, 0.   ]], dtype=float32)
+    """
+    if not (isinstance(batch, tuple | list) and len(batch) in (2, 3)):
+        raise ValueError(f"batch must be a pair (inputs, {name}), or (inputs, {name}, mask), got {_kind(batch)}")
+    inputs, labels, mask = (*batch, None)[:3]
+    shape = tuple(logits[:-1])
+    counted = np.ones(shape, bool) if mask is None else checks.host_values(mask, "mask")
+    if counted.dtype != bool or counted.shape != shape:
+        raise ValueError(
+            f"mask must be booleans of shape {shape}, one for each label, got {counted.dtype} {counted.shape}"
+        )
+    if labels is not None:
+        labels = checks.host_values(labels, name, narrow=True)
+        if labels.dtype.kind in "iu" and labels.shape == shape:
+            labels = np.where(counted, labels, 0)
+        labels = require_labels(labels, logits[-1], shape=shape, ignore_index=ignore_index, name=name)
+        counted = counted if ignore_index is None else counted & (labels != ignore_index)
+        labels = np.where(counted, labels, np.int32(0))
+    ignored = ~counted.any(axis=tuple(range(1, counted.ndim)))
+    inputs, labels, counted = leave_out((inputs, labels, counted), ignored)
+    if len(shape) == 1:
+        return inputs, labels
+    weights = counted * (len(counted) / counted.sum())
+    return Weighted(inputs, labels, weights.astype(jax.dtypes.canonicalize_dtype(weights.dtype)))
+
+
+def _kind(value: Any) -> str:
+    return f"{len(value)} values" if isinstance(value, tuple | list) else f"a {type(value).__name__}"

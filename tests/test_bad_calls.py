@@ -543,6 +543,21 @@ def add_curvature(add, folder, files):
         {"key": "key", "params": PARAMS, "inputs": INPUTS, "labels": LABELS},
         ("batch", "loss"),
     )
+    masks = [v for v in arrays(np.array([1, 1, 0, 1], bool), boolean_values=True, finite=False, real=False)]
+    masks = [v for v in masks if v[0] is not None]  # no mask at all is right
+    for name, masked in (("CrossEntropy", product), ("ggn_product", curvature.ggn_product(linear))):
+        add(
+            f"{name} with a mask",
+            lambda mask, masked=masked: curvature.trace(masked, probes=2)(KEY, W, (X, Y, mask)),
+            {"mask": np.array([True, True, False, True])},
+            {"mask": [*masks, *bad(np.zeros(4, bool), np.ones((4, 1), bool))]},
+            ("batch",),
+        )
+    indices = bad("a", 1.5, float("nan"), True, [], Thing(), 2**40, -(2**40), np.array([1, 2]), lambda: 0)
+    add("CrossEntropy", lambda ignore_index: classification.CrossEntropy(linear, ignore_index), {"ignore_index": -1},
+        {"ignore_index": indices})  # fmt: skip
+    add("ggn_product ignoring", lambda ignore_index: curvature.ggn_product(linear, ignore_index=ignore_index),
+        {"ignore_index": -1}, {"ignore_index": indices})  # fmt: skip
     for name, build, argument in (
         ("hessian_product", curvature.hessian_product, "loss"),
         ("fisher_product", curvature.fisher_product, "loss"),
@@ -572,6 +587,28 @@ def add_curvature(add, folder, files):
         {},
         {"probes": [*KINDS["count"], *bad(1)], "product": "function"},
     )
+    add("diagonal", lambda product=product, probes=2: curvature.diagonal(product, probes=probes)(KEY, W, (X, Y)), {},
+        {"probes": "count", "product": "function"})  # fmt: skip
+    add("diagonal called", over_batch(curvature.diagonal(product, probes=2)), {},
+        {"key": "key", "params": PARAMS, "inputs": INPUTS, "labels": LABELS}, ("batch", "loss"))  # fmt: skip
+    add("xdiag", lambda product=product, probes=2: curvature.xdiag(product, probes=probes)(KEY, W, (X, Y)), {},
+        {"probes": [*KINDS["count"], *bad(1)], "product": "function"})  # fmt: skip
+    sampled = curvature.monte_carlo_fisher_product
+    add("monte_carlo_fisher_product", lambda apply=linear, **k: curvature.trace(sampled(apply, **k), probes=2)(KEY, W, (X, Y)),
+        {}, {"apply": "function", "draws": "count", "seed": [*KINDS["whole"], *bad(2**40)], "execution": "execution",
+             "where": [v for v in KINDS["function"] if v[0] is not None], "ignore_index": indices})  # fmt: skip
+    add("monte_carlo_fisher_product called", over_batch(curvature.trace(sampled(linear), probes=2)), {},
+        {"key": "key", "params": PARAMS, "inputs": INPUTS, "labels": [v for v in LABELS if v[0] is not None]},
+        ("batch", "output", "targets", "logit"))  # fmt: skip
+    in_inputs = curvature.of_inputs(product)
+    add("of_inputs", lambda **k: curvature.trace(curvature.of_inputs(**{"product": product, **k}), probes=2)(KEY, W, (X, Y)),
+        {}, {"product": [*KINDS["function"], *bad(in_inputs)], "where": [v for v in KINDS["function"] if v[0] is not None]},
+    )  # fmt: skip
+    add("of_inputs called", over_batch(curvature.trace(in_inputs, probes=2)), {},
+        {"key": "key", "params": PARAMS, "inputs": [*INPUTS, *bad(np.ones(X.shape, int))], "labels": LABELS},
+        ("batch", "loss"))  # fmt: skip
+    diagonal = curvature.diagonal(product, probes=2)(KEY, W, (X, Y))
+    add("Diagonal.interval", lambda level: diagonal.interval(level), {"level": 0.9}, {"level": "level"})
     add(
         "top_eigenpairs",
         lambda product=product, k=1, **o: curvature.top_eigenpairs(product, k, **o)(KEY, W, (X, Y)),

@@ -1,6 +1,7 @@
 """Labels are classes, or an error names the first that is not."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -117,3 +118,48 @@ def test_probabilities_where_logits_are_meant_are_warned_of_once(name):
 @pytest.mark.parametrize("outputs", [[[0.5, 0.6]], [[1.0]], [[-0.5, 1.5]], [[0.5, 0.5], [2.0, -1.0]]])
 def test_what_does_not_look_like_probabilities_is_not_warned_of(outputs):
     labels.warn_of_probabilities(np.array(outputs))
+
+
+def of_tokens(params, x):
+    return jnp.einsum("btd,dk->btk", x, params)
+
+
+def test_losses_of_tokens_are_a_mean_over_the_labels_that_count():
+    """In estimators over all of them, in a direct call over those of the example."""
+    rng, key = np.random.default_rng(1), jax.random.key(0)
+    x, params = rng.normal(size=(3, 4, 2)).astype(np.float32), rng.normal(size=(2, 3)).astype(np.float32)
+    targets = rng.integers(0, 3, (3, 4))
+    counted = np.array([[1, 1, 0, 1], [0, 0, 0, 0], [0, 1, 0, 0]], bool)
+    plain, ignoring = classification.CrossEntropy(of_tokens), classification.CrossEntropy(of_tokens, -1)
+    alone = classification.CrossEntropy(apply)
+    single = np.asarray(alone(params, (x.reshape(12, 2), targets.ravel()))).reshape(3, 4)
+    np.testing.assert_allclose(plain(params, (x, targets)), single.mean(1), rtol=1e-6)
+    expected = [single[0, counted[0]].mean(), np.nan, single[2, 1]]
+    marked = np.where(counted, targets, -1)
+    np.testing.assert_allclose(ignoring(params, (x, marked)), expected, rtol=1e-6)
+    np.testing.assert_allclose(plain(params, (x, marked, counted)), expected, rtol=1e-6)
+    measure = sharpness.average_sharpness(ignoring, perturb.gaussian(0.01), draws=3)
+    found = measure(key, params, (x, marked)).mean
+    measure = sharpness.average_sharpness(alone, perturb.gaussian(0.01), draws=3)
+    np.testing.assert_allclose(found, measure(key, params, (x[counted], targets[counted])).mean, rtol=1e-5)
+
+
+def test_what_a_token_that_does_not_count_holds_changes_nothing():
+    """Neither its label nor logits that are not finite reach the loss or its gradient."""
+    x, params = np.ones((2, 2, 2), np.float32), np.ones((2, 3), np.float32)
+    loss = classification.CrossEntropy(lambda params, x: of_tokens(params, x[0]) + x[1])
+    shift = np.zeros((2, 2, 3), np.float32)
+    shift[1, 0] = np.nan
+    labels, mask = np.array([[0, 1], [77, 2]]), np.array([[True, True], [False, True]])
+    value, gradient = jax.value_and_grad(lambda p, s: loss(p, ((x, s), labels, mask)).sum())(params, shift)
+    clean = jax.value_and_grad(lambda p, s: loss(p, ((x, s), labels, mask)).sum())(params, np.zeros_like(shift))
+    np.testing.assert_array_equal(value, clean[0])
+    np.testing.assert_array_equal(gradient, clean[1])
+    for wrong, message in (
+        (((x, shift), labels, mask[:1]), r"mask must be booleans \(2, 2\)"),
+        (((x, shift), labels[:1], mask[:1]), r"labels must be integers \[b \*t\]"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            loss(params, wrong)
+    with pytest.raises(ValueError, match=r"logits \[b k\], one row for each example"):
+        classification.ClassifierOutputs(of_tokens).check_batch(params, (x, np.zeros((2, 2), int)))

@@ -136,7 +136,7 @@ def top_eigenpairs(
         values, leaves, residuals = _refine(
             problem.product, problem.params, problem.parts, basis, coordinates[:, top].T.astype(basis.dtype)
         )
-        vectors = parameters.in_zeros(params, leaves, product.where)
+        vectors = parameters.in_zeros(product.variables(params, batch), leaves, product.where)
         values, residuals = (np.asarray(a, np.float64) for a in (values, residuals))
         converged = residuals <= tolerance * np.abs(ritz).max()
         return Eigenpairs(values, vectors, residuals, converged, taken + k)
@@ -160,4 +160,4 @@ def _refine(
         return value, norm_balls.norm(image - value * vector, "l2")
 
     values, residuals = jax.lax.map(check, vectors)
-    return values, operator.split(vectors, parameters.weights(params, product.where)[0]), residuals
+    return values, operator.split(vectors, product.leaves(params)), residuals

@@ -80,10 +80,11 @@ def ggn_product(
         apply: ``apply(params, inputs)`` -> outputs ``[b *k]``, deterministic. The batch is ``(inputs, targets)``.
         curvature: ``softmax_cross_entropy``, which is the default, or ``of_convex(loss)``. For the default, outputs are
             logits ``[b *t k]``, and targets are labels ``[b *t]`` from 0 to ``k - 1``, or ``None``: the matrix depends
-            on a label only by whether it counts.
-        ignore_index: A label that marks examples, or tokens, without one; for the default curvature only. Ignored
-            tokens have no curvature, and the mean is over the examples with at least one label that counts, as it is
-            for ``classification.CrossEntropy(apply, ignore_index)``.
+            on a label only by whether it counts. The mean is then over all labels, ``b t`` of them, as it is for
+            ``classification.CrossEntropy(apply)``, and the batch may be ``(inputs, targets, mask)``, with a boolean for
+            each label, ``[b *t]``, that says whether it counts.
+        ignore_index: A label that does not count; for the default curvature only. Labels that do not count have no
+            curvature, and the mean is over the others.
         where: ``where(path, leaf)`` chooses among the floating-point leaves; by default all.
         execution: How to run; its ``chunk`` counts examples. See ``Product``.
 
@@ -92,8 +93,9 @@ def ggn_product(
         squared; ``v`` and ``G v`` are tuples of arrays, one for each chosen leaf.
 
     Raises:
-        ValueError: If ``ignore_index`` is passed with another curvature; when called, if outputs are not one array
-            ``[b *k]``, if labels are no classes, or if batch, parameters and ``v`` do not fit each other.
+        ValueError: If ``ignore_index`` is no integer, or passed with another curvature; when called, if outputs are not
+            one array ``[b *k]``, if labels are no classes, the mask is not boolean, or batch, parameters and ``v`` do
+            not fit each other.
         FloatingPointError: When called, if an output, the loss of ``of_convex``, or the result is not finite.
 
     Example:
@@ -104,6 +106,7 @@ def ggn_product(
     """
     require_execution(execution)
     checks.require_functions(apply=apply, where=where)
+    labels.require_ignore_index(ignore_index)
     curvature = softmax_cross_entropy if curvature is None else curvature
     if ignore_index is not None and curvature is not softmax_cross_entropy:
         raise ValueError("ignore_index belongs to softmax_cross_entropy: another curvature reads its targets itself")
@@ -257,30 +260,27 @@ class _GaussNewton:
         return lambda params, batch: self.apply(params, batch[0])
 
     def forward(self, params: PyTree, examples: PyTree) -> tuple[Array, ...]:
-        if not (isinstance(examples, tuple | list) and len(examples) == 2):
-            raise ValueError(f"batch must be a pair (inputs, targets), got a {type(examples).__name__}")
-        inputs, targets = examples
+        closed = self.curvature is softmax_cross_entropy
+        if not (isinstance(examples, tuple | list) and len(examples) in ((2, 3) if closed else (2,))):
+            mask = "; a mask is for the default curvature" if isinstance(examples, tuple | list) and not closed else ""
+            raise ValueError(f"batch must be a pair (inputs, targets), got a {type(examples).__name__}{mask}")
+        inputs, targets = examples[:2]
         outputs = self.apply(params, inputs)
         if jnp.shape(outputs)[:1] != jnp.shape(jax.tree.leaves(inputs)[0])[:1]:
             raise ValueError(f"apply must give one array of outputs, [b *k], got shape {jnp.shape(outputs)}")
         self.curvature(outputs, targets, outputs)
         if isinstance(self.curvature, _ConvexCurvature):
             return outputs, self.curvature.loss(outputs, targets)
+        if isinstance(examples, labels.Weighted):  # outputs that do not count may be anything
+            outputs = jnp.where((examples.weights > 0)[..., None], outputs, 0)
         return (outputs,)
 
-    def check_batch(self, params: PyTree, batch: tuple[PyTree, PyTree]) -> tuple[PyTree, PyTree]:
+    def check_batch(self, params: PyTree, batch: tuple[PyTree, PyTree]) -> PyTree:
         batches.require_fit(self.forward, params, batches.example_spec(batch))
-        inputs, targets = batch
-        if self.curvature is not softmax_cross_entropy or targets is None:
+        if self.curvature is not softmax_cross_entropy:
             return batch
-        logits = jax.eval_shape(self.apply, params, inputs)
-        targets = labels.require_labels(
-            targets, logits.shape[-1], shape=logits.shape[:-1], ignore_index=self.ignore_index, name="targets"
-        )
-        if self.ignore_index is None:
-            return inputs, targets
-        ignored = targets == self.ignore_index
-        return labels.leave_out((inputs, targets), ignored.all(axis=tuple(range(1, ignored.ndim))))
+        logits = jax.eval_shape(self.apply, params, batch[0])
+        return labels.that_count(batch, logits.shape, ignore_index=self.ignore_index, name="targets")
 
     def product(
         self, restore: Callable[[Leaves], PyTree], at: Leaves, examples: PyTree, weights: Array
@@ -304,13 +304,14 @@ class _GaussNewton:
         self, restore: Callable[[Leaves], PyTree], at: Leaves, examples: PyTree, weights: Array
     ) -> tuple[Callable[[Leaves], Array], Callable[[Array], Array]]:
         """Return how outputs change with the parameters, and the curvature of the weighted loss in the outputs."""
-        inputs, targets = examples
+        inputs, targets = examples[:2]
         outputs, forward = jax.linearize(lambda leaves: self.apply(restore(leaves), inputs), at)
 
         def curve(change: Array) -> Array:
             result = self.curvature(outputs, targets, change)
-            if self.ignore_index is not None and targets is not None:
-                result = jnp.where((targets == self.ignore_index)[..., None], 0, result)
+            if isinstance(examples, labels.Weighted):
+                of_label = examples.weights.astype(result.dtype)[..., None]
+                result = jnp.where(of_label > 0, of_label * result, 0)
             return weights.astype(result.dtype).reshape(-1, *[1] * (result.ndim - 1)) * result
 
         return forward, curve

@@ -7,8 +7,8 @@ them.
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, replace
+from typing import ClassVar, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +20,17 @@ from jaxsens.execution import batches, checks, memory, parallel
 from jaxsens.execution.execution import DEFAULT, Execution
 from jaxsens.typing import Array, PyTree, Where
 
-__all__ = ["Leaves", "Matrix", "OfExamples", "Problem", "Product", "require_finite", "split"]
+__all__ = [
+    "Leaves",
+    "Matrix",
+    "OfExamples",
+    "Problem",
+    "Product",
+    "require_finite",
+    "require_product",
+    "split",
+    "written_out_diagonal",
+]
 
 Leaves = tuple[Array, ...]
 """The chosen leaves of the parameters, or a direction in their space."""
@@ -61,7 +71,7 @@ class Product:
     """The product of a curvature matrix with a vector; equal ones share compiled code.
 
     Attributes:
-        matrix: The matrix, as ``hessian_product``, ``ggn_product`` and ``fisher_product`` set it.
+        matrix: The matrix, as ``hessian_product``, ``ggn_product`` and the others set it.
         where: ``where(path, leaf)`` chooses among the floating-point leaves of the parameters, a layer for instance;
             the matrix is then the diagonal block of those.
         execution: How to run; its ``chunk`` counts examples. At most ``batches.PARTS`` devices are used. Results are
@@ -72,6 +82,8 @@ class Product:
     matrix: Matrix
     where: Where | None = None
     execution: Execution = DEFAULT
+
+    _variables: ClassVar[str] = "params"
 
     def __call__(self, params: PyTree, batch: PyTree, direction: PyTree) -> PyTree:
         """Return the product with ``direction``, a pytree like ``params``, as such a pytree.
@@ -84,18 +96,27 @@ class Product:
                 that are no classes, or does not fit the model.
             FloatingPointError: If the loss of an example or the result is not finite.
         """
-        problem = self.prepare(params, batch)
-        shapes = [jnp.shape(leaf) for leaf in parameters.weights(params, self.where)[0]]
-        whole = jax.tree.structure(direction) == jax.tree.structure(params)
-        leaves = parameters.leaves_of(direction, params, self.where) if whole else direction
+        problem, like = self.prepare(params, batch), self.variables(params, batch)
+        shapes = [jnp.shape(leaf) for leaf in parameters.weights(like, self.where)[0]]
+        whole = jax.tree.structure(direction) == jax.tree.structure(like)
+        leaves = parameters.leaves_of(direction, like, self.where) if whole else direction
         if not isinstance(leaves, tuple) or [jnp.shape(leaf) for leaf in leaves] != shapes:
             raise ValueError(
-                f"direction must be a pytree like params, or a tuple of arrays of shapes {shapes}, those of the chosen "
-                f"leaves, got {jax.tree.map(jnp.shape, direction)}"
+                f"direction must be a pytree like {self._variables}, or a tuple of arrays of shapes {shapes}, those of "
+                f"the chosen leaves, got {jax.tree.map(jnp.shape, direction)}"
             )
         result = _product(problem.product, problem.params, problem.parts, leaves)
         require_finite(result)
-        return parameters.in_zeros(params, result, self.where) if whole else result
+        return parameters.in_zeros(like, result, self.where) if whole else result
+
+    def variables(self, params: PyTree, batch: PyTree) -> PyTree:
+        """Return the pytree whose leaves the matrix is over: the parameters."""
+        del batch
+        return params
+
+    def leaves(self, params: PyTree) -> Leaves:
+        """Return the chosen leaves; ``params`` as ``prepare`` gives them; for use under jit."""
+        return parameters.weights(params, self.where)[0]
 
     def prepare(self, params: PyTree, batch: PyTree) -> "Problem":
         """Check that parameters and data fit, and lay the data out in parts of micro-batches.
@@ -111,21 +132,25 @@ class Product:
         """
         params = checks.device_arrays(params, "params")
         leaves, put_back = parameters.weights(params, self.where)
-        params = put_back(parameters.widened(leaves))
-        batch = checks.host_arrays(batch, "batch")
+        problem = self._laid_out(put_back(parameters.widened(leaves)), checks.host_arrays(batch, "batch"))
+        return replace(problem, dimension=sum(int(np.prod(jnp.shape(leaf))) for leaf in leaves))
+
+    def _laid_out(self, params: PyTree, batch: PyTree) -> "Problem":
+        """Return the problem without its dimension, after all checks."""
         batches.count_of(batch)
         batch = labels.check_batch(self.matrix, params, batch)
+        matrix = getattr(self.matrix, "program", self.matrix)  # without what has done its part in the data
         count, one = batches.count_of(batch), batches.example_spec(batch)
-        batches.require_fit(self.matrix.forward, params, one)
-        forward = parallel.bind(_forward, self.matrix)
-        labels.check_examples(forward, self.matrix, params, batch, execution=self.execution)
-        chunk = self.execution.chunk or memory.chunk_of(self.matrix.forward, params, one)
+        batches.require_fit(matrix.forward, params, one)
+        forward = parallel.bind(_forward, matrix)
+        labels.check_examples(forward, matrix, params, batch, execution=self.execution)
+        chunk = self.execution.chunk or memory.chunk_of(matrix.forward, params, one)
         devices = parallel.local_devices(self.execution.devices)[: batches.PARTS]
-        product = Product(self.matrix, self.where, Execution(devices=devices, precision=self.execution.precision))
-        dimension = sum(int(np.prod(jnp.shape(leaf))) for leaf in leaves)
+        execution = Execution(devices=devices, precision=self.execution.precision)
         layout = _layout(count, batches.PARTS if len(devices) > 1 else 1, chunk)
         parts = batches.in_blocks(batch, *layout), _weights(count, *layout)
-        problem = Problem(product, parallel.replicate(params, devices), parts, dimension)
+        product = replace(self, matrix=matrix, execution=execution)
+        problem = Problem(product, parallel.replicate(params, devices), parts, 0)
         _require_finite_forward(problem, count)
         return problem
 
@@ -150,7 +175,7 @@ class Product:
         return lambda vector: form(split(vector, leaves)).astype(like.dtype), like
 
     def _vectors(self, params: PyTree) -> tuple[Leaves, jax.ShapeDtypeStruct]:
-        leaves, _ = parameters.weights(params, self.where)
+        leaves = self.leaves(params)
         dtype = functools.reduce(jnp.promote_types, [leaf.dtype for leaf in leaves], jnp.float32)
         return leaves, jax.ShapeDtypeStruct((sum(leaf.size for leaf in leaves),), dtype)
 
@@ -216,6 +241,14 @@ def split(vector: Array, leaves: Leaves) -> Leaves:
     ends = np.cumsum([leaf.size for leaf in leaves])[:-1]
     pieces = jnp.split(vector, ends, -1)
     return tuple(p.reshape(*vector.shape[:-1], *leaf.shape) for p, leaf in zip(pieces, leaves, strict=True))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def written_out_diagonal(product: Product, params: PyTree, parts: PyTree) -> Array:
+    """Return the diagonal of a matrix ``[n]`` from its products with all n unit vectors."""
+    multiply, like = product.on_vectors(params, parts)
+    unit = functools.partial(jax.nn.one_hot, num_classes=like.size, dtype=like.dtype)
+    return jax.lax.map(lambda i: multiply(unit(i))[i], jnp.arange(like.size))
 
 
 def require_product(product: Product) -> None:

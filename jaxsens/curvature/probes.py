@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from jaxsens.typing import Array, Key
 
-__all__ = ["Sampler", "normal", "signs", "sphere"]
+__all__ = ["Sampler", "draw", "normal", "signs", "sphere"]
 
 Sampler = Callable[[Key, jax.ShapeDtypeStruct], Array]
 """``sampler(key, like [n]) -> vector [n]`` of mean zero and covariance I."""
@@ -30,3 +30,8 @@ def sphere(key: Key, like: jax.ShapeDtypeStruct) -> jax.Array:
     """Draw a vector uniformly from the sphere of radius ``sqrt(n)``, which makes the covariance the identity."""
     vector = normal(key, like)
     return vector * (jnp.sqrt(jnp.asarray(like.shape[0], like.dtype)) / jnp.linalg.norm(vector))
+
+
+def draw(sampler: Sampler, like: jax.ShapeDtypeStruct, key: Key, probe: Array) -> Array:
+    """Draw one probe with its own key, so that the first few of many are those of few."""
+    return sampler(jax.random.fold_in(key, probe), like)

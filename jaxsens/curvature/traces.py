@@ -13,7 +13,7 @@ import numpy as np
 
 from jaxsens.curvature import operator
 from jaxsens.curvature.operator import Product
-from jaxsens.curvature.probes import Sampler, signs, sphere
+from jaxsens.curvature.probes import Sampler, draw, signs, sphere
 from jaxsens.execution import checks
 from jaxsens.execution.keys import require_key
 from jaxsens.statistics import estimate
@@ -115,7 +115,7 @@ def xtrace(product: Product, *, probes: int) -> Callable[[Key, PyTree, PyTree], 
         problem = product.prepare(params, batch)
         arguments = key, problem.params, problem.parts
         if 2 * probes >= problem.dimension:
-            diagonal = np.asarray(_diagonal(problem.product, *arguments[1:]))
+            diagonal = np.asarray(operator.written_out_diagonal(problem.product, *arguments[1:]))
             operator.require_finite(diagonal)
             return _exactly(diagonal.sum(dtype=np.float64), probes)
         results = _compress(problem.product, probes, *arguments)
@@ -186,7 +186,7 @@ def _left_out(
 def _quadratic_forms(product: Product, sampler: Sampler, probes: int, key: Key, params: PyTree, parts: PyTree) -> Array:
     form, like = product.form_on_vectors(params, parts)
     numbers = jnp.arange(probes, dtype=jnp.uint32)
-    return jax.lax.map(lambda probe: form(_draw(sampler, like, key, probe)), numbers)
+    return jax.lax.map(lambda probe: form(draw(sampler, like, key, probe)), numbers)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
@@ -194,24 +194,12 @@ def _compress(product: Product, probes: int, key: Key, params: PyTree, parts: Py
     """Return ``R``, ``Q' A Q``, ``Q' V`` and ``|v|^2``, for probes V and ``Q R = A V``."""
     multiply, like = product.on_vectors(params, parts)
 
-    def draw(probe: Array) -> tuple[Array, Array]:
-        vector = _draw(sphere, like, key, probe)
+    def drawn(probe: Array) -> tuple[Array, Array]:
+        vector = draw(sphere, like, key, probe)
         return vector, multiply(vector)
 
     with jax.default_matmul_precision("highest"):
-        vectors, images = jax.lax.map(draw, jnp.arange(probes, dtype=jnp.uint32))
+        vectors, images = jax.lax.map(drawn, jnp.arange(probes, dtype=jnp.uint32))
         basis, triangle = jnp.linalg.qr(images.T)
         compressed = basis.T @ jax.lax.map(multiply, basis.T).T
         return triangle, (compressed + compressed.T) / 2, basis.T @ vectors.T, jnp.sum(vectors**2, 1)
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _diagonal(product: Product, params: PyTree, parts: PyTree) -> Array:
-    multiply, like = product.on_vectors(params, parts)
-    unit = functools.partial(jax.nn.one_hot, num_classes=like.size, dtype=like.dtype)
-    return jax.lax.map(lambda i: multiply(unit(i))[i], jnp.arange(like.size))
-
-
-def _draw(sampler: Sampler, like: jax.ShapeDtypeStruct, key: Key, probe: Array) -> Array:
-    """Draw one probe with its own key, so that the first few of many are those of few."""
-    return sampler(jax.random.fold_in(key, probe), like)

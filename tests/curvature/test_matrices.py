@@ -351,27 +351,59 @@ def test_ignored_examples_are_left_out_of_the_mean(name):
         ignoring(MLP, (X, np.full(COUNT, -100)), direction)
 
 
-def test_ignored_tokens_have_no_curvature():
-    """Two tokens an example: the matrix is the Hessian of the loss that leaves the ignored ones out."""
+def tokenwise(params, x):
+    """Logits ``[b t k]`` of tokens ``[b t d]``; not finite for a token of NaN."""
+    return jnp.einsum("btd,dk->btk", x, params["w"])
 
-    def tokens(params, x):
-        return jnp.stack([linear(params, x), 2 * linear(params, x)], 1)
 
-    labels = np.stack([LABELS, np.where(np.arange(COUNT) % 2, LABELS, -1)], 1)
-    labels[0] = -1  # an example with no label counts as none
+TOKENS = RNG.normal(size=(4, 3, INPUTS)).astype(np.float32)
+TOKEN_LABELS = RNG.integers(0, CLASSES, (4, 3))
+COUNTED = np.array([[1, 1, 1], [0, 1, 0], [0, 0, 0], [1, 0, 1]], bool)
+MARKED = np.where(COUNTED, TOKEN_LABELS, -1)
 
-    def loss(params, batch):
-        x, labels = batch
-        rows = jax.nn.log_softmax(tokens(params, x))
-        picked = jnp.take_along_axis(rows, jnp.maximum(labels, 0)[..., None], 2)[..., 0]
-        return -jnp.sum(jnp.where(labels == -1, 0, picked), 1)
+
+@pytest.mark.parametrize("name", ["hessian", "ggn"])
+def test_tokens_that_do_not_count_are_as_if_they_were_not_there(name):
+    """Tokens that are classified alone: the matrix is that of the tokens that count, as examples of their own."""
+
+    def build(apply, index=None):
+        if name == "hessian":
+            return curvature.hessian_product(classification.CrossEntropy(apply, index), execution=ONE)
+        return curvature.ggn_product(apply, ignore_index=index, execution=ONE)
 
     direction = direction_for(WEIGHTS)
-    (expected,) = curvature.hessian_product(loss, execution=ONE)(WEIGHTS, (X[1:], labels[1:]), direction)
-    (found,) = curvature.ggn_product(tokens, ignore_index=-1, execution=ONE)(WEIGHTS, (X, labels), direction)
-    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
+    alone = build(linear)(WEIGHTS, (TOKENS[COUNTED], TOKEN_LABELS[COUNTED]), direction)
+    plain, ignoring = build(tokenwise), build(tokenwise, -1)
+    masked = np.where(COUNTED, TOKEN_LABELS, 99), COUNTED
+    for product, batch in (
+        (ignoring, (TOKENS, MARKED)),
+        (plain, (TOKENS, *masked)),
+        (ignoring, (TOKENS, np.where(COUNTED[:, :1], MARKED, TOKEN_LABELS), COUNTED)),
+    ):
+        np.testing.assert_allclose(product(WEIGHTS, batch, direction)[0], alone[0], rtol=1e-5, atol=1e-6)
+    every = build(linear)(WEIGHTS, (TOKENS.reshape(12, -1), TOKEN_LABELS.ravel()), direction)
+    np.testing.assert_allclose(plain(WEIGHTS, (TOKENS, TOKEN_LABELS), direction)[0], every[0], rtol=1e-5, atol=1e-6)
+    for wrong, message in (
+        ((TOKENS, MARKED), r"got -1 at \[1, 0\]"),
+        (
+            (TOKENS, TOKEN_LABELS, COUNTED[:, :2]),
+            r"mask must be booleans of shape \(4, 3\), one for each.*got bool",
+        ),
+        ((TOKENS, TOKEN_LABELS, COUNTED.astype(int)), r"mask must be booleans .*got int32"),
+        ((TOKENS, TOKEN_LABELS, np.zeros((4, 3), bool)), "or none in the mask"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            plain(WEIGHTS, wrong, direction)
+
+
+def test_a_ggn_of_tokens_needs_a_mask_only():
+    product, direction = curvature.ggn_product(tokenwise, execution=ONE), direction_for(WEIGHTS)
+    expected = product(WEIGHTS, (TOKENS, TOKEN_LABELS, COUNTED), direction)
+    np.testing.assert_array_equal(product(WEIGHTS, (TOKENS, None, COUNTED), direction)[0], expected[0])
     with pytest.raises(ValueError, match="ignore_index belongs to softmax_cross_entropy"):
-        curvature.ggn_product(tokens, curvature.of_convex(squared_error), ignore_index=-1)
+        curvature.ggn_product(tokenwise, curvature.of_convex(squared_error), ignore_index=-1)
+    with pytest.raises(ValueError, match="a mask is for the default curvature"):
+        curvature.ggn_product(linear, curvature.of_convex(squared_error))(WEIGHTS, (X, X, X), direction)
 
 
 def test_a_ggn_needs_no_labels():

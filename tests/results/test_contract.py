@@ -79,6 +79,7 @@ def every_result():
     yield sharpness.worst_case_sharpness(loss, 0.1, group=1, iterations=2)(KEY, PARAMS, X)
     yield sharpness.loss_plane(loss, [-1, 0, 1], [0, 1])(PARAMS, [PARAMS, PARAMS], X)
     yield curvature.top_eigenpairs(product, 2)(KEY, PARAMS, X)
+    yield curvature.diagonal(product, probes=3)(KEY, PARAMS, X)
     yield curvature.spectral_density(product, probes=2, points=400)(KEY, PARAMS, X)
     yield embedding_space.embedding_shifts(encode)(TABLE, IDS, nearest.replace(IDS))
     yield embedding_space.joint_shifts(encode)(TABLE, IDS, nearest.replace(IDS), np.array([[[0, 1]], [[1, 2]]]))
@@ -112,6 +113,7 @@ NAMES = [
     "WorstCase",
     "LossPlane",
     "Eigenpairs",
+    "Diagonal",
     "SpectralDensity",
     "EmbeddingShifts",
     "JointShifts",
@@ -132,7 +134,7 @@ NAMES = [
 ]
 DRAWN = [name for name in NAMES if name not in ("Nearest", "Audit", "Pretrained", "TextData")]
 WITHOUT_NUMBER = ("Components", "LossPlane", "SpectralDensity", "Nearest", "Trained", "Fitted", "Pretrained")
-WITHOUT_NUMBER += ("ImageData", "TextData")
+WITHOUT_NUMBER += ("ImageData", "TextData", "Diagonal")
 
 
 def same(first, second):
