@@ -5,6 +5,7 @@ import importlib
 import inspect
 import json
 import pkgutil
+import pydoc
 import re
 import sys
 import types
@@ -26,6 +27,7 @@ from jaxsens.results import files
 from jaxsens.sensitivity.sampled import InterimLook
 from jaxsens.sensitivity.screening import Screening
 from jaxsens.statistics import estimate, variance_components
+from jaxsens.statistics.estimated import Estimated
 from jaxsens.training import many_models
 from jaxsens.typing import Internals
 
@@ -263,6 +265,31 @@ def test_tidy_tables_hold_the_numbers(every, monkeypatch):
     }
 
 
+@pytest.mark.parametrize("name", [n for n in NAMES if n not in WITHOUT_NUMBER])
+def test_every_number_has_an_interval_at_a_level(every, name):
+    """The same words for the same thing: ``interval(level)``, wider at a higher level, refused at no level."""
+    result = every[name]
+    low, high = map(np.asarray, result.interval())
+    wide_low, wide_high = result.interval(0.99)
+    assert np.all(low <= high)
+    assert np.all(wide_low <= low)
+    assert np.all(high <= wide_high)
+    np.testing.assert_array_equal(result.to_dict()["interval"], [low.tolist(), high.tolist()])
+    with pytest.raises(ValueError, match="level must be"):
+        result.interval(95)
+    if isinstance(result, Estimated):
+        assert isinstance(result.mean, float)
+        assert (result.mean, result.sem, result.count) == (
+            float(result.estimate.mean),
+            float(result.estimate.sem),
+            result.estimate.count,
+        )
+        zero = result.minus(result)
+        assert (zero.mean, zero.count) == (0, result.count)
+        with pytest.raises(ValueError, match="other must be a"):
+            result.minus(every["Nearest"])
+
+
 @pytest.mark.parametrize("name", DRAWN)
 def test_a_result_is_drawn_on_a_new_figure_or_on_given_axes(every, name, tmp_path):
     figure = every[name].plot()
@@ -329,6 +356,23 @@ def test_packages_list_public_names_only():
         assert dir(part) == sorted(part.__all__), part.__name__
     assert not [name for name in dir(jaxsens) if name.startswith("_") and name != "__version__"]
     assert statistics.Estimate is estimate.Estimate
+
+
+def test_help_shows_public_names_only():
+    """Of every package, the functions, classes and constants that ``help`` lists are those of ``__all__``."""
+    packages = [m.name for m in pkgutil.walk_packages(jaxsens.__path__, "jaxsens.") if m.ispkg]
+    for package in map(importlib.import_module, ["jaxsens", *packages]):
+        sections = re.split(r"^([A-Z ]+)$", pydoc.plain(pydoc.render_doc(package)), flags=re.MULTILINE)
+        text = dict(zip(sections[1::2], sections[2::2], strict=True))
+        listed = re.findall(
+            r"^    (?:class )?(\w+)\(", text.get("CLASSES", "") + text.get("FUNCTIONS", ""), re.MULTILINE
+        )
+        listed += re.findall(r"^    (\w+) = ", text.get("FUNCTIONS", "") + text.get("DATA", ""), re.MULTILINE)
+        bases = {"builtins", "typing", "object"}
+        named = {name for name in listed if name not in bases}
+        assert named <= set(package.__all__), package.__name__
+        parts = re.findall(r"^    (\w+)", text.get("PACKAGE CONTENTS", ""), re.MULTILINE)
+        assert not [name for name in parts if name.startswith("_")], package.__name__
 
 
 def test_public_methods_of_results_have_docstrings(every):
