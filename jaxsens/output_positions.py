@@ -43,6 +43,8 @@ class OverPositions:
             replaced: Which tokens were replaced ``[t]``; some words for positions need it.
         """
         count = self.length_of(clean)
+        if self.length_of(changed) != count:
+            raise ValueError(f"changed must be as many outputs as clean, {count}, got {self.length_of(changed)}")
         if counted is not None and counted.shape != (count,):
             raise ValueError(
                 f"over_positions needs an output for each of {len(counted)} tokens, [t *k] for an example, got outputs "
@@ -64,12 +66,15 @@ class OverPositions:
         """Return the number of positions of outputs ``[t *k]``.
 
         Raises:
-            ValueError: If an output has no axis, or their first axes differ.
+            ValueError: If an output is no array of numbers or has no axis, or their first axes differ.
         """
+        for leaf in jax.tree.leaves(outputs):
+            if not isinstance(leaf, jax.Array | np.ndarray) or leaf.dtype.kind not in "biufcV":
+                raise ValueError(f"clean and changed must be arrays of numbers [t *k], got {type(leaf).__name__}")
         sizes = {leaf.shape[:1] for leaf in jax.tree.leaves(outputs)}
         if len(sizes) != 1 or () in sizes:
             shapes = ", ".join(str(leaf.shape) for leaf in jax.tree.leaves(outputs))
-            raise ValueError(f"over_positions needs an output for each token, [t *k] for an example, got {shapes}")
+            raise ValueError(f"clean and changed must hold an output for each token, [t *k], got {shapes or None}")
         return sizes.pop()[0]
 
     def chosen(self, counted: Array, replaced: Array | None) -> Array:

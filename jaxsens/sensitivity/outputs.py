@@ -166,7 +166,10 @@ def warn_of_tokens(
         return
     leaves, structure = jax.tree.flatten((params, mask))
     shapes = tuple(jax.ShapeDtypeStruct(np.shape(leaf), jax.dtypes.result_type(leaf)) for leaf in leaves)
-    output = _output_of_tokens(substitute, tokens, structure, shapes)
+    try:
+        output = _output_of_tokens(substitute, tokens, structure, shapes)
+    except TypeError:  # a substitution, or a structure, that cannot be hashed
+        return
     if output is not None:
         warnings.warn(
             f"the model gives an output for each token, {list(output)} for an example, and {name} takes all of them "
