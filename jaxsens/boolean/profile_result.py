@@ -31,7 +31,7 @@ class Audit(Result):
 
     Example:
         >>> Audit(estimate.from_values([0.0, 0.5], rate=True, unit="strings"), 1e-7)
-        Audit(0.25 [95% 0.00632, 0.806]; share of decisions changed; 2 strings)
+        Audit(0.25 [95% 0.000217, 0.939]; share of decisions changed; 2 strings)
     """
 
     changed: Estimate

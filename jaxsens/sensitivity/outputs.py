@@ -91,7 +91,7 @@ def without_padding(counted: Array | None, outputs: PyTree, axis: int = 0) -> Py
     """Return outputs with zeros at the positions that do not count, so that what is there need not be finite.
 
     Example:
-        >>> without_padding(np.array([True, False]), np.array([3.0, np.nan])).tolist()
+        >>> without_padding(np.array([True, False]), jnp.array([3.0, np.nan])).tolist()
         [3.0, 0.0]
     """
     if counted is None:
@@ -155,7 +155,7 @@ def warn_of_tokens(
     Example:
         >>> from jaxsens import changes, substitution
         >>> tokens = jax.ShapeDtypeStruct((3,), np.int32)
-        >>> substitute = substitution.one_at_a_time(lambda params, x: x[..., None] * np.ones(2, np.float32))
+        >>> substitute = substitution.one_at_a_time(lambda params, x: jnp.stack([1.0 * x, 2.0 * x], -1))
         >>> with warnings.catch_warnings(record=True) as caught:
         ...     warn_of_tokens(substitute, changes.squared_change, None, tokens, None)
         >>> len(caught)

@@ -275,7 +275,7 @@ def test_every_number_has_an_interval_at_a_level(every, name):
     assert np.all(wide_low <= low)
     assert np.all(high <= wide_high)
     np.testing.assert_array_equal(result.to_dict()["interval"], [low.tolist(), high.tolist()])
-    with pytest.raises(ValueError, match="level must be"):
+    with pytest.raises(ValueError, match="level must lie strictly between 0 and 1"):
         result.interval(95)
     if isinstance(result, Estimated):
         assert isinstance(result.mean, float)

@@ -91,6 +91,11 @@ def convolve(x: Array, kernel: Array, stride: int = 1, padding: Padding | None =
     ``y[i, j] = sum_uv x[s i + u - p, s j + v - p] kernel[u, v]`` with the stride s and p zeros before the first row and
     column. Without ``padding`` there are ``(k - 1) // 2`` before and ``k // 2`` behind, so that a stride of 1 keeps the
     size. Its derivatives, of any order and in both modes, are those of ``convolve_for_gradient``.
+
+    Example:
+        >>> x, kernel = np.zeros((1, 4, 4, 1), np.float32), np.zeros((3, 3, 1, 2), np.float32)
+        >>> jax.eval_shape(lambda x, kernel: convolve(x, kernel, 2), x, kernel).shape
+        (1, 2, 2, 2)
     """
     return _convolve(x, kernel, stride, padding)
 
