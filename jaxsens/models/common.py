@@ -1,4 +1,7 @@
-"""Shared parts of all models: checks of arguments, the configuration of image models, and modules as pure functions."""
+"""Shared parts of all models: checks of arguments, the configuration of image models, and modules as pure functions.
+
+The file is long since each of the checks has an example.
+"""
 
 import dataclasses
 import functools

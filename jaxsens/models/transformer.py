@@ -2,6 +2,8 @@
 
 Queries, keys and values are separate matrices and the steps of a block are methods, so that
 ``jaxsens.models.substitution.encoder`` can share computations among substitutions, with the same parameters.
+
+The file is long since each part has an example.
 """
 
 import dataclasses
