@@ -2,24 +2,30 @@
 
 Each function maps ``(clean [*k], changed [*k])`` to a scalar. Booleans are events: their mean is a rate. Differences
 are taken in float32 at least: integers never wrap, and those of outputs in float16 and bfloat16 are not rounded. Of
-complex differences the absolute value is taken.
+complex differences the absolute value is taken. ``over_positions`` is for models that give an output for each token: it
+takes the mean of such a change over the positions of the output.
 """
 
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxsens.execution import checks
-from jaxsens.typing import Array, PyTree
+from jaxsens.output_positions import WORDS, OverPositions, one_position
+from jaxsens.typing import Array, Change, PyTree
 
 __all__ = [
+    "OverPositions",
     "absolute_change",
     "at_least_float32",
     "euclidean_change",
     "largest_change",
     "nonfinite",
+    "over_positions",
     "prediction_change",
     "sign_change",
     "squared_change",
@@ -52,7 +58,10 @@ def prediction_change(clean: Array, changed: Array) -> Array:
         return sign_change(clean, changed)
     _require_real(clean)
     if clean.ndim != 1 or not clean.size:
-        raise ValueError(f"prediction_change needs logits [k] for an example, got shape {clean.shape}")
+        raise ValueError(
+            f"prediction_change needs logits [k] for an example, got shape {clean.shape}: where the model gives logits "
+            "for each token, pass changes.over_positions(changes.prediction_change)"
+        )
     return clean.argmax() != changed.argmax()
 
 
@@ -136,6 +145,53 @@ def largest_change(clean: Array, changed: Array) -> Array:
     return jnp.max(_distance(clean, changed))
 
 
+def over_positions(change: Change = prediction_change, positions: str | int | Sequence[int] = "all") -> "OverPositions":
+    """Return the change of a model that gives an output for each token: the mean of ``change`` over output positions.
+
+    ``C = sum over j in P of change(clean_j, changed_j) / |P|``, where ``clean_j [*k]`` is the output at token j. Of an
+    event such as ``prediction_change`` it is the share of positions where it occurs, in [0, 1].
+
+    Args:
+        change: Function of ``(clean_j [*k], changed_j [*k])`` to a scalar.
+        positions: The set P. Padding is never in it.
+
+            - ``"all"``: every real token.
+            - ``"sites"``: the tokens that are sites, such as the words without the tokens that mark start and end.
+            - ``"replaced"``: the replaced token only; of a group, its tokens.
+            - ``"others"``: every real token but the replaced one.
+            - ``"onward"``: the replaced token and all real ones after it, which are all that can change in a causal
+              model; of a group, its first token and all after it.
+            - One position, or several, counted from 0, the same for all examples.
+
+    Returns:
+        A change for ``token_sensitivity``, of outputs ``(clean [t *k], changed [t *k])``; equal arguments give equal
+        changes, which share compiled code. Measures that replace no token, such as ``output_sharpness``, take it with
+        ``"all"`` or with positions given as numbers; they have no mask, and count padding.
+
+    Raises:
+        ValueError: If positions are none of these. When measured, if the model does not give an output for each token,
+            a position is beyond the tokens, or P is empty for an example.
+
+    Example:
+        >>> clean, changed = jnp.array([[1.0], [-1.0], [2.0], [2.0]]), jnp.array([[1.0], [1.0], [-2.0], [2.0]])
+        >>> float(over_positions(prediction_change)(clean, changed))
+        0.5
+        >>> float(over_positions(absolute_change, [2, 3])(clean, changed))
+        2.0
+    """
+    checks.require_functions(change=change)
+    if isinstance(change, OverPositions):
+        raise ValueError("change must be the change of one position's output, got one that is over positions already")
+    if isinstance(positions, str):
+        if positions not in WORDS:
+            raise ValueError(f"positions must be one of {', '.join(WORDS)}, or numbers, got {positions!r}")
+        return OverPositions(change, positions)
+    numbers = checks.host_values(positions, "positions")
+    if numbers.dtype.kind not in "iu" or numbers.ndim > 1 or not numbers.size or numbers.min() < 0:
+        raise ValueError(f"positions must be one of {', '.join(WORDS)}, or numbers of tokens from 0, got {positions!r}")
+    return OverPositions(change, tuple(sorted(set(np.atleast_1d(numbers).tolist()))))
+
+
 def nonfinite(outputs: PyTree) -> Array:
     """Return for every example of a batch ``[b *k]`` whether any of its outputs is NaN or infinite, ``[b]``.
 
@@ -167,6 +223,9 @@ def warn_of_coordinates(apply: Any, change: Any, *, stacklevel: int = 4) -> None
         apply: A module, or a function of one as ``models.evaluation`` and the adapters of ``models`` make it.
         change: What is recorded; only with ``prediction_change`` are predictions read.
         stacklevel: Of the warning: 4 for the caller of a measure.
+
+    Example:
+        >>> warn_of_coordinates(lambda params, tokens: tokens, prediction_change)  # no encoder of this library
     """
     while hasattr(apply, "apply") and not hasattr(apply, "module"):
         apply = apply.apply
@@ -174,7 +233,7 @@ def warn_of_coordinates(apply: Any, change: Any, *, stacklevel: int = 4) -> None
     parts = (apply, getattr(apply, "module", None), *(static if isinstance(static, tuple) else ()))
     config = next((part.config for part in parts if hasattr(part, "config")), None)
     headless = getattr(config, "classes", 0) is None and getattr(config, "read_out", "next") != "next"
-    if headless and change is prediction_change:
+    if headless and one_position(change) is prediction_change:
         warnings.warn(
             "the model has no classifier, so that the prediction is the number of its largest coordinate: build or "
             "load it with classes, or pass another change, such as changes.euclidean_change",

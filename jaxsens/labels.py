@@ -121,6 +121,11 @@ def check_batch(loss: Any, params: PyTree, batch: PyTree) -> PyTree:
         loss: A loss, or any other function of ``(params, batch)``.
         params: The model's parameters; only their shapes are read.
         batch: All examples, on the host.
+
+    Example:
+        >>> batch = np.ones((2, 3))
+        >>> check_batch(lambda params, batch: batch.sum(1), None, batch) is batch
+        True
     """
     check = getattr(loss, "check_batch", None)
     return batch if check is None else check(params, batch)
@@ -143,6 +148,11 @@ def check_examples(
 
     Raises:
         ValueError: If outputs for an example depend on the others, its place or the evaluation.
+
+    Example:
+        >>> from jaxsens.execution import Execution
+        >>> loss = lambda params, batch: (batch @ params) ** 2
+        >>> check_examples(loss, loss, np.ones(2, np.float32), np.eye(2, dtype=np.float32), execution=Execution())
     """
     if not callable(getattr(loss, "logits", None)):
         require_independent(forward, params, batch, execution=execution)
@@ -177,6 +187,10 @@ def leave_out(batch: PyTree, ignored: np.ndarray) -> PyTree:
 
     Raises:
         ValueError: If all are.
+
+    Example:
+        >>> leave_out({"x": np.array([1, 2, 3])}, np.array([False, True, False]))
+        {'x': array([1, 3])}
     """
     if ignored.all():
         raise ValueError(

@@ -379,6 +379,11 @@ class OtherExample:
         tokens: The examples ``[n t *s]``.
         order: For each position the numbers of the examples, those with a real token first ``[n t]``.
         counts: How many examples have a real token there ``[t]``.
+
+    Example:
+        >>> other = OtherExample(np.array([[7, 8]]), np.array([[0, 0]]), np.array([1, 1]))
+        >>> other.counts.tolist()
+        [1, 1]
     """
 
     tokens: Array

@@ -21,6 +21,7 @@ __all__ = [
     "require_groups",
     "require_independent_outputs",
     "require_matching",
+    "require_replaces_groups",
     "require_sites",
     "require_substitute",
     "takes_sites",
@@ -119,6 +120,19 @@ def require_groups(groups: Array, count: int) -> Array:
     return jnp.asarray(groups)
 
 
+def require_replaces_groups(substitute: Any) -> None:
+    """Raise ValueError unless a substitution can replace tokens together, as that of ``one_at_a_time`` can.
+
+    Example:
+        >>> require_replaces_groups(one_at_a_time(lambda params, x: x))
+    """
+    if not isinstance(substitute, OneAtATime):
+        raise ValueError(
+            f"sites are groups of tokens, and {_named(substitute)} replaces one token at a time: pass the plain way, "
+            "substitution.one_at_a_time(apply), where apply is models.evaluation(module) for a module of this library"
+        )
+
+
 def takes_sites(substitute: Substitute | SubstituteAt) -> bool:
     """Return whether a primitive can evaluate a few sites only, that is, whether it takes a fifth argument.
 
@@ -142,6 +156,11 @@ def chosen_sites(sites: Array | None, count: int) -> Array:
     """
     if sites is None:
         return jnp.arange(count)
+    if getattr(sites, "ndim", 1) == 2 and sites.dtype == bool:
+        raise ValueError(
+            "sites are groups of tokens [g t], and this substitution replaces one token at a time: pass the plain way, "
+            "substitution.one_at_a_time(apply)"
+        )
     require_sites(sites, count)
     return jnp.asarray(sites, jnp.int32)
 
@@ -229,10 +248,20 @@ def require_independent_outputs(
         tokens: Examples ``[b t *s]``.
         mask: Which tokens are real ``[b t]``, or None.
         execution: Its ``check`` switches the check off.
+
+    Example:
+        >>> mean = one_at_a_time(lambda params, x: x - x.mean(0, keepdims=True))
+        >>> require_independent_outputs(mean, None, np.eye(3, dtype=np.float32), execution=Execution())
+        Traceback (most recent call last):
+        ValueError: the model gives other outputs for an example when another example is beside it, ...
     """
     if isinstance(substitute, OneAtATime):
         batch = (tokens,) if mask is None else (tokens, mask)
         require_independent(parallel.bind(_on_batch, substitute.apply), params, batch, execution=execution)
+
+
+def _named(function: Any) -> str:
+    return getattr(function, "__qualname__", type(function).__qualname__)
 
 
 def _on_batch(apply: Apply, params: PyTree, batch: tuple[Array, ...]) -> PyTree:

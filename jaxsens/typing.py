@@ -59,7 +59,14 @@ Figure = Any
 
 
 class Apply(Protocol):
-    """A model in evaluation mode, over a batch."""
+    """A model in evaluation mode, over a batch.
+
+    Example:
+        >>> def apply(params, tokens, mask=None):
+        ...     return tokens.sum(1) @ params  # [b t d] to [b k]
+        >>> apply(np.ones((2, 3)), np.ones((4, 5, 2))).shape
+        (4, 3)
+    """
 
     def __call__(self, params: PyTree, tokens: Array, mask: Array | None = None, /) -> PyTree:
         """Map ``tokens [b t *s]`` and ``mask [b t]`` to outputs ``[b *k]`` (a pytree of them is allowed)."""
@@ -67,7 +74,15 @@ class Apply(Protocol):
 
 
 class Substitute(Protocol):
-    """The primitive: the outputs of one example, and of all its copies that differ from it in one token."""
+    """The primitive: the outputs of one example, and of all its copies that differ from it in one token.
+
+    Example:
+        >>> def substitute(params, tokens, alternatives, mask=None):
+        ...     return tokens.sum(), tokens.sum() - tokens + alternatives
+        >>> clean, changed = substitute(None, np.array([1, 2]), np.array([5, 5]))
+        >>> int(clean), changed.tolist()
+        (3, [7, 6])
+    """
 
     def __call__(
         self, params: PyTree, tokens: Array, alternatives: Array, mask: Array | None = None, /
@@ -80,6 +95,13 @@ class SubstituteAt(Protocol):
     """The primitive that can also evaluate a few tokens only, at less cost, for sampling of sites.
 
     A fifth positional parameter distinguishes it from ``Substitute``.
+
+    Example:
+        >>> def substitute(params, tokens, alternatives, mask=None, sites=None):
+        ...     changed = tokens.sum() - tokens + alternatives
+        ...     return tokens.sum(), changed if sites is None else changed[sites]
+        >>> substitute(None, np.array([1, 2]), np.array([5, 5]), None, np.array([1]))[1].tolist()
+        [6]
     """
 
     def __call__(
@@ -99,7 +121,14 @@ class SubstituteAt(Protocol):
 
 
 class Perturbation(Protocol):
-    """A sampler of changed tokens or changed weights."""
+    """A sampler of changed tokens or changed weights.
+
+    Example:
+        >>> def flip(key, draw, x):
+        ...     return 1 - x
+        >>> flip(jax.random.key(0), 0, np.array([0, 1])).tolist()
+        [1, 0]
+    """
 
     def __call__(self, key: Key, draw: Array, x: PyTree, /) -> PyTree:
         """Return the alternative of ``x`` for draw number ``draw``: same structure, shapes and dtypes as ``x``.
@@ -112,7 +141,14 @@ class Perturbation(Protocol):
 
 
 class Scale(Protocol):
-    """How large weights are, for perturbations relative to it."""
+    """How large weights are, for perturbations relative to it.
+
+    Example:
+        >>> def absolute(weights):
+        ...     return jax.tree.map(np.ones_like, weights)
+        >>> absolute({"w": np.array([2.0, 3.0])})["w"].tolist()
+        [1.0, 1.0]
+    """
 
     def __call__(self, weights: PyTree, /) -> PyTree:
         """Return multipliers of at least 0: same structure, shapes and dtypes as ``weights``."""
@@ -123,6 +159,12 @@ class Change(Protocol):
     """What is recorded of an output and of the output after the perturbation.
 
     Booleans are events: their mean is a rate, with an interval for rates. Floats are averaged as they are.
+
+    Example:
+        >>> def change(clean, changed):
+        ...     return np.abs(changed - clean).max()
+        >>> float(change(np.array([1.0, 2.0]), np.array([1.0, 5.0])))
+        3.0
     """
 
     def __call__(self, clean: PyTree, changed: PyTree, /) -> Array:
@@ -131,7 +173,15 @@ class Change(Protocol):
 
 
 class Loss(Protocol):
-    """A loss per example, in nats where it is a likelihood."""
+    """A loss per example, in nats where it is a likelihood.
+
+    Example:
+        >>> def loss(params, batch):
+        ...     inputs, targets = batch
+        ...     return (inputs @ params - targets) ** 2
+        >>> loss(np.ones(2), (np.eye(2), np.array([1.0, 3.0]))).tolist()
+        [0.0, 4.0]
+    """
 
     def __call__(self, params: PyTree, batch: PyTree, /) -> Array:
         """Map a batch with leading axis ``b`` to losses ``[b]``."""
@@ -146,6 +196,10 @@ class Internals(NamedTuple):
         states: Activations ``[b l+1 t d]``: the embeddings, then those after each layer.
         normalizers: ``1 / sqrt(variance + epsilon)`` of every layer normalization ``[b r t]``, in the order in which
             they are applied; infinite where both terms are zero.
+
+    Example:
+        >>> Internals(np.zeros(2), np.zeros((2, 3, 5, 4)), np.ones((2, 1, 5))).states.shape
+        (2, 3, 5, 4)
     """
 
     logits: Array
@@ -154,7 +208,14 @@ class Internals(NamedTuple):
 
 
 class TrainApply(Protocol):
-    """A model in training mode."""
+    """A model in training mode.
+
+    Example:
+        >>> def train_apply(variables, tokens, key):
+        ...     return tokens @ variables["w"], variables
+        >>> train_apply({"w": np.ones((2, 3))}, np.ones((4, 2)), jax.random.key(0))[0].shape
+        (4, 3)
+    """
 
     def __call__(self, variables: PyTree, tokens: Array, key: Key, /) -> tuple[Array, PyTree]:
         """Map ``tokens [b t *s]`` to logits ``[b k]``, and to the variables with updated statistics."""

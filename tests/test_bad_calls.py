@@ -334,6 +334,27 @@ def add_changes(add, folder, files):
             {"clean": [*outputs, *bad(np.zeros(2), np.zeros((3, 2)))], "changed": [*outputs, *bad(np.zeros(2))]},
         )
     add(
+        "changes.over_positions",
+        changes.over_positions,
+        {"change": changes.squared_change, "positions": "all"},
+        {
+            "change": [*KINDS["function"], *bad(changes.over_positions())],
+            "positions": bad(
+                "nope", "", -1, 1.5, True, 2j, None, [], [-1], [True, False], [0.5], [[0]], [[0], [1, 2]], ["a"], {},
+                Thing(), lambda: 0, Traced(np.array([0])), np.ma.masked_array([0], [True]), 2**80,
+            ),
+        },
+    )  # fmt: skip
+    add(
+        "changes.over_positions called",
+        changes.over_positions(changes.squared_change),
+        {"clean": np.zeros((3, 2)), "changed": np.ones((3, 2))},
+        {
+            "clean": [*outputs, *bad(np.zeros(()), np.zeros((2, 2)), np.zeros((3, 3)))],
+            "changed": [*outputs, *bad(np.zeros(()), np.zeros((2, 2)), np.zeros((3, 3)))],
+        },
+    )
+    add(
         "changes.prediction_change",
         changes.prediction_change,
         {"clean": jnp.zeros(3), "changed": jnp.ones(3)},

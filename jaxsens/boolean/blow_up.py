@@ -34,7 +34,15 @@ LAYERS = ("last", "all")
 
 
 class ComputeInternals(Protocol):
-    """A recognizer that also returns its states and normalizers."""
+    """A recognizer that also returns its states and normalizers.
+
+    Example:
+        >>> def internals(params, strings):
+        ...     states = jnp.cumsum(jnp.pad(strings, ((0, 0), (0, 1))), 1)[:, None, :, None] * params
+        ...     return Internals(states[:, 0, -1, 0], states, jnp.ones((len(strings), 1, strings.shape[1] + 1)))
+        >>> internals(2.0, jnp.array([[1, 1]])).logits.tolist()
+        [4.0]
+    """
 
     def __call__(self, params: PyTree, strings: Array, /) -> Internals:
         """Map strings ``[b n]`` of bits to the logits, states and normalizers, with ``t = n + 1`` positions."""

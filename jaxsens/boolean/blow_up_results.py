@@ -11,10 +11,11 @@ import jax
 import numpy as np
 
 from jaxsens.results.plain import tidy
-from jaxsens.results.result import Description, Result, draw
+from jaxsens.results.result import Description, draw
 from jaxsens.results.words import times
 from jaxsens.statistics import estimate
 from jaxsens.statistics.estimate import Estimate
+from jaxsens.statistics.estimated import Estimated
 from jaxsens.typing import Axes, Figure
 
 __all__ = ["BlowUps", "Influences", "accumulated"]
@@ -22,12 +23,17 @@ __all__ = ["BlowUps", "Influences", "accumulated"]
 
 @partial(jax.tree_util.register_dataclass, data_fields=["tau"], meta_fields=["chunk"])
 @dataclass(frozen=True, repr=False)
-class BlowUps(Result):
+class BlowUps(Estimated):
     """Blow-ups of a recognizer.
 
     Attributes:
         tau: The blow-up of every normalization on every string, Eq. 17 ``[b r]``.
         chunk: Number of model forwards evaluated at once.
+
+    Example:
+        >>> result = BlowUps(np.array([[1.0, 2.0], [3.0, 2.0]]), chunk=2)
+        >>> result.beta.tolist(), round(result.mean, 3)
+        ([[1.0, 2.0], [3.0, 6.0]], 1.242)
     """
 
     tau: np.ndarray
@@ -42,11 +48,6 @@ class BlowUps(Result):
     def estimate(self) -> Estimate:
         """Mean of ``log beta`` of the whole model, in nats; the units are strings. Infinite blow-ups are an error."""
         return estimate.from_values(np.log(self.beta[:, -1]), unit="strings")
-
-    def interval(self, level: float = 0.95) -> tuple[float, float]:
-        """Return the confidence interval of the mean of ``log beta``; see ``Estimate.interval``."""
-        low, high = self.estimate.interval(level)
-        return float(low), float(high)
 
     def plot(self, ax: Axes | None = None) -> Figure:
         """Draw ``beta`` against the normalization: the median over strings, and the range of the middle half.
@@ -69,14 +70,14 @@ class BlowUps(Result):
         if not np.isfinite(self.beta).all():
             return Description(counts, words="infinite", facts=facts, table=table)
         counts = f"mean log beta; {counts}"
-        return Description(counts, float(self.estimate.mean), self.interval(), facts=facts, table=table)
+        return Description(counts, self.mean, self.interval(), facts=facts, table=table)
 
 
 @partial(
     jax.tree_util.register_dataclass, data_fields=["states", "logits", "sites"], meta_fields=["positions", "chunk"]
 )
 @dataclass(frozen=True, repr=False)
-class Influences(Result):
+class Influences(Estimated):
     """Absolute influences of ``s`` flipped bits on the logit and on the activations of ``p`` positions.
 
     Attributes:
@@ -86,6 +87,11 @@ class Influences(Result):
         sites: The flipped bits, counted from 0 ``[s]``.
         positions: The positions, counted from 0, of the last axis of ``states``.
         chunk: Number of model forwards to evaluate at once.
+
+    Example:
+        >>> result = Influences(np.ones((2, 1, 1)), np.array([[1.0], [2.0]]), np.array([0]), (3,), chunk=2)
+        >>> result.mean, float(result.states_estimate.mean[0])
+        (1.5, 1.0)
     """
 
     states: np.ndarray
@@ -109,11 +115,6 @@ class Influences(Result):
         """Mean influence on the logit, ``logits_estimate``."""
         return self.logits_estimate
 
-    def interval(self, level: float = 0.95) -> tuple[float, float]:
-        """Return the confidence interval of the mean influence on the logit; see ``Estimate.interval``."""
-        low, high = self.logits_estimate.interval(level)
-        return float(low), float(high)
-
     def plot(self, ax: Axes | None = None) -> Figure:
         """Draw the mean influence of every flipped bit on the logit, with its 95 % interval.
 
@@ -132,10 +133,15 @@ class Influences(Result):
         def table() -> dict[str, np.ndarray]:
             return tidy({"string": None, "bit": self.sites}, {"logit": self.logits})
 
-        return Description(counts, float(self.logits_estimate.mean), self.interval(), table=table)
+        return Description(counts, self.mean, self.interval(), table=table)
 
 
 def accumulated(tau: np.ndarray) -> np.ndarray:
-    """Return ``tau_1 ... tau_r`` along the last axis, in float64."""
+    """Return ``tau_1 ... tau_r`` along the last axis, in float64.
+
+    Example:
+        >>> accumulated(np.array([[2.0, 3.0]])).tolist()
+        [[2.0, 6.0]]
+    """
     with np.errstate(over="ignore"):  # beyond float64 it is infinite
         return np.cumprod(tau, -1, dtype=np.float64)

@@ -74,7 +74,14 @@ def recognizes(logits: Array, labels: Array, margin: float = 0.0) -> np.ndarray:
 
 
 def require_margin(margin: float) -> None:
-    """Raise ValueError unless the margin is a finite number of at least 0; a traced one has no value to check."""
+    """Raise ValueError unless the margin is a finite number of at least 0; a traced one has no value to check.
+
+    Example:
+        >>> require_margin(0.5)
+        >>> require_margin(-1.0)
+        Traceback (most recent call last):
+        ValueError: margin must be a finite number of at least 0, got -1.0
+    """
     if not isinstance(margin, jax.core.Tracer):
         checks.require_finite("margin", margin)
 

@@ -169,22 +169,44 @@ class Language(Result):
 
 
 def parity(n: int) -> Language:
-    """Accept strings with an even number of ones; ValueError unless ``n`` is a positive integer."""
+    """Accept strings with an even number of ones; ValueError unless ``n`` is a positive integer.
+
+    Example:
+        >>> parity(3).average_sensitivity
+        Fraction(3, 1)
+        >>> parity(3).accept([[1, 1, 0], [1, 0, 0]]).tolist()
+        [True, False]
+    """
     return Language("parity", n)
 
 
 def majority(n: int) -> Language:
-    """Accept strings with more ones than zeros; reject ties; ValueError unless ``n`` is a positive integer."""
+    """Accept strings with more ones than zeros; reject ties; ValueError unless ``n`` is a positive integer.
+
+    Example:
+        >>> majority(3).profile()
+        (2, 0, 6, 0)
+    """
     return Language("majority", n)
 
 
 def first(n: int) -> Language:
-    """Accept strings that start with a one; ValueError unless ``n`` is a positive integer."""
+    """Accept strings that start with a one; ValueError unless ``n`` is a positive integer.
+
+    Example:
+        >>> first(3).positions, first(3).average_sensitivity
+        ((0,), Fraction(1, 1))
+    """
     return Language("first", n)
 
 
 def dictator(n: int, index: int) -> Language:
-    """Accept strings with a one at position ``index``, from 0; ValueError if there is no such position."""
+    """Accept strings with a one at position ``index``, from 0; ValueError if there is no such position.
+
+    Example:
+        >>> dictator(3, 1).accept([[0, 1, 0], [1, 0, 1]]).tolist()
+        [True, False]
+    """
     return Language("dictator", n, (index,))
 
 
@@ -193,6 +215,10 @@ def sparse_parity(n: int, indices: Sequence[int]) -> Language:
 
     Raises:
         ValueError: If there is no index, or if indices are not distinct integers from 0 to n - 1.
+
+    Example:
+        >>> sparse_parity(5, [0, 3]).average_sensitivity
+        Fraction(2, 1)
     """
     return Language("sparse_parity", n, indices)
 
@@ -202,6 +228,10 @@ def sparse_majority(n: int, indices: Sequence[int]) -> Language:
 
     Raises:
         ValueError: If there is no index, or if indices are not distinct integers from 0 to n - 1.
+
+    Example:
+        >>> sparse_majority(5, [0, 3, 4]).average_sensitivity
+        Fraction(3, 2)
     """
     return Language("sparse_majority", n, indices)
 
@@ -219,6 +249,10 @@ def random_language(key: Key, n: int) -> Language:
     Raises:
         ValueError: If ``n`` is no positive integer, or ``key`` is not one threefry key; draws of other kinds of keys
             depend on the batch.
+
+    Example:
+        >>> random_language(jax.random.key(0), 8).accept(np.zeros((2, 8), np.int32)).shape
+        (2,)
     """
     require_key(key)
     return Language("random", n, key=tuple(np.asarray(jax.random.key_data(key)).tolist()))

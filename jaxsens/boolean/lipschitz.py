@@ -39,6 +39,11 @@ class LipschitzQuotients(Estimated):
         distances: Distance that the weights moved, ``||xi||_2`` ``[draws]``. Unlike logits, the last bit of this sum
             may differ between one device and several.
         chunk: Number of model forwards to evaluate at once.
+
+    Example:
+        >>> result = LipschitzQuotients(np.array([[1.0, 3.0], [2.0, 4.0]]), np.array([0.1, 0.2]), chunk=2)
+        >>> result.mean, result.maximum
+        (2.5, 4.0)
     """
 
     values: np.ndarray

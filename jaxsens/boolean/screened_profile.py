@@ -11,7 +11,7 @@ import numpy as np
 from jaxsens import substitution
 from jaxsens.boolean import bit_flips
 from jaxsens.boolean.decisions import decide, require_margin
-from jaxsens.boolean.profile import Profile
+from jaxsens.boolean.profile_result import Profile
 from jaxsens.boolean.strings import require_bits
 from jaxsens.execution import parallel
 from jaxsens.execution.execution import DEFAULT, Execution, require_execution
@@ -35,6 +35,12 @@ class ScreenedProfile(Estimated):
         measured: The profile.
         screening: How many decisions, n + 1 for a string, were accepted, recomputed and audited; its bound is on errors
             of logits.
+
+    Example:
+        >>> flips = np.array([[True, True], [True, False], [False, False]])
+        >>> measured = Profile(flips, np.ones(3, np.int8), exhaustive=False, audit=None, margin=0.0, chunk=3)
+        >>> ScreenedProfile(measured, Screening(1e-3, total=9, redone=2, audited=3, disagreed=0)).mean
+        1.0
     """
 
     measured: Profile
@@ -44,6 +50,10 @@ class ScreenedProfile(Estimated):
     def estimate(self) -> Estimate:
         """The mean sensitivity, ``measured.average_sensitivity``."""
         return self.measured.average_sensitivity
+
+    def minus(self, other: "ScreenedProfile | Profile") -> Estimate:
+        """Estimate the difference of average sensitivities on the same strings; see ``Profile.minus``."""
+        return self.measured.minus(other)
 
     def plot(self, ax: Axes | None = None) -> Figure:
         """Draw the shares of strings by sensitivity; see ``Profile.plot``."""

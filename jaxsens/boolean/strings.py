@@ -169,6 +169,10 @@ def labels(accept: Accept, strings: Array) -> np.ndarray:
 
     Raises:
         ValueError: If it is not one boolean for each string.
+
+    Example:
+        >>> labels(lambda strings: strings[:, 0] == 1, np.array([[0, 1], [1, 1]]))
+        array([False,  True])
     """
     accepted = np.asarray(accept(strings))
     if accepted.shape != strings.shape[:1] or accepted.dtype != bool:
@@ -180,7 +184,15 @@ def labels(accept: Accept, strings: Array) -> np.ndarray:
 
 
 def require_positions(n: int, largest: int | None = None) -> int:
-    """Return ``n`` if it is an integer from 1 to ``largest`` (by default without limit); raise ValueError otherwise."""
+    """Return ``n`` if it is an integer from 1 to ``largest`` (by default without limit); raise ValueError otherwise.
+
+    Example:
+        >>> require_positions(3)
+        3
+        >>> require_positions(30, largest=20)
+        Traceback (most recent call last):
+        ValueError: n, the positions of a string, must be an integer from 1 to 20, to fit in ...
+    """
     name = "n, the positions of a string,"
     if largest is None:
         return checks.require_count(name, n)

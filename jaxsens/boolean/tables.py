@@ -25,7 +25,13 @@ P = ParamSpec("P")
 
 
 def of_tables(fn: Callable[P, jax.Array]) -> Callable[P, jax.Array]:
-    """Make ``fn`` check and convert the table, its first argument, with ``require_table``, and run compiled."""
+    """Make ``fn`` check and convert the table, its first argument, with ``require_table``, and run compiled.
+
+    Example:
+        >>> share = of_tables(lambda table: table.mean(-1, dtype=jnp.float32))
+        >>> float(share(np.array([True, False, False, False])))
+        0.25
+    """
     compiled = jax.jit(fn)
 
     @wraps(fn)
@@ -70,5 +76,10 @@ def require_table(table: Array) -> jax.Array:
 
 
 def variables(table: Array) -> int:
-    """Return n, the number of variables of the functions that tables ``[..., 2**n]`` hold."""
+    """Return n, the number of variables of the functions that tables ``[..., 2**n]`` hold.
+
+    Example:
+        >>> variables(np.zeros(8, bool))
+        3
+    """
     return table.shape[-1].bit_length() - 1

@@ -19,7 +19,14 @@ _log = logging.getLogger(__name__)
 
 
 def folder() -> Path:
-    """Return the cache folder: ``$JAXSENS_CACHE``, else ``$XDG_CACHE_HOME/jaxsens``, else ``~/.cache/jaxsens``."""
+    """Return the cache folder: ``$JAXSENS_CACHE``, else ``$XDG_CACHE_HOME/jaxsens``, else ``~/.cache/jaxsens``.
+
+    Example:
+        >>> from unittest import mock
+        >>> with mock.patch.dict(os.environ, JAXSENS_CACHE="scratch/mine"):
+        ...     folder().name
+        'mine'
+    """
     if chosen := os.environ.get("JAXSENS_CACHE"):
         return Path(chosen).expanduser()
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "jaxsens"
@@ -30,6 +37,11 @@ def fingerprint(files: Iterable[Path]) -> list[tuple[str, int, int]]:
 
     Raises:
         OSError: If a file does not exist.
+
+    Example:
+        >>> path, size, changed = fingerprint([Path(__file__)])[0]
+        >>> size == Path(path).stat().st_size
+        True
     """
     described = [(str(file.resolve()), file.stat()) for file in sorted(files)]
     return [(path, status.st_size, status.st_mtime_ns) for path, status in described]
@@ -58,6 +70,14 @@ def cached(name: str, key: Mapping[str, object], make: Callable[[], Arrays]) -> 
 
     Returns:
         The arrays by name.
+
+    Example:
+        >>> from unittest import mock
+        >>> with tempfile.TemporaryDirectory() as place, mock.patch.dict(os.environ, JAXSENS_CACHE=place):
+        ...     made = cached("numbers", {"version": 1}, lambda: {"x": np.arange(3)})
+        ...     again = cached("numbers", {"version": 1}, lambda: {})
+        >>> made["x"].tolist(), again["x"].tolist()
+        ([0, 1, 2], [0, 1, 2])
     """
     path = folder() / f"{name}-{digest(key)}.npz"
     try:
@@ -89,7 +109,15 @@ def _write_whole(path: Path, arrays: Arrays) -> None:
 
 @contextlib.contextmanager
 def working_folder(name: str) -> Iterator[Path]:
-    """Yield a folder of this name inside the cache, or a temporary one if the cache folder cannot be written."""
+    """Yield a folder of this name inside the cache, or a temporary one if the cache folder cannot be written.
+
+    Example:
+        >>> from unittest import mock
+        >>> with tempfile.TemporaryDirectory() as place, mock.patch.dict(os.environ, JAXSENS_CACHE=place):
+        ...     with working_folder("images") as inside:
+        ...         print(inside.name, inside.is_dir())
+        images True
+    """
     kept = folder() / name
     try:
         kept.mkdir(parents=True, exist_ok=True)

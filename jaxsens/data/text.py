@@ -153,6 +153,10 @@ def load(
 
     Example:
         ``load("imdb_reviews", "test", limit=1000)`` gives 1,000 reviews with their labels.
+
+        >>> load("nothing")
+        Traceback (most recent call last):
+        ValueError: name='nothing' is not a known data set; known are imdb_reviews, glue/mrpc, ...
     """
     if name not in NAMES:
         raise ValueError(f"name={name!r} is not a known data set; known are {', '.join(NAMES)}")
@@ -194,6 +198,15 @@ def read_file(
 
     Example:
         ``read_file("reviews.csv", text="review", label="stars")`` reads two columns of a file.
+
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = Path(folder) / "reviews.csv"
+        ...     lines = "review,stars", "good,1", "bad,0"
+        ...     _ = path.write_text(os.linesep.join(lines))
+        ...     data = read_file(path, text="review", label="stars")
+        >>> data.texts, data.labels.tolist()
+        (('good', 'bad'), [1, 0])
     """
     if not isinstance(path, str | os.PathLike):
         raise ValueError(f"path must be that of a file, got {path!r}")

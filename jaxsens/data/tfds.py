@@ -12,7 +12,14 @@ __all__ = ["data_folder", "open_splits", "record", "require_limit"]
 
 
 def require_limit(argument: str, value: int | None) -> None:
-    """Raise ValueError unless the value is None or an integer of at least 1."""
+    """Raise ValueError unless the value is None or an integer of at least 1.
+
+    Example:
+        >>> require_limit("limit", None)
+        >>> require_limit("limit", 0)
+        Traceback (most recent call last):
+        ValueError: limit=0 must be an integer of at least 1, or None
+    """
     try:
         whole = value is None or (not isinstance(value, bool | np.bool_) and operator.index(value) >= 1)
     except TypeError:
@@ -75,6 +82,10 @@ def record(source: Sequence, index: int, name: str, split: str) -> Any:
 
     Raises:
         ValueError: If its file is damaged; the data set, its folder and the command that prepares it are named.
+
+    Example:
+        >>> record([3, 1, 2], 1, "numbers", "train")
+        1
     """
     try:
         return source[index]

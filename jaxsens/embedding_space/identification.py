@@ -34,6 +34,12 @@ class Identifiability(Result):
         sites: Which tokens are counted ``[b t]``.
         layers: Indices of the states.
         chunk: Number of sequences evaluated at once.
+
+    Example:
+        >>> nearest, tokens = np.array([[[3], [5]]]), np.array([[3, 4]])
+        >>> result = Identifiability(nearest, tokens, np.ones((1, 2), bool), layers=(0,), chunk=1)
+        >>> result.per_sequence.tolist()
+        [[0.5]]
     """
 
     nearest: np.ndarray

@@ -41,6 +41,12 @@ class JointShifts(Result):
         norms: Names of the norms.
         layers: Indices of the states.
         chunk: Number of model forwards evaluated at once.
+
+    Example:
+        >>> one = np.ones((2, 1, 1, 1))
+        >>> result = JointShifts(2 * one, 2 * one, 0.5 * one, norms=("l2",), layers=(1,), chunk=1)
+        >>> result.estimate("l2").mean.tolist()
+        [0.25]
     """
 
     joint: np.ndarray

@@ -32,6 +32,11 @@ class Nearest(Result):
     Attributes:
         ids: Rows ``[v k]`` int32; -1 for a row without neighbors.
         distances: ``[v k]``; ``1 - cos``, from 0 to 2, for ``cosine``; NaN where there is no neighbor.
+
+    Example:
+        >>> result = Nearest(np.array([[1], [0], [-1]], np.int32), np.array([[0.5], [0.5], [np.nan]]))
+        >>> result.replace(np.array([[0, 1]])).tolist(), result.replaceable.tolist()
+        ([[1, 0]], [True, True, False])
     """
 
     ids: np.ndarray

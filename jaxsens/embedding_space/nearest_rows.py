@@ -44,6 +44,11 @@ class Rows(NamedTuple):
         sizes: Lengths of the places ``[v]``.
         penalty: ``sizes^2 / 2``, infinite for rows that are nearest to no query ``[v]``.
         groups: Rows that are not each other's neighbors have the same number ``[v]``, at least 0.
+
+    Example:
+        >>> rows, _ = searchable(np.eye(2, dtype=np.float32), None, None, "l2")
+        >>> rows.center.tolist()
+        [0.5, 0.5]
     """
 
     table: Array
@@ -57,7 +62,13 @@ class Rows(NamedTuple):
 def searchable(
     table: Array, exclude: Array | Sequence[int] | None, groups: Array | None, metric: str
 ) -> tuple[Rows, np.ndarray]:
-    """Check a table ``[v d]``, and return it ready to be searched, with the rows that take part ``[v]``."""
+    """Check a table ``[v d]``, and return it ready to be searched, with the rows that take part ``[v]``.
+
+    Example:
+        >>> rows, allowed = searchable(np.array([[1.0, 0.0], [0.0, 0.0]], np.float32), None, None, "cosine")
+        >>> allowed.tolist()  # a row of zeros has no direction
+        [True, False]
+    """
     if metric not in METRICS:
         raise ValueError(f"metric must be one of {', '.join(METRICS)}, got {metric!r}")
     table = checks.host_values(table, "table", narrow=True)
@@ -91,7 +102,12 @@ def searchable(
 
 @dataclass(frozen=True)
 class Search:
-    """The k nearest rows of a query ``[d]``, block by block; equal ones share compiled code."""
+    """The k nearest rows of a query ``[d]``, block by block; equal ones share compiled code.
+
+    Example:
+        >>> Search(k=1, block=2, metric="l2") == Search(k=1, block=2, metric="l2")
+        True
+    """
 
     k: int
     block: int
@@ -159,6 +175,13 @@ def search_exactly(
 
     Scores select the candidates that float64 cannot tell apart from the k nearest; their distances are then measured by
     differences. Of equal distances the smallest id comes first.
+
+    Example:
+        >>> table = np.array([[0.0], [1.0], [5.0]], np.float32)
+        >>> rows, _ = searchable(table, None, None, "l2")
+        >>> ids, distances = search_exactly(np.array([[4.0]]), np.array([-1]), rows, 2, "l2")
+        >>> ids.tolist(), distances.tolist()
+        ([[2, 1]], [[1.0, 3.0]])
     """
     at_once = max(1, memory.BYTES // (8 * len(rows.table)))
     pieces = [

@@ -19,6 +19,11 @@ class Norm(NamedTuple):
         over_tokens: Reduces the tokens, ``[t] -> []``; 0 for no tokens.
         finish: Maps the result to the norm.
         join: Returns the norm of two parts together from the norms of both, for NumPy arrays.
+
+    Example:
+        >>> norm = NORMS["l2"]
+        >>> float(norm.finish(norm.over_tokens(norm.of_token(jnp.array([[3.0, 0.0], [0.0, 4.0]])))))
+        5.0
     """
 
     of_token: Callable[[Array], Array]
@@ -40,7 +45,15 @@ NORMS = {
 
 
 def require_norms(norms: Sequence[str]) -> tuple[str, ...]:
-    """Return the names, or raise ValueError if one is unknown or occurs twice, or there is none."""
+    """Return the names, or raise ValueError if one is unknown or occurs twice, or there is none.
+
+    Example:
+        >>> require_norms("l2")
+        ('l2',)
+        >>> require_norms(["l2", "l3"])
+        Traceback (most recent call last):
+        ValueError: norms must be different names out of l1, l2, linf, got ['l2', 'l3']
+    """
     names = (norms,) if isinstance(norms, str) else tuple(norms) if isinstance(norms, Sequence) else ()
     known = all(isinstance(name, str) and name in NORMS for name in names)
     if not names or not known or len(set(names)) != len(names):
@@ -59,6 +72,12 @@ def one_and_others(x: Array, places: Array, real: Array, norms: Sequence[str]) -
 
     Returns:
         Each ``[b l n]``.
+
+    Example:
+        >>> x = jnp.array([[[[3.0], [4.0], [12.0]]]])
+        >>> one, others = one_and_others(x, jnp.array([0]), jnp.array([True, True, False]), ["l2"])
+        >>> one.tolist(), others.tolist()
+        ([[[3.0]]], [[[4.0]]])
     """
     others = real[None] & (jnp.arange(len(real))[None] != places[:, None])
     one, rest = [], []
@@ -72,7 +91,12 @@ def one_and_others(x: Array, places: Array, real: Array, norms: Sequence[str]) -
 
 
 def of_all(x: Array, real: Array, norms: Sequence[str]) -> Array:
-    """Return the norms ``[l n]`` of activations ``[l t d]``, over the real tokens ``[t]``."""
+    """Return the norms ``[l n]`` of activations ``[l t d]``, over the real tokens ``[t]``.
+
+    Example:
+        >>> of_all(jnp.array([[[3.0], [4.0]]]), jnp.array([True, True]), ["l1", "l2"]).tolist()
+        [[7.0, 5.0]]
+    """
     values = []
     for name in norms:
         norm = NORMS[name]

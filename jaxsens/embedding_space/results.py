@@ -37,6 +37,13 @@ class EmbeddingShifts(Result):
         norms: Names of the norms, ``n`` of them.
         layers: Indices of the states, ``l`` of them: 0 is the input of the first layer, i the output of layer i.
         chunk: Number of model forwards evaluated at once.
+
+    Example:
+        >>> one = np.ones((1, 2, 1, 1))
+        >>> sites = np.ones((1, 2), bool)
+        >>> result = EmbeddingShifts(3 * one, 4 * one, one, one, sites, norms=("l2",), layers=(1,), chunk=1)
+        >>> result.values("l2").tolist(), result.values("l2", at="own").tolist()
+        ([[[5.0], [5.0]]], [[[3.0], [3.0]]])
     """
 
     own: np.ndarray

@@ -70,6 +70,10 @@ class Agreement(NamedTuple):
         pearson: Correlation of the counts, over the tokens with a count above 0 in either norm.
         spearman: Rank correlation of the counts, over the ``top`` tokens with the largest sum of both counts.
         share: The fraction of all counts that those tokens have.
+
+    Example:
+        >>> Agreement(pearson=0.9, spearman=0.8, share=0.5).share
+        0.5
     """
 
     pearson: float

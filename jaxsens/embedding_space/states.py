@@ -34,6 +34,12 @@ class Encoding:
         encode: ``encode(params, tokens [b t *s], mask [b t]) -> states [l+1 b t' d]``; states beyond those of the
             tokens, such as a class token's, come before them.
         layers: Indices of the chosen states.
+
+    Example:
+        >>> encoding = Encoding(lambda params, tokens: jnp.stack([tokens, 2 * tokens]), layers=(1,))
+        >>> x, y = jnp.array([[1.0], [2.0]]), jnp.array([[5.0], [6.0]])
+        >>> encoding(None, x, y, None, jnp.array([[True, False]])).tolist()
+        [[[[10.0], [4.0]]]]
     """
 
     encode: Apply
@@ -55,7 +61,13 @@ class Encoding:
 
 
 def real_states(tokens: Array, mask: Array | None, states: Array) -> tuple[int, Array]:
-    """Return the number of states before those of the tokens, and which states are real ``[t']``."""
+    """Return the number of states before those of the tokens, and which states are real ``[t']``.
+
+    Example:
+        >>> added, real = real_states(jnp.zeros((2, 1)), jnp.array([True, False]), jnp.zeros((1, 3, 4)))
+        >>> added, real.tolist()  # one more state, such as a class token's, comes first
+        (1, [True, True, False])
+    """
     added = states.shape[-2] - len(tokens)
     real = jnp.ones(len(tokens), bool) if mask is None else mask
     return added, jnp.concatenate([jnp.ones(added, bool), real])
@@ -67,6 +79,10 @@ def checked_alternatives(tokens: np.ndarray, alternatives: Array, replaced: np.n
     Raises:
         ValueError: If their shape or kind is not that of the tokens, the dtype of the tokens does not hold one of them,
             or an id is negative where a token is replaced (it has no neighbor).
+
+    Example:
+        >>> checked_alternatives(np.array([[1, 2]]), np.array([[3, -1]]), np.array([[True, False]])).tolist()
+        [[3, -1]]
     """
     alternatives = checks.host_values(alternatives, "alternatives", narrow=True)
     if alternatives.shape != tokens.shape or alternatives.dtype.kind != tokens.dtype.kind:
@@ -99,6 +115,12 @@ def chosen_layers(
 
     Raises:
         ValueError: If the tokens do not fit the model, it returns no states ``[l+1 b t' d]``, or it has no such layer.
+
+    Example:
+        >>> def encode(params, tokens, mask=None):
+        ...     return jnp.stack([params[tokens]] * 3)
+        >>> chosen_layers(encode, [-1, 0], np.eye(4, dtype=np.float32), np.array([[1, 2]]), None)
+        (2, 0)
     """
     one = jax.tree.map(lambda a: jax.ShapeDtypeStruct((1, *a.shape[1:]), a.dtype), (tokens, mask))
     try:
@@ -127,7 +149,13 @@ def chosen_layers(
 def require_independent_states(
     encode: Apply, params: PyTree, tokens: np.ndarray, mask: np.ndarray | None, execution: Execution
 ) -> None:
-    """Raise ValueError if the states of a sequence depend on the other sequences; see ``require_independent``."""
+    """Raise ValueError if the states of a sequence depend on the other sequences; see ``require_independent``.
+
+    Example:
+        >>> def encode(params, tokens, mask=None):
+        ...     return params[tokens][None]
+        >>> require_independent_states(encode, np.eye(4, dtype=np.float32), np.array([[1, 2]]), None, Execution())
+    """
     batch = (tokens,) if mask is None else (tokens, mask)
     require_independent(parallel.bind(_sequences_first, encode), params, batch, execution=execution)
 
@@ -137,13 +165,26 @@ def _sequences_first(encode: Apply, params: PyTree, batch: tuple[Array, ...]) ->
 
 
 def default_chunk(encode: Apply, params: PyTree, tokens: np.ndarray, mask: np.ndarray | None) -> int:
-    """Return the number of forwards that fit ``memory.BYTES``."""
+    """Return the number of forwards that fit ``memory.BYTES``.
+
+    Example:
+        >>> table, ids = np.eye(4, dtype=np.float32), np.array([[1, 2]])
+        >>> default_chunk(lambda params, tokens: params[tokens][None], table, ids, None) > 0
+        True
+    """
     one = jax.tree.map(lambda a: jax.ShapeDtypeStruct((1, *a.shape[1:]), a.dtype), (tokens, mask))
     return memory.chunk_of(_call(encode), params, *one)
 
 
 def require_finite(values: Sequence[np.ndarray], sites: np.ndarray) -> None:
-    """Raise FloatingPointError if a value ``[b t ...]`` at a site is not finite, naming its sequence and position."""
+    """Raise FloatingPointError if a value ``[b t ...]`` at a site is not finite, naming its sequence and position.
+
+    Example:
+        >>> require_finite([np.array([[1.0, np.nan]])], np.array([[True, False]]))
+        >>> require_finite([np.array([[1.0, np.nan]])], np.array([[True, True]]))
+        Traceback (most recent call last):
+        FloatingPointError: the states of sequence 0 are not finite when place 1 is replaced, or before (1 ...
+    """
     for value in values:
         finite = np.isfinite(value).reshape(*sites.shape, -1).all(2)
         nonfinite = np.argwhere(~finite & sites)

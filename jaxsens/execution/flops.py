@@ -17,6 +17,10 @@ class Work(NamedTuple):
         operations: Multiplications and additions of matrix products and convolutions.
         bytes: The bytes that these read and write. All other operations could be fused with them, so that this is the
             least traffic, unless operands stay in a cache.
+
+    Example:
+        >>> Work(operations=1e9, bytes=1e6).operations
+        1000000000.0
     """
 
     operations: float

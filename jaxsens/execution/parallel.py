@@ -225,6 +225,9 @@ def use_every_core() -> None:
 
     A model too small to occupy two cores would leave one idle. It must be called before the first computation: it has
     no effect on existing devices, on a number of devices set by ``XLA_FLAGS``, or on accelerators.
+
+    Example:
+        >>> use_every_core()  # no effect on devices that exist
     """
     if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
         with contextlib.suppress(RuntimeError):

@@ -34,6 +34,9 @@ def join() -> None:
     Raises:
         ValueError: If the environment has the number of processes, but not a valid index of this one or address of the
             first one.
+
+    Example:
+        >>> join()  # nothing to do in a process that was not started by scripts/launch
     """
     count, number, address = (os.environ.get(name) for name in VARIABLES)
     if count is None or jax.distributed.is_initialized():

@@ -60,7 +60,12 @@ def __dir__() -> list[str]:
 
 
 class Family(NamedTuple):
-    """A model in several sizes: the module, and its configurations by name."""
+    """A model in several sizes: the module, and its configurations by name.
+
+    Example:
+        >>> MODELS["cnn"].module.__name__, sorted(MODELS["cnn"].variants)[:1]
+        ('CNN', ['paper'])
+    """
 
     module: type[nn.Module]
     variants: dict[str, Any]

@@ -1,4 +1,7 @@
-"""Shared parts of all models: checks of arguments, the configuration of image models, and modules as pure functions."""
+"""Shared parts of all models: checks of arguments, the configuration of image models, and modules as pure functions.
+
+The file is long since each of the checks has an example.
+"""
 
 import dataclasses
 import functools
@@ -47,32 +50,63 @@ FLOATS = ("bfloat16", "float16", "float32", "float64")
 
 
 def require(holds: bool, argument: str, value: object, allowed: str) -> None:
-    """Raise ValueError with the argument's name, its value and the values allowed, unless ``holds``."""
+    """Raise ValueError with the argument's name, its value and the values allowed, unless ``holds``.
+
+    Example:
+        >>> require(False, "width", -1, "at least 1")
+        Traceback (most recent call last):
+        ValueError: width is -1, but must be at least 1.
+    """
     if not holds:
         raise ValueError(f"{argument} is {value!r}, but must be {allowed}.")
 
 
 def require_positive(**arguments: Any) -> None:
-    """Raise ValueError unless every argument is an integer of at least one."""
+    """Raise ValueError unless every argument is an integer of at least one.
+
+    Example:
+        >>> require_positive(width=4, depth=0)
+        Traceback (most recent call last):
+        ValueError: depth is 0, but must be an integer of at least 1.
+    """
     for argument, value in arguments.items():
         whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
         require(whole and value >= 1, argument, value, "an integer of at least 1")
 
 
 def require_flags(**arguments: Any) -> None:
-    """Raise ValueError unless every argument is True or False; a text such as "no" would count as true."""
+    """Raise ValueError unless every argument is True or False; a text such as "no" would count as true.
+
+    Example:
+        >>> require_flags(states="no")
+        Traceback (most recent call last):
+        ValueError: states is 'no', but must be True or False.
+    """
     for argument, value in arguments.items():
         require(isinstance(value, bool | np.bool_), argument, value, "True or False")
 
 
 def require_choice(argument: str, value: object, allowed: Iterable[str]) -> None:
-    """Raise ValueError unless the value is one of the texts allowed."""
+    """Raise ValueError unless the value is one of the texts allowed.
+
+    Example:
+        >>> require_choice("read_out", "last", ("last", "mean"))
+        >>> require_choice("read_out", "first", ("last", "mean"))
+        Traceback (most recent call last):
+        ValueError: read_out is 'first', but must be one of last, mean.
+    """
     allowed = tuple(allowed)
     require(isinstance(value, str) and value in allowed, argument, value, f"one of {', '.join(allowed)}")
 
 
 def require_number(argument: str, value: object, holds: Callable[[float], bool], allowed: str) -> None:
-    """Raise ValueError unless the value is a finite real number, no boolean, for which ``holds`` is true."""
+    """Raise ValueError unless the value is a finite real number, no boolean, for which ``holds`` is true.
+
+    Example:
+        >>> require_number("dropout", 1.5, lambda value: 0 <= value < 1, "from 0 to 1")
+        Traceback (most recent call last):
+        ValueError: dropout is 1.5, but must be from 0 to 1.
+    """
     real = isinstance(value, numbers.Real | np.number) and not isinstance(value, bool | np.bool_)
     require(real and math.isfinite(value) and holds(value), argument, value, allowed)
 
@@ -83,33 +117,65 @@ def require_path(path: Any) -> None:
 
 
 def require_classes(classes: int | None) -> None:
-    """Raise ValueError unless ``classes`` is None, for a model without a classifier, or a positive integer."""
+    """Raise ValueError unless ``classes`` is None, for a model without a classifier, or a positive integer.
+
+    Example:
+        >>> require_classes(None)
+        >>> require_classes(0)
+        Traceback (most recent call last):
+        ValueError: classes is 0, but must be an integer of at least 1, or None.
+    """
     whole = isinstance(classes, int | np.integer) and not isinstance(classes, bool)
     require(classes is None or (whole and classes >= 1), "classes", classes, "an integer of at least 1, or None")
 
 
 def require_rows(rows: int | None) -> None:
-    """Raise ValueError unless ``rows``, evaluated at once, is None or an integer of at least 1."""
+    """Raise ValueError unless ``rows``, evaluated at once, is None or an integer of at least 1.
+
+    Example:
+        >>> require_rows(None)
+        >>> require_rows(0)
+        Traceback (most recent call last):
+        ValueError: rows must be at least 1, or None for all at once, got 0
+    """
     whole = isinstance(rows, int | np.integer) and not isinstance(rows, bool)
     if not (rows is None or (whole and rows >= 1)):
         raise ValueError(f"rows must be at least 1, or None for all at once, got {rows!r}")
 
 
 def require_mask(mask: Array | None, shape: tuple[int, ...]) -> None:
-    """Raise ValueError unless there is no mask, or one of booleans and of this shape."""
+    """Raise ValueError unless there is no mask, or one of booleans and of this shape.
+
+    Example:
+        >>> require_mask(np.ones((2, 3), bool), (2, 3))
+        >>> require_mask(np.ones((2, 3)), (2, 3))
+        Traceback (most recent call last):
+        ValueError: mask's dtype is 'float64', but must be bool.
+    """
     if mask is not None:
         require(np.shape(mask) == shape, "mask's shape", np.shape(mask), f"{shape}, one per token")
         require(mask.dtype == np.bool_, "mask's dtype", str(mask.dtype), "bool")
 
 
 def require_unmasked(argument: str, values: Array) -> None:
-    """Raise ValueError for a masked array of NumPy, whose mask JAX would drop."""
+    """Raise ValueError for a masked array of NumPy, whose mask JAX would drop.
+
+    Example:
+        >>> require_unmasked("tokens", np.ma.masked_array([1, 2], [False, True]))
+        Traceback (most recent call last):
+        ValueError: tokens is 'a masked array', but must be an array; give the mask as the argument mask.
+    """
     masked = isinstance(values, np.ma.MaskedArray)
     require(not masked, argument, "a masked array", "an array; give the mask as the argument mask")
 
 
 def require_dtype(dtype: Any) -> np.dtype:
-    """Return a dtype that models compute in, one of ``FLOATS``, or raise ValueError."""
+    """Return a dtype that models compute in, one of ``FLOATS``, or raise ValueError.
+
+    Example:
+        >>> require_dtype("bfloat16")
+        dtype(bfloat16)
+    """
     try:
         found = jnp.dtype(dtype)
     except TypeError:
@@ -119,7 +185,12 @@ def require_dtype(dtype: Any) -> np.dtype:
 
 
 def as_sizes(argument: str, values: Any) -> tuple[int, ...]:
-    """Return positive integers as a tuple, or raise ValueError; lists come from files of settings."""
+    """Return positive integers as a tuple, or raise ValueError; lists come from files of settings.
+
+    Example:
+        >>> as_sizes("channels", [8, 16])
+        (8, 16)
+    """
     given = isinstance(values, Iterable) and not isinstance(values, str | bytes)
     require(given, argument, values, "a tuple of integers")
     values = tuple(values)
@@ -128,7 +199,16 @@ def as_sizes(argument: str, values: Any) -> tuple[int, ...]:
 
 
 class Patches:
-    """The patches of an image, for configurations with ``image_shape`` and ``patch``."""
+    """The patches of an image, for configurations with ``image_shape`` and ``patch``.
+
+    Example:
+        >>> @dataclasses.dataclass(frozen=True)
+        ... class Config(Patches):
+        ...     image_shape: tuple[int, int, int] = (4, 6, 1)
+        ...     patch: int = 2
+        >>> Config().grid, Config().token_shape
+        ((2, 3), (6, 4))
+    """
 
     image_shape: tuple[int, int, int]
     patch: int
@@ -165,6 +245,10 @@ class ImageConfig(Patches):
         patch: Side of the square patches that are the tokens, in pixels; divides h and w.
         dtype: The dtype of activations. Parameters are always created in float32, and logits are at least float32;
             ``bfloat16`` is therefore mixed precision.
+
+    Example:
+        >>> ImageConfig(classes=10, image_shape=(28, 28, 1), patch=4).token_shape
+        (49, 16)
     """
 
     classes: int
@@ -189,6 +273,11 @@ def read_tokens(config: ImageConfig, tokens: Array, mask: Array | None) -> jax.A
     Raises:
         ValueError: If a shape does not fit the configuration, if ``mask`` is not of booleans, or if the model is to
             compute in float64 while JAX has it switched off.
+
+    Example:
+        >>> config = ImageConfig(classes=2, image_shape=(2, 4, 1), patch=2)
+        >>> read_tokens(config, np.ones((1, 2, 4)), np.array([[True, False]]))[0].tolist()
+        [[1.0, 1.0, 1.0, 1.0], [0.0, 0.0, 0.0, 0.0]]
     """
     count, size = config.token_shape
     expected = f"[b, {count}, {size}]: the {config.patch} x {config.patch} patches of images {config.image_shape}"
@@ -287,7 +376,12 @@ def _train(module: nn.Module, variables: PyTree, tokens: Array, key: Key, /) -> 
 
 
 def require_variables(module: nn.Module, variables: PyTree, tokens: Array) -> None:
-    """Raise ValueError unless variables have the shapes that the module would create for ``tokens [b t *s]``."""
+    """Raise ValueError unless variables have the shapes that the module would create for ``tokens [b t *s]``.
+
+    Example:
+        >>> module, tokens = nn.Dense(2), np.ones((1, 3), np.float32)
+        >>> require_variables(module, {"params": {"kernel": np.ones((3, 2)), "bias": np.ones(2)}}, tokens)
+    """
     require(hasattr(tokens, "dtype"), "tokens", tokens, "an array [b t *s]")
     require_shapes(
         module, variables, _variable_shapes(module, tokens.shape[1:], jax.dtypes.canonicalize_dtype(tokens.dtype))
@@ -295,7 +389,13 @@ def require_variables(module: nn.Module, variables: PyTree, tokens: Array) -> No
 
 
 def require_shapes(module: nn.Module, variables: PyTree, expected: dict[str, tuple[int, ...]]) -> None:
-    """Raise ValueError unless the leaves of variables have the paths and shapes expected; see ``shapes_by_path``."""
+    """Raise ValueError unless the leaves of variables have the paths and shapes expected; see ``shapes_by_path``.
+
+    Example:
+        >>> require_shapes(nn.Dense(2), {"kernel": np.ones((3, 2))}, {"['kernel']": (4, 2)})
+        Traceback (most recent call last):
+        ValueError: variables['kernel'] is (3, 2), but Dense needs it to be (4, 2).
+    """
     given = shapes_by_path(variables)
     for path in sorted(expected.keys() | given.keys()):
         needed, present = expected.get(path, "absent"), given.get(path, "absent")
@@ -310,6 +410,11 @@ def _variable_shapes(module: nn.Module, shape: tuple[int, ...], dtype: np.dtype)
 
 
 def shapes_by_path(variables: PyTree) -> dict[str, tuple[int, ...]]:
-    """Return the shape of every leaf by its path, as text."""
+    """Return the shape of every leaf by its path, as text.
+
+    Example:
+        >>> shapes_by_path({"dense": {"bias": np.zeros(2)}})
+        {"['dense']['bias']": (2,)}
+    """
     leaves, _ = jax.tree.flatten_with_path(variables)
     return {jax.tree_util.keystr(path): np.shape(leaf) for path, leaf in leaves}

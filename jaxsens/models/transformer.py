@@ -2,6 +2,8 @@
 
 Queries, keys and values are separate matrices and the steps of a block are methods, so that
 ``jaxsens.models.substitution.encoder`` can share computations among substitutions, with the same parameters.
+
+The file is long since each part has an example.
 """
 
 import dataclasses
@@ -42,7 +44,12 @@ __all__ = [
 
 
 def gelu(x: jax.Array) -> jax.Array:
-    """Return the Gaussian error linear unit ``x Phi(x)``, with an absolute error of the rounding of ``x``."""
+    """Return the Gaussian error linear unit ``x Phi(x)``, with an absolute error of the rounding of ``x``.
+
+    Example:
+        >>> round(float(gelu(jnp.float32(1.0))), 4)
+        0.8413
+    """
     # By erf: Flax's erfc, accurate for results near 0 too, takes three times as long on a CPU.
     return 0.5 * x * (1 + jax.lax.erf(x * 0.5**0.5))
 
@@ -89,6 +96,12 @@ class Config:
 
     Raises:
         ValueError: If a size is not a positive integer, or a setting is not supported.
+
+    Example:
+        >>> from jaxsens.models.text import gpt2
+        >>> config = gpt2.Config(width=4, depth=1, heads=2, hidden=4, vocabulary=5, positions=4)
+        >>> isinstance(config, Config), config.head_size
+        (True, 2)
     """
 
     norm_first: ClassVar[bool] = True
@@ -155,6 +168,11 @@ class Transformer(nn.Module):
     ``embed`` maps every token to its embedding, to which noise is added and which ``from_embeddings`` takes; ``begin``
     checks embeddings and adds tokens of the model, such as a class token; ``read`` maps final activations ``[b t d]``
     to outputs.
+
+    Example:
+        >>> from jaxsens.models.text import gpt2
+        >>> issubclass(gpt2.GPT2, Transformer)
+        True
     """
 
     config: Config
@@ -210,7 +228,14 @@ class Transformer(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention and MLP, each added to what goes in, with a normalization before each or after each sum."""
+    """Attention and MLP, each added to what goes in, with a normalization before each or after each sum.
+
+    Example:
+        >>> from jaxsens.models.text import gpt2
+        >>> config = gpt2.Config(width=4, depth=1, heads=1, hidden=4, vocabulary=5, positions=4)
+        >>> Block(config).config.hidden
+        4
+    """
 
     config: Config
 
@@ -255,7 +280,14 @@ class Block(nn.Module):
 
 
 class Attention(nn.Module):
-    """Attention with ``heads`` heads and scores ``q k' / sqrt(head size)``; weights in float32 or better."""
+    """Attention with ``heads`` heads and scores ``q k' / sqrt(head size)``; weights in float32 or better.
+
+    Example:
+        >>> from jaxsens.models.text import gpt2
+        >>> config = gpt2.Config(width=4, depth=1, heads=2, hidden=4, vocabulary=5, positions=4)
+        >>> Attention(config).config.heads
+        2
+    """
 
     config: Config
 
@@ -310,7 +342,15 @@ def _fused_attention(
 
 
 def attention_weights(config: Config, scores: jax.Array, mask: Array | None, *, causal: bool) -> jax.Array:
-    """Return attention weights of scores ``[b h q t]``: none for padding, and if ``causal`` for later tokens."""
+    """Return attention weights of scores ``[b h q t]``: none for padding, and if ``causal`` for later tokens.
+
+    Example:
+        >>> from jaxsens.models.text import gpt2
+        >>> config = gpt2.Config(width=4, depth=1, heads=1, hidden=4, vocabulary=5, positions=4)
+        >>> scores = np.zeros((1, 1, 2, 3), np.float32)
+        >>> jax.eval_shape(lambda scores: attention_weights(config, scores, None, causal=True), scores).shape
+        (1, 1, 2, 3)
+    """
     seen = None if mask is None else mask[:, None, None, :]
     if causal:
         earlier = jnp.tril(jnp.ones(scores.shape[-2:], bool))[None, None]
@@ -326,13 +366,25 @@ def attention_weights(config: Config, scores: jax.Array, mask: Array | None, *, 
 
 
 def norm(config: Config) -> nn.LayerNorm:
-    """Return a layer normalization."""
+    """Return a layer normalization.
+
+    Example:
+        >>> from jaxsens.models.text import gpt2
+        >>> norm(gpt2.Config(width=4, depth=1, heads=1, hidden=4, vocabulary=5, positions=4)).epsilon
+        1e-05
+    """
     # Flax's default variance, E[x^2] - E[x]^2, cancels where a few activations are far larger than the others.
     return nn.LayerNorm(epsilon=config.epsilon, dtype=config.dtype, use_fast_variance=False)
 
 
 def dense(config: Config, width: int, *, biases: bool = True) -> nn.Dense:
-    """Return an affine map to ``width`` numbers, or without biases a linear one."""
+    """Return an affine map to ``width`` numbers, or without biases a linear one.
+
+    Example:
+        >>> from jaxsens.models.text import gpt2
+        >>> dense(gpt2.Config(width=4, depth=1, heads=1, hidden=4, vocabulary=5, positions=4), 8).features
+        8
+    """
     return nn.Dense(width, use_bias=biases, dtype=config.dtype, kernel_init=config.kernel_init)
 
 

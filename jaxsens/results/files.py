@@ -31,13 +31,23 @@ Loaded = TypeVar("Loaded")
 
 
 class ResultFileError(ValueError):
-    """A file that is no saved result, or is damaged, newer, of another type or with other fields; the message says."""
+    """A file that is no saved result, or is damaged, newer, of another type or with other fields; the message says.
+
+    Example:
+        >>> issubclass(ResultFileError, ValueError)
+        True
+    """
 
 
 def part(cls: Class) -> Class:
     """Register a dataclass or a ``NamedTuple`` as a result or as a part of one, which files name by its class.
 
     A class of a name that a class of another module has is named with its module.
+
+    Example:
+        >>> from jaxsens.sensitivity.screening import Screening
+        >>> part(Screening) is Screening
+        True
     """
     name = cls.__name__
     if name in _TYPES and _TYPES[name].__module__ != cls.__module__:
@@ -52,6 +62,14 @@ def save(path: str | os.PathLike[str], result: Any) -> None:
     Raises:
         ValueError: If a field holds an object that is no array, number, text, or dict, list or tuple of them.
         OSError: If the file cannot be written; a file that was there stays.
+
+    Example:
+        >>> import tempfile
+        >>> from jaxsens.statistics import estimate
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     save(f"{folder}/mine.npz", estimate.from_values([0.0, 1.0]))
+        ...     load(f"{folder}/mine.npz").count
+        2
     """
     path = Path(path)
     arrays: dict[str, np.ndarray] = {}

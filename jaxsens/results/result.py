@@ -26,6 +26,10 @@ class Description:
         words: What else the line says, or says in the place of a number.
         facts: Further rows of the table that a notebook shows.
         table: Returns the columns of ``to_pandas``, by name.
+
+    Example:
+        >>> Description("3 examples", value=0.5, ends=(0.1, 0.9)).counts
+        '3 examples'
     """
 
     counts: str
@@ -41,6 +45,15 @@ class Result:
 
     A class of results is a frozen dataclass (with ``repr=False``, since the line is written here) that gives
     ``_describe``.
+
+    Example:
+        >>> @dataclasses.dataclass(frozen=True, repr=False)
+        ... class Length(Result, abstract=True):
+        ...     meters: float
+        ...     def _describe(self):
+        ...         return Description("1 ruler", self.meters, (self.meters - 0.1, self.meters + 0.1))
+        >>> Length(2.0)
+        Length(2 [95% 1.9, 2.1]; 1 ruler)
     """
 
     _by_shape: ClassVar[tuple[str, ...]] = ()
@@ -145,5 +158,11 @@ class Result:
 
 
 def draw(name: str, ax: Axes | None, *values: Array, **options: Any) -> Figure:
-    """Call a function that draws on axes; its module is imported here, since it needs matplotlib."""
+    """Call a function that draws on axes; its module is imported here, since it needs matplotlib.
+
+    Example:
+        >>> figure = draw("lines", None, np.arange(3), np.ones((1, 3)), across="step", quantity="value")
+        >>> len(figure.axes)
+        1
+    """
     return getattr(importlib.import_module("jaxsens.plots.on_axes"), name)(ax, *values, **options)

@@ -1,8 +1,8 @@
 """Token sensitivity: how the output of a model changes when one token of its input is perturbed.
 
 ``token`` perturbs every site of every example, ``sampled`` as many as a given standard error needs, and ``screened``
-evaluates in low precision first. ``sites`` says which tokens are perturbed, ``screening`` which decisions low precision
-leaves open.
+evaluates in low precision first. ``sites`` says which tokens are perturbed, ``outputs`` which positions of the output
+count where the model gives one for each token, and ``screening`` which decisions low precision leaves open.
 """
 
 from jaxsens.sensitivity.sampled import SampledSensitivity, sampled_token_sensitivity

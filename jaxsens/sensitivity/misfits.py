@@ -13,6 +13,7 @@ import numpy as np
 
 from jaxsens import substitution
 from jaxsens.execution import checks
+from jaxsens.output_positions import one_position
 from jaxsens.typing import Apply, Array, Change, Key, Perturbation, PyTree, Substitute, SubstituteAt
 
 __all__ = ["misfit", "misfit_of_model", "require_mask", "require_parts"]
@@ -76,7 +77,14 @@ def misfit(
     mask: jax.ShapeDtypeStruct | None,
     error: Exception,
 ) -> ValueError:
-    """Return the error that says which part of a call fails, for one example of tokens ``[t *s]`` and mask ``[t]``."""
+    """Return the error that says which part of a call fails, for one example of tokens ``[t *s]`` and mask ``[t]``.
+
+    Example:
+        >>> tokens = jax.ShapeDtypeStruct((3,), np.float32)
+        >>> model = substitution.one_at_a_time(lambda params, x: x.sum())
+        >>> str(misfit(model, None, None, jax.random.key(0), None, tokens, None, TypeError("it fails")))[:37]
+        'the model must give outputs [b *k], w'
+    """
     if isinstance(substitute, substitution.OneAtATime):
         found = misfit_of_model(substitute.apply, params, tokens, mask)
     else:
@@ -84,7 +92,7 @@ def misfit(
     found = found or _of_perturbation(perturbation, key, tokens)
     if found is None:
         found, outputs = _of_substitute(substitute, params, tokens, mask)
-    found = found or _of_change(change, *outputs)
+    found = found or _of_change(change, *outputs, tokens.shape[0])
     return found or ValueError(
         f"tokens of shape {tokens.shape} and type {tokens.dtype} (for one example), params, perturbation and change do "
         f"not fit together: {error}"
@@ -94,7 +102,15 @@ def misfit(
 def misfit_of_model(
     apply: Apply, params: PyTree, tokens: jax.ShapeDtypeStruct, mask: jax.ShapeDtypeStruct | None
 ) -> ValueError | None:
-    """Return the error of a model that does not give outputs ``[b *k]`` for tokens ``[t *s]`` of b examples."""
+    """Return the error of a model that does not give outputs ``[b *k]`` for tokens ``[t *s]`` of b examples.
+
+    Example:
+        >>> tokens = jax.ShapeDtypeStruct((3,), np.float32)
+        >>> misfit_of_model(lambda params, x: x.sum(1), None, tokens, None) is None
+        True
+        >>> misfit_of_model(lambda params, x: x.sum(0), None, tokens, None) is None
+        False
+    """
     # Outputs seldom have a size of 7 or 11, so that no other axis is taken for that of the examples.
     count = next(n for n in range(7, 99, 4) if n not in tokens.shape)
     batch = [jax.ShapeDtypeStruct((count, *part.shape), part.dtype) for part in (tokens, mask) if part is not None]
@@ -170,11 +186,13 @@ def _of_substitute(
     return None, (outputs[0], jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), outputs[1]))
 
 
-def _of_change(change: Change, clean: PyTree, changed: PyTree) -> ValueError | None:
-    name = getattr(change, "__name__", str(change))
+def _of_change(change: Change, clean: PyTree, changed: PyTree, count: int) -> ValueError | None:
+    one = one_position(change)
+    name = getattr(one, "__name__", str(one)) + ("" if one is change else " over positions")
     shown = jax.tree.map(_text, clean)
+    where = () if one is change else (jax.ShapeDtypeStruct((count,), bool),) * 2
     try:
-        recorded = jax.eval_shape(change, clean, changed)
+        recorded = jax.eval_shape(change, clean, changed, *where)
     except Exception as error:
         several = "it takes one array: let the model return the logits only, or pass a change of your own"
         reason = error if hasattr(clean, "shape") else several

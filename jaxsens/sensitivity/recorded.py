@@ -15,20 +15,28 @@ def sensitivity_of(
     index: np.ndarray,
     forwards: int,
     prefix: str,
+    rate: bool | None = None,
 ) -> Sensitivity:
     """Return the result of one model.
 
     Args:
-        recorded: The changes ``[b draws n]``, at all t tokens or at the drawn sites.
+        recorded: The changes ``[b draws n]``, at all t tokens (or groups) or at the drawn ones.
         nonfinite: Whether the clean and the changed outputs are not finite ``[b draws 1 + n]``.
-        drawn_sites: The drawn sites ``[b n]``, or None.
-        sites: Which tokens may be perturbed ``[b t]``.
+        drawn_sites: The numbers of the drawn tokens or groups ``[b n]``, or None.
+        sites: Which tokens or groups may be perturbed ``[b t]``.
         index: Numbers of the examples ``[b]``, for messages.
         forwards: Model forwards to evaluate at once, for the record.
         prefix: Start of messages.
+        rate: Whether changes are shares of events; by default whether they are booleans.
 
     Raises:
         FloatingPointError: If an output or a change at a site is not finite; the message says where the first one is.
+
+    Example:
+        >>> sites, index = np.array([[True, False]]), np.array([0])
+        >>> found = sensitivity_of(np.array([[[0.5, 2.0]]]), np.zeros((1, 1, 3), bool), None, sites, index, 3, "")
+        >>> found.values.tolist()
+        [[0.5, nan]]
     """
     length = sites.shape[1]
     if drawn_sites is not None:
@@ -38,7 +46,7 @@ def sensitivity_of(
     _check_finite(nonfinite, sites, index, prefix)
     _check_changes(recorded, sites, index, prefix)
     recorded = np.where(sites[:, None], recorded, np.zeros((), recorded.dtype))
-    return Sensitivity(recorded, sites, recorded.dtype == bool, forwards)
+    return Sensitivity(recorded, sites, recorded.dtype == bool if rate is None else rate, forwards)
 
 
 def _at(chosen: np.ndarray, values: np.ndarray, length: int) -> np.ndarray:

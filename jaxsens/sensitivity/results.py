@@ -20,7 +20,13 @@ __all__ = ["Delegated", "Sensitivity"]
 
 
 class Delegated(Estimated, abstract=True):
-    """A result that holds a ``Sensitivity`` as ``measured``: it has all that a ``Sensitivity`` has."""
+    """A result that holds a ``Sensitivity`` as ``measured``: it has all that a ``Sensitivity`` has.
+
+    Example:
+        >>> from jaxsens.sensitivity import ScreenedSensitivity
+        >>> issubclass(ScreenedSensitivity, Delegated)
+        True
+    """
 
     measured: "Sensitivity"
 

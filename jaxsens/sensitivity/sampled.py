@@ -18,6 +18,7 @@ from jaxsens.results.result import Description
 from jaxsens.sensitivity import misfits
 from jaxsens.sensitivity import sites as token_sites
 from jaxsens.sensitivity.results import Delegated, Sensitivity
+from jaxsens.sensitivity.sites import Groups, Members, Sites
 from jaxsens.sensitivity.token import token_sensitivity
 from jaxsens.statistics import sequential, variance_components
 from jaxsens.statistics.estimate import Estimate
@@ -38,6 +39,10 @@ class InterimLook(NamedTuple):
         examples: The number of examples so far.
         mean: The mean over them.
         sem: Standard error of the mean.
+
+    Example:
+        >>> InterimLook(examples=100, mean=0.25, sem=0.02).examples
+        100
     """
 
     examples: int
@@ -63,6 +68,15 @@ class SampledSensitivity(Delegated):
         components: Components of variance, estimated on the pilot; its examples do not count in the mean.
         allocation: Sites and draws of an example, and the planned number of examples.
         forwards: Model forwards, including those of the pilot.
+
+    Example:
+        >>> changes = np.array([[[True, False], [True, True]], [[False, False], [True, False]]])
+        >>> measured = Sensitivity(changes, np.ones((2, 2), bool), True, 3)
+        >>> components = variance_components.from_changes(changes, measured.sites)
+        >>> allocation, looks = Allocation(2, 2, 2, 0.1, 6.0), (InterimLook(2, 0.5, 0.25),)
+        >>> result = SampledSensitivity(measured, np.array([4, 1]), looks, True, 0.3, components, allocation, 24)
+        >>> result.mean, result.reached
+        (0.5, True)
     """
 
     measured: Sensitivity
@@ -149,7 +163,8 @@ def sampled_token_sensitivity(
 
     Returns:
         ``measure(key, params, tokens [b t *s], mask=None, sites=None)`` -> ``SampledSensitivity``; tokens are all the
-        examples that may be used, a random sample of the population that the mean is about.
+        examples that may be used, a random sample of the population that the mean is about. Sites are as those of
+        ``token_sensitivity``; with ``Groups(labels)``, groups are sampled in the place of tokens.
 
     Raises:
         ValueError: If the target is not positive, the pilot has fewer than 2 examples or sites, or ``substitute`` does
@@ -177,18 +192,19 @@ def sampled_token_sensitivity(
     sampled(sites_drawn=pilot_sites)  # checks its arguments
 
     def measure(
-        key: Key, params: PyTree, tokens: Array, mask: Array | None = None, sites: Array | None = None
+        key: Key, params: PyTree, tokens: Array, mask: Array | None = None, sites: Sites | Groups | None = None
     ) -> SampledSensitivity:
         require_key(key)
-        tokens, mask, sites = token_sites.checked(tokens, mask, sites)
-        count, length = tokens.shape[:2]
+        tokens, mask, sites, groups = token_sites.checked_groups(tokens, mask, sites)
+        count, length = sites.shape
         if count < 2 * pilot:
             raise ValueError(f"tokens must hold two pilots of {pilot} examples at least, got {count}; or lower pilot")
         order = np.asarray(jax.random.permutation(jax.random.fold_in(key, _ORDER), count))
 
         def sample(which: np.ndarray, drawn: int, draws: int) -> Sensitivity:
-            parts = [None if a is None else a[which] for a in (mask, sites)]
-            return sampled(draws=draws, sites_drawn=drawn)(key, params, tokens[which], *parts, index=which)
+            real = None if mask is None else mask[which]
+            part = sites[which] if groups is None else Members(groups[which], sites[which])
+            return sampled(draws=draws, sites_drawn=drawn)(key, params, tokens[which], real, part, index=which)
 
         first, rest = order[:pilot], order[pilot:]
         few = min(pilot_sites, length)

@@ -17,6 +17,7 @@ from jaxsens.sensitivity import misfits, screening
 from jaxsens.sensitivity import sites as token_sites
 from jaxsens.sensitivity.results import Delegated, Sensitivity
 from jaxsens.sensitivity.screening import Screening
+from jaxsens.sensitivity.sites import Groups, Members, Sites
 from jaxsens.sensitivity.token import token_sensitivity
 from jaxsens.typing import Array, Change, Key, Perturbation, PyTree, Substitute, SubstituteAt
 
@@ -32,6 +33,12 @@ class ScreenedSensitivity(Delegated):
         measured: The changes.
         screening: How many changes were accepted, recomputed and audited; its bound is on the error of a difference of
             two logits.
+
+    Example:
+        >>> measured = Sensitivity(np.array([[[True, False]]]), np.ones((1, 2), bool), True, 3)
+        >>> result = ScreenedSensitivity(measured, Screening(bound=0.1, total=2, redone=1, audited=1, disagreed=0))
+        >>> result.mean, result.screening.redone
+        (0.5, 1)
     """
 
     measured: Sensitivity
@@ -84,7 +91,8 @@ def screened_token_sensitivity(
 
     Returns:
         ``measure(key, params, tokens [b t *s], mask=None, sites=None)`` -> ``ScreenedSensitivity``. Recomputed changes
-        equal those of ``token_sensitivity`` with the same key to the bit.
+        equal those of ``token_sensitivity`` with the same key to the bit. Sites are as there; with ``Groups(labels)``
+        both primitives must be those of ``one_at_a_time``.
 
     Raises:
         ValueError: If ``change`` is another function, ``draws`` or ``calibration`` is smaller than 1, or ``safety`` or
@@ -118,20 +126,23 @@ def screened_token_sensitivity(
     errors = parallel.bind(_errors, substitute, screen, execution.precision, screen_precision)
 
     def measure(
-        key: Key, params: PyTree, tokens: Array, mask: Array | None = None, sites: Array | None = None
+        key: Key, params: PyTree, tokens: Array, mask: Array | None = None, sites: Sites | Groups | None = None
     ) -> ScreenedSensitivity:
         require_key(key)
-        tokens, mask, sites = token_sites.checked(tokens, mask, sites)
-        screened = low(key, params, tokens, mask, sites)
+        tokens, mask, sites, groups = token_sites.checked_groups(tokens, mask, sites)
+        if groups is not None:
+            substitution.require_replaces_groups(substitute)
+        screened = low(key, params, tokens, mask, sites if groups is None else Members(groups, sites))
         which = screening.for_calibration(key, len(tokens), calibration)
-        items = which.astype(np.uint32), tokens[which], None if mask is None else mask[which]
+        parts = (None if a is None else a[which] for a in (mask, groups))
+        items = which.astype(np.uint32), tokens[which], *parts
         spread = parallel.map_items(errors, items, key, params, sampler, execution=silent.replace(chunk=1))
         counted = np.concatenate([np.ones((len(which), 1), bool), sites[which]], 1)
         bound = safety * float(spread[counted].max())
         decisions = screened.changes < 0
         trusted = np.abs(screened.changes) > bound
         doubtful = sites & ~trusted.all(1)
-        recomputed = partial(_recomputed, full, substitute, key, params, tokens, mask)
+        recomputed = partial(_recomputed, full, substitute, key, params, tokens, mask, groups)
         screening.revise(decisions, doubtful[:, None], recomputed(doubtful))
         audited = screening.for_audit(key, sites & ~doubtful, -(-audit // draws))
         disagreed = screening.revise(decisions, audited[:, None], recomputed(audited))
@@ -168,14 +179,15 @@ def _errors(
     params: PyTree,
     perturbation: Perturbation,
 ) -> Array:
-    """Return the largest error of a difference of logits in low precision, ``[1 + t]``, the clean output first."""
-    index, tokens, mask = item
+    """Return the largest error of a difference of logits in low precision, ``[1 + n]``, the clean output first."""
+    index, tokens, mask, groups = item
+    few = () if groups is None else (groups,)
     alternatives = perturbation(jax.random.fold_in(key, index), jnp.uint32(0), tokens)
     outputs = []
     for evaluate, at in ((substitute, precision), (screen, screen_precision)):
         with jax.default_matmul_precision(at):
-            clean, changed = evaluate(params, tokens, alternatives, mask)
-        outputs.append(jnp.concatenate([clean[None], changed]).reshape(1 + len(tokens), -1).astype(jnp.float32))
+            clean, changed = evaluate(params, tokens, alternatives, mask, *few)
+        outputs.append(jnp.concatenate([clean[None], changed]).reshape(1 + len(changed), -1).astype(jnp.float32))
     errors = outputs[1] - outputs[0]
     return jnp.abs(errors[:, 0]) if errors.shape[1] == 1 else errors.max(1) - errors.min(1)
 
@@ -187,12 +199,12 @@ def _recomputed(
     params: PyTree,
     tokens: np.ndarray,
     mask: np.ndarray | None,
+    groups: np.ndarray | None,
     requested: np.ndarray,
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield numbers of examples and their changes ``[b draws t]`` in full precision, valid at the requested sites."""
     for size, which in screening.by_size(requested, few=substitution.takes_sites(substitute)):
         few = {} if size == requested.shape[1] else {"sites_drawn": size}
-        part = full(**few)(
-            key, params, tokens[which], None if mask is None else mask[which], requested[which], index=which
-        )
+        sites = requested[which] if groups is None else Members(groups[which], requested[which])
+        part = full(**few)(key, params, tokens[which], None if mask is None else mask[which], sites, index=which)
         yield which, part.changes

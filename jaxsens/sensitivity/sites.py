@@ -4,7 +4,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +13,7 @@ import numpy as np
 from jaxsens.execution.checks import host_values
 from jaxsens.typing import Array, Key
 
-__all__ = ["Groups", "Sites", "checked", "drawn"]
+__all__ = ["Groups", "Members", "Sites", "checked", "checked_groups", "drawn"]
 
 # Sites are drawn with a separate key: the one that the last of 2^32 draws would have.
 _SITES = 2**32 - 1
@@ -73,6 +73,45 @@ class Groups:
         return members
 
 
+class Members(NamedTuple):
+    """Groups as a measure hands them to another, for a part of its examples.
+
+    Attributes:
+        groups: Which tokens are in which group ``[b g t]``.
+        sites: Which groups are perturbed and counted ``[b g]``.
+
+    Example:
+        >>> Members(np.ones((1, 1, 3), bool), np.ones((1, 1), bool)).groups.shape
+        (1, 1, 3)
+    """
+
+    groups: np.ndarray
+    sites: np.ndarray
+
+
+def checked_groups(
+    tokens: Array, mask: Array | None, sites: "Sites | Groups | Members | None"
+) -> tuple[np.ndarray, np.ndarray | None, np.ndarray, np.ndarray | None]:
+    """Return tokens ``[b t *s]``, mask ``[b t]``, sites and groups: ``checked``, for sites that may be groups.
+
+    Returns:
+        Tokens and mask; which tokens, or groups, are sites ``[b t]`` or ``[b g]``; and which tokens are in which group
+        ``[b g t]``, or None where each token is replaced alone.
+
+    Example:
+        >>> sites, groups = checked_groups(np.zeros((1, 3), np.int32), None, Groups([0, 0, 1]))[2:]
+        >>> sites.shape, groups.shape
+        ((1, 2), (1, 2, 3))
+    """
+    if not isinstance(sites, Groups | Members):
+        return *checked(tokens, mask, sites), None
+    tokens, mask, real = checked(tokens, mask, None)
+    if isinstance(sites, Members):
+        return tokens, mask, sites.sites, sites.groups
+    groups = sites.members(real)
+    return tokens, mask, groups.any(2), groups
+
+
 def checked(tokens: Array, mask: Array | None, sites: Sites | None) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
     """Return tokens ``[b t *s]``, ``mask [b t]`` and sites ``[b t]`` as numpy arrays.
 
@@ -98,7 +137,9 @@ def checked(tokens: Array, mask: Array | None, sites: Sites | None) -> tuple[np.
         [[True, False, False], [False, True, True]]
     """
     if isinstance(sites, Groups):
-        raise ValueError("sites are groups, which token_sensitivity perturbs; give booleans or positions here")
+        raise ValueError(
+            "sites are groups, which measures of token sensitivity perturb; give booleans or positions here"
+        )
     tokens = host_values(tokens, "tokens", narrow=True)
     if jnp.issubdtype(tokens.dtype, jnp.floating):
         tokens = tokens.astype(np.promote_types(tokens.dtype, np.float32))

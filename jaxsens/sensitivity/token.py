@@ -13,11 +13,12 @@ from jaxsens.execution import batches, checks, memory, parallel
 from jaxsens.execution.checks import device_arrays, require_count
 from jaxsens.execution.execution import DEFAULT, Execution, require_execution
 from jaxsens.execution.keys import require_key
-from jaxsens.sensitivity import misfits
+from jaxsens.output_positions import one_position
+from jaxsens.sensitivity import misfits, outputs
 from jaxsens.sensitivity import sites as token_sites
 from jaxsens.sensitivity.recorded import sensitivity_of
 from jaxsens.sensitivity.results import Sensitivity
-from jaxsens.sensitivity.sites import Groups, Sites
+from jaxsens.sensitivity.sites import Groups, Members, Sites
 from jaxsens.typing import Array, Change, Key, Perturbation, PyTree, Substitute, SubstituteAt
 
 __all__ = ["Sensitivity", "TokenSensitivity", "token_sensitivity"]
@@ -43,7 +44,8 @@ def token_sensitivity(
         substitute: The primitive, such as ``substitution.one_at_a_time(model.apply)``, whose model is checked to give
             outputs that do not depend on the batch; a substitute of your own is not checked for that.
         perturbation: Sampler of replacements for a token, such as ``perturb.gaussian(variance=1.0)``.
-        change: Function recorded of ``(clean [*k], changed [*k])``, a scalar.
+        change: Function recorded of ``(clean [*k], changed [*k])``, a scalar. For a model with an output for each
+            token, ``[b t *k]``, pass ``changes.over_positions(change)``: the mean over positions of the output.
         draws: Independent replacements of every token.
         sites_drawn: Perturb this many of each example's sites, drawn without replacement, and count only those, or all
             sites of an example that has fewer. Each change equals the one recorded when all sites are perturbed, and
@@ -56,10 +58,10 @@ def token_sensitivity(
         ``measure(key, params, tokens [b t *s], mask=None, sites=None, index=None)`` -> ``Sensitivity``. ``mask [b t]``
         says which tokens are real, by default all; ``sites [b t]`` (or ``[t]`` for all examples, or lists of positions)
         which are perturbed and counted, by default the real ones; padding never is. With ``sites=Groups(labels)`` the
-        tokens of a group change together, and groups have the place of tokens in the result. ``index [b]`` numbers the
-        examples, by default from 0: a part of a data set with its numbers in the whole gets the draws of the whole.
-        Tokens in float16 or bfloat16 are perturbed and evaluated as float32. ``measure.over_models`` measures many
-        models at once.
+        tokens of a group change together, and groups have the place of tokens in the result; ``substitute`` must then
+        be that of ``one_at_a_time``. ``index [b]`` numbers the examples, by default from 0: a part of a data set with
+        its numbers in the whole gets the draws of the whole. Tokens in float16 or bfloat16 are perturbed and evaluated
+        as float32. ``measure.over_models`` measures many models at once.
 
     Raises:
         ValueError: If ``draws`` or ``sites_drawn`` is not an integer of at least 1, or ``substitute`` does not take
@@ -93,6 +95,12 @@ class TokenSensitivity:
         draws: Independent replacements of every token.
         sites_drawn: How many of each example's sites are perturbed; None for all.
         execution: How to run.
+
+    Example:
+        >>> total = substitution.one_at_a_time(lambda params, x: x.sum(1))
+        >>> measure = token_sensitivity(total, perturb.gaussian(1.0), draws=3)
+        >>> isinstance(measure, TokenSensitivity), measure.draws
+        (True, 3)
     """
 
     substitute: Substitute | SubstituteAt
@@ -108,7 +116,7 @@ class TokenSensitivity:
         params: PyTree,
         tokens: Array,
         mask: Array | None = None,
-        sites: Sites | Groups | None = None,
+        sites: Sites | Groups | Members | None = None,
         index: Array | None = None,
     ) -> Sensitivity:
         """Return the sensitivity of one model; see ``token_sensitivity``."""
@@ -121,7 +129,7 @@ class TokenSensitivity:
         stacked: PyTree,
         tokens: Array,
         mask: Array | None = None,
-        sites: Sites | Groups | None = None,
+        sites: Sites | Groups | Members | None = None,
         index: Array | None = None,
     ) -> list[Sensitivity]:
         """Return the results of calls with the params of each model, up to rounding, from one launch.
@@ -145,21 +153,14 @@ def _items(
     measure: TokenSensitivity,
     tokens: Array,
     mask: Array | None,
-    sites: Sites | Groups | None,
+    sites: Sites | Groups | Members | None,
     index: Array | None,
 ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray, np.ndarray | None, np.ndarray]:
-    """Return tokens ``[b t *s]``, mask, sites ``[b t]``, groups ``[b g t]`` or None, and numbers ``[b]``."""
-    grouped = isinstance(sites, Groups)
-    tokens, mask, real = token_sites.checked(tokens, mask, None if grouped else sites)
-    numbers = _numbered(index, len(tokens))
-    if not grouped:
-        return tokens, mask, real, None, numbers
-    if not isinstance(measure.substitute, substitution.OneAtATime):
-        raise ValueError("sites are groups, which substitute cannot replace: use substitution.one_at_a_time(apply)")
-    if measure.sites_drawn is not None:
-        raise ValueError(f"sites_drawn must be None where sites are groups, got {measure.sites_drawn}")
-    members = sites.members(real)
-    return tokens, mask, members.any(2), members, numbers
+    """Return tokens ``[b t *s]``, mask, sites ``[b t]`` or ``[b g]``, groups ``[b g t]`` or None, and numbers."""
+    tokens, mask, sites, groups = token_sites.checked_groups(tokens, mask, sites)
+    if groups is not None:
+        substitution.require_replaces_groups(measure.substitute)
+    return tokens, mask, sites, groups, _numbered(index, len(tokens))
 
 
 def _measure(
@@ -179,13 +180,15 @@ def _measure(
     sites_drawn, execution = measure.sites_drawn, measure.execution
     sampler, length = perturb.as_pytree(measure.perturbation), sites.shape[1]
     if sites_drawn is not None and sites_drawn > length:
-        raise ValueError(f"sites_drawn must be at most the number of tokens, {length}, got {sites_drawn}")
+        what = "tokens" if groups is None else "groups"
+        raise ValueError(f"sites_drawn must be at most the number of {what}, {length}, got {sites_drawn}")
     params = device_arrays(params, "params")
     misfits.require_mask(substitute, mask)
     changes.warn_of_coordinates(getattr(substitute, "apply", substitute), change)
     forwards_each = 1 + (length if sites_drawn is None else sites_drawn)
     # Where all sites are evaluated they are selected afterwards, and the devices do not need them.
-    items = (index, tokens, mask, groups if sites_drawn is None else sites)
+    drawn_from = None if sites_drawn is None else sites
+    items = (index, tokens, mask, drawn_from, groups, outputs.counted(change, mask, sites, groups, tokens.shape[:2]))
     one = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), items)
     first = params if models is None else batches.select_model(params, 0)
     try:
@@ -196,20 +199,23 @@ def _measure(
     except Exception as error:
         raise misfits.misfit(substitute, sampler, change, key, first, *one[1:3], error) from error
     try:
+        rate = outputs.rate_of(substitute, change, first, *one[1:3])
         substitution.require_independent_outputs(substitute, first, tokens, mask, execution=execution)
     except ValueError as error:  # another axis may have been taken for that of the examples
         raise misfits.misfit_of_model(substitute.apply, first, *one[1:3]) or error from None
+    outputs.warn_of_tokens(substitute, change, first, *one[1:3])
     at_once_examples = max(1, forwards // (at_once * forwards_each))
     each = fn if models is None else parallel.bind(_for_each_model, fn)
     results = parallel.map_items(each, items, key, params, sampler, execution=execution.replace(chunk=at_once_examples))
     per_model = [results] if models is None else [jax.tree.map(lambda a, i=i: a[:, i], results) for i in range(models)]
+    by_argmax = one_position(change) is changes.prediction_change
     if per_model[0][2] is not None and any(result[2].all() for result in per_model):
         _warn_of_probabilities()
-    elif whole and per_model[0][2] is not None and change is changes.prediction_change and not results[0].any():
+    elif whole and per_model[0][2] is not None and by_argmax and not results[0].any():
         _warn_of_one_score()
     prefixes = [""] if models is None else [f"params {i}: " for i in range(models)]
     return [
-        sensitivity_of(recorded, nonfinite, drawn, sites, index, forwards, prefix)
+        sensitivity_of(recorded, nonfinite, drawn, sites, index, forwards, prefix, rate)
         for (recorded, nonfinite, _, drawn), prefix in zip(per_model, prefixes, strict=True)
     ]
 
@@ -235,30 +241,36 @@ def _example_changes(
     """Return what is recorded of one example.
 
     Returns:
-        The changes ``[draws n]`` at all t tokens or at the drawn sites; whether the clean and the changed outputs are
-        not finite ``[draws 1 + n]``; whether all scores lie strictly between 0 and 1, where predictions are read from
-        a sign, else None; and the drawn sites ``[n]`` or None.
+        The changes ``[draws n]`` of all t tokens or groups, or of the drawn ones; whether the clean and the changed
+        outputs are not finite ``[draws 1 + n]``; whether all scores lie strictly between 0 and 1, where predictions are
+        read from a sign, else None; and the numbers of what was drawn ``[n]`` or None.
     """
-    index, tokens, mask, sites = item
+    index, tokens, mask, sites, groups, counted = item
     example_key = jax.random.fold_in(key, index)
-    # Without drawn sites, sites are None or the groups of tokens that change together.
-    chosen = sites if sites_drawn is None else token_sites.drawn(example_key, sites, sites_drawn)
+    # Numbers of tokens or groups where some are drawn; else None for all tokens.
+    numbers = None if sites_drawn is None else token_sites.drawn(example_key, sites, sites_drawn)
+    chosen = numbers if groups is None else groups if numbers is None else groups[numbers]
     few = () if chosen is None else (chosen,)
+    evaluated = len(tokens) if chosen is None else len(chosen)
+    along = (change,) if counted is None else (change, counted, outputs.replaced(chosen, len(tokens)))
 
     def one_draw(draw: Array) -> tuple[Array, Array, Array | None]:
         alternatives = perturbation(example_key, draw, tokens)
         clean, changed = substitute(params, tokens, alternatives, mask, *few)
-        recorded = jax.vmap(change, in_axes=(None, 0))(clean, changed)
-        if recorded.shape != (len(tokens) if chosen is None else len(chosen),):
+        clean, changed = outputs.without_padding(counted, clean), outputs.without_padding(counted, changed, 1)
+        recorded = outputs.recorded(clean, changed, *along)
+        if recorded.shape != (evaluated,):
             raise ValueError(f"change must map an example's outputs to a scalar, got shape {recorded.shape[1:]}")
         nonfinite = [changes.nonfinite(jax.tree.map(lambda a: a[None], clean)), changes.nonfinite(changed)]
         fraction = None
-        if change in (changes.prediction_change, changes.sign_change) and clean.size == 1:
-            fraction = jnp.all((clean > 0) & (clean < 1)) & jnp.all((changed > 0) & (changed < 1))
+        scores = 1 if counted is None else len(tokens)
+        by_sign = one_position(change) in (changes.prediction_change, changes.sign_change)
+        if by_sign and hasattr(clean, "size") and clean.size == scores:
+            fraction = outputs.all_fractions(counted, clean) & outputs.all_fractions(counted, changed)
         return recorded, jnp.concatenate(nonfinite), fraction
 
     results = jax.lax.map(one_draw, jnp.arange(draws, dtype=jnp.uint32), batch_size=at_once)
-    return *results, None if sites_drawn is None else chosen
+    return *results, numbers
 
 
 def _warn_of_probabilities() -> None:
@@ -302,7 +314,7 @@ def _numbered(index: Array | None, count: int) -> np.ndarray:
 
 def _default_chunk(substitute: Substitute | SubstituteAt, params: PyTree, one: PyTree, sites_drawn: int | None) -> int:
     """Return the forwards that fit the budget, from the memory of one example's substitution."""
-    _, tokens, mask, _ = one
+    tokens, mask = one[1:3]
     few = () if sites_drawn is None else (jax.ShapeDtypeStruct((sites_drawn,), np.int32),)
     examples = memory.chunk_of(substitute, params, tokens, tokens, mask, *few)
     return examples * ((tokens.shape[0] if sites_drawn is None else sites_drawn) + 1)

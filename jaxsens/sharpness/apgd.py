@@ -34,6 +34,10 @@ class AscentResult(NamedTuple):
         values: The function at the center, at the start and at every later iterate ``[r iterations+1]``.
         points: The best point of each ascent ``[r ...]``; the center, 0, where no other point is better.
         uphill: Whether the gradient at the center is not 0 ``[r]``.
+
+    Example:
+        >>> AscentResult(values=np.zeros((1, 3)), points=np.zeros((1, 2)), uphill=np.array([False])).values.shape
+        (1, 3)
     """
 
     values: Array

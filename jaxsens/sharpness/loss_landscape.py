@@ -35,6 +35,11 @@ class LossPlane(Result):
         coordinates: Along each direction, ``[p]`` or ``[p] [q]``.
         losses: The mean loss at each point, with its standard error over examples: ``losses.mean [p q]``,
             ``losses.sem [p q]``, ``losses.values [b p q]``.
+
+    Example:
+        >>> result = LossPlane((np.array([0.0, 1.0]),), estimate.from_values([[1.0, 2.0], [3.0, 4.0]], unit="examples"))
+        >>> result.losses.mean.tolist()
+        [2.0, 3.0]
     """
 
     coordinates: tuple[np.ndarray, ...]

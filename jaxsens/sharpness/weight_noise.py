@@ -33,6 +33,12 @@ class WeightNoiseEstimator:
         draws: The number of perturbed models.
         where: Narrows the leaves that move.
         execution: How to run.
+
+    Example:
+        >>> from jaxsens.sharpness import average_sharpness
+        >>> measure = average_sharpness(lambda w, x: (x @ w) ** 2, perturb.gaussian(0.1), draws=3)
+        >>> isinstance(measure, WeightNoiseEstimator), measure.draws
+        (True, 3)
     """
 
     apply: Callable[[PyTree, PyTree], PyTree]

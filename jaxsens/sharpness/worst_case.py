@@ -102,6 +102,11 @@ class WorstCaseSharpness:
         radius: The radius of the ball.
         group: The number of examples that share a perturbation; None for all.
         execution: How to run.
+
+    Example:
+        >>> measure = worst_case_sharpness(lambda w, x: (x @ w) ** 2, 0.1)
+        >>> isinstance(measure, WorstCaseSharpness), measure.radius
+        (True, 0.1)
     """
 
     fn: "_Ascent"

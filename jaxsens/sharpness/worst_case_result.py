@@ -32,6 +32,11 @@ class WorstCase(Estimated):
         perturbation: What to add to ``params`` for the largest observed rise: a pytree like ``params`` with a leading
             axis ``[g ...]``, 0 where nothing moves; None if it was not kept.
         chunk: Model forwards evaluated at once.
+
+    Example:
+        >>> result = WorstCase(np.array([[[0.0, 0.5, 1.0]], [[0.0, 2.0, 1.5]]]), np.array([0.5, 2.0]), None, chunk=2)
+        >>> result.values.tolist(), result.mean
+        ([1.0, 2.0], 1.5)
     """
 
     trajectories: np.ndarray

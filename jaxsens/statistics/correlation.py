@@ -51,6 +51,11 @@ def rank_correlation(
         ValueError: If x, y, groups and clusters are not vectors of one length, x or y is masked, or ``level`` is not
             strictly between 0 and 1.
         FloatingPointError: If a number is not finite.
+
+    Example:
+        >>> r, low, high = rank_correlation([1, 2, 3, 4, 5], [1, 3, 2, 4, 5])
+        >>> round(r, 2), low < r < high
+        (0.9, True)
     """
     level = checks.require_level("level", level)
     x, y, groups, clusters = _columns(x, y, groups, clusters)
@@ -106,6 +111,11 @@ def fisher_interval(r: Array, freedom: int, level: float = 0.95) -> tuple[np.nda
 
     Raises:
         ValueError: If there are fewer degrees of freedom.
+
+    Example:
+        >>> low, high = fisher_interval(np.array([0.9, 0.0]), freedom=20)
+        >>> low.round(2).tolist(), high.round(2).tolist()
+        ([0.73, -0.42], [0.97, 0.42])
     """
     freedom, level = checks.require_count("freedom", freedom, 2), checks.require_level("level", level)
     r, count = checks.host_values(r, "r"), freedom + 2

@@ -195,6 +195,12 @@ def from_values(values: Array, *, rate: bool | None = None, unit: str = "units")
     Raises:
         ValueError: If there is no unit, or a rate lies outside [0, 1].
         FloatingPointError: If a value is not finite; the message names it.
+
+    Example:
+        >>> from_values([1.0, 2.0, 3.0])
+        Estimate(2 [95% -0.484, 4.48]; 3 units)
+        >>> from_values([True, False, False, False])
+        Estimate(0.25 [95% 0.00631, 0.806]; 4 units)
     """
     values = checks.host_values(values, "values")
     rate = values.dtype == bool if rate is None else checks.require_flag("rate", rate)
@@ -229,6 +235,11 @@ def over_models(values: Array, *, rate: bool = False) -> Estimate:
     Raises:
         ValueError: If there is no model or no unit, or a rate lies outside [0, 1].
         FloatingPointError: If a value is not finite.
+
+    Example:
+        >>> result = over_models([[1.0, 2.0, 3.0], [2.0, 3.0, 4.0]])  # two models, three units
+        >>> float(result.mean), result.count
+        (2.5, 2)
     """
     values = _models(values, rate)
     means, units = values.mean(1), values.mean(0)
@@ -259,6 +270,11 @@ def difference(first: Array, second: Array, *, rate: bool = False) -> Estimate:
     Raises:
         ValueError: If the groups were not measured on equally many units, or one is empty.
         FloatingPointError: If a value is not finite.
+
+    Example:
+        >>> result = difference([[1.0, 2.0], [2.0, 3.0]], [[0.0, 1.0], [1.0, 2.0]])
+        >>> float(result.mean)
+        1.0
     """
     first, second = _models(first, rate, "first"), _models(second, rate, "second")
     if first.shape[1:] != second.shape[1:]:
@@ -293,6 +309,10 @@ def unpaired_difference(first: Array, second: Array) -> Estimate:
     Raises:
         ValueError: If a group is empty, or not a vector.
         FloatingPointError: If a value is not finite.
+
+    Example:
+        >>> float(unpaired_difference([2.0, 3.0, 4.0], [1.0, 2.0]).mean)
+        1.5
     """
     first, second = _checked(first, name="first"), _checked(second, name="second")
     if first.ndim != 1 or second.ndim != 1:
@@ -327,6 +347,11 @@ def clopper_pearson(
     Raises:
         ValueError: If ``level`` is not strictly between 0 and 1, if a count is no integer from 0 to ``total``, or if
             ``total`` or ``comparisons`` is smaller than 1.
+
+    Example:
+        >>> low, high = clopper_pearson(np.array([0, 5]), 10)
+        >>> low.round(3).tolist(), high.round(3).tolist()
+        ([0.0, 0.187], [0.308, 0.813])
     """
     level = checks.require_level("level", level)
     total, comparisons = checks.require_count("total", total), checks.require_count("comparisons", comparisons)

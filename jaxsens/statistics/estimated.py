@@ -1,5 +1,7 @@
 """The base class of results that one estimate stands for."""
 
+from typing import Self
+
 from jaxsens.results.result import Result
 from jaxsens.statistics.estimate import Estimate
 
@@ -7,7 +9,15 @@ __all__ = ["Estimated"]
 
 
 class Estimated(Result, abstract=True):
-    """A result with an ``estimate`` of one number over independent units: it has the mean, error and interval of it."""
+    """A result with an ``estimate`` of one number over independent units: it has the mean, error and interval of it.
+
+    Example:
+        >>> from jaxsens.statistics import estimate
+        >>> class Mine(Estimated, abstract=True):
+        ...     estimate = estimate.from_values([1.0, 2.0, 3.0])
+        >>> Mine().mean, Mine().count
+        (2.0, 3)
+    """
 
     estimate: Estimate
 
@@ -30,3 +40,13 @@ class Estimated(Result, abstract=True):
         """Return the confidence interval of the mean; see ``Estimate.interval``."""
         low, high = self.estimate.interval(level)
         return float(low), float(high)
+
+    def minus(self, other: Self) -> Estimate:
+        """Estimate how much larger the mean is than another over the same units, in order; see ``Estimate.minus``.
+
+        Raises:
+            ValueError: If ``other`` is a result of another kind, or the units cannot be paired.
+        """
+        if not isinstance(other, type(self)):
+            raise ValueError(f"other must be a {type(self).__name__}, got a {type(other).__name__}")
+        return self.estimate.minus(other.estimate)

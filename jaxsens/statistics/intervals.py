@@ -14,7 +14,13 @@ _LONGER = 1.5
 
 
 def student(mean: np.ndarray, sem: np.ndarray, freedom: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray]:
-    """Return ``mean -+ t sem`` with the quantile of Student's t; infinite without a degree of freedom."""
+    """Return ``mean -+ t sem`` with the quantile of Student's t; infinite without a degree of freedom.
+
+    Example:
+        >>> low, high = student(np.array(1.0), np.array(0.5), np.array(10.0), 0.95)
+        >>> round(float(low), 3), round(float(high), 3)
+        (-0.114, 2.114)
+    """
     # Where the spread is zero no quantile of it matters: 0 * inf would be NaN.
     margin = np.where(sem > 0, _quantile(freedom, level), 1) * sem
     return mean - margin, mean + margin
@@ -25,6 +31,11 @@ def log_scale(mean: np.ndarray, sem: np.ndarray, freedom: np.ndarray, level: flo
 
     The first order is the interval of ``ln(mean)`` by the delta method. The upper end is longer since a sample of a
     skewed law often lacks its tail, and then underestimates mean and spread together; 1.5 was chosen by simulation.
+
+    Example:
+        >>> low, high = log_scale(np.array(1.0), np.array(0.1), np.array(100.0), 0.95)
+        >>> round(float(low), 3), round(float(high), 3)
+        (0.82, 1.256)
     """
     relative = np.where(mean > 0, sem / np.where(mean > 0, mean, 1), 0)
     margin = np.where(relative > 0, _quantile(freedom, level), 1) * relative
@@ -37,6 +48,11 @@ def skewed(values: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray]:
 
     The latter inverts ``g(T) = T + a T^2 + a^2 T^3 / 3 + a / 2``, ``a = g / (3 sqrt(n))``, which has nearly Student's
     distribution: Hall, On the Removal of Skewness by Transformation (1992).
+
+    Example:
+        >>> low, high = skewed(np.array([0.0, 0.0, 1.0, 5.0]), 0.95)
+        >>> bool(low < 1.5 < high)
+        True
     """
     count = len(values)
     mean, deviations = values.mean(0), values - values.mean(0)
@@ -61,6 +77,11 @@ def rate(
     the ``1 - alpha / 2`` quantile of Beta(k + 1, c - k). ``c = max(trials (z / t)^2, least)``: the normal over
     Student's quantile, since the trials are estimated, but for the ``least`` that they are known to be worth.
     Korn and Graubard, Confidence Intervals for Proportions with Small Expected Number of Positive Counts (1998).
+
+    Example:
+        >>> low, high = rate(np.array(0.5), np.array(10.0), np.array(10.0), np.array(9.0), 0.95)
+        >>> round(float(low), 3), round(float(high), 3)
+        (0.187, 0.813)
     """
     ratio = special.ndtri((1 + level) / 2) / _quantile(freedom, level)
     trials = np.maximum(trials * ratio**2, least)
@@ -80,6 +101,11 @@ def effective_trials(values: np.ndarray, mean: np.ndarray, sem: np.ndarray) -> n
     show little, hence ``n (k + w) / (k d + w)`` with ``w = ((n - k + 1/2) / n)^2``: n where nothing was seen, and n / d
     where all units agree. (w was chosen by simulation: clustered rates are covered, up to those of which hardly a unit
     that carries them is seen.)
+
+    Example:
+        >>> values = np.array([0.0, 1.0, 1.0, 0.0])
+        >>> round(float(effective_trials(values, values.mean(), values.std(ddof=1) / 2)), 3)
+        3.128
     """
     count = len(values)
     deviations = np.where(mean <= 0.5, values, 1 - values)
@@ -93,7 +119,13 @@ def effective_trials(values: np.ndarray, mean: np.ndarray, sem: np.ndarray) -> n
 
 
 def variance_of_mean(values: np.ndarray) -> tuple[np.ndarray, float]:
-    """Return the variance of a mean over ``values [n *k]`` and its degrees of freedom."""
+    """Return the variance of a mean over ``values [n *k]`` and its degrees of freedom.
+
+    Example:
+        >>> variance, freedom = variance_of_mean(np.array([1.0, 2.0, 3.0]))
+        >>> round(float(variance), 4), freedom
+        (0.3333, 2.0)
+    """
     if len(values) == 1:
         return np.full(values.shape[1:], np.inf), 0.0
     return values.var(0, ddof=1) / len(values), len(values) - 1.0
@@ -106,6 +138,11 @@ def combine(levels: list[tuple[np.ndarray, float]]) -> tuple[np.ndarray, np.ndar
     Welch and Satterthwaite have ``p = 2``. A share that rests on one or two degrees of freedom is often small by
     chance; their quantile is then too small as well, and coverage 0.87 for two models. Hence ``p_i = 2 - 3 / (f_i (f_i
     + 1))``, chosen by simulation: 0.5, 1.5, 1.75 for two, three and four models, and 2 for many.
+
+    Example:
+        >>> sem, freedom = combine([(np.array(0.3), 20.0), (np.array(0.7), 20.0)])
+        >>> round(float(sem), 3), bool(freedom > 20)
+        (1.0, True)
     """
     variances = np.stack([np.asarray(variance) for variance, _ in levels])
     freedoms = np.array([freedom for _, freedom in levels])
@@ -126,6 +163,11 @@ def combine_ends(
 
     ``low = mean - sqrt((m_1 - l_1)^2 + (h_2 - m_2)^2)`` and so on: Zou and Donner, Construction of Confidence Limits
     About Effect Measures (2008).
+
+    Example:
+        >>> low, high = combine_ends(np.array(1.0), (3.0, 2.0, 4.0), (2.0, 1.0, 3.0))
+        >>> round(float(low), 3), round(float(high), 3)
+        (-0.414, 2.414)
     """
     (one, low, high), (other, least, most) = first, second
     return mean - np.hypot(one - low, most - other), mean + np.hypot(high - one, other - least)

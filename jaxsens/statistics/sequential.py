@@ -40,6 +40,10 @@ def sizes(first: int, available: int) -> list[int]:
 
     Raises:
         ValueError: If a number is smaller than 1.
+
+    Example:
+        >>> sizes(100, 1000)
+        [100, 125, 175, 225, 300, 375, 475, 600, 750, 950, 1000]
     """
     first, available = checks.require_count("first", first), checks.require_count("available", available)
     part, parts, result = -(-int(first) // PARTS), PARTS, []
@@ -54,6 +58,10 @@ def level_of(look: int, level: float) -> float:
 
     Raises:
         ValueError: If ``level`` is not strictly between 0 and 1, or ``look`` is smaller than 1.
+
+    Example:
+        >>> round(level_of(1, 0.95), 4), round(level_of(2, 0.95), 4)
+        (0.975, 0.9917)
     """
     level, look = checks.require_level("level", level), checks.require_count("look", look)
     return 1 - (1 - level) / (look * (look + 1))
@@ -64,6 +72,10 @@ def least(target_sem: float, rate: bool) -> int:
 
     Raises:
         ValueError: If the target is not a finite number above 0.
+
+    Example:
+        >>> least(0.01, rate=True), least(0.01, rate=False)
+        (51, 1)
     """
     target_sem = checks.require_finite("target_sem", target_sem, above=True)
     return math.ceil(0.5 / target_sem) + 1 if rate else 1
@@ -75,6 +87,11 @@ def precise_enough(estimate: Estimate, target_sem: float) -> bool:
     For a mean that is the standard error, but for Student's t. For a rate it is Wilson's score interval, which does not
     collapse where nothing was seen: n units without a change are precise to about ``1 / 2n``. (A measure of precision
     only; what is reported is ``Estimate.interval``.)
+
+    Example:
+        >>> from jaxsens.statistics import estimate
+        >>> precise_enough(estimate.from_values([1.0, 2.0, 3.0]), 1.0)
+        True
     """
     low, high = _score_interval(estimate) if estimate.rate else estimate.interval(_ONE_STANDARD_ERROR)
     return bool(high - low <= 2 * target_sem)

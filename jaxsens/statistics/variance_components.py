@@ -44,6 +44,11 @@ class Components(Result):
         draws: Between the draws of a site.
         unbiased: The three before those below 0 were set to 0: differences of mean squares.
         population: Sites T of each example they were estimated from ``[b]``.
+
+    Example:
+        >>> components = Components(1.0, 0.5, 0.25, (1.0, 0.5, 0.25), np.array([4, 4]))
+        >>> components.variance(sites=4, draws=1)
+        1.0625
     """
 
     examples: float
@@ -93,6 +98,10 @@ class Allocation(NamedTuple):
         examples: Examples that are expected to reach the standard error.
         variance: Variance of an example's mean, V(m, r).
         cost: Cost of an example.
+
+    Example:
+        >>> Allocation(sites=8, draws=1, examples=400, variance=0.16, cost=9.0).examples
+        400
     """
 
     sites: int
@@ -103,7 +112,12 @@ class Allocation(NamedTuple):
 
 
 def forwards(sites: int, draws: int) -> int:
-    """Return the model forwards for an example: ``draws (sites + 1)``, as the clean output comes with every draw."""
+    """Return the model forwards for an example: ``draws (sites + 1)``, as the clean output comes with every draw.
+
+    Example:
+        >>> forwards(sites=8, draws=2)
+        18
+    """
     return draws * (sites + 1)
 
 
@@ -127,6 +141,12 @@ def from_changes(
     Raises:
         ValueError: If there are too few examples, draws or sites to tell the components apart, or shapes do not fit.
         FloatingPointError: If a change is not finite.
+
+    Example:
+        >>> changes = np.random.default_rng(0).normal(size=(200, 2, 4)) + np.arange(4.0)
+        >>> components = from_changes(changes, np.ones((200, 4), bool))
+        >>> abs(components.draws - 1) < 0.2, components.sites > 1
+        (True, True)
     """
     dependent_draws = checks.require_count("dependent_draws", dependent_draws)
     changes, sites = checks.host_values(changes, "changes"), checks.host_values(sites, "sites")
@@ -197,6 +217,11 @@ def allocate(
     Raises:
         ValueError: If an argument is not positive, if nothing varied, or if the examples cannot reach the target: the
             message says what they can reach.
+
+    Example:
+        >>> components = Components(1.0, 0.0, 0.5, (1.0, 0.0, 0.5), np.array([4, 4]))
+        >>> allocate(components, 0.1).sites
+        1
     """
     target_sem = checks.require_finite("target_sem", target_sem, above=True)
     checks.require_functions(cost=cost)

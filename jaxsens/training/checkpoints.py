@@ -43,7 +43,12 @@ def fingerprint(settings: Mapping[str, object], arrays: Mapping[str, PyTree]) ->
 
 
 def digest(tree: PyTree) -> str:
-    """Return a hash of a pytree's paths, dtypes, shapes and values."""
+    """Return a hash of a pytree's paths, dtypes, shapes and values.
+
+    Example:
+        >>> digest({"w": np.zeros(3)}) == digest({"w": np.zeros(3)})
+        True
+    """
     total = hashlib.sha256()
     for name, leaf in _named_leaves(tree).items():
         values = np.ascontiguousarray(leaf)
@@ -65,6 +70,14 @@ def save(folder: Path, step: int, state: PyTree, identity: Mapping[str, str] | N
 
     Raises:
         OSError: If the folder cannot be written, as on a full disk; the checkpoints that are there stay.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     save(Path(folder), 3, {"w": jnp.ones(2)})
+        ...     step, state = restore(Path(folder), {"w": jnp.zeros(2)})
+        >>> step, state["w"].tolist()
+        (3, [1.0, 1.0])
     """
     newest_only = orbax.training.preservation_policies.LatestN(1)
     try:
@@ -88,6 +101,10 @@ def restore(folder: Path, like: PyTree, identity: Mapping[str, str] | None = Non
     Raises:
         ValueError: If the checkpoint was written by another training, naming the first setting that differs; if it has
             other leaves, shapes or dtypes; or if it is damaged. The folder to delete is named.
+
+    Example:
+        >>> restore(Path("no/such/folder"), {"w": np.zeros(3)}) is None
+        True
     """
     if not processes.from_first(lambda: b"there" * folder.is_dir()):
         return None

@@ -32,6 +32,12 @@ def require_counts(config: object, names: Sequence[str], *, optional: Sequence[s
     """Raise ValueError unless the named fields are integers of at least 1; optional ones may be None.
 
     Fields are replaced by Python integers, so that a ``numpy.int64`` means the same as an ``int``.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> require_counts(SimpleNamespace(epochs=0), ["epochs"])
+        Traceback (most recent call last):
+        ValueError: epochs must be at least 1: an integer of at least 1, got 0
     """
     for name in names:
         value = getattr(config, name)
@@ -48,7 +54,12 @@ def require_counts(config: object, names: Sequence[str], *, optional: Sequence[s
 
 
 def require_number(name: str, value: object, allowed: str, low: float, high: float, *, open_low: bool = False) -> float:
-    """Return a finite number in ``[low, high)``, without ``low`` itself if ``open_low``, or raise ValueError."""
+    """Return a finite number in ``[low, high)``, without ``low`` itself if ``open_low``, or raise ValueError.
+
+    Example:
+        >>> require_number("learning_rate", 0.1, "a positive number", 0, math.inf, open_low=True)
+        0.1
+    """
     real = isinstance(value, numbers.Real | np.number) and not isinstance(value, bool | np.bool_)
     if not (real and math.isfinite(value) and (value > low if open_low else value >= low) and value < high):
         raise ValueError(f"{name} must be {allowed}, got {value!r}")
@@ -56,12 +67,22 @@ def require_number(name: str, value: object, allowed: str, low: float, high: flo
 
 
 def require_key(key: Key) -> None:
-    """Raise ValueError unless ``key`` is one typed threefry key; see ``execution.require_key``."""
+    """Raise ValueError unless ``key`` is one typed threefry key; see ``execution.require_key``.
+
+    Example:
+        >>> require_key(jax.random.key(0))
+    """
     keys.require_key(key)
 
 
 def output_shapes(apply: Callable[..., PyTree], variables: PyTree, tokens: jax.ShapeDtypeStruct, *key: Key) -> PyTree:
-    """Return the shapes of the outputs for tokens ``[b t *s]``, or raise ValueError where they do not fit the model."""
+    """Return the shapes of the outputs for tokens ``[b t *s]``, or raise ValueError where they do not fit the model.
+
+    Example:
+        >>> tokens = jax.ShapeDtypeStruct((5, 2), np.float32)
+        >>> output_shapes(lambda variables, x: x @ variables["w"], {"w": np.ones((2, 3), np.float32)}, tokens).shape
+        (5, 3)
+    """
     try:
         return jax.eval_shape(apply, variables, tokens, *key)
     except Exception as error:
@@ -71,7 +92,14 @@ def output_shapes(apply: Callable[..., PyTree], variables: PyTree, tokens: jax.S
 
 
 def require_reports(after_epoch: Callable[..., None] | None, progress: str | None) -> None:
-    """Raise ValueError unless what is called after an epoch is a function, and the label of the bar a string."""
+    """Raise ValueError unless what is called after an epoch is a function, and the label of the bar a string.
+
+    Example:
+        >>> require_reports(None, progress="training")
+        >>> require_reports(None, progress=3)
+        Traceback (most recent call last):
+        ValueError: progress must be a label, or None for no progress bar, got 3
+    """
     if after_epoch is not None and not callable(after_epoch):
         raise ValueError(f"after_epoch must be a function, or None, got {after_epoch!r}")
     if progress is not None and not isinstance(progress, str):
@@ -79,7 +107,13 @@ def require_reports(after_epoch: Callable[..., None] | None, progress: str | Non
 
 
 def require_reproducible(reproducible: object) -> None:
-    """Raise ValueError unless the setting is a boolean."""
+    """Raise ValueError unless the setting is a boolean.
+
+    Example:
+        >>> require_reproducible("yes")
+        Traceback (most recent call last):
+        ValueError: reproducible must be True or False, got 'yes'
+    """
     if not isinstance(reproducible, bool):
         raise ValueError(f"reproducible must be True or False, got {reproducible!r}")
 
@@ -89,6 +123,11 @@ def reproducible_setting(device: jax.Device) -> str:
 
     Raises:
         ValueError: If the device is a CPU whose number of threads is not fixed.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> reproducible_setting(SimpleNamespace(platform="gpu", device_kind="a GPU"))
+        'a GPU'
     """
     if device.platform != "cpu":
         return device.device_kind
@@ -107,6 +146,10 @@ def as_folder(checkpoint: str | os.PathLike[str] | None) -> Path | None:
 
     Raises:
         ValueError: If it is no path, or exists and is no folder.
+
+    Example:
+        >>> as_folder(None) is None, as_folder("run/weights").name
+        (True, 'weights')
     """
     if checkpoint is None:
         return None
@@ -126,6 +169,10 @@ def on_device_values(name: str, values: Array) -> np.ndarray | jax.Array:
 
     Raises:
         ValueError: In that case, naming the first such value; or if the array is masked or holds no numbers.
+
+    Example:
+        >>> on_device_values("labels", np.array([1, 2])).dtype
+        dtype('int32')
     """
     if isinstance(values, np.ma.MaskedArray):
         raise ValueError(f"{name} must not be a masked array, whose mask would be lost")
@@ -142,7 +189,13 @@ def on_device_values(name: str, values: Array) -> np.ndarray | jax.Array:
 
 
 def require_dtype_holds(name: str, values: np.ndarray, dtype: np.dtype) -> None:
-    """Raise ValueError where a cast to ``dtype`` would change an integer or make a finite number infinite."""
+    """Raise ValueError where a cast to ``dtype`` would change an integer or make a finite number infinite.
+
+    Example:
+        >>> require_dtype_holds("labels", np.array([1, 300]), np.uint8)
+        Traceback (most recent call last):
+        ValueError: labels holds 300, which does not fit into uint8
+    """
     with np.errstate(over="ignore", invalid="ignore"):
         narrow = values.astype(dtype)
     lost = (narrow != values) if values.dtype.kind in "biu" else (np.isfinite(values) & ~np.isfinite(narrow))
@@ -151,6 +204,11 @@ def require_dtype_holds(name: str, values: np.ndarray, dtype: np.dtype) -> None:
 
 
 def finite_leaves(tree: PyTree) -> jax.Array:
-    """Return whether all floating leaves of a pytree are finite."""
+    """Return whether all floating leaves of a pytree are finite.
+
+    Example:
+        >>> bool(finite_leaves({"w": jnp.array([1.0, jnp.nan])}))
+        False
+    """
     floats = [leaf for leaf in jax.tree.leaves(tree) if jax.numpy.issubdtype(leaf.dtype, jax.numpy.inexact)]
     return jax.numpy.stack([jax.numpy.isfinite(leaf).all() for leaf in floats] or [jax.numpy.bool_(True)]).all()

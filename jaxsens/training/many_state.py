@@ -38,7 +38,12 @@ HISTORY = ("training_loss", "loss", "accuracy", "learning_rate")
 
 
 class State(NamedTuple):
-    """What training carries from epoch to epoch, on the host, with the members on every leading axis."""
+    """What training carries from epoch to epoch, on the host, with the members on every leading axis.
+
+    Example:
+        >>> State._fields[:2]
+        ('weights', 'kept')
+    """
 
     weights: Weights
     kept: PyTree
@@ -62,6 +67,12 @@ class Trained(Result):
         best_epoch: The epoch of the smallest validation loss, from 1; 0 if there is none ``[m]``.
         history: ``training_loss``, validation ``loss`` and ``accuracy``, and ``learning_rate`` by epoch
             ``[m epochs]``; NaN after a member's last epoch.
+
+    Example:
+        >>> history = {"loss": np.ones((2, 3), np.float32)}
+        >>> variables, codes = {"params": {"w": np.zeros((2, 1))}}, np.array([0, 3])
+        >>> Trained(variables, codes, np.array([3, 1]), np.array([2, 0]), history).status.tolist()
+        ['all epochs', 'diverged']
     """
 
     variables: PyTree
@@ -124,7 +135,14 @@ def stack(models: Sequence[PyTree]) -> PyTree:
 
 
 def start(variables: PyTree, config: ManyConfig, members: Members) -> State:
-    """Return the state before the first epoch, or raise ValueError if the variables do not fit the members."""
+    """Return the state before the first epoch, or raise ValueError if the variables do not fit the members.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> start({"w": 1}, None, SimpleNamespace(batch=np.ones(2)))
+        Traceback (most recent call last):
+        ValueError: variables must be {'params': ...} with a leading axis of members, got ['w']
+    """
     if not isinstance(variables, dict) or variables.keys() != {"params"}:
         given = sorted(variables) if isinstance(variables, dict) else type(variables).__name__
         raise ValueError(f"variables must be {{'params': ...}} with a leading axis of members, got {given}")
@@ -141,7 +159,19 @@ def start(variables: PyTree, config: ManyConfig, members: Members) -> State:
 
 
 def settle(state: State, config: ManyConfig, active: np.ndarray, done: int, weights: Weights, scores: Scores) -> State:
-    """Return the state after an epoch of the active members."""
+    """Return the state after an epoch of the active members.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> off = dict.fromkeys(("lr_patience", "patience", "target_accuracy"))
+        >>> config = SimpleNamespace(keep="last", target_loss=0.5, **off)
+        >>> weights, zeros = Weights({"w": np.zeros((1, 2))}, ()), np.zeros(1, np.int32)
+        >>> history = {name: np.full((1, 1), np.nan) for name in HISTORY}
+        >>> state = State(weights, weights.params, np.ones(1), np.full(1, np.inf), zeros, zeros, zeros, history)
+        >>> scores = Scores(*np.full((3, 1), 0.4), np.array([True]))
+        >>> settle(state, config, np.array([0]), 0, weights, scores).status.tolist() == [REACHED]
+        True
+    """
     finite = scores.finite
     sound = active[finite]
 

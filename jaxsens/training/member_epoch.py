@@ -45,7 +45,12 @@ SQUARED_ERROR = Criterion(optax.squared_error, 0.0, (-1.0, 1.0))
 
 
 class Weights(NamedTuple):
-    """What a step updates: parameters, and the averages that Adam keeps of their gradients."""
+    """What a step updates: parameters, and the averages that Adam keeps of their gradients.
+
+    Example:
+        >>> Weights(params={"w": np.zeros(2)}, moments=()).params["w"].shape
+        (2,)
+    """
 
     params: PyTree
     moments: PyTree
@@ -62,6 +67,10 @@ class Assignment(NamedTuple):
         dataset: The number of its data set.
         epoch: Epochs done.
         active: Whether the member trains in this epoch; an idle one takes no time.
+
+    Example:
+        >>> Assignment._fields[1:3]
+        ('learning_rate', 'weight_decay')
     """
 
     key: Array
@@ -74,7 +83,12 @@ class Assignment(NamedTuple):
 
 
 class Scores(NamedTuple):
-    """Scores of an epoch: the mean loss while training; mean loss and accuracy afterwards; whether all is finite."""
+    """Scores of an epoch: the mean loss while training; mean loss and accuracy afterwards; whether all is finite.
+
+    Example:
+        >>> Scores(training_loss=0.7, loss=0.6, accuracy=0.8, finite=True).accuracy
+        0.8
+    """
 
     training_loss: Array
     loss: Array
@@ -83,7 +97,13 @@ class Scores(NamedTuple):
 
 
 def adam(weight_decay: Array | float) -> optax.GradientTransformation:
-    """Return the rule of steps, at learning rate 1: Adam with decoupled weight decay."""
+    """Return the rule of steps, at learning rate 1: Adam with decoupled weight decay.
+
+    Example:
+        >>> state = adam(0.1).init({"w": jnp.zeros(2)})
+        >>> len(state)
+        2
+    """
     return optax.chain(optax.scale_by_adam(), optax.add_decayed_weights(weight_decay))
 
 
@@ -93,6 +113,10 @@ class Epoch:
 
     Strings are ``[s n *]``, targets ``[s n]``, for data sets 0 to s - 1; ``validation`` is another such pair, on which
     scores are taken, or None for the training data themselves. Equal ones share compiled code.
+
+    Example:
+        >>> Epoch(len, CROSS_ENTROPY, 4, "highest") == Epoch(len, CROSS_ENTROPY, 4, "highest")
+        True
     """
 
     apply: Apply

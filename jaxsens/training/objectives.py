@@ -18,6 +18,14 @@ class Objective(Protocol):
     """A loss over a batch.
 
     An attribute ``class_labels`` that is true says that labels are class numbers, which ``training.fit`` then checks.
+
+    Example:
+        >>> def objective(train_apply, variables, tokens, labels, key):
+        ...     logits, variables = train_apply(variables, tokens, key)
+        ...     return ((logits - labels) ** 2).mean(), variables
+        >>> train_apply = lambda variables, tokens, key: (tokens @ variables["w"], variables)
+        >>> float(objective(train_apply, {"w": np.ones(2)}, np.eye(2), np.array([1.0, 3.0]), None)[0])
+        2.0
     """
 
     def __call__(

@@ -81,7 +81,12 @@ class Config:
 
 
 class State(NamedTuple):
-    """What training carries from epoch to epoch: variables ``{"params": ...}``, the optimizer's state, the losses."""
+    """What training carries from epoch to epoch: variables ``{"params": ...}``, the optimizer's state, the losses.
+
+    Example:
+        >>> State({"params": {}}, optimizer=(), losses=np.zeros(0)).losses.shape
+        (0,)
+    """
 
     variables: PyTree
     optimizer: PyTree
@@ -89,7 +94,12 @@ class State(NamedTuple):
 
 
 class Diverged(FloatingPointError):
-    """The training loss or a weight became NaN or infinite; the message says at which epoch and step."""
+    """The training loss or a weight became NaN or infinite; the message says at which epoch and step.
+
+    Example:
+        >>> issubclass(Diverged, FloatingPointError)
+        True
+    """
 
 
 def fit(
@@ -254,6 +264,10 @@ def resume(checkpoint: Path | None, state: PyTree, identity: dict[str, str] | No
 
     Raises:
         ValueError: If the checkpoint is damaged, or was written by a training of another ``identity``.
+
+    Example:
+        >>> resume(None, {"w": 1})
+        (0, {'w': 1})
     """
     if checkpoint is None:
         return 0, state

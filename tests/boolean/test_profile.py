@@ -529,3 +529,23 @@ def test_a_recognizer_that_mixes_its_strings_is_refused(build):
         build(substitute)(jax.random.key(0), None, cube(3))
     unchecked = build(substitute, execution=Execution(chunk=8, check=False), audit=0)
     unchecked(jax.random.key(0), None, cube(3))
+
+
+def test_a_paired_difference_of_profiles():
+    """Over the same strings in order; exact over all ``2^n``."""
+    flips = np.random.default_rng(3).random((2, 6, 4)) < 0.5
+    first, second = (profile.Profile(one, np.ones(6, np.int8), False, None, 0.0, 5) for one in flips)
+    differences = flips[0].sum(1) - flips[1].sum(1)
+    found = first.minus(second)
+    assert (found.mean, found.unit) == (differences.mean(), "strings")
+    np.testing.assert_allclose(found.sem, differences.std(ddof=1) / np.sqrt(6))
+    exact = [dataclasses.replace(one, exhaustive=True) for one in (first, second)]
+    assert exact[0].minus(exact[1]).interval() == (differences.mean(), differences.mean())
+    for other, message in (
+        (found, "other must be a Profile, got a Estimate"),
+        (exact[1], "exhaustive is False here and True there"),
+        (dataclasses.replace(second, margin=0.5), r"the margin is 0\.0 here and 0\.5 there"),
+        (dataclasses.replace(second, flips=flips[1, :5]), r"strings and bits is \(6, 4\) here and \(5, 4\) there"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            first.minus(other)

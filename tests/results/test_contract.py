@@ -17,7 +17,7 @@ import pytest
 from matplotlib.figure import Figure
 
 import jaxsens
-from jaxsens import boolean, curvature, embedding_space, perturb, results, sharpness, statistics, substitution, training
+from jaxsens import boolean, curvature, embedding_space, perturb, results, sharpness, substitution, training
 from jaxsens.boolean import blow_up, lipschitz
 from jaxsens.data import images, text
 from jaxsens.models import pretrained
@@ -26,6 +26,7 @@ from jaxsens.results import files
 from jaxsens.sensitivity.sampled import InterimLook
 from jaxsens.sensitivity.screening import Screening
 from jaxsens.statistics import estimate, variance_components
+from jaxsens.statistics.estimated import Estimated
 from jaxsens.training import many_models
 from jaxsens.typing import Internals
 
@@ -265,6 +266,31 @@ def test_tidy_tables_hold_the_numbers(every, monkeypatch):
     }
 
 
+@pytest.mark.parametrize("name", [n for n in NAMES if n not in WITHOUT_NUMBER])
+def test_every_number_has_an_interval_at_a_level(every, name):
+    """The same words for the same thing: ``interval(level)``, wider at a higher level, refused at no level."""
+    result = every[name]
+    low, high = map(np.asarray, result.interval())
+    wide_low, wide_high = result.interval(0.99)
+    assert np.all(low <= high)
+    assert np.all(wide_low <= low)
+    assert np.all(high <= wide_high)
+    np.testing.assert_array_equal(result.to_dict()["interval"], [low.tolist(), high.tolist()])
+    with pytest.raises(ValueError, match="level must lie strictly between 0 and 1"):
+        result.interval(95)
+    if isinstance(result, Estimated):
+        assert isinstance(result.mean, float)
+        assert (result.mean, result.sem, result.count) == (
+            float(result.estimate.mean),
+            float(result.estimate.sem),
+            result.estimate.count,
+        )
+        zero = result.minus(result)
+        assert (zero.mean, zero.count) == (0, result.count)
+        with pytest.raises(ValueError, match="other must be a"):
+            result.minus(every["Nearest"])
+
+
 @pytest.mark.parametrize("name", DRAWN)
 def test_a_result_is_drawn_on_a_new_figure_or_on_given_axes(every, name, tmp_path):
     figure = every[name].plot()
@@ -315,22 +341,6 @@ def test_a_sensitivity_is_drawn_over_an_image_and_over_a_text(every):
     ):
         with pytest.raises(ValueError, match=message):
             result.plot(**options)
-
-
-def test_packages_list_public_names_only():
-    """Packages, and the modules that they name."""
-    for module in pkgutil.walk_packages(jaxsens.__path__, "jaxsens."):
-        if module.ispkg:
-            package = importlib.import_module(module.name)
-            assert dir(package) == sorted(package.__all__), module.name
-            for name in package.__all__:
-                part = getattr(package, name)
-                if isinstance(part, types.ModuleType):
-                    assert dir(part) == sorted(part.__all__), part.__name__
-    for part in (jaxsens.perturb, jaxsens.changes, jaxsens.scales, jaxsens.substitution):
-        assert dir(part) == sorted(part.__all__), part.__name__
-    assert not [name for name in dir(jaxsens) if name.startswith("_") and name != "__version__"]
-    assert statistics.Estimate is estimate.Estimate
 
 
 def test_public_methods_of_results_have_docstrings(every):

@@ -114,12 +114,12 @@ def test_groups_that_do_not_fit_are_refused():
         with pytest.raises(ValueError, match=message):
             measure(jax.random.key(0), None, np.ones((2, 5), np.int32), MASK, groups())
     own = jaxsens.token_sensitivity(lambda params, x, y, mask: (x.sum(), x + y), lambda key, draw, x: 1 - x)
-    with pytest.raises(ValueError, match=r"use substitution\.one_at_a_time"):
+    with pytest.raises(ValueError, match=r"pass the plain way, substitution\.one_at_a_time"):
         own(jax.random.key(0), None, TOKENS, MASK, Groups(np.arange(5)))
     few = jaxsens.token_sensitivity(
-        substitution.one_at_a_time(product_of_all), lambda key, draw, x: 1 - x, sites_drawn=1
+        substitution.one_at_a_time(product_of_all), lambda key, draw, x: 1 - x, sites_drawn=3
     )
-    with pytest.raises(ValueError, match="sites_drawn must be None where sites are groups"):
-        few(jax.random.key(0), None, TOKENS, MASK, Groups(np.arange(5)))
-    with pytest.raises(ValueError, match="sites are groups, which token_sensitivity perturbs"):
+    with pytest.raises(ValueError, match="sites_drawn must be at most the number of groups, 2, got 3"):
+        few(jax.random.key(0), None, TOKENS, MASK, Groups([0, 0, 1, 1, 1]))
+    with pytest.raises(ValueError, match="sites are groups, which measures of token sensitivity perturb"):
         token_sites.checked(TOKENS, MASK, Groups(np.arange(5)))

@@ -386,7 +386,7 @@ def test_changes_of_unsigned_outputs_are_those_of_float32(dtype):
         return jnp.round(128 + 1e4 * (tokens - 2).sum(-1))
 
     narrow, wide = (
-        measured(np.full((4, 3, 2), 2, np.float32), apply=apply, change=changes.absolute_change)
+        measured(np.full((4, 3, 2), 2, np.float32), apply=apply, change=lambda a, b: changes.absolute_change(a, b))
         for apply in (lambda p, x: counts(p, x).clip(0, 255).astype(dtype), lambda p, x: counts(p, x).clip(0, 255))
     )
     np.testing.assert_array_equal(narrow.changes, wide.changes)

@@ -28,7 +28,15 @@ _ADAPTERS = {"flax.nnx": "from_nnx", "flax.linen": "from_linen", "equinox": "fro
 
 @dataclass(frozen=True)
 class Call:
-    """How a method of a model is called."""
+    """How a method of a model is called.
+
+    Example:
+        >>> class Model:
+        ...     def __call__(self, tokens, *, train=False):
+        ...         return tokens
+        >>> Call.of(Model(), "__call__", {"train": False}, "from_nnx").method
+        '__call__'
+    """
 
     name: str
     method: str
@@ -74,7 +82,12 @@ class Call:
 
 
 class Constants:
-    """Arrays and objects that belong to a function: equal by their contents, so that equal functions are equal."""
+    """Arrays and objects that belong to a function: equal by their contents, so that equal functions are equal.
+
+    Example:
+        >>> Constants({"w": np.ones(2)}) == Constants({"w": np.ones(2)})
+        True
+    """
 
     def __init__(self, tree: PyTree) -> None:
         self.tree = tree
@@ -92,7 +105,13 @@ class Constants:
 
 
 def require_kind(argument: str, model: Any, kind: type, name: str) -> None:
-    """Raise ValueError, which names the adapter for a model of another kind, unless the model is of this kind."""
+    """Raise ValueError, which names the adapter for a model of another kind, unless the model is of this kind.
+
+    Example:
+        >>> require_kind("model", 3, str, "a text")
+        Traceback (most recent call last):
+        ValueError: model is of type int, but must be a text
+    """
     if isinstance(model, kind):
         return
     if isinstance(model, type):

@@ -44,6 +44,12 @@ def from_equinox(
             model = equinox.nn.MLP(4, 3, width_size=8, depth=1, key=jax.random.key(0))
             apply, params = jaxsens.from_equinox(model)
             apply(params, np.ones((2, 4), np.float32)).shape  # (2, 3)
+
+        >>> import equinox
+        >>> model = equinox.nn.Linear(2, 3, key=jax.random.key(0))
+        >>> apply, params = from_equinox(model)
+        >>> jax.eval_shape(apply, params, np.zeros((5, 2), np.float32)).shape
+        (5, 3)
     """
     equinox = _equinox()
     require_kind("model", model, equinox.Module, "a module of Equinox")

@@ -44,6 +44,18 @@ def from_pretrained(
             encode, params = jaxsens.from_pretrained("models/minilm", states=True)
             nearest = jaxsens.nearest_tokens(params["params"]["tokens"])
             shifts = jaxsens.embedding_shifts(encode)(params, ids, nearest.replace(ids))
+
+        >>> import tempfile
+        >>> from jaxsens.models import pretrained
+        >>> from jaxsens.models.text import encoder, gpt2
+        >>> sizes = {"width": 4, "depth": 1, "heads": 1, "hidden": 4, "vocabulary": 5, "positions": 4}
+        >>> module = gpt2.GPT2(gpt2.Config(**sizes))
+        >>> variables = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), encoder.shapes_of(module))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     pretrained.save(folder, module, variables)
+        ...     apply, params = from_pretrained(folder)
+        >>> jax.eval_shape(apply, params, np.zeros((3, 2), np.int32)).shape
+        (3, 5)
     """
     from jaxsens.models import pretrained
     from jaxsens.models.text import encoder

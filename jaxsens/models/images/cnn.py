@@ -52,7 +52,15 @@ VARIANTS = {"small": Config, "paper": Config}
 
 
 class CNN(ConvolutionalNetwork):
-    """Convolution, ReLU and max-pooling, repeated; then dense layers with ReLU, and a linear head."""
+    """Convolution, ReLU and max-pooling, repeated; then dense layers with ReLU, and a linear head.
+
+    Example:
+        >>> from jaxsens import models
+        >>> module = models.build("cnn", "small", image_shape=(8, 8, 1), classes=3, patch=4)
+        >>> tokens = np.zeros((5, 4, 16), np.float32)
+        >>> type(module).__name__, jax.eval_shape(module.init_with_output, jax.random.key(0), tokens)[0].shape
+        ('CNN', (5, 3))
+    """
 
     config: Config
 

@@ -59,7 +59,15 @@ VARIANTS = {"small": partial(Config, width=64, depth=4), "paper": partial(Config
 
 
 class ConvMixer(ConvolutionalNetwork):
-    """Patch embedding, ``depth`` blocks, mean over the grid, linear head; every activation is batch-normalized."""
+    """Patch embedding, ``depth`` blocks, mean over the grid, linear head; every activation is batch-normalized.
+
+    Example:
+        >>> from jaxsens import models
+        >>> module = models.build("convmixer", "small", image_shape=(8, 8, 1), classes=3, patch=4)
+        >>> tokens = np.zeros((5, 4, 16), np.float32)
+        >>> type(module).__name__, jax.eval_shape(module.init_with_output, jax.random.key(0), tokens)[0].shape
+        ('ConvMixer', (5, 3))
+    """
 
     config: Config
 
@@ -94,7 +102,14 @@ class ConvMixer(ConvolutionalNetwork):
 
 
 class Depthwise(nn.Module):
-    """Depthwise convolution with a bias, one kernel for each channel."""
+    """Depthwise convolution with a bias, one kernel for each channel.
+
+    Example:
+        >>> from jaxsens import models
+        >>> config = models.build("convmixer", "small", image_shape=(8, 8, 1), classes=3, patch=4).config
+        >>> Depthwise(config).receptive_field.kernel == config.kernel
+        True
+    """
 
     config: Config
 
@@ -119,6 +134,10 @@ def convolve_depthwise(x: jax.Array, kernel: jax.Array, padding: Padding | None 
     ``y[i, j] = sum_uv kernel[u, v] x[i + u - p, j + v - p]`` with p zeros before the first row and column, by default
     ``(k - 1) // 2`` before and ``k // 2`` behind. It is computed as a weighted sum of shifted copies, which XLA fuses
     into one loop; XLA's grouped convolution is many times slower on CPU.
+
+    Example:
+        >>> convolve_depthwise(jnp.ones((1, 2, 2, 1)), jnp.ones((3, 3, 1, 1))).ravel().tolist()
+        [4.0, 4.0, 4.0, 4.0]
     """
     size = len(kernel)
     padded = jnp.pad(x, ((0, 0), *(padding or ReceptiveField.centered(size).padding), (0, 0)))

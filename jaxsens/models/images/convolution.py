@@ -19,6 +19,12 @@ class ConvolutionalNetwork(nn.Module):
 
     A plain evaluation leaves ``region`` as it is: whole images. ``models.substitution.convolutional`` evaluates the
     same method on windows around a change.
+
+    Example:
+        >>> from jaxsens import models
+        >>> module = models.build("cnn", "small", image_shape=(4, 4, 1), classes=3, patch=2)
+        >>> isinstance(module, ConvolutionalNetwork)
+        True
     """
 
     config: ImageConfig
@@ -43,6 +49,12 @@ class Convolution(nn.Module):
         dtype: In which it computes; parameters are float32.
         stride: Pixels from one output to the next.
         use_bias: Whether it has a bias.
+
+    Example:
+        >>> module = Convolution(features=2, kernel=3, dtype=jnp.float32, stride=2)
+        >>> x = np.zeros((1, 4, 4, 1), np.float32)
+        >>> jax.eval_shape(lambda: module.init_with_output(jax.random.key(0), x, train=False)[0]).shape
+        (1, 2, 2, 2)
     """
 
     features: int
@@ -79,6 +91,11 @@ def convolve(x: Array, kernel: Array, stride: int = 1, padding: Padding | None =
     ``y[i, j] = sum_uv x[s i + u - p, s j + v - p] kernel[u, v]`` with the stride s and p zeros before the first row and
     column. Without ``padding`` there are ``(k - 1) // 2`` before and ``k // 2`` behind, so that a stride of 1 keeps the
     size. Its derivatives, of any order and in both modes, are those of ``convolve_for_gradient``.
+
+    Example:
+        >>> x, kernel = np.zeros((1, 4, 4, 1), np.float32), np.zeros((3, 3, 1, 2), np.float32)
+        >>> jax.eval_shape(lambda x, kernel: convolve(x, kernel, 2), x, kernel).shape
+        (1, 2, 2, 2)
     """
     return _convolve(x, kernel, stride, padding)
 
@@ -88,6 +105,11 @@ def convolve_for_gradient(x: Array, kernel: Array, stride: int = 1, padding: Pad
 
     On CPU the gradient of XLA's convolution is 10 to 100 times slower than this form inside a compiled loop, such as
     an epoch of training or the iterations of Lanczos.
+
+    Example:
+        >>> x, kernel = np.zeros((1, 4, 4, 1), np.float32), np.zeros((3, 3, 1, 2), np.float32)
+        >>> jax.eval_shape(convolve_for_gradient, x, kernel).shape
+        (1, 4, 4, 2)
     """
     forms = (functools.partial(form, stride=stride, padding=padding) for form in (_as_product, _convolve))
     product, native = forms

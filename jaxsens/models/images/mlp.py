@@ -47,7 +47,15 @@ VARIANTS = {"small": Config, "paper": Config, "paper_mnist": partial(Config, hid
 
 
 class MLP(nn.Module):
-    """Dense layers with an activation after each, and a linear head."""
+    """Dense layers with an activation after each, and a linear head.
+
+    Example:
+        >>> from jaxsens import models
+        >>> module = models.build("mlp", "small", image_shape=(8, 8, 1), classes=3, patch=4)
+        >>> tokens = np.zeros((5, 4, 16), np.float32)
+        >>> type(module).__name__, jax.eval_shape(module.init_with_output, jax.random.key(0), tokens)[0].shape
+        ('MLP', (5, 3))
+    """
 
     config: Config
 

@@ -44,7 +44,15 @@ VARIANTS = {"small": partial(Config, width=16), "paper": Config}
 
 
 class ResNet(ConvolutionalNetwork):
-    """A convolution, stages of basic blocks, mean over the image, linear head."""
+    """A convolution, stages of basic blocks, mean over the image, linear head.
+
+    Example:
+        >>> from jaxsens import models
+        >>> module = models.build("resnet", "small", image_shape=(8, 8, 1), classes=3, patch=4)
+        >>> tokens = np.zeros((5, 4, 16), np.float32)
+        >>> type(module).__name__, jax.eval_shape(module.init_with_output, jax.random.key(0), tokens)[0].shape
+        ('ResNet', (5, 3))
+    """
 
     config: Config
 
@@ -68,6 +76,12 @@ class Block(nn.Module):
     """A basic block: ``relu(x + norm(conv(relu(norm(conv(x))))))``, with kernels of 3.
 
     If the size changes, the shortcut is a convolution of kernel 1 and a normalization.
+
+    Example:
+        >>> from jaxsens import models
+        >>> config = models.build("resnet", "small", image_shape=(8, 8, 1), classes=3, patch=4).config
+        >>> Block(config, features=4, stride=2).stride
+        2
     """
 
     config: Config

@@ -126,6 +126,13 @@ class ViT(Transformer):
 
     Normalization comes after pooling, so ``normalize_last`` has no effect on its hidden states, in which a class token
     comes first.
+
+    Example:
+        >>> from jaxsens import models
+        >>> module = models.build("vit", "small", image_shape=(4, 4, 1), classes=3, patch=2)
+        >>> tokens = np.zeros((5, 4, 4), np.float32)
+        >>> jax.eval_shape(module.init_with_output, jax.random.key(0), tokens)[0].shape
+        (5, 3)
     """
 
     config: Config
@@ -166,14 +173,25 @@ class ViT(Transformer):
 
 
 def put_first(token: Array, x: jax.Array, mask: Array | None) -> tuple[jax.Array, Array | None]:
-    """Return ``x [b t d]`` and ``mask [b t]`` with a real ``token [1 1 d]`` before the others."""
+    """Return ``x [b t d]`` and ``mask [b t]`` with a real ``token [1 1 d]`` before the others.
+
+    Example:
+        >>> x, mask = put_first(jnp.zeros((1, 1, 2)), jnp.ones((3, 4, 2)), jnp.ones((3, 4), bool))
+        >>> x.shape, mask.shape
+        ((3, 5, 2), (3, 5))
+    """
     first = jnp.broadcast_to(token.astype(x.dtype), (len(x), 1, x.shape[2]))
     seen = None if mask is None else jnp.pad(mask, ((0, 0), (1, 0)), constant_values=True)
     return jnp.concatenate([first, x], axis=1), seen
 
 
 def sinusoidal_positions(grid: tuple[int, int], width: int) -> np.ndarray:
-    """Return ``[t width]``: sine and cosine of column and row, at wavelengths from 2 pi to 20000 pi patches."""
+    """Return ``[t width]``: sine and cosine of column and row, at wavelengths from 2 pi to 20000 pi patches.
+
+    Example:
+        >>> sinusoidal_positions((2, 3), 8).shape
+        (6, 8)
+    """
     rows, columns = np.indices(grid).reshape(2, -1)
     frequencies = 10_000.0 ** -np.linspace(0, 1, width // 4)
     angles = [np.outer(places, frequencies) for places in (columns, rows)]

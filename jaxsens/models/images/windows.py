@@ -34,6 +34,10 @@ class ReceptiveField(NamedTuple):
         stride: Pixels from one output to the next.
         before: Zeros before the first pixel.
         behind: Zeros behind the last.
+
+    Example:
+        >>> ReceptiveField.centered(3)
+        ReceptiveField(kernel=3, stride=1, before=1, behind=1)
     """
 
     kernel: int = 1
@@ -60,7 +64,12 @@ class ReceptiveField(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Whole:
-    """Activations of whole images ``[b h w c]``."""
+    """Activations of whole images ``[b h w c]``.
+
+    Example:
+        >>> isinstance(WHOLE.after(ReceptiveField.centered(3)), Whole)
+        True
+    """
 
     def after(self, field: ReceptiveField) -> "Whole":  # noqa: ARG002
         """Return the region of the outputs."""
@@ -87,6 +96,11 @@ class Axis:
         last: Last pixel.
         extent: Pixels of the image.
         members: Positions that are evaluated together, by windows of one size.
+
+    Example:
+        >>> axis = Axis.of_patches(count=3, patch=2)
+        >>> axis.extent, axis.lengths.tolist(), axis.after(ReceptiveField.centered(3)).lengths.tolist()
+        (6, [2, 2, 2], [3, 4, 3])
     """
 
     first: np.ndarray
@@ -144,7 +158,13 @@ class Axis:
 
 
 class Kept(NamedTuple):
-    """The clean activations that a layer reads, with zeros around, and the pixels that changes alter."""
+    """The clean activations that a layer reads, with zeros around, and the pixels that changes alter.
+
+    Example:
+        >>> axis = Axis.of_patches(count=2, patch=2)
+        >>> Kept(np.zeros((1, 6, 6, 1)), axis, axis).x.shape
+        (1, 6, 6, 1)
+    """
 
     x: jax.Array
     rows: Axis
@@ -153,7 +173,13 @@ class Kept(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Clean(Whole):
-    """The activations of one whole image, which are kept under the names of the layers that read them."""
+    """The activations of one whole image, which are kept under the names of the layers that read them.
+
+    Example:
+        >>> axis = Axis.of_patches(count=3, patch=2)
+        >>> Clean(axis, axis, {}).after(ReceptiveField.centered(3)).rows.lengths.tolist()
+        [3, 4, 3]
+    """
 
     rows: Axis
     columns: Axis
@@ -182,6 +208,12 @@ class Windows:
         columns: Their positions, across.
         positions: Row and column of the changed patch in the grid of patches, one of each for each window ``[r]``.
         kept: Clean activations by name.
+
+    Example:
+        >>> axis = Axis.of_patches(count=3, patch=2)
+        >>> windows = Windows(axis, axis, (jnp.array([0]), jnp.array([1])), {})
+        >>> windows.after(ReceptiveField.centered(3)).rows.lengths.tolist()
+        [3, 4, 3]
     """
 
     rows: Axis

@@ -41,6 +41,12 @@ class Pretrained(Result):
         module: ``bert.Bert``, ``gpt2.GPT2`` or ``vit.PretrainedViT``.
         variables: ``{"params": ...}``.
         unused: Names of the tensors in the files that the model does not use; all belong to its architecture.
+
+    Example:
+        >>> model = Pretrained(nn.Dense(2), {"params": {"bias": np.zeros(2)}}, ("pooler",))
+        >>> module, variables, unused = model
+        >>> unused
+        ('pooler',)
     """
 
     module: nn.Module
@@ -106,6 +112,10 @@ def load(
 
             pretrained.save("models/mine", module, variables)
             module, variables, unused = pretrained.load("models/mine")
+
+        >>> load("no/such/folder")
+        Traceback (most recent call last):
+        ValueError: no/such/folder/config.json cannot be read (No such file): give the folder of a ...
     """
     require_path(path)
     folder = Path(path)
@@ -135,6 +145,16 @@ def save(path: str | os.PathLike[str], module: nn.Module, variables: PyTree) -> 
 
     Raises:
         ValueError: If the format has no such model, variables do not fit the module, or the folder has a model already.
+
+    Example:
+        >>> import tempfile
+        >>> sizes = {"width": 4, "depth": 1, "heads": 1, "hidden": 4, "vocabulary": 5, "positions": 4}
+        >>> module = gpt2.GPT2(gpt2.Config(**sizes))
+        >>> variables = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), encoder.shapes_of(module))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     save(folder, module, variables)
+        ...     load(folder).module == module
+        True
     """
     require_path(path)
     folder, config = Path(path), module.config

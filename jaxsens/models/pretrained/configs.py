@@ -28,6 +28,10 @@ class Kind(NamedTuple):
         fixed: The only supported values of settings.
         read: Makes arguments of the configuration.
         write: Makes settings.
+
+    Example:
+        >>> KINDS["bert"].module.__name__, KINDS["bert"].prefix
+        ('Bert', 'bert')
     """
 
     module: type[nn.Module]
@@ -230,6 +234,11 @@ def kind_of(config: Any) -> str:
 
     Raises:
         ValueError: If checkpoints have no such model.
+
+    Example:
+        >>> sizes = {"width": 4, "depth": 1, "heads": 1, "hidden": 4, "vocabulary": 5, "positions": 4}
+        >>> kind_of(gpt2.Config(**sizes))
+        'gpt2'
     """
     if isinstance(config, bert.Config):
         return "roberta" if config.roberta else "bert"
@@ -245,6 +254,11 @@ def model_name(config: Any) -> str:
 
     Raises:
         ValueError: If it has no such model.
+
+    Example:
+        >>> sizes = {"width": 4, "depth": 1, "heads": 1, "hidden": 4, "vocabulary": 5, "positions": 4}
+        >>> model_name(gpt2.Config(**sizes))
+        'GPT2LMHeadModel'
     """
     kind = KINDS[kind_of(config)]
     require(config.attention == "softmax", "config.attention", config.attention, "'softmax': the format has no other")

@@ -24,7 +24,12 @@ _LARGEST_HEADER = 100_000_000  # that of the package
 
 
 class Stored(NamedTuple):
-    """A tensor in a file: its name there, the file, and its shape."""
+    """A tensor in a file: its name there, the file, and its shape.
+
+    Example:
+        >>> Stored("weight", Path("model.safetensors"), (2, 3)).shape
+        (2, 3)
+    """
 
     name: str
     path: Path
@@ -36,6 +41,14 @@ def read_json(path: Path) -> dict[str, Any]:
 
     Raises:
         ValueError: If there is no such file, or no object in it.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = Path(folder) / "config.json"
+        ...     _ = path.write_text('{"layers": 2}')
+        ...     read_json(path)
+        {'layers': 2}
     """
     if not path.is_file():  # a pipe would be waited for
         raise ValueError(f"{path} cannot be read (No such file): give the folder of a pretrained model.")
@@ -58,6 +71,13 @@ def headers(folder: Path) -> list[Stored]:
     Raises:
         ValueError: If a file is missing, truncated or corrupted, naming it and, if possible, the tensor; or if the
             shards do not hold what the index says.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     write(Path(folder) / WHOLE, {"weight": np.zeros((2, 3), np.float32)})
+        ...     [(tensor.name, tensor.shape) for tensor in headers(Path(folder))]
+        [('weight', (2, 3))]
     """
     if (folder / WHOLE).exists():
         return _header(folder / WHOLE)
@@ -88,6 +108,13 @@ def read(tensors: Iterable[Stored]) -> Iterator[tuple[Stored, np.ndarray]]:
 
     Raises:
         ValueError: If a file or a tensor cannot be read, naming it.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     write(Path(folder) / WHOLE, {"weight": np.ones(3, np.float32)})
+        ...     [(tensor.name, values.tolist()) for tensor, values in read(headers(Path(folder)))]
+        [('weight', [1.0, 1.0, 1.0])]
     """
     by_file: dict[Path, list[Stored]] = {}
     for tensor in tensors:
@@ -103,7 +130,15 @@ def read(tensors: Iterable[Stored]) -> Iterator[tuple[Stored, np.ndarray]]:
 
 
 def write(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
-    """Write tensors into one file."""
+    """Write tensors into one file.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     write(Path(folder) / WHOLE, {"weight": np.ones(3, np.float32)})
+        ...     (Path(folder) / WHOLE).is_file()
+        True
+    """
     save_file = _package("safetensors.numpy").save_file
     # The package writes an array's memory, whatever its strides.
     save_file({name: np.ascontiguousarray(a) for name, a in tensors.items()}, path, metadata={"format": "pt"})

@@ -25,6 +25,10 @@ class Tensor(NamedTuple):
         parameters: Paths of its parameters; more than one if it joins several along its last axis.
         transposed: Whether its two axes are swapped.
         patches: Side of its patches, if it is the kernel ``[d c p p]`` of a convolution over them.
+
+    Example:
+        >>> Tensor("dense.weight", ("dense/kernel",), transposed=True).name
+        'dense.weight'
     """
 
     name: str
@@ -34,7 +38,13 @@ class Tensor(NamedTuple):
 
 
 def to_parameters(tensor: Tensor, values: np.ndarray) -> dict[str, np.ndarray]:
-    """Return parameters by path, from a tensor's values."""
+    """Return parameters by path, from a tensor's values.
+
+    Example:
+        >>> tensor = Tensor("dense.weight", ("dense/kernel",), transposed=True)
+        >>> to_parameters(tensor, np.zeros((2, 3)))["dense/kernel"].shape
+        (3, 2)
+    """
     if tensor.transposed:
         values = values.T
     if tensor.patches:
@@ -43,7 +53,13 @@ def to_parameters(tensor: Tensor, values: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def from_parameters(tensor: Tensor, parameters: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Return a tensor's values, from parameters by path: the inverse of ``to_parameters``."""
+    """Return a tensor's values, from parameters by path: the inverse of ``to_parameters``.
+
+    Example:
+        >>> tensor = Tensor("dense.weight", ("dense/kernel",), transposed=True)
+        >>> from_parameters(tensor, {"dense/kernel": np.zeros((3, 2))}).shape
+        (2, 3)
+    """
     values = np.concatenate([np.asarray(parameters[path]) for path in tensor.parameters], axis=-1)
     if tensor.patches:
         side = tensor.patches
@@ -52,7 +68,12 @@ def from_parameters(tensor: Tensor, parameters: Mapping[str, np.ndarray]) -> np.
 
 
 def tensor_shape(tensor: Tensor, shapes: Mapping[str, tuple[int, ...]]) -> tuple[int, ...]:
-    """Return the shape of a tensor in the file, from shapes of parameters by path."""
+    """Return the shape of a tensor in the file, from shapes of parameters by path.
+
+    Example:
+        >>> tensor_shape(Tensor("joined", ("query", "key")), {"query": (4, 2), "key": (4, 2)})
+        (4, 4)
+    """
     parts = [shapes[path] for path in tensor.parameters]
     shape = (*parts[0][:-1], sum(part[-1] for part in parts))
     if tensor.patches:
@@ -62,12 +83,22 @@ def tensor_shape(tensor: Tensor, shapes: Mapping[str, tuple[int, ...]]) -> tuple
 
 
 def by_path(params: PyTree) -> dict[str, PyTree]:
-    """Return the leaves of nested parameters under paths such as ``block_0/attention/query/kernel``."""
+    """Return the leaves of nested parameters under paths such as ``block_0/attention/query/kernel``.
+
+    Example:
+        >>> by_path({"dense": {"bias": 1}})
+        {'dense/bias': 1}
+    """
     return {jax.tree_util.keystr(path, simple=True, separator="/"): a for path, a in jax.tree.leaves_with_path(params)}
 
 
 def nested(parameters: Mapping[str, np.ndarray]) -> PyTree:
-    """Return nested parameters: the inverse of ``by_path``."""
+    """Return nested parameters: the inverse of ``by_path``.
+
+    Example:
+        >>> nested({"dense/bias": 1, "dense/kernel": 2})
+        {'dense': {'bias': 1, 'kernel': 2}}
+    """
     tree: PyTree = {}
     for path, leaf in parameters.items():
         *parents, last = path.split("/")
@@ -79,7 +110,13 @@ def nested(parameters: Mapping[str, np.ndarray]) -> PyTree:
 
 
 def tensors_of(config: bert.Config | gpt2.Config | vit.Config) -> list[Tensor]:
-    """Return the tensors of which a configuration's parameters are made, heads without prefix included."""
+    """Return the tensors of which a configuration's parameters are made, heads without prefix included.
+
+    Example:
+        >>> sizes = {"width": 4, "depth": 1, "heads": 1, "hidden": 4, "vocabulary": 5, "positions": 4}
+        >>> tensors_of(gpt2.Config(**sizes))[0].name
+        'wte.weight'
+    """
     return _TENSORS[type(config)](config)
 
 

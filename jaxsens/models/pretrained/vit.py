@@ -74,6 +74,14 @@ class PretrainedViT(Transformer):
     """Linear embedding of patches, class token, positions; blocks; normalization; read-out.
 
     ``embed`` returns the patches' embeddings ``[b t d]``; in hidden states ``[l+1 b 1+t d]`` the class token is first.
+
+    Example:
+        >>> from jaxsens.models.text import encoder
+        >>> sizes = {"width": 4, "depth": 1, "heads": 1, "hidden": 4}
+        >>> module = PretrainedViT(Config(**sizes, image_shape=(4, 4, 1), patch=2, classes=3))
+        >>> tokens = np.zeros((5, 4, 4), np.float32)
+        >>> jax.eval_shape(module.init_with_output, jax.random.key(0), tokens)[0].shape
+        (5, 3)
     """
 
     config: Config

@@ -31,6 +31,10 @@ class Spec:
         shape: Its shape, with the layers it is stacked over.
         role: ``weight``, ``bias`` (added to a product), ``gain`` and ``offset`` (of a normalization), ``embedding``.
         fans: ``(fan in, fan out)`` of a weight or an embedding.
+
+    Example:
+        >>> Spec((3, 2), role="weight", fans=(3, 2)).shape
+        (3, 2)
     """
 
     shape: tuple[int, ...]
@@ -42,7 +46,13 @@ class Spec:
 
 
 class Architecture(Protocol):
-    """A configuration with a specification of its parameters."""
+    """A configuration with a specification of its parameters.
+
+    Example:
+        >>> from jaxsens.models import recognizers
+        >>> sorted(recognizers.Config(depth=1, heads=1, head_size=2).specs)
+        ['embedding', 'layers', 'readout']
+    """
 
     @property
     def specs(self) -> PyTree:

@@ -36,7 +36,15 @@ __all__ = [
 
 
 def through_layers(config: Config, variables: PyTree, x: jax.Array, first: int, stop: int) -> jax.Array:
-    """Return ``x [b t d]`` after layers ``first`` to ``stop - 1``; ``stop`` counts from the variables' own depth."""
+    """Return ``x [b t d]`` after layers ``first`` to ``stop - 1``; ``stop`` counts from the variables' own depth.
+
+    Example:
+        >>> config = Config(depth=2, heads=1, head_size=2)
+        >>> params = jax.tree.map(lambda spec: jnp.ones(spec.shape), config.specs)
+        >>> x = np.zeros((1, 3, config.width), np.float32)
+        >>> jax.eval_shape(lambda x: through_layers(config, {"params": params}, x, 0, 2), x).shape
+        (1, 3, 2)
+    """
     stack = variables["params"]["layers"]
     if "depth" not in variables:
         chosen = jax.tree.map(lambda a: a[first:stop], stack)
@@ -46,19 +54,38 @@ def through_layers(config: Config, variables: PyTree, x: jax.Array, first: int, 
 
 
 def take_layer(stack: PyTree, index: Array | int) -> PyTree:
-    """Return the parameters of one layer."""
+    """Return the parameters of one layer.
+
+    Example:
+        >>> take_layer({"w": jnp.arange(6).reshape(3, 2)}, 1)["w"].tolist()
+        [2, 3]
+    """
     return jax.tree.map(lambda a: jax.lax.dynamic_index_in_dim(a, index, keepdims=False), stack)
 
 
 def layer(config: Config, weights: PyTree, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Map activations ``[b t d]`` to the next ones, and return the normalizers ``[r b t]`` used on the way."""
+    """Map activations ``[b t d]`` to the next ones, and return the normalizers ``[r b t]`` used on the way.
+
+    Example:
+        >>> config = Config(depth=1, heads=1, head_size=2)
+        >>> weights = jax.tree.map(lambda spec: jnp.ones(spec.shape[1:]), config.specs["layers"])
+        >>> x = np.zeros((1, 3, config.width), np.float32)
+        >>> jax.eval_shape(lambda x: layer(config, weights, x), x)[0].shape
+        (1, 3, 2)
+    """
     attended, z_input = attention_input(config, weights, x)
     x, *z = after_attention(config, weights, x, attention(config, weights, attended))
     return x, jnp.stack([*z_input, *z])
 
 
 def attention_input(config: Config, weights: PyTree, x: jax.Array) -> tuple[jax.Array, tuple[jax.Array, ...]]:
-    """Return the input of the heads, from ``x [... d]``, and the normalizer if normalization comes first."""
+    """Return the input of the heads, from ``x [... d]``, and the normalizer if normalization comes first.
+
+    Example:
+        >>> config = Config(depth=1, heads=1, head_size=2)  # it normalizes after the heads
+        >>> attention_input(config, {}, np.ones(2))
+        (array([1., 1.]), ())
+    """
     if not config.norm_first:
         return x, ()
     y, z = normalize(config, x, weights, "attention")
@@ -66,7 +93,15 @@ def attention_input(config: Config, weights: PyTree, x: jax.Array) -> tuple[jax.
 
 
 def after_attention(config: Config, weights: PyTree, x: jax.Array, attended: jax.Array) -> tuple[jax.Array, ...]:
-    """Return the rest of a layer, for rows ``x [... d]`` and their attention outputs, and the normalizers ``[...]``."""
+    """Return the rest of a layer, for rows ``x [... d]`` and their attention outputs, and the normalizers ``[...]``.
+
+    Example:
+        >>> config = Config(depth=1, heads=1, head_size=2)
+        >>> weights = jax.tree.map(lambda spec: jnp.ones(spec.shape[1:]), config.specs["layers"])
+        >>> x = np.zeros((3, config.width), np.float32)
+        >>> jax.eval_shape(lambda x: after_attention(config, weights, x, x), x)[0].shape
+        (3, 2)
+    """
     if not config.standard:
         return normalize(config, x + mlp(weights, attended))
     if config.norm_first:
@@ -79,7 +114,14 @@ def after_attention(config: Config, weights: PyTree, x: jax.Array, attended: jax
 
 
 def attention(config: Config, weights: PyTree, x: jax.Array, rows: jax.Array | None = None) -> jax.Array:
-    """Return the heads of ``x [b t d]``, projected or summed, for its ``rows [b q d]`` or all (Eqs. 8a to 8c)."""
+    """Return the heads of ``x [b t d]``, projected or summed, for its ``rows [b q d]`` or all (Eqs. 8a to 8c).
+
+    Example:
+        >>> config = Config(depth=1, heads=1, head_size=2)
+        >>> weights = jax.tree.map(lambda spec: jnp.ones(spec.shape[1:]), config.specs["layers"])
+        >>> jax.eval_shape(lambda x: attention(config, weights, x), np.zeros((1, 3, config.width), np.float32)).shape
+        (1, 3, 2)
+    """
     query = project(weights, "query", x if rows is None else rows)
     key, value = (project(weights, name, x) for name in ("key", "value"))
     scores = jnp.einsum("bqhk,bmhk->bhqm", query, key) * score_scale(config)
@@ -88,19 +130,34 @@ def attention(config: Config, weights: PyTree, x: jax.Array, rows: jax.Array | N
 
 
 def project(weights: PyTree, name: str, x: jax.Array) -> jax.Array:
-    """Return queries, keys or values ``[... h k]`` of ``x [... d]``."""
+    """Return queries, keys or values ``[... h k]`` of ``x [... d]``.
+
+    Example:
+        >>> project({"query": jnp.ones((2, 1, 3))}, "query", jnp.ones((4, 2))).shape
+        (4, 1, 3)
+    """
     projected = jnp.einsum("...d,dhk->...hk", x, weights[name])
     bias = weights.get(f"{name}_bias")
     return projected if bias is None else projected + jnp.expand_dims(bias, range(x.ndim - 1))
 
 
 def score_scale(config: Config) -> float:
-    """Return the factor of scores."""
+    """Return the factor of scores.
+
+    Example:
+        >>> score_scale(Config(depth=1, heads=1, head_size=4))
+        0.5
+    """
     return config.head_size**-0.5 if config.scaled else 1.0
 
 
 def join_heads(weights: PyTree, mixed: jax.Array) -> jax.Array:
-    """Return ``[... d]`` of the heads' outputs ``[... h k]``: projected (standard block) or summed (paper)."""
+    """Return ``[... d]`` of the heads' outputs ``[... h k]``: projected (standard block) or summed (paper).
+
+    Example:
+        >>> join_heads({}, np.array([[1.0, 2.0], [3.0, 4.0]])).tolist()
+        [4.0, 6.0]
+    """
     if "out" not in weights:
         return mixed.sum(-2)
     joined = jnp.einsum("...hk,hkd->...d", mixed, weights["out"])
@@ -108,17 +165,34 @@ def join_heads(weights: PyTree, mixed: jax.Array) -> jax.Array:
 
 
 def mlp(weights: PyTree, x: jax.Array) -> jax.Array:
-    """Return ``contract relu(expand x + bias) + bias`` of ``x [... d]`` (Eq. 10)."""
+    """Return ``contract relu(expand x + bias) + bias`` of ``x [... d]`` (Eq. 10).
+
+    Example:
+        >>> weights = {"expand": np.eye(2), "expand_bias": np.zeros(2)}
+        >>> weights |= {"contract": np.eye(2), "contract_bias": np.ones(2)}
+        >>> mlp(weights, np.array([1.0, -1.0])).tolist()
+        [2.0, 1.0]
+    """
     return contract(weights, affine(x, weights["expand"], weights["expand_bias"]))
 
 
 def contract(weights: PyTree, hidden: jax.Array) -> jax.Array:
-    """Return the second half of the MLP, ``[... d]``, from its hidden units before the ReLU ``[... f]``."""
+    """Return the second half of the MLP, ``[... d]``, from its hidden units before the ReLU ``[... f]``.
+
+    Example:
+        >>> contract({"contract": np.eye(2), "contract_bias": np.ones(2)}, np.array([1.0, -1.0])).tolist()
+        [2.0, 1.0]
+    """
     return affine(nn.relu(hidden), weights["contract"], weights["contract_bias"])
 
 
 def affine(x: jax.Array, weight: jax.Array, bias: jax.Array) -> jax.Array:
-    """Return ``x weight + bias`` over the last axis."""
+    """Return ``x weight + bias`` over the last axis.
+
+    Example:
+        >>> affine(np.array([1.0, 2.0]), np.eye(2), np.ones(2)).tolist()
+        [2.0, 3.0]
+    """
     return x @ weight + jnp.expand_dims(bias, range(x.ndim - 1))
 
 
@@ -127,6 +201,12 @@ def normalize(config: Config, x: jax.Array, weights: Mapping[str, Any] = {}, nam
 
     ``z = 1 / sqrt(variance + epsilon)`` (Eqs. 11 to 13). Where both are zero, the result is 0, its gradient 0 and z
     infinite. Where the variance overflows beside a positive epsilon, both are NaN.
+
+    Example:
+        >>> config, x = Config(depth=1, heads=1, head_size=2), np.zeros((3, 2), np.float32)
+        >>> y, z = jax.eval_shape(lambda x: normalize(config, x), x)
+        >>> y.shape, z.shape
+        ((3, 2), (3,))
     """
     centered, z = center(config, x)
     y = centered * finite_factor(z)
@@ -138,7 +218,13 @@ def normalize(config: Config, x: jax.Array, weights: Mapping[str, Any] = {}, nam
 
 
 def center(config: Config, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Return ``x - mean`` over the last axis, and ``1 / sqrt(variance + epsilon)``, infinite where both are zero."""
+    """Return ``x - mean`` over the last axis, and ``1 / sqrt(variance + epsilon)``, infinite where both are zero.
+
+    Example:
+        >>> centered, z = center(Config(depth=1, heads=1, head_size=2, epsilon=1.0), jnp.array([1.0, 3.0]))
+        >>> centered.tolist(), round(float(z), 3)
+        ([-1.0, 1.0], 0.707)
+    """
     if config.epsilon > 0:
         centered = x - x.mean(-1, keepdims=True)
         stabilized = (centered**2).mean(-1) + config.epsilon
@@ -154,12 +240,23 @@ def center(config: Config, x: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 
 def finite_factor(z: jax.Array) -> jax.Array:
-    """Return the factor of a centered row, ``[... 1]``: z, but 0 where z is infinite, since the row is 0 there."""
+    """Return the factor of a centered row, ``[... 1]``: z, but 0 where z is infinite, since the row is 0 there.
+
+    Example:
+        >>> finite_factor(jnp.array([2.0, jnp.inf])).tolist()
+        [[2.0], [0.0]]
+    """
     return jnp.where(jnp.isinf(z), 0, z)[..., None]
 
 
 def read_out(config: Config, weights: PyTree, final: jax.Array) -> jax.Array:
-    """Return the logits ``[b]`` of the last activation of the end of string ``[b d]`` (Eq. 14)."""
+    """Return the logits ``[b]`` of the last activation of the end of string ``[b d]`` (Eq. 14).
+
+    Example:
+        >>> config = Config(depth=1, heads=1, head_size=2)
+        >>> read_out(config, {"weight": np.ones(2), "bias": 1.0}, np.array([[1.0, 2.0]])).tolist()
+        [4.0]
+    """
     if config.norm_first:
         final = normalize(config, final, weights)[0]
     return final @ weights["weight"] + weights["bias"]

@@ -50,7 +50,14 @@ EOS = 2
 
 
 class Recognizer(nn.Module):
-    """A recognizer as a Linen module: its parameters, and its logits."""
+    """A recognizer as a Linen module: its parameters, and its logits.
+
+    Example:
+        >>> from jaxsens.models import recognizers
+        >>> module = Recognizer(recognizers.Config(depth=1, heads=1, head_size=2))
+        >>> jax.eval_shape(module.init_with_output, jax.random.key(0), np.zeros((4, 3), np.int32))[0].shape
+        (4,)
+    """
 
     config: Config
     scheme: str = "xavier_uniform"
@@ -209,7 +216,15 @@ def _evaluate_internals(config: Config, variables: PyTree, strings: Array, /) ->
 
 
 def embed(config: Config, variables: PyTree, strings: Array, mask: None = None) -> tuple[PyTree, jax.Array]:
-    """Check the arguments; return the parameters and the embedded string with its end ``[b n+1 d]`` (Eq. 7)."""
+    """Check the arguments; return the parameters and the embedded string with its end ``[b n+1 d]`` (Eq. 7).
+
+    Example:
+        >>> from jaxsens.models import recognizers
+        >>> config = recognizers.Config(depth=1, heads=1, head_size=2)
+        >>> params = jax.tree.map(lambda spec: jnp.ones(spec.shape), config.specs)
+        >>> embed(config, {"params": params}, np.array([[0, 1, 1]]))[1].shape
+        (1, 4, 2)
+    """
     symbols = end(require_strings(strings, mask))
     require_variables(config, variables, "depth", "positions")
     params = variables["params"]
@@ -218,18 +233,35 @@ def embed(config: Config, variables: PyTree, strings: Array, mask: None = None) 
 
 
 def look_up(table: Array, symbols: Array) -> jax.Array:
-    """Return the rows ``[*b d]`` of an embedding ``[3 d]``; NaN for symbols other than bits and the end of string."""
+    """Return the rows ``[*b d]`` of an embedding ``[3 d]``; NaN for symbols other than bits and the end of string.
+
+    Example:
+        >>> look_up(np.array([[0.0], [1.0], [2.0]]), jnp.array([1, 7])).tolist()
+        [[1.0], [nan]]
+    """
     # Traced symbols cannot raise, and another symbol's embedding would be a wrong number without a warning.
     return jnp.asarray(table).at[symbols].get(mode="fill", fill_value=jnp.nan, wrap_negative_indices=False)
 
 
 def end(strings: Array) -> jax.Array:
-    """Return strings ``[b n]`` with the end-of-string symbol after them, ``[b n+1]``."""
+    """Return strings ``[b n]`` with the end-of-string symbol after them, ``[b n+1]``.
+
+    Example:
+        >>> end(np.array([[0, 1]], np.int32)).tolist()
+        [[0, 1, 2]]
+    """
     return jnp.concatenate([strings, jnp.full((len(strings), 1), EOS, strings.dtype)], 1)
 
 
 def positions(config: Config, variables: PyTree, count: int) -> jax.Array:
-    """Return the encodings ``[count d]`` of positions 0, 1, ...: those in the variables, else sinusoidal ones."""
+    """Return the encodings ``[count d]`` of positions 0, 1, ...: those in the variables, else sinusoidal ones.
+
+    Example:
+        >>> from jaxsens.models import recognizers
+        >>> config = recognizers.Config(depth=1, heads=1, head_size=2)
+        >>> positions(config, {"params": {"embedding": np.zeros((3, config.width), np.float32)}}, 4).shape
+        (4, 2)
+    """
     dtype = variables["params"]["embedding"].dtype
     if "positions" in variables:
         table = variables["positions"]
@@ -240,13 +272,26 @@ def positions(config: Config, variables: PyTree, count: int) -> jax.Array:
 
 
 def sinusoidal_positions(count: int, width: int) -> np.ndarray:
-    """Return ``[count width]``: sine and cosine of ``n / 10000^(2i / width)`` at places 2i, 2i + 1 (Vaswani et al.)."""
+    """Return ``[count width]``: sine and cosine of ``n / 10000^(2i / width)`` at places 2i, 2i + 1 (Vaswani et al.).
+
+    Example:
+        >>> sinusoidal_positions(2, 2).round(3).tolist()
+        [[0.0, 1.0], [0.841, 0.54]]
+    """
     angles = np.arange(count)[:, None] / 10_000.0 ** (2 * (np.arange(width) // 2) / width)
     return np.where(np.arange(width) % 2 == 0, np.sin(angles), np.cos(angles))
 
 
 def require_strings(strings: Array, mask: None) -> jax.Array:
-    """Return strings as integers ``[b n]``, or raise ValueError for a mask, or for values that are not bits."""
+    """Return strings as integers ``[b n]``, or raise ValueError for a mask, or for values that are not bits.
+
+    Example:
+        >>> require_strings(np.array([[0, 1]]), None).tolist()
+        [[0, 1]]
+        >>> require_strings(np.array([[0, 2]]), None)
+        Traceback (most recent call last):
+        ValueError: a value in strings is 2, but must be 0 or 1.
+    """
     if mask is not None:
         raise ValueError("mask must be None: all strings of a batch have one length, so that there is no padding")
     require(not isinstance(strings, np.ma.MaskedArray), "strings", "a masked array", "an array without a mask")
@@ -267,7 +312,14 @@ def _require_unpadded(variables: PyTree) -> None:
 
 
 def require_variables(config: Architecture, variables: PyTree, *optional: str) -> None:
-    """Raise ValueError unless variables hold a configuration's parameters, and no others than the optional ones."""
+    """Raise ValueError unless variables hold a configuration's parameters, and no others than the optional ones.
+
+    Example:
+        >>> from jaxsens.models import recognizers
+        >>> require_variables(recognizers.Config(depth=1, heads=1, head_size=2), {})
+        Traceback (most recent call last):
+        ValueError: variables' keys is [], but must be ['params'].
+    """
     given = sorted(variables) if isinstance(variables, Mapping) else type(variables).__name__
     allowed = "['params']" + "".join(f", optionally {name!r}" for name in optional)
     require("params" in given and set(given) <= {"params", *optional}, "variables' keys", given, allowed)

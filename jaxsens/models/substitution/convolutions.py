@@ -76,7 +76,14 @@ def substitute(module: nn.Module, rows: int | None = None, *, groups: int | None
 
 @dataclasses.dataclass(frozen=True)
 class OnWindows:
-    """The substitution that ``substitute`` returns."""
+    """The substitution that ``substitute`` returns.
+
+    Example:
+        >>> from jaxsens import models
+        >>> module = models.build("cnn", "small", image_shape=(4, 4, 1), classes=3, patch=2)
+        >>> substitute(module, rows=2) == OnWindows(module, rows=2)
+        True
+    """
 
     module: nn.Module
     rows: int | None = None

@@ -101,7 +101,14 @@ def operations(config: Config, count: int, sites: int | None = None) -> tuple[in
 
 @dataclass(frozen=True)
 class SharedLayers:
-    """The substitution that ``substitute`` returns."""
+    """The substitution that ``substitute`` returns.
+
+    Example:
+        >>> from jaxsens import models
+        >>> module = models.build("vit", "small", image_shape=(4, 4, 1), classes=3, patch=2)
+        >>> substitute(module, rows=2) == SharedLayers(module, rows=2)
+        True
+    """
 
     module: Transformer
     rows: int | None = None

@@ -103,7 +103,13 @@ def operations(config: Config, depth: int, length: int, sites: int | None = None
 
 @dataclass(frozen=True)
 class SharedLayers:
-    """The substitution that ``substitute`` returns."""
+    """The substitution that ``substitute`` returns.
+
+    Example:
+        >>> config = Config(depth=2, heads=1, head_size=4)
+        >>> substitute(config, rows=2) == SharedLayers(config, rows=2)
+        True
+    """
 
     config: Config
     rows: int | None = None

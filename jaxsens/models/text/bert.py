@@ -79,7 +79,14 @@ class Config(transformer.Config):
 
 
 class Bert(Transformer):
-    """Embeddings of token, position and type, normalized; blocks; read-out."""
+    """Embeddings of token, position and type, normalized; blocks; read-out.
+
+    Example:
+        >>> config = Config(width=4, depth=1, heads=1, hidden=4, vocabulary=5, positions=4, classes=2)
+        >>> ids = np.zeros((3, 4), np.int32)
+        >>> jax.eval_shape(Bert(config).init_with_output, jax.random.key(0), ids)[0].shape
+        (3, 2)
+    """
 
     config: Config
 

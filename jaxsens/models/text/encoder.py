@@ -38,6 +38,12 @@ def embed(module: nn.Module) -> Apply:
 
     Raises:
         ValueError: When called, if tokens, mask or variables do not fit the module.
+
+    Example:
+        >>> from jaxsens.models.text import gpt2
+        >>> module = gpt2.GPT2(gpt2.Config(width=4, depth=1, heads=1, hidden=4, vocabulary=5, positions=4))
+        >>> jax.eval_shape(embed(module), shapes_of(module), np.zeros((3, 2), np.int32)).shape
+        (3, 2, 4)
     """
     return bind(_call, module, "embed", ())
 
@@ -49,6 +55,12 @@ def from_embeddings(module: nn.Module) -> Apply:
 
     Raises:
         ValueError: When called, if embeddings, mask or variables do not fit the module.
+
+    Example:
+        >>> from jaxsens.models.text import gpt2
+        >>> module = gpt2.GPT2(gpt2.Config(width=4, depth=1, heads=1, hidden=4, vocabulary=5, positions=4))
+        >>> jax.eval_shape(from_embeddings(module), shapes_of(module), np.zeros((3, 2, 4), np.float32)).shape
+        (3, 5)
     """
     return bind(_call, module, "from_embeddings", ())
 
@@ -89,6 +101,13 @@ def train_apply(module: nn.Module, *, padding: int) -> TrainApply:
 
     Raises:
         ValueError: If the module is no model of text; when called, if tokens or variables do not fit it.
+
+    Example:
+        >>> from jaxsens.models.text import lstm
+        >>> module = lstm.LSTM(lstm.Config(vocabulary=5, width=4, depth=1, classes=2))
+        >>> ids = np.ones((3, 2), np.int32)
+        >>> jax.eval_shape(train_apply(module, padding=0), shapes_of(module), ids, jax.random.key(0))[0].shape
+        (3, 2)
     """
     text = jnp.issubdtype(module.config.example.dtype, jnp.integer)
     require(text, "module", type(module).__name__, "a model of text")
@@ -115,7 +134,14 @@ def _train(module: nn.Module, padding: int, variables: PyTree, tokens: Array, ke
 
 
 def require_variables(module: nn.Module, variables: PyTree) -> None:
-    """Raise ValueError unless variables have the paths and shapes of those that the module would create."""
+    """Raise ValueError unless variables have the paths and shapes of those that the module would create.
+
+    Example:
+        >>> from jaxsens.models.text import lstm
+        >>> require_variables(lstm.LSTM(lstm.Config(vocabulary=5, width=4, depth=1, classes=2)), {})
+        Traceback (most recent call last):
+        ValueError: variables['params']['classifier']['bias'] is absent, but LSTM needs it to be (2,).
+    """
     require_shapes(module, variables, _expected(module))
 
 
@@ -125,7 +151,14 @@ def _expected(module: nn.Module) -> dict[str, tuple[int, ...]]:
 
 
 def shapes_of(module: nn.Module) -> PyTree:
-    """Return the shapes and dtypes of a module's variables."""
+    """Return the shapes and dtypes of a module's variables.
+
+    Example:
+        >>> from jaxsens.models.text import lstm
+        >>> module = lstm.LSTM(lstm.Config(vocabulary=5, width=4, depth=1, classes=2))
+        >>> shapes_of(module)["params"]["tokens"].shape
+        (5, 4)
+    """
     return jax.eval_shape(lambda tokens: module.init(jax.random.key(0), tokens), module.config.example)
 
 

@@ -67,7 +67,14 @@ class Config(transformer.Config):
 
 
 class GPT2(Transformer):
-    """Embeddings of token and position; blocks; normalization; read-out."""
+    """Embeddings of token and position; blocks; normalization; read-out.
+
+    Example:
+        >>> config = Config(width=4, depth=1, heads=1, hidden=4, vocabulary=5, positions=4)
+        >>> ids = np.zeros((3, 4), np.int32)
+        >>> jax.eval_shape(GPT2(config).init_with_output, jax.random.key(0), ids)[0].shape
+        (3, 5)
+    """
 
     config: Config
 

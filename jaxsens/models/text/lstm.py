@@ -67,7 +67,14 @@ class Config:
 
 
 class LSTM(nn.Module):
-    """Normalized embeddings, ``depth`` layers from the first token to the last, linear classifier."""
+    """Normalized embeddings, ``depth`` layers from the first token to the last, linear classifier.
+
+    Example:
+        >>> ids = np.zeros((3, 4), np.int32)
+        >>> module = LSTM(Config(vocabulary=5, width=4, depth=1, classes=2))
+        >>> jax.eval_shape(module.init_with_output, jax.random.key(0), ids)[0].shape
+        (3, 2)
+    """
 
     config: Config
 
@@ -111,7 +118,13 @@ class LSTM(nn.Module):
 
 
 class Layer(nn.Module):
-    """One layer: ``c = sigmoid(f) c + sigmoid(i) tanh(g)``, ``h = sigmoid(o) tanh(c)``; padding changes neither."""
+    """One layer: ``c = sigmoid(f) c + sigmoid(i) tanh(g)``, ``h = sigmoid(o) tanh(c)``; padding changes neither.
+
+    Example:
+        >>> module, x = Layer(Config(vocabulary=5, width=4, depth=1, classes=2)), np.zeros((3, 2, 4), np.float32)
+        >>> jax.eval_shape(module.init_with_output, jax.random.key(0), x, None)[0].shape
+        (3, 2, 4)
+    """
 
     config: Config
 

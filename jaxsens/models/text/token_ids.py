@@ -18,6 +18,10 @@ def read_ids(ids: Array, mask: Array | None, *, below: int, longest: int | None 
     Raises:
         ValueError: If shape or dtype does not fit, there are more than ``longest`` tokens, or a real token's id is
             negative or not ``below`` the size of the vocabulary.
+
+    Example:
+        >>> read_ids(np.array([[3, 1, 9]]), np.array([[True, True, False]]), below=5).tolist()
+        [[3, 1, 0]]
     """
     require_unmasked(name, ids)
     require(np.ndim(ids) == 2 and np.shape(ids)[1] > 0, f"{name}' shape", np.shape(ids), "[b, t], t at least 1")
@@ -34,26 +38,46 @@ def read_ids(ids: Array, mask: Array | None, *, below: int, longest: int | None 
 
 
 def look_up(table: Array, ids: Array, dtype: np.dtype) -> jax.Array:
-    """Return rows ``[*b d]`` of ``table [v d]``; NaN for ids that are none of its rows."""
+    """Return rows ``[*b d]`` of ``table [v d]``; NaN for ids that are none of its rows.
+
+    Example:
+        >>> look_up(np.array([[1.0], [2.0]]), jnp.array([1, 7]), jnp.float32).tolist()
+        [[2.0], [nan]]
+    """
     # Traced ids cannot raise, and another token's embedding would be a wrong number without a warning.
     filled = jnp.asarray(table).at[ids].get(mode="fill", fill_value=jnp.nan, wrap_negative_indices=False)
     return filled.astype(dtype)
 
 
 def positions_of(mask: Array | None, shape: tuple[int, int]) -> jax.Array:
-    """Return the position of every token among the real ones, 0, 1, ... ``[b t]`` (``[1 t]`` without padding)."""
+    """Return the position of every token among the real ones, 0, 1, ... ``[b t]`` (``[1 t]`` without padding).
+
+    Example:
+        >>> positions_of(jnp.array([[False, True, True]]), (1, 3)).tolist()
+        [[0, 0, 1]]
+    """
     if mask is None:
         return jnp.arange(shape[1])[None]
     return jnp.maximum(jnp.cumsum(mask, axis=1) - 1, 0)
 
 
 def first_token(x: jax.Array, mask: Array | None) -> jax.Array:
-    """Return ``[b d]``, the row of ``x [b t d]`` at the first real token; at the first of all if none is real."""
+    """Return ``[b d]``, the row of ``x [b t d]`` at the first real token; at the first of all if none is real.
+
+    Example:
+        >>> first_token(jnp.array([[[1.0], [2.0]]]), jnp.array([[False, True]])).tolist()
+        [[2.0]]
+    """
     return x[:, 0] if mask is None else _rows(x, jnp.argmax(mask, axis=1))
 
 
 def last_token(x: jax.Array, mask: Array | None) -> jax.Array:
-    """Return ``[b d]``, the row of ``x [b t d]`` at the last real token; at the last of all if none is real."""
+    """Return ``[b d]``, the row of ``x [b t d]`` at the last real token; at the last of all if none is real.
+
+    Example:
+        >>> last_token(jnp.array([[[1.0], [2.0]]]), jnp.array([[True, False]])).tolist()
+        [[1.0]]
+    """
     return x[:, -1] if mask is None else _rows(x, mask.shape[1] - 1 - jnp.argmax(mask[:, ::-1], axis=1))
 
 

@@ -30,6 +30,11 @@ class Tokens(NamedTuple):
         mask: Which tokens are real ``[b t]``.
         sites: Which tokens belong to the text itself ``[b t]``: no class token, separator or end of text.
         truncated: Which texts were cut ``[b]``.
+
+    Example:
+        >>> one = np.ones((1, 2), bool)
+        >>> Tokens(tokens=np.array([[5, 7]]), mask=one, sites=one, truncated=np.array([False])).tokens.shape
+        (1, 2)
     """
 
     tokens: np.ndarray
@@ -45,6 +50,10 @@ class Tokenizer:
     Attributes:
         path: The file that it was read from.
         rules: The object that the package ``tokenizers`` made of it.
+
+    Example:
+        >>> Tokenizer(Path("bert/tokenizer.json"), rules=None).path.name
+        'tokenizer.json'
     """
 
     path: Path
@@ -141,6 +150,10 @@ def load(path: str | os.PathLike[str], *, vocabulary: int) -> Tokenizer:
 
             texts = load("models/minilm", vocabulary=30522)
             tokens, mask, sites, truncated = texts(["a fine film"], longest=128, truncate=True)
+
+        >>> load("no/such/tokenizer.json", vocabulary=100)
+        Traceback (most recent call last):
+        ValueError: path is 'no/such/tokenizer.json', but must be tokenizer.json, or a folder that ...
     """
     try:
         from tokenizers import Tokenizer as Rules
