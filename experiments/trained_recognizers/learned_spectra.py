@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from jaxsens.plots.style import finish, finite_vectors, legend_entries, new_figure, require_ordered, require_some, style
+from jaxsens.plots.looks import style
+from jaxsens.plots.style import finish, finite_vectors, legend_entries, new_figure, require_ordered, require_some
 from jaxsens.typing import Array
 
 if TYPE_CHECKING:
