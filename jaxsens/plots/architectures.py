@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from jaxsens.plots.lines import intervals_as, line_with_interval
-from jaxsens.plots.looks import hatch, point, style
+from jaxsens.plots.looks import hatch, mark_of, style
 from jaxsens.plots.style import (
     COLUMN,
     PAGE,
@@ -147,7 +147,7 @@ def scatter_with_intervals(
         look = styles[label] | {"linestyle": "none", "capsize": 2, "markersize": 6, "elinewidth": 1}
         ax.errorbar(x[0], y[0], xerr=[x[0] - x[1], x[2] - x[0]], yerr=[y[0] - y[1], y[2] - y[0]], label=label, **look)
     for label, pair in dots.items():
-        ax.scatter(*map(clip, pair, floors), s=12, alpha=0.4, linewidths=0, **point(styles[label]))
+        ax.scatter(*map(clip, pair, floors), s=12, alpha=0.4, linewidths=0, **mark_of(styles[label]))
     lows = [[values[i] for values in checked.values()] + [d[j] for d in dots.values()] for i, j in ((1, 0), (4, 1))]
     dress(ax, "x", f"{x_quantity} ({x_unit})", floors[0], lows[0])
     dress(ax, "y", f"{y_quantity}\n({y_unit})", floors[1], lows[1])

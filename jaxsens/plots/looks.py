@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-__all__ = ["Look", "Looks", "hatch", "in_order", "is_model", "point", "style", "tint"]
+__all__ = ["Look", "Looks", "hatch", "in_order", "is_model", "mark_of", "style", "tint"]
 
 Look = dict[str, Any]
 """Properties of a line: ``color``, ``marker``, ``linestyle`` and ``markerfacecolor``."""
@@ -113,11 +113,11 @@ def is_model(label: str) -> bool:
     return any(word in _MODELS for word in _words(label))
 
 
-def point(look: Look) -> Look:
+def mark_of(look: Look) -> Look:
     """Return color and marker of a look, as ``Axes.scatter`` takes them.
 
     Example:
-        >>> point(style(["CNN"])["CNN"])
+        >>> mark_of(style(["CNN"])["CNN"])
         {'color': '#D55E00', 'marker': '^'}
     """
     return {"color": look["color"], "marker": look["marker"]}
