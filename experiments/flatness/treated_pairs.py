@@ -121,5 +121,6 @@ def _draw_model(
             zorder=3, label=f"{model}, {treatment}" if treated else model, **mark,
         )  # fmt: skip
     ax.plot(*zip(*ends, strict=True), color=look["color"], linewidth=1, alpha=0.6, zorder=2)
-    for pair in dots:
-        ax.scatter(*map(clip, pair, floors), s=8, alpha=0.35, linewidths=0, zorder=1, **mark_of(look))
+    for treated, pair in enumerate(dots):
+        mark = mark_of(look | {"markerfacecolor": "white" if treated else look["color"]})
+        ax.scatter(*map(clip, pair, floors), s=7, alpha=0.5, linewidths=0.5, zorder=1, **mark)

@@ -11,7 +11,8 @@ In several processes only the first reads and writes, and the others get its res
         run.figure("sensitivity", plots.bars_with_intervals(...))
 
 The folder holds ``units/*.npz`` (results), ``*.csv``, ``*.png`` and ``*.pdf`` (figures) and ``manifest.json``, which
-says what was run, on what and in what time; nothing else holds a time. A run is identified by its experiment and its configuration.
+says what was run, on what and in what time; nothing else holds a time. A run is identified by its experiment and its
+configuration.
 
 The file is longer than others because the states of a run (open, agreed, finished) belong to one class.
 """

@@ -92,7 +92,7 @@ def against_length(
     require_some("panels", panels)
     styles = in_order(list(dict.fromkeys(label for panel in panels.values() for label in panel.series)))
     every = {title: _checked(title, panel) for title, panel in panels.items()}
-    across = 3 if len(panels) in (3, 6) else 2
+    across = 3 if len(panels) == 3 else 2
     figure, axes = grid(len(panels), across=across, height=2.7, sharey=True)
     positive = [end for panel in every.values() for columns in panel.values() for end in (columns[1], columns[3])]
     floor, top = min(map(np.min, positive)) / 3, max(map(np.max, positive)) * 2
@@ -157,7 +157,7 @@ def _draw_laws(ax: "Axes", panel: Panel, styles: Looks) -> None:
         ax.plot(lengths, values, color="black", linestyle=dashes[i % 3], linewidth=1.1, label=label, zorder=1)
     handles, labels = legend_entries([ax])
     if handles:
-        ax.legend(handles, labels, fontsize=SMALL - 1, frameon=False, loc="best", handlelength=1.6)
+        ax.legend(handles, labels, fontsize=SMALL - 1, framealpha=0.8, edgecolor="none", loc="best", handlelength=1.6)
 
 
 def _length_axis(ax: "Axes", series: Mapping[str, list[np.ndarray]], log: bool) -> None:

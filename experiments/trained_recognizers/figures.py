@@ -72,7 +72,7 @@ def _averages(config: Config, groups: Groups) -> Any:
         panels[f"{labels.language(kind)} (N = {kind.n})"] = rows
     return plots.dots(
         panels, dataset=f"{config.profile_strings} strings", sample=_sample(groups),
-        heading="Average sensitivity", quantity="average sensitivity (bits)",
+        heading="Average sensitivity", quantity="average sensitivity (bits)", looks=LOOKS,
     )  # fmt: skip
 
 

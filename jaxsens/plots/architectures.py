@@ -84,6 +84,7 @@ def training_curves(
             every = max(1, math.ceil(len(columns[0]) / 12))
             line_with_interval(ax, *points, styles[label], place=(number, len(checked)), label=label, every=every)
         ax.set_xlabel("training (epochs)")
+        ax.xaxis.get_major_locator().set_params(integer=True)
         dress(ax, "y", text, floor, [columns[2] for columns in checked.values()])
     heading = f"{capital(quantity)} during training"
     note = f"{intervals_as(max(len(lines) for _, lines, _ in panels))}: {level:.0%} intervals"
@@ -147,7 +148,7 @@ def scatter_with_intervals(
         look = styles[label] | {"linestyle": "none", "capsize": 2, "markersize": 6, "elinewidth": 1}
         ax.errorbar(x[0], y[0], xerr=[x[0] - x[1], x[2] - x[0]], yerr=[y[0] - y[1], y[2] - y[0]], label=label, **look)
     for label, pair in dots.items():
-        ax.scatter(*map(clip, pair, floors), s=12, alpha=0.4, linewidths=0, **mark_of(styles[label]))
+        ax.scatter(*map(clip, pair, floors), s=10, alpha=0.5, linewidths=0.6, **mark_of(styles[label]))
     lows = [[values[i] for values in checked.values()] + [d[j] for d in dots.values()] for i, j in ((1, 0), (4, 1))]
     dress(ax, "x", f"{x_quantity} ({x_unit})", floors[0], lows[0])
     dress(ax, "y", f"{y_quantity}\n({y_unit})", floors[1], lows[1])

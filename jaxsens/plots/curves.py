@@ -109,5 +109,5 @@ def _epoch_axis(ax: "Axes", last: float) -> None:
     ax.set_xscale("symlog", linthresh=1, linscale=0.3)
     ax.set_xticks([0, *powers], labels=[f"{tick:g}" for tick in (0, *powers)])
     ax.xaxis.set_minor_locator(NullLocator())
-    ax.set_xlim(0, max(1.0, last) * 1.15)
+    ax.set_xlim(-0.15, max(1.0, last) * 1.15)
     ax.set_xlabel("training (epochs)")

@@ -48,6 +48,10 @@ _VARIANTS = {
     "patches normalized": ("-.", "tint"),
     "patch norm": ("-.", "tint"),
     "sigmoid": ("--", "tint"),
+    "untrained": (":", "tint"),
+    "trained": ("-", "full"),
+    "converged": ("-", "full"),
+    "published": ("--", "white"),
 }
 _COLORS = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY, BLACK)
 _OTHER_MARKERS = ("d", "<", ">", "8", "*", "h")  # of no model in the table
@@ -114,13 +118,13 @@ def is_model(label: str) -> bool:
 
 
 def mark_of(look: Look) -> Look:
-    """Return color and marker of a look, as ``Axes.scatter`` takes them.
+    """Return the marker of a look and its colors, as ``Axes.scatter`` takes them.
 
     Example:
         >>> mark_of(style(["CNN"])["CNN"])
-        {'color': '#D55E00', 'marker': '^'}
+        {'marker': '^', 'edgecolor': '#D55E00', 'facecolor': '#D55E00'}
     """
-    return {"color": look["color"], "marker": look["marker"]}
+    return {"marker": look["marker"], "edgecolor": look["color"], "facecolor": look["markerfacecolor"]}
 
 
 def hatch(look: Look) -> str:

@@ -145,11 +145,13 @@ def dots(
     quantity: str,
     limits: tuple[float, float] | None = None,
     level: float = 0.95,
+    looks: Looks | None = None,
     title: str | bool | None = True,
 ) -> "Figure":
     """Draw a dot with its interval for every label, one below the other, a panel for each group.
 
-    Dots of models have the model's color and marker. If all labels are among those of one panel, they are written once.
+    Dots of models have the model's color and marker, others are black unless they are given looks. If all labels are
+    among those of one panel, they are written once.
 
     Args:
         panels: Panel -> label -> ``(mean, low, high)``.
@@ -159,6 +161,7 @@ def dots(
         quantity: Label of the horizontal axis, with its unit.
         limits: Ends of the horizontal axis of all panels; by default each panel has its own.
         level: Confidence level of the intervals.
+        looks: Looks of labels that are settings rather than models; see `in_order`.
         title: True for heading, data and sample; a text to write in their place; False or None for no title.
 
     Raises:
@@ -176,7 +179,8 @@ def dots(
     for ax, (panel, group) in zip(axes, panels.items(), strict=True):
         places = rows if shared else list(group)
         for label, triple in group.items():
-            look = style([label])[label] if is_model(label) else {"color": "0.15", "marker": "o"}
+            known = is_model(label) or label in (looks or {})
+            look = style([label], looks)[label] if known else {"color": "0.15", "marker": "o"}
             name = f"panels[{panel!r}][{label!r}]"
             columns = finite_vectors(name, np.reshape(triple, (-1, 1)), 3)
             require_ordered(name, *columns)
@@ -231,6 +235,7 @@ def rate_by_length(
     ax.errorbar(at, mean, yerr=[mean - low, high - mean], fmt="o", color="0.15", capsize=2, label="random functions")
     ax.axhline(limit[1], color="0.3", linestyle="--", linewidth=1, label=limit[0])
     ax.set(xlabel="length of strings (bits)", ylabel=quantity, ylim=(0, 1.05))
+    ax.xaxis.get_major_locator().set_params(integer=True)
     note = "whiskers: 95% intervals"
     return finish(figure, "Random Boolean functions", dataset, sample, note, *legend_entries([ax]), title)
 

@@ -37,7 +37,7 @@ PAGE, COLUMN = 7.2, 4.8
 """Widths of figures in inches: of several panels side by side, and of one."""
 
 MEDIUM, SMALL = 9, 8
-"""Sizes of letters in points: of titles, and of all else."""
+"""Sizes of letters in points: of a figure's title, and of all else."""
 
 Interval = tuple[float, float, float]
 """A value with the ends of its interval: ``(mean, low, high)``."""
@@ -102,10 +102,11 @@ def finish(
     if labels or note:
         # A handle and the gap between columns take about as much room as eight letters.
         columns = int(width / _inches(max((len(label) for label in labels), default=0) + 8, SMALL))
-        figure.legend(
+        legend = figure.legend(
             handles, labels, loc="outside lower center", ncols=max(1, min(len(labels), columns)), frameon=False,
             title=_broken(note, width, SMALL), title_fontsize=SMALL, fontsize=SMALL, columnspacing=1.5,
         )  # fmt: skip
+        legend.get_title().set_multialignment("center")
     return figure
 
 
@@ -114,12 +115,15 @@ def _fit(ax: "Axes", figure: "Figure") -> None:
     ax.tick_params(labelsize=SMALL)
     width, height = figure.get_figwidth(), figure.get_figheight()
     if (spec := ax.get_subplotspec()) is not None:
-        rows, columns = spec.get_gridspec().get_geometry()
-        width, height = width / columns, height / rows
-    for label, room in ((ax.xaxis.label, width), (ax.yaxis.label, max(0.8 * height, 1.2))):
+        down, across = spec.get_gridspec().get_geometry()
+        width, height = width / across, height / down
+    rows = [tick.get_text() for tick in ax.get_yticklabels()] if ax.yaxis.get_tick_params()["labelleft"] else []
+    longest = max((len(row) for row in rows if not row.startswith("$")), default=0)  # numbers may be formulas
+    inside = width - max(0.2 + _inches(longest, SMALL), 0.65 if ax.get_ylabel() else 0.2)
+    for label, room in ((ax.xaxis.label, 1.05 * width), (ax.yaxis.label, max(0.85 * height, 1.2))):
         label.set(fontsize=SMALL, text=_broken(label.get_text(), room, SMALL))
     for place in ("left", "center"):
-        ax.set_title(_broken(ax.get_title(place), width, MEDIUM), loc=place, fontsize=MEDIUM)
+        ax.set_title(_broken(ax.get_title(place), inside, SMALL), loc=place, fontsize=SMALL)
     if (legend := ax.get_legend()) is not None:
         for text in legend.get_texts():
             text.set_fontsize(SMALL - 1)
@@ -134,8 +138,8 @@ def _broken(text: str, inches: float, size: float) -> str:
 
 
 def _inches(letters: int, size: float) -> float:
-    """Return the width of letters of a size in points; a letter of DejaVu Sans is 0.6 of it wide on average."""
-    return letters * 0.6 * size / 72
+    """Return the width of letters of a size in points; a letter of DejaVu Sans is about half as wide as its size."""
+    return letters * 0.53 * size / 72
 
 
 def legend_entries(axes: Sequence["Axes"]) -> tuple[list[Any], list[str]]:
@@ -213,10 +217,11 @@ def log_ticks(axis: "Axis", low: float, high: float) -> None:
         >>> [float(tick) for tick in ax.get_xticks() if 1 <= tick <= 40]
         [1.0, 3.0, 10.0, 30.0]
     """
-    from matplotlib.ticker import LogLocator, NullLocator
+    from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
     ratio = high / low
-    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if ratio < 25 else (1, 3) if ratio < 500 else (1,)))
+    subs = (1, 2, 5) if ratio < 25 else (1, 3) if ratio < 500 else (1,)
+    axis.set_major_locator(MaxNLocator(4) if ratio < 5 else LogLocator(subs=subs))
     axis.set_minor_locator(NullLocator())
     axis.set_major_formatter("{x:g}")
 
