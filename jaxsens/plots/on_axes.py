@@ -3,6 +3,7 @@
 Every function takes ``ax``, or None for a new figure, and plain numbers, and returns the figure.
 """
 
+import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -32,6 +33,7 @@ __all__ = [
 
 _COLOR = BLUE
 _MOST_BARS = 64  # more are drawn as a line with a band
+_MOST_NAMES = 8  # more are written from below to above
 _MOST_LINES = 10  # more have no labels
 
 
@@ -65,7 +67,9 @@ def bars_by_position(
         reach = [(mean - low)[drawn], (high - mean)[drawn]]
         ax.errorbar(at[drawn], mean[drawn], yerr=reach, color="0.15", capsize=2, linestyle="none", linewidth=1)
     if named:
-        ax.set_xticks(at, labels=list(position))
+        room = max(8, int(55 / len(mean)))  # letters under a bar
+        names = [textwrap.fill(str(name), room, break_long_words=False) for name in position]
+        ax.set_xticks(at, labels=names, rotation=90 if len(mean) > _MOST_NAMES else 0)
     else:
         ax.xaxis.get_major_locator().set_params(integer=True)
     ax.set(xlabel="" if named else position, ylabel=quantity)
