@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from jaxsens.plots.style import Interval, new_figure, style
+from jaxsens.plots.looks import in_order
+from jaxsens.plots.style import PAGE, Interval, finish, legend_entries, log_ticks, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -57,11 +58,10 @@ def speed_ratios(ratios: Mapping[str, Mapping[str, Interval]]) -> "Figure":
         raise ValueError("ratios holds no ratio: give at least one program and one case")
     if any(not value > 0 for by_case in ratios.values() for interval in by_case.values() for value in interval):
         raise ValueError("ratios holds a ratio that is not positive: give speedups, such as (2.0, 1.9, 2.2)")
-    from matplotlib import ticker
-
-    figure = new_figure(7.5, 1.4 + 0.32 * len(cases))
+    figure = new_figure(PAGE, 1.2 + 0.28 * len(cases))
     axes = figure.add_subplot()
-    looks = style(list(ratios))
+    looks = in_order(list(PROGRAMS.values()))
+    looks |= in_order([*looks, *(program for program in ratios if program not in looks)])
     for number, (program, by_case) in enumerate(ratios.items()):
         places = [cases.index(case) + 0.22 * (number - (len(ratios) - 1) / 2) for case in by_case]
         middle, low, high = ([interval[i] for interval in by_case.values()] for i in range(3))
@@ -69,19 +69,13 @@ def speed_ratios(ratios: Mapping[str, Mapping[str, Interval]]) -> "Figure":
             [m - end for m, end in zip(middle, low, strict=True)],
             [e - m for e, m in zip(high, middle, strict=True)],
         ]
-        axes.errorbar(
-            middle, places, xerr=ends, fmt=looks[program]["marker"], color=looks[program]["color"], label=program,
-            capsize=2, markersize=5,
-        )  # fmt: skip
+        mark = looks[program] | {"linestyle": "none"}
+        axes.errorbar(middle, places, xerr=ends, label=program, capsize=2, markersize=4, elinewidth=1, **mark)
     axes.axvline(1, color="0.5", linewidth=1)
     axes.set_xscale("log")
-    axes.xaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
-    axes.xaxis.set_major_formatter("{x:g}")
-    axes.xaxis.set_minor_formatter(ticker.NullFormatter())
+    log_ticks(axes.xaxis, *axes.get_xlim())
     axes.set_yticks(range(len(cases)), cases)
-    axes.invert_yaxis()
-    axes.set_xlabel("speedup of jaxsens (median and range of repeats)")
+    axes.set_ylim(len(cases) - 0.5, -0.5)
+    axes.set_xlabel("speedup of jaxsens (ratio of times; median and range of repeats)")
     axes.grid(axis="x", alpha=0.3)
-    figure.suptitle("Speedup of jaxsens over other programs, by case")
-    figure.legend(loc="outside lower center", ncols=len(ratios))
-    return figure
+    return finish(figure, "Speedup of jaxsens over other programs, by case", "", "", "", *legend_entries([axes]))

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["correlations", "densities", "sensitivity"]
 
 _SQUARED = "weight$^2$"
+_LOOKS = plots.in_order(["plain", "regularized"])
 _SCOPES = {"all": "over all models, treatments as units", "treatment": "between seeds of a treatment"}
 
 
@@ -55,7 +56,7 @@ def densities(findings: Findings, dataset: str, sample: str) -> "Figure":
     return plots.spectral_densities(
         {model_label(architecture): curves for architecture, curves in findings.densities.items()},
         quantity=f"eigenvalue of the Hessian (nats / {_SQUARED})", heading="Spectral density of the Hessian",
-        smallest=1e-6, dataset=dataset, sample=sample,
+        smallest=1e-6, dataset=dataset, sample=sample, looks=_LOOKS,
     )  # fmt: skip
 
 
@@ -76,4 +77,5 @@ def correlations(config: Config, findings: Findings, dataset: str, sample: str) 
     return plots.dots(
         panels, quantity="Spearman's rank correlation",
         heading="Token sensitivity with sharpness and test error, over models", dataset=dataset, sample=sample,
+        limits=(-1, 1),
     )  # fmt: skip

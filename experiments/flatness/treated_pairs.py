@@ -1,22 +1,21 @@
 """Figures of a treatment's effect on models: each untreated and treated, in two quantities with their intervals."""
 
-import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from jaxsens.plots.looks import Look, mark_of, style
 from jaxsens.plots.style import (
     clip,
     dress,
     finish,
     finite_vectors,
+    grid,
     legend_entries,
     log_floor,
-    new_figure,
     require_ordered,
     require_some,
-    style,
 )
 from jaxsens.typing import Array
 
@@ -36,8 +35,8 @@ def treated_pairs(
     y: str,
     treatment: str,
     heading: str,
-    dataset: str,
-    sample: str,
+    dataset: str = "",
+    sample: str = "",
     seeds: Mapping[str, Mapping[str, tuple[tuple[Array, Array], tuple[Array, Array]]]] | None = None,
     level: float = 0.95,
 ) -> "Figure":
@@ -59,18 +58,13 @@ def treated_pairs(
         ValueError: If there is nothing to draw, numbers are not finite, or one lies outside its interval.
     """
     require_some("panels", panels)
-    columns = min(3, len(panels))
-    rows = math.ceil(len(panels) / columns)
-    figure = new_figure(4.0 * columns + 0.4, 3.4 * rows + 1.0)
-    axes = list(figure.subplots(rows, columns, squeeze=False, sharey=True).flat)
+    figure, axes = grid(len(panels), across=3, height=2.3, sharey=True)
     styles = style(list(dict.fromkeys(model for pairs in panels.values() for model in pairs)))
-    for unused in axes[len(panels) :]:
-        unused.set_axis_off()
     points, dots = _checked(panels, seeds or {})
     y_values = [p[3] for pair in points.values() for p in pair] + [d[1] for pair in dots.values() for d in pair]
     y_lows = [p[4] for pair in points.values() for p in pair] + [d[1] for pair in dots.values() for d in pair]
     y_floor = log_floor(y_values)
-    for number, (ax, (quantity, pairs)) in enumerate(zip(axes, panels.items(), strict=False)):
+    for number, (ax, (quantity, pairs)) in enumerate(zip(axes, panels.items(), strict=True)):
         across = [p for model in pairs for p in points[quantity, model]]
         faint = [d for model in pairs for d in dots[quantity, model]]
         floors = (log_floor([p[0] for p in across] + [d[0] for d in faint]), y_floor)
@@ -78,12 +72,12 @@ def treated_pairs(
             _draw_model(ax, model, treatment, styles[model], points[quantity, model], dots[quantity, model], floors)
         dress(ax, "x", quantity, floors[0], [p[1] for p in across] + [d[0] for d in faint])
         dress(ax, "y", y, y_floor, y_lows)
-        if number % columns:
+        if number % 3:
             ax.set_ylabel("")
     note = f"whiskers: {level:.0%} intervals; a line from each model to the same {treatment}" + (
         "; faint dots: single seeds" if seeds else ""
     )
-    return finish(figure, heading, dataset, sample, note, *legend_entries(axes[: len(panels)]))
+    return finish(figure, heading, dataset, sample, note, *legend_entries(axes))
 
 
 def _checked(
@@ -110,7 +104,7 @@ def _draw_model(
     ax: "Axes",
     model: str,
     treatment: str,
-    look: dict[str, str],
+    look: Look,
     points: list[list[np.ndarray]],
     dots: list[list[np.ndarray]],
     floors: tuple[float | None, float | None],
@@ -121,11 +115,12 @@ def _draw_model(
         x, low, high = clip(point[:3], floors[0])
         at, under, over = clip(point[3:], floors[1])
         ends.append((x[0], at[0]))
+        mark = look | {"linestyle": "none", "markerfacecolor": "white" if treated else look["color"]}
         ax.errorbar(
-            x, at, xerr=[x - low, high - x], yerr=[at - under, over - at], linestyle="none", capsize=2,
-            markersize=7, markerfacecolor="white" if treated else look["color"], elinewidth=1, zorder=3,
-            label=f"{model}, {treatment}" if treated else model, **look,
+            x, at, xerr=[x - low, high - x], yerr=[at - under, over - at], capsize=1.5, markersize=5, elinewidth=0.9,
+            zorder=3, label=f"{model}, {treatment}" if treated else model, **mark,
         )  # fmt: skip
     ax.plot(*zip(*ends, strict=True), color=look["color"], linewidth=1, alpha=0.6, zorder=2)
-    for pair in dots:
-        ax.scatter(*map(clip, pair, floors), s=12, alpha=0.35, linewidths=0, zorder=1, **look)
+    for treated, pair in enumerate(dots):
+        mark = mark_of(look | {"markerfacecolor": "white" if treated else look["color"]})
+        ax.scatter(*map(clip, pair, floors), s=7, alpha=0.5, linewidths=0.5, zorder=1, **mark)

@@ -10,8 +10,9 @@ In several processes only the first reads and writes, and the others get its res
         run.comparison([Claim.of("C1", "token sensitivity", difference, subject="vit", reference="cnn", ...)])
         run.figure("sensitivity", plots.bars_with_intervals(...))
 
-The folder holds ``units/*.npz`` (results), ``*.csv``, ``*.png`` and ``manifest.json``, which says what was run, on what
-and in what time; nothing else holds a time. A run is identified by its experiment and its configuration.
+The folder holds ``units/*.npz`` (results), ``*.csv``, ``*.png`` and ``*.pdf`` (figures) and ``manifest.json``, which
+says what was run, on what and in what time; nothing else holds a time. A run is identified by its experiment and its
+configuration.
 
 The file is longer than others because the states of a run (open, agreed, finished) belong to one class.
 """
@@ -43,6 +44,9 @@ from jaxsens.execution import processes
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+_FIGURE_FILES = {"png": ("Software",), "pdf": ("Creator", "Producer", "CreationDate")}
+"""The files of a figure, and what matplotlib would write into each of them besides the figure."""
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._=+-]{0,119}")
 
@@ -248,20 +252,26 @@ class Run:
         return self.table("comparison", [asdict(claim) for claim in claims])
 
     def figure(self, name: str, figure: "Figure") -> Path:
-        """Write a matplotlib figure as ``<name>.png`` at 150 dots per inch, and close it."""
+        """Write a matplotlib figure as ``<name>.png`` at 150 dots per inch and as ``<name>.pdf``, and close it.
+
+        Neither file holds a date or a version, so that the same figure gives the same bytes.
+
+        Returns:
+            The path of the PNG.
+        """
         self._require_open()
         _check_name("figure", name)
+        for kind, left_out in _FIGURE_FILES.items():
 
-        def drawn() -> bytes:
-            image = io.BytesIO()
-            figure.savefig(image, format="png", dpi=150, metadata={"Software": None})
-            return image.getvalue()
+            def drawn(kind: str = kind, left_out: Sequence[str] = left_out) -> bytes:
+                image = io.BytesIO()
+                figure.savefig(image, format=kind, dpi=150, metadata=dict.fromkeys(left_out))
+                return image.getvalue()
 
-        path = self.folder / f"{name}.png"
-        self._write(path, drawn, f"figure {name!r}")
+            self._write(self.folder / f"{name}.{kind}", drawn, f"figure {name!r}")
         if "matplotlib.pyplot" in sys.modules:
             sys.modules["matplotlib.pyplot"].close(figure)
-        return path
+        return self.folder / f"{name}.png"
 
     def discard(self, folder: Path) -> None:
         """Remove a folder of checkpoints, in all processes at once: a late one must not remove what came after."""

@@ -7,7 +7,7 @@ import numpy as np
 
 from experiments import harness
 from experiments.length_and_sharpness import estimates
-from experiments.length_and_sharpness.config import Config
+from experiments.length_and_sharpness.config import FUNCTIONS, Config
 from experiments.length_and_sharpness.estimates import Results
 from experiments.length_and_sharpness.tradeoff_figure import cloud
 from jaxsens import plots
@@ -56,6 +56,7 @@ def lengths(config: Config, results: Results) -> "Figure | None":
         dataset=f"transformers of width {config.architecture.width} after {config.steps:,} steps",
         sample=f"{config.seeds} model{'s' * (config.seeds > 1)} each; geometric means",
         meaning="dots: models that converged, crosses: others",
+        looks=plots.in_order([label(function) for function in FUNCTIONS]),
     )  # fmt: skip
 
 
@@ -103,7 +104,7 @@ def training_sizes(
         dataset=f"{config.functions} {'given' if config.own_functions else 'random'} functions of "
         f"{config.function_length} bits",
         sample=f"{config.function_seeds} model{'s' * (config.function_seeds > 1)} of each and size",
-        meaning="dots: models that fit their training set, crosses: others",
+        meaning="dots: models that fit their training set, crosses: others", looks=plots.in_order(list(series)),
     )  # fmt: skip
 
 

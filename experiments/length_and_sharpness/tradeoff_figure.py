@@ -5,11 +5,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from jaxsens.plots.style import finish, finite_vectors, new_figure, require_ordered
+from jaxsens.plots.style import COLUMN, finish, finite_vectors, log_ticks, new_figure, require_ordered
 from jaxsens.typing import Array
 
 if TYPE_CHECKING:
-    from matplotlib.axis import Axis
     from matplotlib.colors import LogNorm
     from matplotlib.figure import Figure
 
@@ -24,8 +23,8 @@ def cloud(
     y_quantity: str,
     color_quantity: str,
     heading: str,
-    dataset: str,
-    sample: str,
+    dataset: str = "",
+    sample: str = "",
     whiskers: str,
     meanings: tuple[str, str] = ("converged", "not converged"),
 ) -> "Figure":
@@ -58,14 +57,14 @@ def cloud(
     if not (color > 0).any():
         raise ValueError(f"color holds nothing above 0, the largest is {color.max():g}: its scale is logarithmic")
 
-    figure = new_figure(6.8, 5.2)
+    figure = new_figure(COLUMN + 0.6, 4.0)
     ax = figure.subplots()
     floor, norm = _scale(color)
     ax.errorbar(x, value, yerr=[value - low, high - value], fmt="none", ecolor="0.75", elinewidth=0.8, zorder=1)
     solid, shown, handles, labels = np.asarray(solid, bool), None, [], []
     for chosen, marker, meaning in ((solid, "o", meanings[0]), (~solid, "X", meanings[1])):
         if chosen.any():
-            look = {"marker": marker, "s": 34, "linewidths": 0.4, "edgecolors": "0.2", "zorder": 2}
+            look = {"marker": marker, "s": 24, "linewidths": 0.4, "edgecolors": "0.2", "zorder": 2}
             colors = {"c": np.maximum(color[chosen], floor), "norm": norm, "cmap": "viridis"}
             shown = ax.scatter(x[chosen], value[chosen], **colors, **look)
             handles.append(ax.scatter([], [], color="0.6", **look))
@@ -73,8 +72,8 @@ def cloud(
     bar = figure.colorbar(shown, ax=ax, extend="min" if color.min() < floor else "neither")
     bar.set_label(color_quantity)
     ax.set(yscale="log", xlabel=x_quantity, ylabel=y_quantity)
-    for axis in (ax.yaxis, bar.ax.yaxis):
-        _plain_ticks(axis)
+    log_ticks(ax.yaxis, *ax.get_ylim())
+    log_ticks(bar.ax.yaxis, norm.vmin, norm.vmax)
     return finish(figure, heading, dataset, sample, f"whiskers: {whiskers}", handles, labels)
 
 
@@ -85,12 +84,3 @@ def _scale(color: np.ndarray) -> tuple[float, "LogNorm"]:
     top = color.max()
     floor = max(top / 1000, color[color > 0].min())
     return floor, LogNorm(floor if floor < top else top / 10, top)
-
-
-def _plain_ticks(axis: "Axis") -> None:
-    """Put ticks at 1, 2 and 5 times powers of ten, written as plain numbers."""
-    from matplotlib.ticker import LogLocator, NullLocator
-
-    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axis.set_minor_locator(NullLocator())
-    axis.set_major_formatter("{x:g}")

@@ -80,6 +80,7 @@ def _choices(config: Config, readings: Groups) -> Any:
         _panels(config, readings, lambda group: mean_and_interval(over_models(config, group, "zero"))),
         dataset=labels.strings(config), sample="1 model each" if count == 1 else f"{count} models each",
         heading="Other readings of F.1", quantity="share of strings of sensitivity 0",
+        limits=(0, 1),
     )  # fmt: skip
 
 

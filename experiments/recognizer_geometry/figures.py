@@ -75,8 +75,8 @@ def influence_panels(config: Config, units: Units, slopes: Sequence[Slope]) -> d
     """Return the panels of influences: mean and largest, for each encoding and epsilon."""
     late = {(slope.quantity, slope.setting): slope for slope in slopes if slope.which == "late"}
     panels = {}
-    for quantity, over in (("activation_mean", "mean"), ("activation_max", "largest")):
-        for pair in config.influence_settings:
+    for pair in config.influence_settings:
+        for quantity, over in (("activation_mean", "mean"), ("activation_max", "largest")):
             settings = [(*pair, half_width) for half_width in config.half_widths]
             chosen = [late[quantity, setting] for setting in settings]
             if panel := _influence_panel(config, units, chosen):

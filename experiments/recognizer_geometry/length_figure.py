@@ -6,16 +6,18 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from jaxsens.plots.lines import intervals_as, line_with_interval
+from jaxsens.plots.looks import Looks, in_order
 from jaxsens.plots.style import (
+    SMALL,
     Interval,
     capital,
     finish,
     finite_vectors,
+    grid,
     legend_entries,
-    new_figure,
     require_ordered,
     require_some,
-    style,
 )
 from jaxsens.typing import Array
 
@@ -48,7 +50,7 @@ class Panel(NamedTuple):
 
     Attributes:
         series: Label -> ``Series``; means are positive, a lower end may be 0. A label has one color in all panels.
-        fits: Label -> ``Fit``; one of a series has its color, and others are gray.
+        fits: Label -> ``Fit``; one of a series has its color, and others are gray, with their label in the legend.
         bounds: Label -> ``(lengths [n], values [n])`` of a theorem, dashed.
     """
 
@@ -62,8 +64,8 @@ def against_length(
     *,
     quantity: str,
     unit: str,
-    dataset: str,
-    sample: str,
+    dataset: str = "",
+    sample: str = "",
     length: str = "length N (bits)",
     log_length: bool = True,
     level: float = 0.95,
@@ -88,15 +90,10 @@ def against_length(
             mean is not positive or outside its interval, a length not positive; or if there are more than ten labels.
     """
     require_some("panels", panels)
-    styles = style(list(dict.fromkeys(label for panel in panels.values() for label in panel.series)))
+    styles = in_order(list(dict.fromkeys(label for panel in panels.values() for label in panel.series)))
     every = {title: _checked(title, panel) for title, panel in panels.items()}
-    across = 2 if len(panels) == 4 else min(len(panels), 3)
-    down = math.ceil(len(panels) / across)
-    figure = new_figure(1.2 + 4.6 * across, 0.9 + 4.4 * down)
-    axes = figure.subplots(down, across, squeeze=False, sharey=True).ravel()
-    for unused in axes[len(panels) :]:
-        unused.set_axis_off()
-    axes = axes[: len(panels)]
+    across = 3 if len(panels) == 3 else 2
+    figure, axes = grid(len(panels), across=across, height=2.7, sharey=True)
     positive = [end for panel in every.values() for columns in panel.values() for end in (columns[1], columns[3])]
     floor, top = min(map(np.min, positive)) / 3, max(map(np.max, positive)) * 2
     handles, labels = [], []
@@ -105,13 +102,14 @@ def against_length(
         handles += [handle for label, handle in drawn.items() if label not in labels]
         labels += [label for label in drawn if label not in labels]
         _draw_laws(ax, panel, styles)
-        ax.set_title(title, fontsize="medium")
+        ax.set_title(title)
         ax.set(yscale="log", ylim=(floor, top), xlabel=length)
         _length_axis(ax, every[title], log_length)
     for ax in axes[::across]:
         ax.set_ylabel(f"{quantity}\n({unit})")
     uncertain = any((columns[3] > columns[2]).any() for panel in every.values() for columns in panel.values())
-    note = f"bands: {level:.0%} intervals" if uncertain else ""
+    shown = intervals_as(max(len(panel.series) for panel in panels.values()))
+    note = f"{shown}: {level:.0%} intervals" if uncertain else ""
     return finish(figure, f"{capital(quantity)} against length", dataset, sample, note, handles, labels)
 
 
@@ -140,29 +138,26 @@ def _require_positive(where: str, *columns: np.ndarray) -> None:
             raise ValueError(f"{where} holds {column.min():g}: a logarithmic axis has positive lengths and values only")
 
 
-def _draw(
-    ax: "Axes", series: Mapping[str, list[np.ndarray]], styles: Mapping[str, dict[str, str]], floor: float
-) -> dict[str, object]:
+def _draw(ax: "Axes", series: Mapping[str, list[np.ndarray]], styles: Looks, floor: float) -> dict[str, object]:
     drawn = {}
-    for label, (lengths, mean, low, high) in series.items():
-        look = styles[label]
-        ax.fill_between(lengths, np.maximum(low, floor), high, color=look["color"], alpha=0.2, linewidth=0)
-        (drawn[label],) = ax.plot(lengths, mean, markersize=5, linewidth=1.2, **look)
+    for place, (label, (lengths, mean, low, high)) in enumerate(series.items()):
+        ends = (np.maximum(low, floor), high)
+        drawn[label] = line_with_interval(ax, lengths, mean, *ends, styles[label], place=(place, len(series)))
     return drawn
 
 
-def _draw_laws(ax: "Axes", panel: Panel, styles: Mapping[str, dict[str, str]]) -> None:
+def _draw_laws(ax: "Axes", panel: Panel, styles: Looks) -> None:
     for label, fit in panel.fits.items():
         mean, low, high = fit.slope
-        text = f"{label}: {fit.meaning} {mean:.2f} [{low:.2f}, {high:.2f}]"
-        color = styles[label]["color"] if label in styles else "0.35"
-        ax.plot(fit.lengths, fit.values, color=color, linewidth=2.4, alpha=0.55, label=text, zorder=1)
+        text = f"{fit.meaning} {mean:.2f} [{low:.2f}, {high:.2f}]"
+        text, color = (text, styles[label]["color"]) if label in styles else (f"{label}: {text}", "0.35")
+        ax.plot(fit.lengths, fit.values, color=color, linewidth=2.4, alpha=0.45, label=text, zorder=1)
     dashes = ("--", ":", "-.")
     for i, (label, (lengths, values)) in enumerate(panel.bounds.items()):
-        ax.plot(lengths, values, color="black", linestyle=dashes[i % 3], linewidth=1.3, label=label, zorder=1)
+        ax.plot(lengths, values, color="black", linestyle=dashes[i % 3], linewidth=1.1, label=label, zorder=1)
     handles, labels = legend_entries([ax])
     if handles:
-        ax.legend(handles, labels, fontsize="small", frameon=False, loc="best")
+        ax.legend(handles, labels, fontsize=SMALL - 1, framealpha=0.8, edgecolor="none", loc="best", handlelength=1.6)
 
 
 def _length_axis(ax: "Axes", series: Mapping[str, list[np.ndarray]], log: bool) -> None:

@@ -1,20 +1,22 @@
 """Drawing of tokens of texts: how often each, a quantity against how common it is, and a text in colors."""
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from jaxsens.plots.looks import BLUE, RED, in_order
 from jaxsens.plots.style import (
+    PAGE,
+    SMALL,
     Interval,
     finish,
     finite_vectors,
+    grid,
     legend_entries,
     new_figure,
     require_ordered,
     require_some,
-    style,
 )
 from jaxsens.typing import Array
 
@@ -30,8 +32,8 @@ def token_counts(
     *,
     unit: str,
     heading: str,
-    dataset: str,
-    sample: str,
+    dataset: str = "",
+    sample: str = "",
 ) -> "Figure":
     """Draw how often each of some tokens was counted, a bar for every way of counting, one panel below the other.
 
@@ -46,8 +48,8 @@ def token_counts(
         ValueError: If there is nothing to draw, or counts are not as many as tokens, finite and at least 0.
     """
     require_some("panels", panels)
-    styles = style(list(dict.fromkeys(label for _, counts in panels.values() for label in counts)))
-    figure = new_figure(9.0, 1.2 + 2.6 * len(panels))
+    styles = in_order(list(dict.fromkeys(label for _, counts in panels.values() for label in counts)))
+    figure = new_figure(PAGE, 1.0 + 1.9 * len(panels))
     axes = figure.subplots(len(panels), 1, squeeze=False)[:, 0]
     for ax, (title, (tokens, counts)) in zip(axes, panels.items(), strict=True):
         require_some(f"panels[{title!r}]", counts)
@@ -61,7 +63,7 @@ def token_counts(
             ax.bar(places + aside, values, width, color=styles[label]["color"], label=label)
         # A dollar sign would begin a formula.
         ax.set_xticks(range(len(tokens)), labels=[_plain(token) for token in tokens])
-        ax.set_title(title, fontsize="medium")
+        ax.set_title(title)
         ax.set_ylabel(unit)
     return finish(figure, heading, dataset, sample, "", *legend_entries(list(axes)))
 
@@ -90,8 +92,8 @@ def scatters_with_lines(
     x: str,
     y: str,
     heading: str,
-    dataset: str,
-    sample: str,
+    dataset: str = "",
+    sample: str = "",
     bins: int = 10,
     reference: tuple[str, float, float] | None = None,
     level: float = 0.95,
@@ -113,12 +115,7 @@ def scatters_with_lines(
         ValueError: If there is nothing to draw, numbers are not finite, or one lies outside its interval.
     """
     require_some("panels", panels)
-    across = min(2, len(panels))
-    figure = new_figure(1.0 + 4.6 * across, 1.2 + 3.6 * math.ceil(len(panels) / across))
-    axes = figure.subplots(math.ceil(len(panels) / across), across, squeeze=False, sharey=True).ravel()
-    for unused in axes[len(panels) :]:
-        unused.set_axis_off()
-    axes = list(axes[: len(panels)])
+    figure, axes = grid(len(panels), across=2, height=2.7, sharey=True)
     for ax, (title, panel) in zip(axes, panels.items(), strict=True):
         at, values = finite_vectors(f"panels[{title!r}]", (panel.x, panel.y), 2)
         texts = []
@@ -126,19 +123,19 @@ def scatters_with_lines(
             numbers = finite_vectors(f"panels[{title!r}].{what}", np.reshape(interval, (-1, 1)), 3)
             require_ordered(f"panels[{title!r}].{what}", *numbers)
             texts.append("{} {:.2f} [{:.2f}, {:.2f}]".format(what, *interval))
-        ax.scatter(at, values, s=9, alpha=0.35, linewidths=0, color="#3f90da", label="a token")
+        ax.scatter(at, values, s=6, alpha=0.35, linewidths=0, color=BLUE, label="a token")
         ends = np.array([0.0, 1.0])
-        ax.plot(ends, panel.offset + panel.slope[0] * ends, color="#bd1f01", linewidth=1.6, label="least squares")
+        ax.plot(ends, panel.offset + panel.slope[0] * ends, color=RED, linewidth=1.4, label="least squares")
         which = np.clip((at * bins).astype(int), 0, bins - 1)
         there = np.unique(which)
         means = [values[which == number].mean() for number in there]
-        ax.plot((there + 0.5) / bins, means, "s", markersize=5, color="0.15", label="mean of a bin")
+        ax.plot((there + 0.5) / bins, means, "s", markersize=3.5, color="0.15", label="mean of a bin")
         if reference is not None:
             name, slope, offset = reference
             ax.plot(ends, offset + slope * ends, color="0.35", linestyle="--", linewidth=1.2, label=name)
-        ax.set_title(f"{title}\n{', '.join(texts)}", fontsize="small")
+        ax.set_title(f"{title}\n{', '.join(texts)}")
         ax.set(xlabel=x)
-    for ax in axes[::across]:
+    for ax in axes[::2]:
         ax.set_ylabel(y)
     note = f"in brackets: {level:.0%} intervals"
     return finish(figure, heading, dataset, sample, note, *legend_entries(axes))
@@ -149,9 +146,9 @@ def colored_text(
     *,
     quantity: str,
     heading: str,
-    dataset: str,
-    sample: str,
-    line: float = 120.0,
+    dataset: str = "",
+    sample: str = "",
+    line: float = 92.0,
 ) -> "Figure":
     """Draw texts with their tokens colored by a quantity, each text on its own scale from pale (least) to dark (most).
 
@@ -176,7 +173,7 @@ def colored_text(
             raise ValueError(f"rows[{title!r}] must have a value for each of {len(tokens)} tokens, got {values}")
         lines[title] = _broken([_plain(token) for token in tokens], line)
         height += 0.4 + 0.26 * (1 + max(number for number, _ in lines[title]))
-    figure = new_figure(10.0, 1.0 + height)
+    figure = new_figure(PAGE, 0.8 + height)
     axes = figure.subplots(
         len(rows),
         1,
@@ -190,11 +187,11 @@ def colored_text(
             share = 0.0 if high == low else (value - low) / (high - low)
             back = "white" if np.isnan(value) else colors(0.05 + 0.7 * share)
             ax.text(
-                start / line, -number, _plain(token), family="monospace", fontsize=9, va="center",
+                start / line, -number, _plain(token), family="monospace", fontsize=SMALL, va="center",
                 bbox={"facecolor": back, "edgecolor": "0.85", "linewidth": 0.4, "pad": 1.6},
             )  # fmt: skip
         ax.set(xlim=(0, 1), ylim=(-max(number for number, _ in lines[title]) - 0.6, 0.6), xticks=[], yticks=[])
-        ax.set_title(f"{title}: {quantity} from {low:.3g} (pale) to {high:.3g} (dark)", fontsize="small", loc="left")
+        ax.set_title(f"{title}: {quantity} from {low:.3g} (pale) to {high:.3g} (dark)", loc="left")
         _without_frame(ax)
     return finish(figure, heading, dataset, sample, "", [], [])
 

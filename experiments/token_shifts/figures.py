@@ -24,6 +24,11 @@ __all__ = ["every"]
 SHOWN = 12
 """Tokens in the figure of counts."""
 
+LOOKS = plots.in_order([f"{state} training" for state in STATES])
+READ = ", as the read-out sees it"
+LOOKS |= {f"{label}{READ}": look | {"linestyle": ":", "markerfacecolor": "#ffffff"} for label, look in LOOKS.items()}
+"""Colors, markers and lines of models before and after training, in all figures."""
+
 STATE_NUMBER = "state (0 enters the first layer)"
 COMMONNESS = "commonness (log frequency, 0 rarest, 1 most common)"
 NORM_LABELS = {"l1": "l1", "l2": "l2", "linf": "l-infinity"}
@@ -68,6 +73,7 @@ def _layers(config: Config, each: Mapping[str, Models], dataset: str) -> "Figure
     return plots.side_by_side(
         panels, x=STATE_NUMBER, heading="Shift by layer", log_x=False,
         sample=f"{config.followed} held-out texts, their {config.least} least-shifting tokens", dataset=dataset,
+        looks=plots.in_order([_rank(k) for k in range(config.least)]),
     )  # fmt: skip
 
 
@@ -85,7 +91,7 @@ def _identifiability(config: Config, results: Results, source: str) -> "Figure":
         curves[NAMES[kind]] = plots.Quantity("share nearest to their own token", lines, log=False)
     figure = plots.side_by_side(
         curves, x=STATE_NUMBER, heading="How often is a state nearest to its own token?", dataset=source,
-        sample=f"{config.identified} held-out texts", log_x=False,
+        sample=f"{config.identified} held-out texts", log_x=False, looks=LOOKS,
     )  # fmt: skip
     for ax in figure.axes:
         ax.set_ylim(-0.03, 1.03)
@@ -127,7 +133,7 @@ def _kinds(config: Config, results: Results) -> "Figure":
                 if kind in estimates.NORMALIZED_AT_THE_END:
                     at = np.array([last - 1, last])
                     read = _triples(estimates.by_state(values[..., [last - 1, last + 1]], over_models))
-                    lines[f"{label}, as the read-out sees it"] = (at, *read[1:])
+                    lines[f"{label}{READ}"] = (at, *read[1:])
             means = np.concatenate([mean for _, mean, _, _ in lines.values()])
             log = bool(means.max() > 5 * means.min())
             panels[f"{NAMES[kind]}, {scale} shift"] = plots.Quantity("times that of the embedding", lines, log=log)
@@ -135,6 +141,7 @@ def _kinds(config: Config, results: Results) -> "Figure":
         panels, x=STATE_NUMBER, heading="What causes the drop in the last layer?",
         dataset=f"up to {config.followed} texts, or images for the ViT",
         sample=f"{config.seeds} models of each kind, small ones from random weights", log_x=False,
+        looks=LOOKS,
     )  # fmt: skip
 
 

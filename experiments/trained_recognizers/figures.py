@@ -18,6 +18,12 @@ Rows = Mapping[Kind, Sequence[Mapping[str, Any]]]
 
 WHEN = {"after": "after training", "before": "before training"}
 
+LOOKS = plots.in_order(["before training", "after training"])
+"""Colors and markers of models before and after training, in all figures."""
+
+LANGUAGES = plots.in_order(["First", "Majority", "Parity", "3 bits", "5 bits", "10 bits", "models"])
+"""Those of the languages, in the figures of training."""
+
 
 def write(run: harness.Run, config: Config, groups: Groups, curves: Rows, rates: Rows) -> None:
     """Draw all figures of a run."""
@@ -52,7 +58,7 @@ def _spectra(config: Config, groups: Groups) -> Any:
                 ends = np.array([column.interval() for column in columns])
                 lines[words] = (np.array([float(column.mean) for column in columns]), ends[:, 0], ends[:, 1])
         panels[labels.language(kind)] = lines
-    return learned_spectra(panels, dataset=labels.probed(config, n), sample=_sample(groups))
+    return learned_spectra(panels, dataset=labels.probed(config, n), sample=_sample(groups), looks=LOOKS)
 
 
 def _averages(config: Config, groups: Groups) -> Any:
@@ -66,7 +72,7 @@ def _averages(config: Config, groups: Groups) -> Any:
         panels[f"{labels.language(kind)} (N = {kind.n})"] = rows
     return plots.dots(
         panels, dataset=f"{config.profile_strings} strings", sample=_sample(groups),
-        heading="Average sensitivity", quantity="average sensitivity (bits)",
+        heading="Average sensitivity", quantity="average sensitivity (bits)", looks=LOOKS,
     )  # fmt: skip
 
 
@@ -80,7 +86,7 @@ def _models(config: Config, groups: Groups) -> Any:
         }
     return plots.survival(
         {panel: lines for panel, lines in panels.items() if lines}, dataset=f"{config.profile_strings} strings",
-        sample=_sample(groups), quantity="average sensitivity (bits)", smallest=0.01,
+        sample=_sample(groups), quantity="average sensitivity (bits)", smallest=0.01, looks=LOOKS,
     )  # fmt: skip
 
 
@@ -106,7 +112,7 @@ def _training(curves: Rows, config: Config) -> Any:
     rows, references = ({name: panels for name, panels in both.items() if panels} for both in (rows, references))
     return None if not rows else plots.curve_grid(
         rows, heading="Average sensitivity during training", references=references,
-        dataset=f"{config.checkpoint_strings} strings of {n} bits", sample=_models_each(curves),
+        dataset=f"{config.checkpoint_strings} strings of {n} bits", sample=_models_each(curves), looks=LANGUAGES,
     )  # fmt: skip
 
 
@@ -137,6 +143,7 @@ def _learning_rates(config: Config, groups: Groups, rates: Rows) -> Any:
     return plots.dots(
         panels, dataset=dataset, sample="number of models in parentheses",
         heading="Languages learned, by learning rate", quantity="share of models that learned",
+        limits=(0, 1),
     )  # fmt: skip
 
 

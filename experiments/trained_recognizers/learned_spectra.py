@@ -1,12 +1,12 @@
 """A figure of the sensitivity spectra of models with the exact spectra of the languages that they learned."""
 
-import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from jaxsens.plots.style import finish, finite_vectors, legend_entries, new_figure, require_ordered, require_some, style
+from jaxsens.plots.looks import Looks, style
+from jaxsens.plots.style import finish, finite_vectors, grid, legend_entries, require_ordered, require_some
 from jaxsens.typing import Array
 
 if TYPE_CHECKING:
@@ -20,7 +20,12 @@ DENSE = 25
 
 
 def learned_spectra(
-    panels: Mapping[str, Mapping[str, tuple[Array, Array, Array]]], *, dataset: str, sample: str, level: float = 0.95
+    panels: Mapping[str, Mapping[str, tuple[Array, Array, Array]]],
+    *,
+    dataset: str = "",
+    sample: str = "",
+    level: float = 0.95,
+    looks: Looks | None = None,
 ) -> "Figure":
     """Draw shares of strings by sensitivity, on a logarithmic axis: exact ones as hollow squares, models' as dots.
 
@@ -32,6 +37,7 @@ def learned_spectra(
         dataset: Description of the strings, for the title.
         sample: Number of models, for the title.
         level: Level of the intervals.
+        looks: Looks of labels that are settings rather than models.
 
     Raises:
         ValueError: If there is nothing to draw, or shares are not finite or not inside their intervals.
@@ -45,33 +51,27 @@ def learned_spectra(
             name = f"panels[{title!r}][{label!r}]"
             checked[title][label] = finite_vectors(name, triple, 3)
             require_ordered(name, *checked[title][label])
-    across = min(3, len(panels))
-    down = math.ceil(len(panels) / across)
-    figure = new_figure(4.4 * across + 0.4, 3.4 * down + 1.2)
-    axes = figure.subplots(down, across, squeeze=False, sharey=True).ravel()
-    for unused in axes[len(panels) :]:
-        unused.set_axis_off()
-    axes = axes[: len(panels)]
+    figure, axes = grid(len(panels), across=3, height=2.3, sharey=True)
     floor = max(SMALLEST, min(_smallest(lines) for lines in checked.values()) / 3)
-    styles = style(list(dict.fromkeys(label for lines in checked.values() for label in list(lines)[1:])))
+    styles = style(list(dict.fromkeys(label for lines in checked.values() for label in list(lines)[1:])), looks)
     for ax, (title, lines) in zip(axes, checked.items(), strict=True):
         dense = max(len(mean) for mean, _, _ in lines.values()) > DENSE
         for place, (label, (mean, low, high)) in enumerate(lines.items()):
             there = np.flatnonzero(mean > 0)
             if place == 0:
-                hollow = {"marker": "s", "facecolors": "none", "edgecolors": "black", "linewidths": 1.2}
-                ax.scatter(there, mean[there], label=label, zorder=3, s=20 if dense else 64, **hollow)
+                hollow = {"marker": "s", "facecolors": "none", "edgecolors": "black", "linewidths": 0.8}
+                ax.scatter(there, mean[there], label=label, zorder=3, s=14 if dense else 30, **hollow)
                 continue
             moved = there + 0.16 * (2 * place - len(lines))  # next to each other, so that no whisker hides another
             ends = [mean[there] - np.maximum(low[there], floor / 10), high[there] - mean[there]]
-            look = {"markersize": 3 if dense else 4.5, "linestyle": "none", "elinewidth": 0.5 if dense else 1}
-            look |= {"capsize": 0 if dense else 1.5} | styles[label]
+            look = styles[label] | {"linestyle": "none", "elinewidth": 0.5 if dense else 0.8, "capsize": 0}
+            look |= {"markersize": 2 if dense else 3}
             ax.errorbar(moved, mean[there], yerr=ends, label=label, **look)
-        ax.set_title(title, fontsize="medium")
+        ax.set_title(title)
         top = max(np.flatnonzero(mean > 0).max(initial=0) for mean, _, _ in lines.values())
         ax.set(yscale="log", ylim=(floor, 1.6), xlim=(-0.6, top + 0.6), xlabel="sensitivity of a string (bits)")
         ax.xaxis.get_major_locator().set_params(integer=True)
-    for ax in axes[::across]:
+    for ax in axes[::3]:
         ax.set_ylabel("share of strings (log scale)")
     note = f"whiskers: {level:.0%} intervals over models; shares below {floor:.1g} are not shown"
     return finish(figure, "Sensitivity spectra", dataset, sample, note, *legend_entries(axes))

@@ -1,10 +1,10 @@
 """Figures of spectral densities: how eigenvalues are spread, several models in a panel."""
 
-import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from jaxsens.plots.style import finish, finite_vectors, legend_entries, new_figure, require_ordered, require_some
+from jaxsens.plots.looks import Looks, style
+from jaxsens.plots.style import finish, finite_vectors, grid, legend_entries, require_ordered, require_some
 from jaxsens.typing import Array
 
 if TYPE_CHECKING:
@@ -12,18 +12,18 @@ if TYPE_CHECKING:
 
 __all__ = ["spectral_densities"]
 
-_COLORS = ("#3f90da", "#bd1f01", "#ffa90e", "#832db6")
-
 
 def spectral_densities(
     panels: Mapping[str, Mapping[str, tuple[Array, Array, Array, Array]]],
     *,
     quantity: str,
     heading: str,
-    dataset: str,
-    sample: str,
+    dataset: str = "",
+    sample: str = "",
     smallest: float,
     level: float = 0.95,
+    looks: Looks | None = None,
+    title: str | bool | None = True,
 ) -> "Figure":
     """Draw densities with their bands side by side, on a logarithmic scale.
 
@@ -35,10 +35,12 @@ def spectral_densities(
         sample: Number of models and examples, for the title.
         smallest: The lower end of the density axis; smaller densities are not drawn.
         level: Confidence level of the intervals.
+        looks: Looks of labels that are settings rather than models; see `in_order`.
+        title: True for heading, data and sample; a text to write in their place; False or None for no title.
 
     Raises:
         ValueError: If there is nothing to draw; if arrays are of several lengths or not finite, a mean is outside of
-            its interval, ``smallest`` is not positive, or there are more than four labels.
+            its interval, or ``smallest`` is not positive.
 
     Example:
         >>> panels = {"MNIST": {"SGD": ([0.0, 1.0], [1.0, 0.1], [0.9, 0.05], [1.1, 0.2])}}
@@ -49,30 +51,24 @@ def spectral_densities(
         'MNIST'
     """
     require_some("panels", panels)
-    labels = list(dict.fromkeys(label for lines in panels.values() for label in lines))
-    if len(labels) > len(_COLORS):
-        raise ValueError(f"labels = {labels}: {len(labels)} are more than the {len(_COLORS)} colors of this figure")
+    styles = style(list(dict.fromkeys(label for lines in panels.values() for label in lines)), looks)
     if not smallest > 0:
         raise ValueError(f"smallest must be above 0, got {smallest}: the scale is logarithmic")
-    columns = min(2, len(panels))
-    rows = math.ceil(len(panels) / columns)
-    figure = new_figure(5.2 * columns, 2.9 * rows + 1.0)
-    axes = list(figure.subplots(rows, columns, squeeze=False, sharey=True).flat)
-    for unused in axes[len(panels) :]:
-        unused.set_axis_off()
-    for number, (ax, (title, lines)) in enumerate(zip(axes, panels.items(), strict=False)):
-        require_some(f"panels[{title!r}]", lines)
+    figure, axes = grid(len(panels), across=2, height=2.2, sharey=True)
+    for number, (ax, (panel, lines)) in enumerate(zip(axes, panels.items(), strict=True)):
+        require_some(f"panels[{panel!r}]", lines)
         for label, columns_of in lines.items():
-            where = f"panels[{title!r}][{label!r}]"
+            where = f"panels[{panel!r}][{label!r}]"
             x, mean, low, high = finite_vectors(where, columns_of, 4)
             require_ordered(where, mean, low, high)
-            color = _COLORS[labels.index(label)]
-            ax.plot(x, mean.clip(smallest / 10), color=color, linewidth=1.3, label=label)
-            ax.fill_between(x, low.clip(smallest / 10), high.clip(smallest / 10), color=color, alpha=0.2, linewidth=0)
-        ax.set_title(title, fontsize="medium")
+            line = {"color": styles[label]["color"], "linestyle": styles[label]["linestyle"]}
+            ax.plot(x, mean.clip(smallest / 10), linewidth=1.2, label=label, **line)
+            ends = (end.clip(smallest / 10) for end in (low, high))
+            ax.fill_between(x, *ends, color=styles[label]["color"], alpha=0.2, linewidth=0)
+        ax.set_title(panel)
         ax.set(yscale="log", xlabel=quantity)
-        if number % columns == 0:
+        if number % 2 == 0:
             ax.set_ylabel("density of eigenvalues\n(integral 1)")
         ax.set_ylim(bottom=smallest)
     note = f"bands: {level:.0%} intervals over models"
-    return finish(figure, heading, dataset, sample, note, *legend_entries(axes[: len(panels)]))
+    return finish(figure, heading, dataset, sample, note, *legend_entries(axes), title)

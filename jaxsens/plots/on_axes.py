@@ -3,13 +3,15 @@
 Every function takes ``ax``, or None for a new figure, and plain numbers, and returns the figure.
 """
 
+import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from jaxsens.plots.architectures import heat, pixels_of
-from jaxsens.plots.style import new_figure
+from jaxsens.plots.looks import BLUE, in_order
+from jaxsens.plots.maps import draw_image, draw_patches, heat, pixels_of
+from jaxsens.plots.style import COLUMN, PAGE, SMALL, new_figure
 from jaxsens.typing import Array
 
 if TYPE_CHECKING:
@@ -22,15 +24,16 @@ __all__ = [
     "histogram",
     "line_with_band",
     "lines",
-    "map_over_image",
+    "map_beside_image",
     "mean_of_values",
     "mosaic",
     "plane",
     "points",
 ]
 
-_COLOR = "#3f90da"
+_COLOR = BLUE
 _MOST_BARS = 64  # more are drawn as a line with a band
+_MOST_NAMES = 8  # more are written from below to above
 _MOST_LINES = 10  # more have no labels
 
 
@@ -57,14 +60,16 @@ def bars_by_position(
     named = not isinstance(position, str)
     if len(mean) > _MOST_BARS and not named:
         return line_with_band(ax, at, mean, low, high, across=position, quantity=quantity)
-    ax = _axes(ax, max(4.0, 0.28 * len(mean) + 2), 3.2)
+    ax = _axes(ax, min(max(COLUMN, 0.15 * len(mean) + 1.5), PAGE), 3.2)
     ax.bar(at, mean, width=0.8, color=_COLOR)
     drawn = np.isfinite(mean) & np.isfinite(low) & np.isfinite(high) & (high > low)
     if drawn.any():
         reach = [(mean - low)[drawn], (high - mean)[drawn]]
         ax.errorbar(at[drawn], mean[drawn], yerr=reach, color="0.15", capsize=2, linestyle="none", linewidth=1)
     if named:
-        ax.set_xticks(at, labels=list(position))
+        room = max(8, int(55 / len(mean)))  # letters under a bar
+        names = [textwrap.fill(str(name), room, break_long_words=False) for name in position]
+        ax.set_xticks(at, labels=names, rotation=90 if len(mean) > _MOST_NAMES else 0)
     else:
         ax.xaxis.get_major_locator().set_params(integer=True)
     ax.set(xlabel="" if named else position, ylabel=quantity)
@@ -101,7 +106,7 @@ def line_with_band(
         >>> line_with_band(None, [0, 1], [1.0, 2.0], *ends, across="layer", quantity="shift").axes[0].get_xlabel()
         'layer'
     """
-    ax = _axes(ax, 5.2, 3.4)
+    ax = _axes(ax, COLUMN, 3.2)
     least = -np.inf if smallest is None else smallest / 10
     mean, low, high = (np.maximum(np.asarray(values, float), least) for values in (mean, low, high))
     ax.plot(x, mean, color=_COLOR, linewidth=1.4, marker="o" if len(mean) <= _MOST_BARS else "", markersize=3)
@@ -121,14 +126,16 @@ def lines(ax: "Axes | None", x: Array, heights: Array, *, across: str, quantity:
         >>> len(lines(None, [1, 2], np.zeros((3, 2)), across="epoch", quantity="loss").axes[0].lines)
         3
     """
-    ax = _axes(ax, 5.2, 3.4)
+    ax = _axes(ax, COLUMN, 3.2)
     heights = np.asarray(heights, float)
     few = len(heights) <= _MOST_LINES
+    looks = in_order([str(number) for number in range(len(heights))])
     for number, row in enumerate(heights):
-        look = {"label": str(number)} if few else {"color": _COLOR, "alpha": 0.3}
+        line = {name: looks[str(number)][name] for name in ("color", "linestyle")}
+        look = {"label": str(number), **line} if few else {"color": _COLOR, "alpha": 0.3}
         ax.plot(x, row, linewidth=1.2, **look)
     if few and len(heights) > 1:
-        ax.legend(frameon=False, fontsize="small")
+        ax.legend(frameon=False, fontsize=SMALL)
     ax.set(xlabel=across, ylabel=quantity)
     return _finished(ax)
 
@@ -141,7 +148,7 @@ def points(ax: "Axes | None", mean: Array, low: Array, high: Array, *, position:
         >>> points(None, [2.0, 1.0], *ends, position="pair", quantity="eigenvalue").axes[0].get_xlabel()
         'pair'
     """
-    ax = _axes(ax, 5.2, 3.4)
+    ax = _axes(ax, COLUMN, 3.2)
     mean, low, high = (np.asarray(values, float) for values in (mean, low, high))
     ax.errorbar(range(len(mean)), mean, yerr=[mean - low, high - mean], fmt="o", markersize=4, capsize=2, color=_COLOR)
     ax.axhline(0, color="0.5", linewidth=0.8)
@@ -159,7 +166,7 @@ def mean_of_values(
         >>> mean_of_values(None, [0.1, 0.2, 0.3], 0.2, 0.1, 0.3, unit="draws").axes[0].get_ylabel()
         'number of draws'
     """
-    ax = _axes(ax, 5.2, 3.4)
+    ax = _axes(ax, COLUMN, 3.2)
     ax.hist(np.ravel(values), bins="auto" if np.ptp(values) > 0 else 1, color="0.75")
     if np.isfinite([low, high]).all():
         ax.axvspan(float(low), float(high), color=_COLOR, alpha=0.25, linewidth=0)
@@ -175,14 +182,14 @@ def histogram(ax: "Axes | None", values: Array, *, quantity: str) -> "Figure":
         >>> histogram(None, [1.0, 2.0, 2.5], quantity="quotient").axes[0].get_xlabel()
         'quotient'
     """
-    ax = _axes(ax, 5.2, 3.4)
+    ax = _axes(ax, COLUMN, 3.2)
     ax.hist(np.ravel(values), bins="auto" if np.ptp(values) > 0 else 1, color=_COLOR)
     ax.set(xlabel=quantity, ylabel="number")
     return _finished(ax)
 
 
-def map_over_image(ax: "Axes | None", image: Array, values: Array, *, patch: int, quantity: str) -> "Figure":
-    """Draw one value for each patch over a pale copy of the image; NaN, where a patch was not perturbed, has no color.
+def map_beside_image(ax: "Axes | None", image: Array, values: Array, *, patch: int, quantity: str) -> "Figure":
+    """Draw an image and, to its right, one value for each patch; NaN, where a patch was not perturbed, is gray.
 
     Args:
         ax: Where to draw; None for a new figure.
@@ -195,9 +202,9 @@ def map_over_image(ax: "Axes | None", image: Array, values: Array, *, patch: int
         ValueError: If the image has another shape or range, or there is not one value for each patch.
 
     Example:
-        >>> figure = map_over_image(None, np.zeros((4, 4, 1)), [0.1, 0.2, 0.0, 0.4], patch=2, quantity="rate")
-        >>> len(figure.axes[0].images)
-        2
+        >>> figure = map_beside_image(None, np.zeros((4, 4, 1)), [0.1, 0.2, 0.0, 0.4], patch=2, quantity="rate")
+        >>> [drawn.get_array().shape for drawn in figure.axes[0].images]
+        [(4, 4), (2, 2)]
     """
     pixels, values = pixels_of(image), np.asarray(values, float)
     height, width, _ = pixels.shape
@@ -207,16 +214,20 @@ def map_over_image(ax: "Axes | None", image: Array, values: Array, *, patch: int
             f"image of {height} x {width} pixels has {height / patch:g} x {width / patch:g} patches of {patch} x "
             f"{patch}, and there are {values.size} tokens"
         )
-    ax = _axes(ax, 4.4, 4.4 * height / width)
-    ghost = pixels.mean(2)
-    ghost = 0.7 + 0.3 * (ghost if ghost.mean() > 0.5 else 1 - ghost)  # pale, so that the colors above it are readable
-    extent = (0, width, height, 0)
-    ax.imshow(ghost, cmap="gray", vmin=0, vmax=1, extent=extent, interpolation="nearest")
-    top = float(np.nanmax(values)) or 1.0
-    look = {"cmap": heat(), "vmin": 0, "vmax": top, "extent": extent, "interpolation": "nearest"}
-    drawn = ax.imshow(np.ma.masked_invalid(values.reshape(rows, columns)), **look)
-    ax.set(xticks=[], yticks=[])
-    ax.figure.colorbar(drawn, ax=ax, label=quantity)
+    ax = _axes(ax, COLUMN, 0.45 * COLUMN * height / width)
+    right = 1.06 * width  # where the map begins
+    finite = values[np.isfinite(values)]
+    draw_image(ax, pixels)
+    top = float(finite.max()) if finite.size and finite.max() > 0 else 1.0
+    drawn = draw_patches(ax, values.reshape(rows, columns), patch, top, right)
+    for left in (0, right):
+        for at in range(0, width + 1, patch):
+            ax.plot([left + at] * 2, [0, height], color="0.5", linewidth=0.4, alpha=0.6)
+        for at in range(0, height + 1, patch):
+            ax.plot([left, left + width], [at, at], color="0.5", linewidth=0.4, alpha=0.6)
+    ax.set(xlim=(0, right + width), ylim=(height, 0))
+    ax.set_axis_off()
+    ax.figure.colorbar(drawn, ax=ax, label=quantity, fraction=0.05)
     return ax.figure
 
 

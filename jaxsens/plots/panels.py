@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from jaxsens.plots.style import finish, finite_vectors, new_figure, require_ordered, require_some, style
+from jaxsens.plots.lines import aside, intervals_as, line_with_interval
+from jaxsens.plots.looks import Looks, style
+from jaxsens.plots.style import finish, finite_vectors, grid, log_ticks, require_ordered, require_some
 from jaxsens.typing import Array
 
 if TYPE_CHECKING:
@@ -39,11 +41,13 @@ def side_by_side(
     *,
     x: str,
     heading: str,
-    dataset: str,
-    sample: str,
+    dataset: str = "",
+    sample: str = "",
     meaning: str = "models",
     log_x: bool = True,
     level: float = 0.95,
+    looks: Looks | None = None,
+    title: str | bool | None = True,
 ) -> "Figure":
     """Draw several quantities against one axis: means with intervals, and the models that they are over.
 
@@ -58,6 +62,8 @@ def side_by_side(
         meaning: Meaning of dots and crosses, for the legend.
         log_x: Whether the x axis is logarithmic.
         level: Confidence level of the intervals.
+        looks: Looks of labels that are settings rather than models; see `in_order`.
+        title: True for heading, data and sample; a text to write in their place; False or None for no title.
 
     Raises:
         ValueError: If there is nothing to draw; if arrays are of several lengths or not finite, or a mean outside its
@@ -72,69 +78,59 @@ def side_by_side(
         'length'
     """
     require_some("panels", panels)
-    styles = style(list(dict.fromkeys(label for panel in panels.values() for label in panel.series)))
-    across = 1 if len(panels) == 1 else 2
-    figure = new_figure(10.8 if across > 1 else 7.4, 1.1 + 3.5 * math.ceil(len(panels) / across))
-    axes = figure.subplots(math.ceil(len(panels) / across), across, squeeze=False).ravel()
-    for unused in axes[len(panels) :]:
-        unused.set_axis_off()
+    styles = style(list(dict.fromkeys(label for panel in panels.values() for label in panel.series)), looks)
+    figure, axes = grid(len(panels), across=2, height=2.5 if len(panels) > 1 else 2.9)
     handles, dotted = {}, False
-    for ax, (title, panel) in zip(axes, panels.items(), strict=False):
-        require_some(f"panels[{title!r}].series", panel.series)
-        drawn = _series(ax, title, panel, styles, handles, log_x)
-        drawn += _models(ax, title, panel, styles, log_x)
-        drawn += _references(ax, title, panel, styles, log_x, handles)
+    for ax, (name, panel) in zip(axes, panels.items(), strict=True):
+        require_some(f"panels[{name!r}].series", panel.series)
+        drawn = _series(ax, name, panel, styles, handles, log_x)
+        drawn += _models(ax, name, panel, styles, log_x)
+        drawn += _references(ax, name, panel, styles, log_x, handles)
         dotted = dotted or bool(panel.models)
         _y_axis(ax, np.concatenate(drawn), panel.log)
         _x_axis(ax, np.unique(np.concatenate([columns[0] for columns in panel.series.values()])), log_x)
-        ax.set_title(title, fontsize="medium")
+        ax.set_title(name)
         ax.set(xlabel=x, ylabel=panel.unit)
-    note = f"bands: {level:.0%} intervals, cut where they leave the panel" + (f"; {meaning}" if dotted else "")
-    return finish(figure, heading, dataset, sample, note, list(handles.values()), list(handles))
+    shown = intervals_as(max(len(panel.series) for panel in panels.values()))
+    note = f"{shown}: {level:.0%} intervals, cut where they leave the panel" + (f"; {meaning}" if dotted else "")
+    return finish(figure, heading, dataset, sample, note, list(handles.values()), list(handles), title)
 
 
-def _series(
-    ax: "Axes", title: str, panel: Quantity, styles: Mapping[str, dict[str, str]], handles: dict, log_x: bool
-) -> list[np.ndarray]:
+def _series(ax: "Axes", name: str, panel: Quantity, styles: Looks, handles: dict, log_x: bool) -> list[np.ndarray]:
     means = []
-    for label, columns in panel.series.items():
-        where = f"panels[{title!r}].series[{label!r}]"
+    for place, (label, columns) in enumerate(panel.series.items()):
+        where = f"panels[{name!r}].series[{label!r}]"
         at, mean, low, high = finite_vectors(where, columns, 4)
         require_ordered(where, mean, low, high)
         _require_positive(where, (at, log_x), (mean, panel.log))
         ends = (np.maximum(low, mean * 1e-6), high) if panel.log else (low, high)
-        ax.fill_between(at, *ends, color=styles[label]["color"], alpha=0.15, linewidth=0)
-        (line,) = ax.plot(at, mean, markersize=5, linewidth=1.4, **styles[label])
+        line = line_with_interval(ax, at, mean, *ends, styles[label], place=(place, len(panel.series)))
         handles.setdefault(label, line)
         means.append(mean)
     return means
 
 
-def _models(
-    ax: "Axes", title: str, panel: Quantity, styles: Mapping[str, dict[str, str]], log_x: bool
-) -> list[np.ndarray]:
-    """Draw the models, each label a little beside the others, so that none hides another."""
-    shown = []
-    for i, (label, (at, values, solid)) in enumerate(panel.models.items()):
-        where = f"panels[{title!r}].models[{label!r}]"
+def _models(ax: "Axes", name: str, panel: Quantity, styles: Looks, log_x: bool) -> list[np.ndarray]:
+    """Draw the models beside the mean of their label, so that neither hides the other."""
+    shown, labels = [], list(panel.series)
+    for label, (at, values, solid) in panel.models.items():
+        where = f"panels[{name!r}].models[{label!r}]"
         at, values = finite_vectors(where, (at, values), 2)
         _require_positive(where, (at, log_x), (values, panel.log))
         solid = np.asarray(solid, bool)
-        aside = (i - (len(panel.models) - 1) / 2) * 0.02
-        at = at * (1 + aside) if log_x else at + aside * np.ptp(at)
-        color = styles[label]["color"] if label in styles else "0.5"
-        ax.scatter(at[solid], values[solid], s=12, alpha=0.45, linewidths=0, color=color, zorder=1)
-        ax.scatter(at[~solid], values[~solid], s=16, alpha=0.6, linewidths=1, marker="x", color=color, zorder=1)
+        place = labels.index(label) if label in labels else 0
+        look = {"color": styles[label]["color"] if label in styles else "0.5", "zorder": 1}
+        dots = ax.scatter(at[solid], values[solid], s=9, alpha=0.45, linewidths=0, **look)
+        crosses = ax.scatter(at[~solid], values[~solid], s=12, alpha=0.6, linewidths=0.8, marker="x", **look)
+        aside(ax, place, len(labels), dots, crosses)
         shown.append(values)
     return shown
 
 
-def _references(
-    ax: "Axes", title: str, panel: Quantity, styles: Mapping[str, dict[str, str]], log_x: bool, handles: dict
-) -> list[np.ndarray]:
+def _references(ax: "Axes", name: str, panel: Quantity, styles: Looks, log_x: bool, handles: dict) -> list[np.ndarray]:
     shown = []
     for label, pair in panel.references.items():
-        where = f"panels[{title!r}].references[{label!r}]"
+        where = f"panels[{name!r}].references[{label!r}]"
         at, values = finite_vectors(where, pair, 2)
         _require_positive(where, (at, log_x), (values, panel.log))
         color = styles[label]["color"] if label in styles else "0.35"
@@ -151,13 +147,9 @@ def _y_axis(ax: "Axes", values: np.ndarray, log: bool) -> None:
         room = 0.15 * (high - low) or 0.5
         ax.set(ylim=(low - room, high + room))
         return
-    from matplotlib.ticker import LogLocator, NullLocator
-
     room = max((high / low) ** 0.1, 1.3)
     ax.set(yscale="log", ylim=(low / room, high * room))
-    ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 100 * low else (1,)))
-    ax.yaxis.set_minor_locator(NullLocator())
-    ax.yaxis.set_major_formatter("{x:g}")
+    log_ticks(ax.yaxis, low / room, high * room)
 
 
 def _x_axis(ax: "Axes", at: np.ndarray, log: bool) -> None:

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from jaxsens.plots.style import capital, finish, legend_entries, new_figure, require_some, style
+from jaxsens.plots.looks import style
+from jaxsens.plots.style import COLUMN, capital, finish, grid, legend_entries, new_figure, require_some
 from jaxsens.typing import Array
 
 if TYPE_CHECKING:
@@ -20,8 +21,9 @@ def loss_planes(
     quantity: str = "loss",
     unit: str = "nats",
     direction: str = "filter-normalized direction",
-    dataset: str,
-    sample: str,
+    dataset: str = "",
+    sample: str = "",
+    title: str | bool | None = True,
 ) -> "Figure":
     """Draw the loss along a line, all lines in one panel; or on planes, a panel of contours for each.
 
@@ -35,6 +37,7 @@ def loss_planes(
         direction: Label of the coordinates.
         dataset: Name of the data, for the title.
         sample: Number of models and examples, for the title.
+        title: True for quantity, data and sample; a text to write in their place; False or None for no title.
 
     Raises:
         ValueError: If there is no plane, if lines and planes are mixed, or if shapes do not match or values are not
@@ -53,13 +56,13 @@ def loss_planes(
         raise ValueError(f"planes mix lines and planes: {sorted(planes)}; draw them in two figures")
     heading = f"{capital(quantity)} around the weights"
     if dimensions == {1}:
-        figure = new_figure(5.8, 4.4)
+        figure = new_figure(COLUMN, 3.6)
         ax = figure.subplots()
         looks = style(list(checked))
         for label, ((x,), losses) in checked.items():
-            ax.plot(x, losses, color=looks[label]["color"], label=label, linewidth=1.4)
+            ax.plot(x, losses, label=label, linewidth=1.3, markersize=4, markevery=-(-len(x) // 12), **looks[label])
         ax.set(xlabel=direction, ylabel=f"{quantity}\n({unit})")
-        return finish(figure, heading, dataset, sample, "", *legend_entries([ax]))
+        return finish(figure, heading, dataset, sample, "", *legend_entries([ax]), title)
     from matplotlib.colors import LogNorm
 
     lowest = min(losses.min() for _, losses in checked.values())
@@ -67,18 +70,17 @@ def loss_planes(
     if lowest <= 0:
         raise ValueError(f"planes hold the loss {lowest:g}: contours on a logarithmic scale need positive ones")
     levels = np.geomspace(lowest, max(highest, lowest * 1.001), 16)
-    figure = new_figure(1.2 + 3.9 * len(checked), 4.4)
-    axes = figure.subplots(1, len(checked), squeeze=False)[0]
+    figure, axes = grid(len(checked), across=3, height=2.6)
     for ax, (label, ((x, y), losses)) in zip(axes, checked.items(), strict=True):
         # Contours take [y x].
         drawn = ax.contourf(x, y, losses.T, levels, norm=LogNorm(levels[0], levels[-1]), cmap="viridis", extend="both")
         ax.contour(x, y, losses.T, levels, colors="white", linewidths=0.4)
         ax.plot(0, 0, marker="+", color="black", markersize=9)
-        ax.set_title(label, fontsize="medium")
+        ax.set_title(label)
         ax.set(xlabel=direction, ylabel=f"another {direction}" if ax is axes[0] else "")
     bar = figure.colorbar(drawn, ax=list(axes), label=f"{quantity} ({unit})", format="{x:.3g}")
     bar.ax.minorticks_off()
-    return finish(figure, heading, dataset, sample, "", [], [])
+    return finish(figure, heading, dataset, sample, title=title)
 
 
 def _checked(label: str, coordinates: Sequence[Array], losses: Array) -> tuple[list[np.ndarray], np.ndarray]:

@@ -5,15 +5,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from jaxsens.plots.lines import aside, intervals_as, line_with_interval
+from jaxsens.plots.looks import Look, Looks, is_model, style
 from jaxsens.plots.style import (
+    COLUMN,
     Interval,
     finish,
     finite_vectors,
+    grid,
     legend_entries,
     new_figure,
     require_ordered,
     require_some,
-    style,
 )
 from jaxsens.typing import Array
 
@@ -31,10 +34,12 @@ def spectra(
     panels: Panels,
     *,
     at: Array,
-    dataset: str,
-    sample: str,
+    dataset: str = "",
+    sample: str = "",
     reference: tuple[str, Array] | None = None,
     level: float = 0.95,
+    looks: Looks | None = None,
+    title: str | bool | None = True,
 ) -> "Figure":
     """Draw the share of strings by sensitivity, on a logarithmic axis; shares of 0 leave a gap.
 
@@ -45,6 +50,8 @@ def spectra(
         sample: Number of models, for the title.
         reference: Name and shares ``[k]`` of a distribution to compare with.
         level: Confidence level of the intervals.
+        looks: Looks of labels that are settings rather than models; see `in_order`.
+        title: True for heading, data and sample; a text to write in their place; False or None for no title.
 
     Raises:
         ValueError: If there is nothing to draw, or shares are not finite, not inside their intervals, or not as many as
@@ -56,29 +63,38 @@ def spectra(
         >>> figure.axes[0].get_title()
         'n = 20'
     """
-    figure, axes = _grid(panels, 3.4)
+    figure, axes = _grid(panels, 2.4, sharey=True)
+    styles = _styles(panels, looks)
     smallest = []
     for ax, (panel, lines) in zip(axes, panels.items(), strict=True):
-        for label, triple in lines.items():
+        for place, (label, triple) in enumerate(lines.items()):
             name = f"panels[{panel!r}][{label!r}] beside at"
             middles, mean, low, high = finite_vectors(name, [at, *triple], 4)
             require_ordered(name, mean, low, high)
-            look = style(list(lines))[label]
-            shown = np.where(mean > 0, mean, np.nan)
-            smallest.append(np.nanmin(shown))
-            ax.plot(middles, shown, color=look["color"], marker=look["marker"], markersize=4, linewidth=1, label=label)
-            bounds = (np.where(mean > 0, end, np.nan) for end in (low, high))
-            ax.fill_between(middles, *bounds, color=look["color"], alpha=0.18, linewidth=0)
-    for ax in axes:
+            shown = [np.where(mean > 0, column, np.nan) for column in (mean, np.maximum(low, 1e-12), high)]
+            smallest.append(np.nanmin(shown[0]))
+            line_with_interval(ax, middles, *shown, styles[label], place=(place, len(lines)), label=label)
+    for number, ax in enumerate(axes):
         ax.set(yscale="log", ylim=(min(smallest) / 2, 1.5))
         if reference is not None:
             ax.plot(at, reference[1], color="0.4", linestyle="--", linewidth=1, label=reference[0])
-        ax.set(xlabel="sensitivity of a string (bits)", ylabel="share of strings (log scale)")
-    note = f"bands: {level:.0%} intervals over models"
-    return finish(figure, "Sensitivity spectra", dataset, sample, note, *legend_entries(axes))
+        ax.set(xlabel="sensitivity of a string (bits)")
+        if number % _across(panels) == 0:
+            ax.set_ylabel("share of strings (log scale)")
+    note = f"{intervals_as(max(map(len, panels.values())))}: {level:.0%} intervals over models"
+    return finish(figure, "Sensitivity spectra", dataset, sample, note, *legend_entries(axes), title)
 
 
-def survival(panels: Panels, *, dataset: str, sample: str, quantity: str, smallest: float) -> "Figure":
+def survival(
+    panels: Panels,
+    *,
+    dataset: str = "",
+    sample: str = "",
+    quantity: str,
+    smallest: float,
+    looks: Looks | None = None,
+    title: str | bool | None = True,
+) -> "Figure":
     """Draw for every value the share of models that reach it, so that a thin tail of high ones can be seen.
 
     Args:
@@ -87,6 +103,8 @@ def survival(panels: Panels, *, dataset: str, sample: str, quantity: str, smalle
         sample: Number of models, for the title.
         quantity: Label of the horizontal axis, with its unit.
         smallest: The lower end of the logarithmic axis; lower values are drawn there.
+        looks: Looks of labels that are settings rather than models; see `in_order`.
+        title: True for data and sample; a text to write in their place; False or None for no title.
 
     Raises:
         ValueError: If there is nothing to draw or a value is not finite.
@@ -97,33 +115,43 @@ def survival(panels: Panels, *, dataset: str, sample: str, quantity: str, smalle
         >>> len(figure.axes)
         1
     """
-    figure, axes = _grid(panels, 3.2)
-    for ax, (panel, lines) in zip(axes, panels.items(), strict=False):
-        for label, values in lines.items():
+    figure, axes = _grid(panels, 2.3, sharey=True)
+    styles, across = _styles(panels, looks), _across(panels)
+    for number, (ax, (panel, lines)) in enumerate(zip(axes, panels.items(), strict=True)):
+        for place, (label, values) in enumerate(lines.items()):
             (values,) = finite_vectors(f"panels[{panel!r}][{label!r}]", [values], 1)
             ordered = np.sort(np.maximum(values, smallest))
             share = np.arange(len(ordered), 0, -1) / len(ordered)
-            look = style(list(lines))[label]
-            ax.step(np.append(ordered, ordered[-1]), np.append(share, 0), where="pre", color=look["color"], label=label)
-            ax.plot(ordered, share, look["marker"], color=look["color"], markersize=3)
+            ends = np.append(ordered, ordered[-1]), np.append(share, 0)
+            line = {name: styles[label][name] for name in ("color", "linestyle")}
+            steps = ax.step(*ends, where="pre", linewidth=1, **line)
+            mark = styles[label] | {"linestyle": "none"}
+            models = ax.plot(ordered, share, markersize=3, markeredgewidth=0.6, label=label, **mark)
+            aside(ax, place, len(lines), *steps, *models)
         ax.set(xscale="log", xlim=(smallest * 0.8, None), ylim=(0, 1.05))
-        ax.set(
-            xlabel=f"{quantity}\n(log scale; {smallest:g} or less at the left edge)",
-            ylabel="share of models with at least that",
-        )
-    return finish(figure, "Models by average sensitivity", dataset, sample, "", *legend_entries(axes))
+        if number >= len(panels) - across:
+            ax.set_xlabel(f"{quantity}\n(log scale; {smallest:g} or less at the left edge)")
+        if number % across == 0:
+            ax.set_ylabel("share of models with at least that")
+    return finish(figure, "Models by average sensitivity", dataset, sample, "", *legend_entries(axes), title)
 
 
 def dots(
     panels: Mapping[str, Mapping[str, Interval]],
     *,
-    dataset: str,
-    sample: str,
+    dataset: str = "",
+    sample: str = "",
     heading: str,
     quantity: str,
+    limits: tuple[float, float] | None = None,
     level: float = 0.95,
+    looks: Looks | None = None,
+    title: str | bool | None = True,
 ) -> "Figure":
     """Draw a dot with its interval for every label, one below the other, a panel for each group.
+
+    Dots of models have the model's color and marker, others are black unless they are given looks. If all labels are
+    among those of one panel, they are written once.
 
     Args:
         panels: Panel -> label -> ``(mean, low, high)``.
@@ -131,7 +159,10 @@ def dots(
         sample: Number of models, for the title.
         heading: Title of the figure.
         quantity: Label of the horizontal axis, with its unit.
+        limits: Ends of the horizontal axis of all panels; by default each panel has its own.
         level: Confidence level of the intervals.
+        looks: Looks of labels that are settings rather than models; see `in_order`.
+        title: True for heading, data and sample; a text to write in their place; False or None for no title.
 
     Raises:
         ValueError: If there is nothing to draw, or a mean lies outside its interval.
@@ -142,19 +173,26 @@ def dots(
         >>> figure.axes[0].get_xlabel()
         'bits'
     """
-    figure, axes = _grid(panels, 0.8 + 0.28 * max((len(group) for group in panels.values()), default=1))
-    for ax, (panel, group) in zip(axes, panels.items(), strict=False):
-        for position, (label, triple) in enumerate(group.items()):
+    rows = list(max(panels.values(), key=len, default={}))
+    shared = all(set(group) <= set(rows) for group in panels.values())
+    figure, axes = _grid(panels, 0.65 + 0.2 * len(rows), most=2, sharey=shared)
+    for ax, (panel, group) in zip(axes, panels.items(), strict=True):
+        places = rows if shared else list(group)
+        for label, triple in group.items():
+            known = is_model(label) or label in (looks or {})
+            look = style([label], looks)[label] if known else {"color": "0.15", "marker": "o"}
             name = f"panels[{panel!r}][{label!r}]"
             columns = finite_vectors(name, np.reshape(triple, (-1, 1)), 3)
             require_ordered(name, *columns)
             mean, low, high = (float(column[0]) for column in columns)
-            ax.errorbar(mean, position, xerr=[[mean - low], [high - mean]], fmt="o", color="#3f90da", capsize=3)
-        ax.set_yticks(range(len(group)), labels=list(group))
-        ax.invert_yaxis()
-        ax.set(xlabel=quantity)
-        ax.set_xlim(left=min(0, ax.get_xlim()[0]))
-    return finish(figure, heading, dataset, sample, f"whiskers: {level:.0%} intervals", [], [])
+            at = {"x": mean, "y": places.index(label), "xerr": [[mean - low], [high - mean]]}
+            ax.errorbar(**at, **look | {"linestyle": "none"}, markersize=5, capsize=2, elinewidth=1, clip_on=False)
+        ax.set_yticks(range(len(places)), labels=places)
+        ax.set(xlabel=quantity, ylim=(len(places) - 0.5, -0.5))
+        ax.set_xlim(*(limits or (min(0, ax.get_xlim()[0]), None)))
+        if ax.get_xlim()[0] < 0:
+            ax.axvline(0, color="0.6", linewidth=0.8, zorder=0)
+    return finish(figure, heading, dataset, sample, f"whiskers: {level:.0%} intervals", title=title)
 
 
 def rate_by_length(
@@ -162,11 +200,21 @@ def rate_by_length(
     rates: Sequence[Interval],
     *,
     limit: tuple[str, float],
-    dataset: str,
-    sample: str,
+    dataset: str = "",
+    sample: str = "",
     quantity: str,
+    title: str | bool | None = True,
 ) -> "Figure":
     """Draw a rate with its interval against the length of strings, together with its expected limit.
+
+    Args:
+        lengths: Lengths ``[n]``, in bits.
+        rates: ``(mean, low, high)`` of each length, in [0, 1]; intervals of 95 %.
+        limit: Name and value of the limit, drawn as a dashed line.
+        dataset: Name of the data, for the title.
+        sample: Number of functions, for the title.
+        quantity: Label of the vertical axis.
+        title: True for data and sample; a text to write in their place; False or None for no title.
 
     Raises:
         ValueError: If there is nothing to draw, or a rate lies outside its interval.
@@ -182,25 +230,31 @@ def rate_by_length(
     require_some("lengths", dict.fromkeys(lengths))
     at, mean, low, high = finite_vectors("rates", [lengths, *np.reshape(rates, (-1, 3)).T], 4)
     require_ordered("rates", mean, low, high)
-    figure = new_figure(6.0, 4.2)
+    figure = new_figure(COLUMN, 3.3)
     ax = figure.subplots()
-    ax.errorbar(at, mean, yerr=[mean - low, high - mean], fmt="o", color="#3f90da", capsize=3, label="random functions")
+    ax.errorbar(at, mean, yerr=[mean - low, high - mean], fmt="o", color="0.15", capsize=2, label="random functions")
     ax.axhline(limit[1], color="0.3", linestyle="--", linewidth=1, label=limit[0])
     ax.set(xlabel="length of strings (bits)", ylabel=quantity, ylim=(0, 1.05))
-    return finish(figure, "Random Boolean functions", dataset, sample, "whiskers: 95% intervals", *legend_entries([ax]))
+    ax.xaxis.get_major_locator().set_params(integer=True)
+    note = "whiskers: 95% intervals"
+    return finish(figure, "Random Boolean functions", dataset, sample, note, *legend_entries([ax]), title)
 
 
-def _grid(panels: Panels, height: float) -> tuple["Figure", list["Axes"]]:
-    """Return a figure with a panel for each group, two in a row, and titles."""
+def _grid(panels: Panels, height: float, most: int = 3, **shared: Any) -> tuple["Figure", list["Axes"]]:
+    """Return a figure with a panel for each group, and titles."""
     require_some("panels", panels)
     for panel, group in panels.items():
         require_some(f"panels[{panel!r}]", group)
-    columns = min(2, len(panels))
-    rows = -(-len(panels) // columns)
-    figure = new_figure(4.8 * columns, height * rows + 1)
-    axes = list(figure.subplots(rows, columns, squeeze=False).flat)
-    for ax, panel in zip(axes, panels, strict=False):
-        ax.set_title(panel, fontsize="medium")
-    for ax in axes[len(panels) :]:
-        ax.set_axis_off()
-    return figure, axes[: len(panels)]
+    figure, axes = grid(len(panels), across=min(most, _across(panels)), height=height, **shared)
+    for ax, panel in zip(axes, panels, strict=True):
+        ax.set_title(panel)
+    return figure, axes
+
+
+def _across(panels: Panels) -> int:
+    """Return how many panels are in a row."""
+    return min(len(panels), 2 if len(panels) <= 4 else 3)
+
+
+def _styles(panels: Panels, looks: Looks | None) -> dict[str, Look]:
+    return style(list(dict.fromkeys(label for group in panels.values() for label in group)), looks)

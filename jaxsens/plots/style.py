@@ -1,7 +1,6 @@
-"""Shared parts of all figures: colors and markers, titles, legends, axes, and checks of the data."""
+"""Shared parts of all figures: sizes, titles, legends, axes, and checks of the data."""
 
-import io
-import types
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -11,115 +10,175 @@ from jaxsens.typing import Array
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 __all__ = [
+    "COLUMN",
+    "MEDIUM",
+    "PAGE",
+    "SMALL",
     "Interval",
     "capital",
     "clip",
     "dress",
     "finish",
     "finite_vectors",
+    "grid",
     "legend_entries",
     "log_floor",
+    "log_ticks",
     "new_figure",
     "require_ordered",
     "require_some",
-    "style",
 ]
 
-# Petroff's ten colors (arXiv:2107.02270), distinguishable with any color vision, and a marker for each.
-_LOOKS = {
-    "vit": ("#3f90da", "o"),
-    "mlp": ("#ffa90e", "s"),
-    "cnn": ("#bd1f01", "^"),
-    "convmixer": ("#832db6", "D"),
-    "resnet": ("#a96b59", "v"),
-    "densenet": ("#e76300", "P"),
-    "convnext": ("#717581", "X"),
-    "lstm": ("#b9ac70", "<"),
-    "bert": ("#94a4a2", ">"),
-    "gpt": ("#92dadd", "p"),
-}
+PAGE, COLUMN = 7.2, 4.8
+"""Widths of figures in inches: of several panels side by side, and of one."""
+
+MEDIUM, SMALL = 9, 8
+"""Sizes of letters in points: of a figure's title, and of all else."""
 
 Interval = tuple[float, float, float]
 """A value with the ends of its interval: ``(mean, low, high)``."""
-
-
-def style(labels: Sequence[str]) -> dict[str, dict[str, str]]:
-    """Return color and marker of every label: those of the model that its name starts with, else the next free ones.
-
-    Raises:
-        ValueError: If there are more than ten labels, which readers could not distinguish.
-
-    Example:
-        >>> style(["ViT, small", "mine"])["ViT, small"]
-        {'color': '#3f90da', 'marker': 'o'}
-    """
-    if len(labels) > len(_LOOKS):
-        raise ValueError(
-            f"labels = {list(labels)}: {len(labels)} are more than the {len(_LOOKS)} pairs of color and marker"
-        )
-    free = list(_LOOKS)
-    chosen: dict[str, str] = {}
-    for label in labels:
-        plain = "".join(letter for letter in label.lower() if letter.isalnum())
-        if own := [model for model in free if plain.startswith(model)]:
-            chosen[label] = own[0]
-            free.remove(own[0])
-    for label in labels:
-        if label not in chosen:
-            chosen[label] = free.pop(0)
-    return {label: {"color": _LOOKS[chosen[label]][0], "marker": _LOOKS[chosen[label]][1]} for label in labels}
 
 
 def new_figure(width: float, height: float) -> "Figure":
     """Return an empty figure of a size in inches, or raise ImportError that names the package to install.
 
     A notebook shows it as the value of a cell, without ``%matplotlib inline``.
+
+    Example:
+        >>> float(new_figure(3, 2).get_figwidth())
+        3.0
     """
     try:
-        from matplotlib.figure import Figure
+        import matplotlib.figure  # noqa: F401
     except ImportError as error:
         raise ImportError("figures need matplotlib: pip install 'jaxsens[plot]'") from error
-    figure = Figure(figsize=(width, height), layout="constrained")
-    figure._repr_png_ = types.MethodType(_png, figure)
-    return figure
+    from jaxsens.plots.shown import ShownFigure
 
-
-def _png(figure: "Figure") -> bytes:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110)
-    return buffer.getvalue()
+    return ShownFigure(figsize=(width, height), layout="constrained")
 
 
 def finish(
-    figure: "Figure", heading: str, dataset: str, sample: str, note: str, handles: list[Any], labels: list[str]
+    figure: "Figure",
+    heading: str,
+    dataset: str = "",
+    sample: str = "",
+    note: str = "",
+    handles: Sequence[Any] = (),
+    labels: Sequence[str] = (),
+    title: str | bool | None = True,
 ) -> "Figure":
-    """Add title, legend and note to a figure, and return it."""
-    figure.suptitle(f"{heading}\n{dataset}, {sample}", fontsize="medium")
+    """Add title, legend and note to a figure, set the sizes of its letters, and return it.
+
+    Lines that are longer than the figure or the panel are broken.
+
+    Args:
+        figure: The figure.
+        heading: First line of the title.
+        dataset: Name of the data, for the second line.
+        sample: Number of models and examples, for the second line.
+        note: Title of the legend.
+        handles: Handles of the legend.
+        labels: Labels of the legend.
+        title: True for the heading, data and sample; a text to write in their place; False or None for no title.
+
+    Example:
+        >>> finish(new_figure(3, 2), "Heading", "digits", "3 models").get_suptitle().splitlines()
+        ['Heading', 'digits, 3 models']
+        >>> finish(new_figure(3, 2), "Heading", title=None).get_suptitle()
+        ''
+    """
+    width = figure.get_figwidth()
     for ax in figure.axes:
         ax.spines[["top", "right"]].set_visible(False)
-    if handles or note:
-        figure.legend(
-            handles,
-            labels,
-            loc="outside lower center",
-            ncols=max(1, min(len(labels), int(figure.get_figwidth() / 1.9))),
-            frameon=False,
-            title=note,
-            title_fontsize="small",
-        )
+        _fit(ax, figure)
+    if title is True:
+        title = "\n".join(line for line in (heading, ", ".join(filter(None, (dataset, sample)))) if line)
+    if title:
+        figure.suptitle(_broken(title, width, MEDIUM), fontsize=MEDIUM)
+    if labels or note:
+        # A handle and the gap between columns take about as much room as eight letters.
+        columns = int(width / _inches(max((len(label) for label in labels), default=0) + 8, SMALL))
+        legend = figure.legend(
+            handles, labels, loc="outside lower center", ncols=max(1, min(len(labels), columns)), frameon=False,
+            title=_broken(note, width, SMALL), title_fontsize=SMALL, fontsize=SMALL, columnspacing=1.5,
+        )  # fmt: skip
+        legend.get_title().set_multialignment("center")
     return figure
 
 
+def _fit(ax: "Axes", figure: "Figure") -> None:
+    """Set the sizes of a panel's letters, and break its lines where it ends."""
+    ax.tick_params(labelsize=SMALL)
+    width, height = figure.get_figwidth(), figure.get_figheight()
+    if (spec := ax.get_subplotspec()) is not None:
+        down, across = spec.get_gridspec().get_geometry()
+        width, height = width / across, height / down
+    rows = [tick.get_text() for tick in ax.get_yticklabels()] if ax.yaxis.get_tick_params()["labelleft"] else []
+    longest = max((len(row) for row in rows if not row.startswith("$")), default=0)  # numbers may be formulas
+    inside = width - max(0.2 + _inches(longest, SMALL), 0.65 if ax.get_ylabel() else 0.2)
+    for label, room in ((ax.xaxis.label, 1.05 * width), (ax.yaxis.label, max(0.85 * height, 1.2))):
+        label.set(fontsize=SMALL, text=_broken(label.get_text(), room, SMALL))
+    for place in ("left", "center"):
+        ax.set_title(_broken(ax.get_title(place), inside, SMALL), loc=place, fontsize=SMALL)
+    if (legend := ax.get_legend()) is not None:
+        for text in legend.get_texts():
+            text.set_fontsize(SMALL - 1)
+
+
+def _broken(text: str, inches: float, size: float) -> str:
+    """Return a text with lines no longer than some inches."""
+    letters = max(8, int(inches / _inches(1, size)))
+    return "\n".join(
+        textwrap.fill(line, letters, break_long_words=False, break_on_hyphens=False) for line in text.split("\n")
+    )
+
+
+def _inches(letters: int, size: float) -> float:
+    """Return the width of letters of a size in points; a letter of DejaVu Sans is about half as wide as its size."""
+    return letters * 0.53 * size / 72
+
+
 def legend_entries(axes: Sequence["Axes"]) -> tuple[list[Any], list[str]]:
-    """Return handles and labels of the axes' legends, each label once."""
+    """Return handles and labels of the axes' legends, each label once.
+
+    Example:
+        >>> ax = new_figure(3, 2).subplots()
+        >>> _ = ax.plot([1, 2], label="ViT"), ax.plot([2, 1], label="ViT")
+        >>> legend_entries([ax])[1]
+        ['ViT']
+    """
     found: dict[str, Any] = {}
     for ax in axes:
         for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
             found.setdefault(label, handle)
     return list(found.values()), list(found)
+
+
+def grid(count: int, *, across: int, height: float, **shared: Any) -> tuple["Figure", list["Axes"]]:
+    """Return a figure as wide as a page with some panels, so many in a row, and the panels.
+
+    Args:
+        count: Number of panels.
+        across: The most panels in a row.
+        height: Height of a panel in inches, with its labels.
+        shared: Options of ``Figure.subplots``, such as ``sharey``.
+
+    Example:
+        >>> figure, axes = grid(3, across=2, height=2.0)
+        >>> len(axes), float(figure.get_figwidth())
+        (3, 7.2)
+    """
+    across = min(across, count)
+    down = -(-count // across)
+    figure = new_figure(COLUMN if across == 1 else PAGE, height * down + 0.9)
+    axes = list(figure.subplots(down, across, squeeze=False, **shared).flat)
+    for unused in axes[count:]:
+        unused.set_axis_off()
+    return figure, axes[:count]
 
 
 def log_floor(values: Sequence[Array]) -> float | None:
@@ -139,17 +198,32 @@ def clip(values: Array | Sequence[Array], floor: float | None) -> np.ndarray:
 def dress(ax: "Axes", which: str, text: str, floor: float | None, lows: Sequence[Array]) -> None:
     """Label an axis; with a floor make it logarithmic, and note on the label if values were moved up to it."""
     if floor is not None:
-        from matplotlib.ticker import LogLocator, NullLocator
-
-        axis = ax.xaxis if which == "x" else ax.yaxis
         ax.set(**{f"{which}scale": "log"})
-        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axis.set_minor_locator(NullLocator())
-        axis.set_major_formatter("{x:g}")
+        axis = ax.xaxis if which == "x" else ax.yaxis
         if min(low.min() for low in lows) < floor:
             ax.set(**{f"{which}lim": (floor, None)})
             text += f"\nlog scale; less than {floor:.2g} is drawn there"
+        log_ticks(axis, *axis.get_view_interval())
     ax.set(**{f"{which}label": text})
+
+
+def log_ticks(axis: "Axis", low: float, high: float) -> None:
+    """Put as many ticks on a logarithmic axis as can be read, written as plain numbers.
+
+    Example:
+        >>> ax = new_figure(3, 2).subplots()
+        >>> _ = ax.set(xscale="log", xlim=(1, 40))
+        >>> log_ticks(ax.xaxis, 1, 40)
+        >>> [float(tick) for tick in ax.get_xticks() if 1 <= tick <= 40]
+        [1.0, 3.0, 10.0, 30.0]
+    """
+    from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
+
+    ratio = high / low
+    subs = (1, 2, 5) if ratio < 25 else (1, 3) if ratio < 500 else (1,)
+    axis.set_major_locator(MaxNLocator(4) if ratio < 5 else LogLocator(subs=subs))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter("{x:g}")
 
 
 def capital(text: str) -> str:

@@ -172,7 +172,7 @@ class Sensitivity(Estimated):
         patch: int | None = None,
         words: Sequence[str] | None = None,
     ) -> Figure:
-        """Draw the sensitivity to every token: bars by position, a map over an image, or a text with colored tokens.
+        """Draw the sensitivity to every token: bars by position, a map beside its image, or a text with colored tokens.
 
         Args:
             ax: Where to draw, by default a new figure.
@@ -195,7 +195,7 @@ class Sensitivity(Estimated):
             raise ValueError("image and words are both given: draw one of them")
         if image is not None:
             patch = checks.require_count("patch", patch, hint=" pixel, the side of a token's patch")
-            return draw("map_over_image", ax, image, values, patch=patch, quantity=quantity)
+            return draw("map_beside_image", ax, image, values, patch=patch, quantity=quantity)
         if words is not None:
             if isinstance(words, str) or len(words) != length:
                 got = "one string" if isinstance(words, str) else len(words)

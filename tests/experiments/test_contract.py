@@ -12,9 +12,11 @@ import pytest
 from experiments.harness import Claim
 from tests.experiments.conftest import EXPERIMENTS
 
+KEPT = (".csv", ".png", ".pdf", ".json")
+
 
 def contents(folder):
-    return {path.name: path.read_bytes() for path in folder.iterdir() if path.suffix in (".csv", ".png", ".json")}
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.suffix in KEPT}
 
 
 def rows(path):
@@ -34,6 +36,7 @@ def test_a_run_leaves_tables_figures_and_a_manifest(name, smoke_run):
     figures = list(folder.glob("*.png"))
     assert figures
     assert all(figure.stat().st_size > 10_000 for figure in figures)
+    assert {figure.stem for figure in figures} == {figure.stem for figure in folder.glob("*.pdf")}
     for table in folder.glob("*.csv"):
         columns = rows(table)[0]
         assert not [c for c in columns if re.search("seconds|wall|time", c)], "timings belong to the manifest"

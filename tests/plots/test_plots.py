@@ -109,6 +109,31 @@ def test_a_token_map_lays_values_row_by_row_on_one_scale(channels):
     assert "500 test images" in texts(figure)
 
 
+def test_a_map_has_one_color_for_a_value_and_gray_where_nothing_was_measured():
+    image = np.linspace(0, 1, 8 * 8 * 3).reshape(8, 8, 3)
+    figure = plots.token_map(image, {"ViT": [0.1, 0.1, np.nan, 0.3]}, 4, **SAID)
+    shown, vit, _ = figure.axes
+    drawn = vit.images[0]
+    colors = drawn.to_rgba(drawn.get_array()).reshape(4, 4)
+    assert (colors[0] == colors[1]).all()
+    assert (colors[:, 3] == 1).all(), "opaque: the image does not tint the map"
+    np.testing.assert_allclose(colors[2, :3], 0.8)
+    assert len(shown.images) == len(vit.images) == 1
+
+
+def test_several_images_have_a_row_each_and_many_models_continue_in_the_next():
+    images = np.stack([DIGIT, DIGIT[::-1]])
+    values = {"ViT": np.arange(32.0).reshape(2, 16), "CNN": np.ones((2, 16))}
+    axes = [ax for ax in plots.token_map(images, values, 2, **SAID).axes if ax.images]
+    assert [ax.get_title() for ax in axes] == ["image", "ViT", "CNN"] * 2
+    for number in range(2):
+        np.testing.assert_array_equal(axes[3 * number].images[0].get_array(), images[number, ..., 0])
+        np.testing.assert_array_equal(axes[3 * number + 1].images[0].get_array().ravel(), values["ViT"][number])
+    names = ["ViT", "CNN", "MLP", "LSTM", "BERT"]
+    axes = [ax for ax in plots.token_map(DIGIT, dict.fromkeys(names, np.ones(16)), 2, **SAID).axes if ax.images]
+    assert [ax.get_title() for ax in axes] == ["image", *names[:4], "image", "BERT"]
+
+
 def test_bars_are_drawn_with_published_values():
     measured = {"ViT": (0.01, 0.008, 0.012), "MLP": (0.05, 0.045, 0.06)}
     figure = plots.bars_with_intervals(measured, published={"MLP": [0.0505, 0.0559]}, **SAID)
@@ -126,14 +151,11 @@ def test_bars_are_drawn_with_published_values():
 
 
 def test_a_model_looks_the_same_in_every_figure():
-    every = plots.style(["ViT-small", "MLP", "CNN", "ConvMixer", "other"])
-    assert len({look["color"] for look in every.values()}) == len({look["marker"] for look in every.values()}) == 5
-    assert plots.style(["mlp"])["mlp"] == every["MLP"]
-    assert plots.style(["other", "vit"])["vit"] == every["ViT-small"]
-    two = plots.style(["ViT small", "ViT large"])
-    assert two["ViT small"] != two["ViT large"]
-    with pytest.raises(ValueError, match="11 are more than the 10"):
-        plots.style([str(i) for i in range(11)])
+    models = ["ViT", "MLP", "CNN", "ConvMixer", "LSTM", "ResNet-18", "BERT", "GPT-2", "transformer", "MiniLM"]
+    every = plots.style([*models, "other"])
+    assert len({(look["color"], look["marker"]) for look in every.values()}) == len(every)
+    for label in every:
+        assert plots.style([label.lower().replace("-", "")])[label.lower().replace("-", "")] == every[label]
 
 
 BAD = [
@@ -146,6 +168,8 @@ BAD = [
     (plots.scatter_with_intervals, ({"ViT": (1, 0, 3, 5, 6, 7)},), r"points\['ViT'\], y.*mean 5.0 is outside"),
     (plots.token_map, (DIGIT, {"ViT": np.ones(15)}, 2), r"\(15,\): a 8 x 8 image has \[16\] patches"),
     (plots.token_map, (DIGIT, {"ViT": -np.ones(16)}, 2), "negative"),
+    (plots.token_map, (DIGIT[None], {"ViT": np.ones(16)}, 2), r"1 images have \[1 t\]"),
+    (plots.token_map, (DIGIT[:0][None, :0], {"ViT": np.ones(16)}, 2), "image has shape"),
     (plots.token_map, (DIGIT, {"ViT": np.ones(16)}, 3), "patch = 3 does not divide"),
     (plots.token_map, (DIGIT, {"ViT": np.ones(16)}, 0), "patch = 0 does not divide"),
     (plots.token_map, (DIGIT[..., 0], {"ViT": np.ones(16)}, 2), r"image has shape \(8, 8\)"),

@@ -324,10 +324,10 @@ def test_figures_without_matplotlib_name_the_extra(every, monkeypatch):
         every["Estimate"].plot()
 
 
-def test_a_sensitivity_is_drawn_over_an_image_and_over_a_text(every):
+def test_a_sensitivity_is_drawn_beside_an_image_and_over_a_text(every):
     result = every["Sensitivity"]
-    over_image = result.plot(example=1, image=np.zeros((4, 4, 3)), patch=2).axes[0]
-    np.testing.assert_array_equal(over_image.images[1].get_array().ravel(), result.values[1])
+    beside = result.plot(example=1, image=np.zeros((4, 4, 3)), patch=2).axes[0]
+    np.testing.assert_array_equal(beside.images[1].get_array().ravel(), result.values[1])
     texts = result.plot(words=["a", "$", "c", "d"]).axes[0].texts
     assert [drawn.get_text() for drawn in texts] == ["a", r"\$", "c", "d"]
     for options, message in (

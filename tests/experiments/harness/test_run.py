@@ -415,17 +415,22 @@ def test_a_comparison_has_the_columns_of_the_design(tmp_path):
     assert rows[2] == ["C1", "sensitivity", "0.0505 or 0.0559", "s.5", "", "", "", "0.5", *[""] * 11]
 
 
-def test_a_figure_is_a_png_with_reproducible_bytes(tmp_path):
+def test_a_figure_is_a_png_and_a_pdf_with_reproducible_bytes(tmp_path, monkeypatch):
     figure_class = pytest.importorskip("matplotlib.figure").Figure
     with begin(tmp_path) as run:
         contents = []
         for name in ("a", "b"):
+            monkeypatch.setenv("SOURCE_DATE_EPOCH", {"a": "1", "b": "1000000000"}[name])  # the date of a PDF
             figure = figure_class(figsize=(2, 1))
             figure.subplots().plot([0, 1], [1, 0])
             contents.append(run.figure(name, figure).read_bytes())
     assert contents[0] == contents[1]
     assert contents[0].startswith(b"\x89PNG")
     assert int.from_bytes(contents[0][16:20], "big") == 300  # 2 inches at 150 dots
+    pdfs = [(tmp_path / f"{name}.pdf").read_bytes() for name in ("a", "b")]
+    assert pdfs[0] == pdfs[1]
+    assert pdfs[0].startswith(b"%PDF")
+    assert b"Date" not in pdfs[0]
 
 
 def test_an_exception_is_recorded_in_the_manifest_and_the_run_can_continue(tmp_path):

@@ -36,7 +36,7 @@ def test_lines_bands_fits_and_bounds_are_drawn_from_their_arguments():
     assert left.lines[2].get_color() == left.lines[0].get_color(), "a fit has the color of its series"
     assert left.lines[3].get_linestyle() == "--"
     legend = [text.get_text() for text in left.get_legend().get_texts()]
-    assert legend == ["uniform: slope -1.00 [-1.25, -0.75]", "1/N"]
+    assert legend == ["slope -1.00 [-1.25, -0.75]", "1/N"]
     assert right.get_legend() is None
 
 
