@@ -131,9 +131,14 @@ class Bench:
     def best_rate(self, run: harness.Run, name: str, bar: tqdm) -> float:
         """Return the learning rate of the grid with the highest accuracy on validation images.
 
+        A grid of one needs no search: nothing is trained for it.
+
         Raises:
             FloatingPointError: If the model diverged at every one.
         """
+        if len(self.config.learning_rates) == 1:
+            bar.update()
+            return self.config.learning_rates[0]
         accuracies = []
         for rate in self.config.learning_rates:
             tried = run.unit(f"{name}-rate{rate:g}", partial(self.validation_accuracy, name, rate))

@@ -78,7 +78,8 @@ def token_map(config: Config, data: Data, findings: Findings) -> "Figure":
 
 
 def _sample(config: Config, images: int) -> str:
-    return f"{images} training images, {config.seeds} models each, noise variance {config.noise:g}"
+    models = "one model each" if config.seeds == 1 else f"{config.seeds} models each"
+    return f"{images} training images, {models}, noise variance {config.noise:g}"
 
 
 def _broken(name: str) -> str:

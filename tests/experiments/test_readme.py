@@ -13,6 +13,7 @@ from experiments import harness
 
 EXPERIMENTS = Path(harness.__file__).parents[1]
 README = (EXPERIMENTS / "README.md").read_text()
+FRONT = (EXPERIMENTS.parent / "README.md").read_text()
 RESULTS = {
     "vision, digits": "vision/results/digits",
     "vision, Fashion-MNIST": "vision/results/fashion_mnist",
@@ -31,12 +32,18 @@ def rows(path):
         return list(csv.DictReader(file))
 
 
-@pytest.mark.parametrize("name", RESULTS)
-def test_verdicts_of_the_table_are_those_of_the_committed_results(name):
+def verdicts_of(name):
+    """Return how often each claim has each verdict."""
     verdicts = Counter()
     for row in rows(EXPERIMENTS / RESULTS[name] / "comparison.csv"):
         if re.fullmatch(r"[CHB]\d+", row["claim"]) and row["verdict"]:
             verdicts[row["claim"], row["verdict"]] += 1
+    return verdicts
+
+
+@pytest.mark.parametrize("name", RESULTS)
+def test_verdicts_of_the_table_are_those_of_the_committed_results(name):
+    verdicts = verdicts_of(name)
     cells = []
     for claim in sorted({claim for claim, _ in verdicts}):
         counts = [f"{verdicts[claim, v]} {v}" for v in harness.claims.VERDICTS if verdicts[claim, v]]
@@ -44,6 +51,16 @@ def test_verdicts_of_the_table_are_those_of_the_committed_results(name):
     experiment, _, dataset = name.partition(", ")
     (line,) = [line for line in README.splitlines() if line.startswith(f"| [{experiment}]") and dataset in line]
     assert ". ".join(cells) in line
+
+
+@pytest.mark.parametrize("name", [name for name in RESULTS if name != "vision, digits"])
+def test_the_main_readme_counts_the_verdicts_of_the_committed_results(name):
+    verdicts = verdicts_of(name)
+    counts = [
+        sum(n for (_, verdict), n in verdicts.items() if verdict == one) for one in harness.claims.VERDICTS if one
+    ]
+    (line,) = [line for line in FRONT.splitlines() if line.startswith(f"| [{name.partition(',')[0]}]")]
+    assert f"| {' / '.join(map(str, counts))} |" in line
 
 
 def test_every_claim_of_the_committed_results_is_in_the_list_of_claims():

@@ -82,6 +82,8 @@ def test_the_learning_rate_with_the_highest_validation_accuracy_is_chosen(monkey
     accuracies.update(dict.fromkeys(accuracies, 0.0))
     with pytest.raises(FloatingPointError, match="mlp diverged at every learning rate"):
         bench.best_rate(Unrecorded(), "mlp", tqdm(disable=True))
+    alone = Bench(replace(SMOKE, learning_rates=(0.3,)), None)
+    assert alone.best_rate(None, "mlp", tqdm(disable=True)) == 0.3
 
 
 def test_a_learning_rate_that_diverges_has_accuracy_zero(monkeypatch):

@@ -1,0 +1,1 @@
+"""Notebooks that teach the library, as text."""
