@@ -91,7 +91,7 @@ PRESETS = {
     ),
     "smoke": Config(
         schemes=("uniform", "xavier_normal"), length=12, datasets=1, models=3, strings=16, baselines=2, choices=1,
-        audit=2, layers=(2, 3), heads=(1, 2), head_sizes=(4,), multipliers=(2,), control_lengths=(2, 4, 6),
+        audit=2, layers=(2,), heads=(1,), head_sizes=(4,), multipliers=(2,), control_lengths=(2, 4, 6),
         control_functions=50, chunk=52,
     ),
     "paper": Config(),

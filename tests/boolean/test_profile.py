@@ -350,7 +350,7 @@ def test_equal_bits_on_any_devices_and_backend(devices):
     strings, params = uniform(5, 7, 9), perceptron_params(9)
     reference = measure(perceptron, chunk=20, audit=5, devices=devices[:1])(KEY, params, strings)
     assert 0 < reference.flips.mean() < 1
-    for backend, number in (("shard_map", 2), ("pmap", 3), ("shard_map", 8)):
+    for backend, number in (("pmap", 3), ("shard_map", 8)):
         options = {"backend": backend, "devices": devices[:number]}
         result = measure(perceptron, chunk=20, audit=5, **options)(KEY, params, strings)
         np.testing.assert_array_equal(result.flips, reference.flips)

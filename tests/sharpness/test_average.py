@@ -17,6 +17,11 @@ from jaxsens.sharpness.classification import NormalizedLogits
 KEY = jax.random.key(0)
 
 
+def step(key, draw, weights):
+    """Weights moved without random numbers, which take most of the time of compiling."""
+    return jax.tree.map(lambda a: a + 1.0 + draw, weights)
+
+
 def quadratic(params, batch):
     """The loss ``(w - x)' H (w - x) / 2``, where H depends on the example."""
     offset = params["w"][None] - batch["x"]
@@ -86,7 +91,7 @@ def test_chunks_alter_results_by_rounding_only(problem):
         average.average_sharpness(quadratic, perturb.gaussian(1.0), draws=5, execution=Execution(chunk=c))(
             KEY, params, batch
         ).values
-        for c in (None, 1, 4, 25)
+        for c in (None, 1, 4)
     ]
     for result in results[1:]:
         np.testing.assert_allclose(result, results[0], rtol=1e-5)
@@ -114,7 +119,7 @@ def test_equal_bits_on_any_devices_and_backend(devices):
         return average.output_sharpness(network, perturb.gaussian(1e-3), draws=7, execution=execution)(KEY, params, x)
 
     reference = run(devices=devices[:1]).values
-    for backend, number in (("shard_map", 1), ("pmap", 3), ("shard_map", 8)):
+    for backend, number in (("pmap", 3), ("shard_map", 8)):
         np.testing.assert_array_equal(run(backend=backend, devices=devices[:number]).values, reference)
 
 
@@ -134,7 +139,7 @@ def test_only_floating_parameters_move():
         return [jnp.abs(a - b).sum() for a, b in zip(clean, changed, strict=True)]
 
     def moved(variables, **options):
-        measure = average.weight_changes(probe, perturb.gaussian(1.0), change=change, draws=2, **options)
+        measure = average.weight_changes(probe, step, change=change, draws=2, **options)
         return [result.mean > 0 for result in measure(KEY, variables, np.zeros(3, np.float32))]
 
     for params in (variables, flax.core.freeze(variables)):
@@ -167,11 +172,10 @@ def test_bad_arguments_are_named(problem):
         )
 
 
-@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
-def test_noise_on_narrow_weights_is_not_rounded_away(problem, dtype):
+def test_noise_on_narrow_weights_is_not_rounded_away(problem):
     """The rise is that of float32 weights of the same values, from the same draws."""
     params, batch, _ = problem
-    narrow = {"w": jnp.asarray(params["w"], dtype)}
+    narrow = {"w": jnp.asarray(params["w"], jnp.bfloat16)}
     wide = jax.tree.map(jnp.float32, narrow)
     measure = average.average_sharpness(quadratic, perturb.gaussian(1e-4**2), draws=20)
     result = measure(KEY, narrow, batch)
@@ -195,9 +199,7 @@ def test_probabilities_for_logits_are_warned_of_and_one_class_is_refused():
     x, labels = np.random.default_rng(0).normal(size=(6, 4)).astype(np.float32), np.arange(6, dtype=np.int32) % 3
     params = {"w": np.ones((4, 3), np.float32)}
     with pytest.warns(UserWarning, match="return the values before the softmax"):
-        average.classifier_sharpness(lambda p, x: jax.nn.softmax(linear(p, x)), perturb.gaussian(0.1), draws=2)(
-            KEY, params, (x, labels)
-        )
+        average.classifier_sharpness(lambda p, x: jax.nn.softmax(linear(p, x)), step, draws=2)(KEY, params, (x, labels))
     with pytest.raises(ValueError, match="at least two classes, got k = 1"):
         average.classifier_sharpness(linear, perturb.gaussian(0.1), draws=2)(
             KEY, {"w": np.ones((4, 1), np.float32)}, (x, 0 * labels)
@@ -206,7 +208,7 @@ def test_probabilities_for_logits_are_warned_of_and_one_class_is_refused():
 
 def test_input_that_would_silently_change_the_numbers_is_refused(problem):
     params, batch, _ = problem
-    measure = average.average_sharpness(quadratic, perturb.gaussian(1.0), draws=np.int64(2))
+    measure = average.average_sharpness(quadratic, step, draws=np.int64(2))
     assert measure(KEY, params, batch).count == 2
     with pytest.raises(ValueError, match="threefry2x32, got rbg"):
         measure(jax.random.key(0, impl="rbg"), params, batch)
@@ -231,10 +233,10 @@ def test_non_finite_outputs_stop_the_run_and_are_located():
 
     params, x = {"w": np.float32(1)}, np.ones((5, 1), np.float32)
     with pytest.raises(FloatingPointError, match=r"perturbed by draw \d is not finite for example 0"):
-        average.output_sharpness(root, perturb.gaussian(25.0), draws=9)(KEY, params, x)
+        average.output_sharpness(root, lambda key, draw, w: jax.tree.map(jnp.negative, w), draws=2)(KEY, params, x)
     x[3] = -1
     with pytest.raises(FloatingPointError, match="unperturbed model is not finite for example 3"):
-        average.output_sharpness(root, perturb.gaussian(0.0), draws=2, execution=Execution(chunk=2))(KEY, params, x)
+        average.output_sharpness(root, step, draws=2, execution=Execution(chunk=2))(KEY, params, x)
 
 
 def test_draws_at_once_leave_room_for_their_weights(monkeypatch):
@@ -246,7 +248,7 @@ def test_draws_at_once_leave_room_for_their_weights(monkeypatch):
     monkeypatch.setattr(memory, "BYTES", 4000)
     monkeypatch.setattr(parallel, "map_items", lambda *a, **k: seen.append(k["execution"].chunk) or original(*a, **k))
     x = np.ones((1, 50), np.float32)
-    average.output_sharpness(linear, perturb.gaussian(1.0), draws=30)(KEY, {"w": np.ones((50, 2), np.float32)}, x)
+    average.output_sharpness(linear, step, draws=30)(KEY, {"w": np.ones((50, 2), np.float32)}, x)
     assert seen[-1] == 10
 
 
@@ -257,7 +259,7 @@ def test_products_run_at_full_precision():
         seen.append(jax.config.jax_default_matmul_precision)
         return linear(params, x)
 
-    average.output_sharpness(spy, perturb.gaussian(1.0), draws=2, execution=Execution(chunk=2))(
+    average.output_sharpness(spy, step, draws=2, execution=Execution(chunk=2))(
         KEY, {"w": np.ones((5, 2), np.float32)}, np.ones((4, 5), np.float32)
     )
     assert set(seen[1:]) == {"highest"}  # the first call only asks for shapes
@@ -270,8 +272,10 @@ def test_other_changes_are_accepted():
 
 
 def test_several_changes_come_from_one_pass():
-    x, params = np.eye(3, dtype=np.float32), {"w": np.ones((3, 2), np.float32)}
-    sampler = perturb.gaussian(4.0)
+    x, params = np.eye(3, dtype=np.float32), {"w": np.array([[1, 2], [2, 1], [1, 1]], np.float32)}
+
+    def sampler(key, draw, weights):
+        return jax.tree.map(lambda w: w[::-1] * (1.0 + draw), weights)
 
     def both(clean, changed):
         return {
@@ -392,7 +396,7 @@ def test_models_with_dropout_and_batch_statistics_are_evaluated_deterministicall
         return {name: changes.absolute_change(clean[name], changed[name]) for name in clean}
 
     options = {"draws": 2, "execution": Execution(chunk=2), "where": lambda path, leaf: path[1].key == "probe"}
-    found = average.weight_changes(apply, perturb.gaussian(1.0), change=change, **options)(KEY, variables, x)
+    found = average.weight_changes(apply, step, change=change, **options)(KEY, variables, x)
     assert found["probe"].mean > 0.1
     assert found["logits"].mean < 1e-5
 

@@ -164,14 +164,13 @@ def test_where_the_loss_only_falls_the_weights_themselves_are_best():
     assert not found.perturbation.any()
 
 
-@pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16])
-def test_small_gradients_of_narrow_weights_are_followed(dtype):
+def test_small_gradients_of_narrow_weights_are_followed():
     """A slope of 1e-6, whose reciprocal is beyond float16, and a radius below the rounding of the weights."""
 
     def slope(w, batch):
         return (1e-6 * w.astype(jnp.float32)).sum() + 0 * batch
 
-    found = worst_case.worst_case_sharpness(slope, 1e-4)(KEY, jnp.ones(3, dtype), np.zeros(4, np.float32))
+    found = worst_case.worst_case_sharpness(slope, 1e-4)(KEY, jnp.ones(3, jnp.float16), np.zeros(4, np.float32))
     np.testing.assert_allclose(found.one_step, 1e-10 * np.sqrt(3), rtol=0.05)
     np.testing.assert_allclose(found.perturbation[0], 1e-4 / np.sqrt(3), rtol=1e-3)
 

@@ -17,10 +17,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from flax import linen
 
 from jaxsens import models, training
 from jaxsens.execution import Execution
-from jaxsens.models.images import convmixer
 from jaxsens.training import checkpoints, optimizers
 
 KEY = jax.random.key(0)
@@ -302,12 +302,15 @@ def test_consistency_of_a_linear_model_is_known(problem):
         np.testing.assert_allclose(loss, (1 - strength) * plain + strength * penalty, rtol=0.02)
 
 
+class Normalized(linen.Module):
+    @linen.compact
+    def __call__(self, tokens, mask=None, train=False):
+        return linen.Dense(2)(linen.BatchNorm(use_running_average=not train)(tokens.reshape(len(tokens), -1)))
+
+
 def test_batch_statistics_are_trained_along():
-    module = convmixer.ConvMixer(
-        convmixer.Config(image_shape=(4, 4, 1), classes=2, patch=2, width=4, depth=1, kernel=1)
-    )
-    tokens = np.random.default_rng(0).normal(2, 1, size=(8, *module.config.token_shape)).astype(np.float32)
-    variables = models.init(module, KEY)
+    module, tokens = Normalized(), np.random.default_rng(0).normal(2, 1, size=(8, 3, 2)).astype(np.float32)
+    variables = module.init(KEY, tokens)
     trained, _ = training.fit(
         KEY, models.train_apply(module), variables, tokens, np.arange(8) % 2, training.Config(1, batch=4),
         objective=training.NoiseConsistency(),

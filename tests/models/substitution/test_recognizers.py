@@ -86,7 +86,7 @@ def random_architecture(index):
     return config, int(draws.integers(1, 21)), [None, 1, 3][draws.integers(3)]
 
 
-@pytest.mark.parametrize("index", range(9))
+@pytest.mark.parametrize("index", range(6))
 def test_equals_the_plain_one_in_float64(index, float64):
     config, length, rows = random_architecture(index)
     variables, tokens, alternatives = models_and_strings(config, length)
@@ -160,6 +160,7 @@ def test_a_replaced_token_of_large_values_has_no_effect(block, monkeypatch):
     config = Config(block=block, depth=2, heads=2, head_size=4)
     variables = recognizers.init(config, jax.random.key(0), "xavier_uniform")
     tokens = np.array([1, 1, 0, 1, 1, 1], np.int32)
+    unprotected_one = quick(fast_of(config).__call__)  # traced in the loop, without the protection
     for ratio in (1e3, 1e5):
         params = jax.tree.map(np.array, variables["params"])
         params["embedding"][0] = ratio * np.eye(config.width)[0]
@@ -167,14 +168,14 @@ def test_a_replaced_token_of_large_values_has_no_effect(block, monkeypatch):
             params["layers"][name][:, 0] = 0
         model = {"params": params}
         with jax.enable_x64(True):
-            exact = float(quick(plain_of(config))(in_float64(model), tokens, 1 - tokens)[1][2])
+            exact = float(compiled(plain_of(config))(in_float64(model), tokens, 1 - tokens)[1][2])
         plain, fast = (
-            abs(float(quick(make(config))(model, tokens, 1 - tokens)[1][2]) - exact) for make in (plain_of, fast_of)
+            abs(float(compiled(make(config))(model, tokens, 1 - tokens)[1][2]) - exact) for make in (plain_of, fast_of)
         )
         assert fast <= 2 * plain + 4 * np.finfo(np.float32).eps * abs(exact)
         with monkeypatch.context() as unprotected:
             unprotected.setattr(module, "_extra_weight", lambda features: jnp.zeros(features.shape[1::-1]))
-            naive = float(quick(fast_of(config).__call__)(model, tokens, 1 - tokens)[1][2])
+            naive = float(unprotected_one(model, tokens, 1 - tokens)[1][2])
         assert abs(naive - exact) > 2e-6 or ratio < 1e5
 
 
@@ -188,9 +189,9 @@ def test_large_values_and_saturated_attention_together(seed):
     variables["positions"] = (size * draws.normal(size=(9, config.width))).astype(np.float32)
     tokens = draws.integers(0, 2, 8).astype(np.int32)
     with jax.enable_x64(True):
-        exact = np.asarray(quick(plain_of(config))(in_float64(variables), tokens, 1 - tokens)[1])
+        exact = np.asarray(compiled(plain_of(config))(in_float64(variables), tokens, 1 - tokens)[1])
     plain, fast = (
-        np.abs(np.asarray(quick(make(config))(variables, tokens, 1 - tokens)[1]) - exact).max()
+        np.abs(np.asarray(compiled(make(config))(variables, tokens, 1 - tokens)[1]) - exact).max()
         for make in (plain_of, fast_of)
     )
     assert fast <= 2 * plain + 4 * np.finfo(np.float32).eps * np.abs(exact).max()
@@ -236,9 +237,9 @@ def test_depth_as_data_equals_depth_as_shape():
     """One program, for models of one layer to as many as it holds."""
     most = dataclasses.replace(SMALL, depth=4)
     padded_fast = quick(fast_of(most, rows=3))
-    for depth in (1, 2, 4):
+    for depth in (1, 3, 4):
         variables, tokens, alternatives = one_model(dataclasses.replace(SMALL, depth=depth))
-        expected = quick(plain_of(dataclasses.replace(SMALL, depth=depth)))(variables, tokens, alternatives)
+        expected = compiled(plain_of(dataclasses.replace(SMALL, depth=depth)))(variables, tokens, alternatives)
         found = padded_fast(recognizers.at_depth(variables, 4), tokens, alternatives)
         for a, b in zip(found, expected, strict=True):
             np.testing.assert_allclose(a, b, rtol=0, atol=1e-5 * np.abs(expected[1]).max(), err_msg=f"depth {depth}")
