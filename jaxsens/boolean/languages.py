@@ -88,7 +88,8 @@ class Language(Result):
         def table() -> dict[str, Sequence[int]]:
             return {"sensitivity": range(self.n + 1), "count": list(self.profile())}
 
-        return Description(counts, float(self.average_sensitivity), words=self.name, facts=read, table=table)
+        value, ends = float(self.average_sensitivity), self.interval()
+        return Description(counts, value, ends, words=self.name, facts=read, table=table)
 
     def interval(self, level: float = 0.95) -> tuple[float, float]:
         """Return the average sensitivity twice: it is exact. ValueError for the random language."""

@@ -90,8 +90,9 @@ class JointShifts(Result):
 
     def _describe(self) -> Description:
         sequences, groups, layers, _ = self.joint.shape
-        shown = self.estimate(self.norms[0])
-        counts = f"interaction / joint {self.norms[0]} shift by layer; "
+        norm = "l2" if "l2" in self.norms else self.norms[0]  # that of ``estimate()``, where it was measured
+        shown = self.estimate(norm)
+        counts = f"interaction / joint {norm} shift by layer; "
         counts += times(sequences=sequences, groups=groups, layers=layers)
 
         def table() -> dict[str, np.ndarray]:

@@ -156,7 +156,7 @@ class EmbeddingShifts(Result):
 
     def _describe(self) -> Description:
         sequences, tokens = self.sites.shape
-        norm = self.norms[0]
+        norm = "l2" if "l2" in self.norms else self.norms[0]  # that of ``estimate()``, where it was measured
         shown = self.estimate(norm)
         counts = f"{norm} shift by layer; {times(sequences=sequences, tokens=tokens, layers=len(self.layers))}"
 
