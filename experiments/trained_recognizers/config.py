@@ -98,8 +98,9 @@ PRESETS = {
     "smoke": Config(
         length=6, models=3, sparsities=(2,), sparse_languages=1, sparse_models=3, random_length=6,
         random_languages=5, random_models=3, training_strings=64, validation_strings=64, test_strings=64,
-        random_strings=64, profile_strings=64, checkpoint_strings=64, epochs=20, random_epochs=20, batches=(8, 16),
+        random_strings=64, profile_strings=64, checkpoint_strings=64, epochs=20, random_epochs=8, batches=(8, 16),
         learning_rates=(5e-3, 3e-2), layers=(2,), heads=(1,), head_sizes=(8,), multipliers=(2,), rows=16,
+        checkpoint_every=10,
     ),
     "paper": Config(),
 }  # fmt: skip

@@ -75,7 +75,7 @@ def save(folder: Path, step: int, state: PyTree, identity: Mapping[str, str] | N
         >>> import tempfile
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     save(Path(folder), 3, {"w": jnp.ones(2)})
-        ...     step, state = restore(Path(folder), {"w": jnp.zeros(2)})
+        ...     step, state = restore(Path(folder), {"w": np.zeros(2, np.float32)})
         >>> step, state["w"].tolist()
         (3, [1.0, 1.0])
     """
@@ -95,7 +95,8 @@ def restore(folder: Path, like: PyTree, identity: Mapping[str, str] | None = Non
 
     Args:
         folder: Where ``save`` wrote.
-        like: A pytree of arrays; the result has its structure, shapes and dtypes, and lies on its devices.
+        like: A pytree of arrays; the result has its structure, shapes and dtypes, and lies on its devices (NumPy
+            arrays: on the first device of this process).
         identity: What ``fingerprint`` returned for this training; None accepts the checkpoint of any training.
 
     Raises:
@@ -201,8 +202,9 @@ def _as_key(like: Any, leaf: Any) -> Any:
     return jax.random.wrap_key_data(leaf, impl=jax.random.key_impl(like)) if _is_key(like) else leaf
 
 
-def _abstract(leaf: jax.Array) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=getattr(leaf, "sharding", None))
+def _abstract(leaf: jax.Array | np.ndarray) -> jax.ShapeDtypeStruct:
+    sharding = getattr(leaf, "sharding", None) or jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
 
 
 def _describe(leaf: object) -> str:

@@ -44,6 +44,7 @@ def problem():
 
 @pytest.mark.parametrize("chunk", [1, 5, 100])
 def test_equal_bits_on_any_devices_and_backend(problem, devices, chunk):
+    """All of them with one chunk size; with steps of one item, and with a single step, the two that differ most."""
     items, *shared = problem
     reference = parallel.map_items(
         noisy_network,
@@ -51,19 +52,19 @@ def test_equal_bits_on_any_devices_and_backend(problem, devices, chunk):
         *shared,
         execution=Execution(chunk=chunk, devices=devices[:1]),
     )
-    for backend in BACKENDS:
-        for number in (1, 2, 3, 8):
-            result = parallel.map_items(
-                noisy_network,
-                items,
-                *shared,
-                execution=Execution(chunk=chunk, backend=backend, devices=devices[:number]),
-            )
-            chex.assert_trees_all_equal(result, reference)
+    every = [(backend, number) for backend in BACKENDS for number in (1, 2, 3, 8)]
+    for backend, number in every if chunk == 5 else [("pmap", 8), ("shard_map", 3), ("jit", 1)]:
+        result = parallel.map_items(
+            noisy_network,
+            items,
+            *shared,
+            execution=Execution(chunk=chunk, backend=backend, devices=devices[:number]),
+        )
+        chex.assert_trees_all_equal(result, reference)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("leaves", [1, 2, 3])
+@pytest.mark.parametrize("leaves", [1, 3])
 @pytest.mark.parametrize("shared", [0, 1, 2])
 def test_any_number_of_leaves_and_arguments(devices, backend, leaves, shared):
     items = tuple(np.arange(5 * (i + 1), dtype=np.float32).reshape(5, i + 1) for i in range(leaves))
@@ -73,7 +74,7 @@ def test_any_number_of_leaves_and_arguments(devices, backend, leaves, shared):
         return sum(part.sum() for part in item) + sum(others)
 
     expected = [total([part[i] for part in items], *others) for i in range(5)]
-    for number in (1, 2, 8):
+    for number in (1, 8):
         result = parallel.map_items(
             total,
             items,

@@ -79,17 +79,14 @@ def by_equinox():
 
 
 def measures(apply, params, all_of_them):
-    """What the measures of the library give, as arrays; on one device, which compiles soonest."""
+    """What measures of every kind give, as arrays; on one device, which compiles soonest."""
     loss, noise = CrossEntropy(apply), jaxsens.perturb.gaussian(0.1)
     squared, batch = jaxsens.changes.squared_change, (TOKENS, LABELS)
     one, here = jaxsens.one_at_a_time(apply), {"execution": jaxsens.Execution(devices=jax.devices()[:1])}
     yield jaxsens.token_sensitivity(one, noise, change=squared, **here)(KEY, params, TOKENS).values
     yield jaxsens.average_sharpness(loss, noise, draws=2, **here)(KEY, params, batch).values
-    if not all_of_them:  # these two read params and apply in all the ways that there are
+    if not all_of_them:  # the two before evaluate; products with the Hessian differentiate twice
         return
-    few = {"target_sem": 1.0, "pilot": 2, "pilot_sites": 2}
-    yield jaxsens.sampled_token_sensitivity(one, noise, change=squared, **few, **here)(KEY, params, TOKENS).mean
-    yield jaxsens.worst_case_sharpness(loss, 0.1, iterations=2, **here)(KEY, params, batch).estimate.mean
     product = curvature.hessian_product(loss, **here)
     yield curvature.top_eigenpairs(product, 1, steps=4, tolerance=1.0)(KEY, params, batch).values
 

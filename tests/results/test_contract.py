@@ -17,7 +17,7 @@ import pytest
 from matplotlib.figure import Figure
 
 import jaxsens
-from jaxsens import boolean, curvature, embedding_space, perturb, results, sharpness, substitution, training
+from jaxsens import boolean, curvature, embedding_space, results, sharpness, substitution, training
 from jaxsens.boolean import blow_up, lipschitz
 from jaxsens.data import images, text
 from jaxsens.models import pretrained
@@ -55,9 +55,12 @@ def internals(params, strings):
     return Internals(states[:, -1, -1, 0], states, 1.0 + states[:, :1, :, 0])
 
 
+def noise(key, draw, x):
+    return jax.tree.map(lambda a: a + 1.0 + draw, x)
+
+
 def every_result():
     replace = substitution.one_at_a_time(score)
-    noise = perturb.gaussian(1.0)
     product = curvature.hessian_product(loss)
     nearest = embedding_space.nearest_tokens(TABLE)
     parity = substitution.one_at_a_time(lambda params, x, mask=None: 1.0 - 2.0 * (x.sum(1) % 2))

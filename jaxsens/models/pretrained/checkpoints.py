@@ -157,7 +157,7 @@ def save(path: str | os.PathLike[str], module: nn.Module, variables: PyTree) -> 
         True
     """
     require_path(path)
-    folder, config = Path(path), module.config
+    folder, config = Path(path), getattr(module, "config", None)
     model_type = configs.kind_of(config)
     name, kind = configs.model_name(config), KINDS[model_type]
     encoder.require_variables(module, variables)

@@ -171,7 +171,7 @@ def test_a_run_that_was_killed_during_training_ends_with_the_same_bytes(finished
 
     monkeypatch.setattr(measure, "sensitivities", killed)
     monkeypatch.setattr(figures, "write", lambda *_: None)
-    config = dataclasses.replace(TINY, checkpoint_every=2)
+    config = dataclasses.replace(TINY, checkpoint_every=3)
     with pytest.raises(KeyboardInterrupt):
         experiment.execute(config, again)
     assert list(again.glob("checkpoints/*/*"))
