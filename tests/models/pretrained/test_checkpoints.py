@@ -8,6 +8,7 @@ import json
 import os
 import tracemalloc
 
+import flax.linen
 import jax
 import jax.numpy as jnp
 import ml_dtypes
@@ -464,6 +465,8 @@ def test_what_the_format_cannot_say_is_not_written(tmp_path):
         changed = bert.Bert(dataclasses.replace(module.config, **changes))
         with pytest.raises(ValueError, match=message):
             pretrained.save(tmp_path, changed, variables_of(changed))
+    with pytest.raises(ValueError, match=r"module.config is None, but must be the configuration of a Bert"):
+        pretrained.save(tmp_path, flax.linen.Dense(2), {"params": {}})
     with pytest.raises(ValueError, match=r"module.config is Config\(vocabulary=3"):
         pretrained.save(tmp_path, lstm.LSTM(lstm.Config(vocabulary=3, width=4, depth=1, classes=2)), {})
     with pytest.raises(ValueError, match="is absent, but Bert needs it to be"):
