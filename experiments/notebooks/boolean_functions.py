@@ -47,7 +47,7 @@ boolean.languages.majority(11).plot()
 # %%
 config = recognizers.Config(depth=2, heads=2, head_size=8)
 variables = recognizers.init(config, jax.random.key(2), "normal")
-strings = boolean.strings.uniform(jax.random.key(1), 40, 30)
+strings = boolean.strings.uniform(jax.random.key(1), 20, 30)
 measure = boolean.sensitivity_profile(jaxsens.one_at_a_time(recognizers.evaluation(config)))
 profile = measure(jax.random.key(0), variables, strings)
 print(profile)

@@ -90,7 +90,7 @@ together
 
 # %%
 parts = [measure()(key, params, tokens[part], index=part) for part in np.split(np.arange(96), 3)]
-print("equal:", np.array_equal(np.concatenate([part.changes for part in parts]), together.changes))
+print("equal to the bit:", np.array_equal(np.concatenate([part.changes for part in parts]), together.changes))
 
 # %% [markdown]
 # ## Many models at once

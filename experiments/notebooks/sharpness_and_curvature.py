@@ -61,13 +61,11 @@ for name, estimate in measure(key, params, batch).items():
     print(f"{name:11} {estimate:.3f}")
 
 # %% [markdown]
-# Each is also a measure of its own: `output_sharpness` and `prediction_sharpness` need no labels, and
+# Each is also a measure of its own: `jaxsens.prediction_sharpness` and `jaxsens.output_sharpness` need no labels, and
 # `average_sharpness` takes any loss.
 
 # %%
-noise = perturb.gaussian(variance=0.05**2)
-print("logits     ", jaxsens.output_sharpness(apply, noise, draws=20)(key, params, train[:300]))
-jaxsens.prediction_sharpness(apply, noise, draws=20)(key, params, train[:300])
+jaxsens.output_sharpness(apply, perturb.gaussian(variance=0.05**2), draws=20)(key, params, train[:300])
 
 # %% [markdown]
 # ## The worst direction
