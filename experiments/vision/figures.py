@@ -66,13 +66,15 @@ def sharpness(config: Config, data: Data, findings: Findings) -> "Figure":
 
 
 def token_map(config: Config, data: Data, findings: Findings) -> "Figure":
-    """Draw the sensitivity of every patch of the most sensitive image."""
+    """Draw the sensitivity of every patch of the most sensitive images: three, or one for more than four models."""
     maps = {model_label(name): summary.per_token for name, summary in findings.summaries.items()}
-    most = int(np.argmax(np.mean([one.mean(1) for one in maps.values()], 0)))
-    image = patches.from_patches(data.train[0][most : most + 1], config.token, data.image_shape)[0] / 2 + 0.5
-    sample = f"the most sensitive of {_sample(config, findings.images)}, {config.draws} draws a model"
+    ranked = np.argsort(-np.mean([one.mean(1) for one in maps.values()], 0), kind="stable")
+    most = ranked[: 3 if len(maps) <= 4 else 1]
+    images = patches.from_patches(data.train[0][most], config.token, data.image_shape) / 2 + 0.5
+    chosen = "the most sensitive" if len(most) == 1 else f"the {len(most)} most sensitive"
+    sample = f"{chosen} of {_sample(config, findings.images)}, {config.draws} draws a model"
     return plots.token_map(
-        np.clip(image, 0, 1), {label: one[most] for label, one in maps.items()}, config.token, sample=sample,
+        np.clip(images, 0, 1), {label: one[most] for label, one in maps.items()}, config.token, sample=sample,
         dataset=dataset_label(data.name),
     )  # fmt: skip
 
