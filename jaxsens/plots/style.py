@@ -132,9 +132,9 @@ def _fit(ax: "Axes", figure: "Figure") -> None:
 def _broken(text: str, inches: float, size: float) -> str:
     """Return a text with lines no longer than some inches."""
     letters = max(8, int(inches / _inches(1, size)))
-    return "\n".join(
-        textwrap.fill(line, letters, break_long_words=False, break_on_hyphens=False) for line in text.split("\n")
-    )
+    kept = text.replace(" = ", "\xa0=\xa0")  # an equation is not broken
+    lines = (textwrap.fill(line, letters, break_long_words=False, break_on_hyphens=False) for line in kept.split("\n"))
+    return "\n".join(lines).replace("\xa0=\xa0", " = ")
 
 
 def _inches(letters: int, size: float) -> float:
