@@ -92,7 +92,7 @@ def against_length(
     styles = in_order(list(dict.fromkeys(label for panel in panels.values() for label in panel.series)))
     every = {title: _checked(title, panel) for title, panel in panels.items()}
     across = 3 if len(panels) == 3 else 2
-    figure, axes = grid(len(panels), across=across, height=2.9, sharey=True)
+    figure, axes = grid(len(panels), across=across, height=3.2, sharey=True)
     positive = [end for panel in every.values() for columns in panel.values() for end in (columns[1], columns[3])]
     floor, top = min(map(np.min, positive)) / 3, max(map(np.max, positive)) * 2
     handles, labels = [], []
