@@ -15,7 +15,6 @@ from jaxsens.plots.style import (
     finish,
     finite_vectors,
     grid,
-    legend_entries,
     require_ordered,
     require_some,
 )
@@ -93,7 +92,7 @@ def against_length(
     styles = in_order(list(dict.fromkeys(label for panel in panels.values() for label in panel.series)))
     every = {title: _checked(title, panel) for title, panel in panels.items()}
     across = 3 if len(panels) == 3 else 2
-    figure, axes = grid(len(panels), across=across, height=2.7, sharey=True)
+    figure, axes = grid(len(panels), across=across, height=3.2, sharey=True)
     positive = [end for panel in every.values() for columns in panel.values() for end in (columns[1], columns[3])]
     floor, top = min(map(np.min, positive)) / 3, max(map(np.max, positive)) * 2
     handles, labels = [], []
@@ -101,7 +100,7 @@ def against_length(
         drawn = _draw(ax, every[title], styles, floor)
         handles += [handle for label, handle in drawn.items() if label not in labels]
         labels += [label for label in drawn if label not in labels]
-        _draw_laws(ax, panel, styles)
+        _draw_laws(ax, panel, styles, across == 2)
         ax.set_title(title)
         ax.set(yscale="log", ylim=(floor, top), xlabel=length)
         _length_axis(ax, every[title], log_length)
@@ -146,7 +145,7 @@ def _draw(ax: "Axes", series: Mapping[str, list[np.ndarray]], styles: Looks, flo
     return drawn
 
 
-def _draw_laws(ax: "Axes", panel: Panel, styles: Looks) -> None:
+def _draw_laws(ax: "Axes", panel: Panel, styles: Looks, wide: bool) -> None:
     for label, fit in panel.fits.items():
         mean, low, high = fit.slope
         text = f"{fit.meaning} {mean:.2f} [{low:.2f}, {high:.2f}]"
@@ -155,9 +154,12 @@ def _draw_laws(ax: "Axes", panel: Panel, styles: Looks) -> None:
     dashes = ("--", ":", "-.")
     for i, (label, (lengths, values)) in enumerate(panel.bounds.items()):
         ax.plot(lengths, values, color="black", linestyle=dashes[i % 3], linewidth=1.1, label=label, zorder=1)
-    handles, labels = legend_entries([ax])
+    handles, labels = ax.get_legend_handles_labels()  # two fits may have the same slope
     if handles:
-        ax.legend(handles, labels, fontsize=SMALL - 1, framealpha=0.8, edgecolor="none", loc="best", handlelength=1.6)
+        # Below the panel, where it hides no line.
+        below = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.24), "frameon": False, "handlelength": 1.6}
+        below["ncols"] = 2 if wide and max(map(len, labels)) < 30 else 1
+        ax.legend(handles, labels, fontsize=SMALL - 1, **below)
 
 
 def _length_axis(ax: "Axes", series: Mapping[str, list[np.ndarray]], log: bool) -> None:

@@ -27,6 +27,10 @@ class Quantity(NamedTuple):
         models: Label -> ``(x [m], value [m], solid [m])``: a faint dot for each model, a cross where not solid.
         references: Label -> ``(x [n], values [n])``, dashed, in the color of a series of that name, else gray.
         log: Whether the y axis is logarithmic; all but the lower ends of intervals are positive then.
+
+    Example:
+        >>> Quantity("bits", {"ViT": ([10, 20], [1.0, 2.0], [0.9, 1.9], [1.1, 2.1])}).unit
+        'bits'
     """
 
     unit: str

@@ -132,9 +132,9 @@ def _fit(ax: "Axes", figure: "Figure") -> None:
 def _broken(text: str, inches: float, size: float) -> str:
     """Return a text with lines no longer than some inches."""
     letters = max(8, int(inches / _inches(1, size)))
-    return "\n".join(
-        textwrap.fill(line, letters, break_long_words=False, break_on_hyphens=False) for line in text.split("\n")
-    )
+    kept = text.replace(" = ", "\xa0=\xa0")  # an equation is not broken
+    lines = (textwrap.fill(line, letters, break_long_words=False, break_on_hyphens=False) for line in kept.split("\n"))
+    return "\n".join(lines).replace("\xa0=\xa0", " = ")
 
 
 def _inches(letters: int, size: float) -> float:
@@ -182,7 +182,12 @@ def grid(count: int, *, across: int, height: float, **shared: Any) -> tuple["Fig
 
 
 def log_floor(values: Sequence[Array]) -> float | None:
-    """Return where a logarithmic axis ends, below values that span more than a factor of ten; None for a linear one."""
+    """Return where a logarithmic axis ends, below values that span more than a factor of ten; None for a linear one.
+
+    Example:
+        >>> log_floor([np.array([3.0, 60.0])]), log_floor([np.array([3.0, 6.0])])
+        (1.0, None)
+    """
     every = np.concatenate(list(values))
     positive = every[every > 0]
     if (every < 0).any() or not positive.size or positive.max() <= 10 * positive.min():
@@ -191,12 +196,24 @@ def log_floor(values: Sequence[Array]) -> float | None:
 
 
 def clip(values: Array | Sequence[Array], floor: float | None) -> np.ndarray:
-    """Return the values, none of them below the floor of a logarithmic axis."""
+    """Return the values, none of them below the floor of a logarithmic axis.
+
+    Example:
+        >>> clip([0.0, 2.0], 1.0).tolist()
+        [1.0, 2.0]
+    """
     return np.asarray(values) if floor is None else np.maximum(values, floor)
 
 
 def dress(ax: "Axes", which: str, text: str, floor: float | None, lows: Sequence[Array]) -> None:
-    """Label an axis; with a floor make it logarithmic, and note on the label if values were moved up to it."""
+    """Label an axis; with a floor make it logarithmic, and note on the label if values were moved up to it.
+
+    Example:
+        >>> ax = new_figure(3, 2).subplots()
+        >>> dress(ax, "y", "loss (nats)", 0.5, [np.array([0.0])])
+        >>> ax.get_ylabel().splitlines()
+        ['loss (nats)', 'log scale; less than 0.5 is drawn there']
+    """
     if floor is not None:
         ax.set(**{f"{which}scale": "log"})
         axis = ax.xaxis if which == "x" else ax.yaxis
@@ -227,18 +244,32 @@ def log_ticks(axis: "Axis", low: float, high: float) -> None:
 
 
 def capital(text: str) -> str:
-    """Return the text with its first letter in upper case."""
+    """Return the text with its first letter in upper case.
+
+    Example:
+        >>> capital("token sensitivity")
+        'Token sensitivity'
+    """
     return text[:1].upper() + text[1:]
 
 
 def require_some(name: str, values: Mapping[str, Any]) -> None:
-    """Raise ValueError if there is nothing to draw."""
+    """Raise ValueError if there is nothing to draw.
+
+    Example:
+        >>> require_some("series", {"ViT": 1})
+    """
     if not values:
         raise ValueError(f"{name} = {{}}: give at least one entry")
 
 
 def finite_vectors(name: str, values: Sequence[Array], count: int) -> list[np.ndarray]:
-    """Return ``count`` finite vectors of one length, or raise ValueError."""
+    """Return ``count`` finite vectors of one length, or raise ValueError.
+
+    Example:
+        >>> finite_vectors("series", [[1, 2], [3, 4]], 2)[1].tolist()
+        [3.0, 4.0]
+    """
     columns = [np.asarray(column, float) for column in values]
     shapes = [column.shape for column in columns]
     if len(columns) != count or len(set(shapes)) != 1 or columns[0].ndim != 1 or not columns[0].size:
@@ -249,7 +280,11 @@ def finite_vectors(name: str, values: Sequence[Array], count: int) -> list[np.nd
 
 
 def require_ordered(name: str, mean: np.ndarray, low: np.ndarray, high: np.ndarray) -> None:
-    """Raise ValueError unless every mean lies in its interval."""
+    """Raise ValueError unless every mean lies in its interval.
+
+    Example:
+        >>> require_ordered("series", np.array([1.0]), np.array([0.5]), np.array([2.0]))
+    """
     bad = np.flatnonzero((low > mean) | (mean > high))
     if bad.size:
         i = bad[0]

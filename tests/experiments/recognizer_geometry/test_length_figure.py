@@ -48,6 +48,13 @@ def test_a_lower_end_of_zero_is_drawn_to_the_edge_and_bounds_do_not_set_the_axis
     assert figure.axes[0].collections[1].get_paths()[0].vertices[:, 1].min() == low
 
 
+def test_fits_of_the_same_slope_are_all_in_the_legend():
+    fit = length_figure.Fit(N, 1 / N, (-1.0, -1.25, -0.75))
+    (ax,) = length_figure.against_length({"": panel(fits={"uniform": fit, "xavier": fit})}, **TITLE).axes
+    legend = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert legend == ["slope -1.00 [-1.25, -0.75]"] * 2 + ["1/N"]
+
+
 def test_lengths_may_lie_on_a_linear_axis():
     figure = length_figure.against_length({"": panel()}, log_length=False, **TITLE)
     assert figure.axes[0].get_xscale() == "linear"
