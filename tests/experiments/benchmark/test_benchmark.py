@@ -127,11 +127,11 @@ def compilation_cache():
 
 
 def test_a_small_run_leaves_a_complete_record(tmp_path, capsys, compilation_cache):
-    command = ["--preset", "smoke", "--cases", "vit,sharpness,cube", "--no-grow", "--out", str(tmp_path / "run")]
+    command = ["--preset", "smoke", "--cases", "vit,cube", "--no-grow", "--out", str(tmp_path / "run")]
     out = experiment.EXPERIMENT.main(command)
-    check_record(out, ["vit", "sharpness", "cube-6"])
+    check_record(out, ["vit", "cube-6"])
     shown = capsys.readouterr().out
-    assert "sharpness" in shown
+    assert "vit" in shown
     assert "cube-6" in shown
     table = (out / "benchmark.csv").read_bytes()
     experiment.EXPERIMENT.main(command)  # nothing is measured again
