@@ -203,7 +203,7 @@ def _as_key(like: Any, leaf: Any) -> Any:
 
 
 def _abstract(leaf: jax.Array | np.ndarray) -> jax.ShapeDtypeStruct:
-    sharding = getattr(leaf, "sharding", None) or jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    sharding = getattr(leaf, "sharding", None) or jnp.zeros(()).sharding  # NumPy: where JAX puts arrays
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
 
 

@@ -1,4 +1,7 @@
-"""What every result can do, tried on one of each class, made by the smallest calls."""
+"""What every result can do, tried on one of each class, made by the smallest calls.
+
+Long, since it holds a call for every class.
+"""
 
 import dataclasses
 import importlib
