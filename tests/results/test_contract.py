@@ -1,6 +1,6 @@
 """What every result can do, tried on one of each class, made by the smallest calls.
 
-Long, since it holds a call for every class.
+It is long, since it holds a call for every class.
 """
 
 import dataclasses
