@@ -37,6 +37,10 @@ class Weighted(NamedTuple):
         inputs: ``[b ...]``.
         labels: ``[b *t]``, or None.
         weights: ``[b *t]``; 0 for labels that do not count.
+
+    Example:
+        >>> Weighted(np.ones((1, 2)), np.array([[0, 3]]), np.array([[1.0, 0.0]])).weights.sum()
+        np.float64(1.0)
     """
 
     inputs: PyTree

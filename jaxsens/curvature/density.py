@@ -34,6 +34,13 @@ class SpectralDensity(Result):
         grid: Eigenvalues at which the curve is evaluated ``[g]``.
         curve: The density there, an ``Estimate`` over probes ``[g]``; its integral over the grid is 1.
         width: Standard deviation of the Gaussian in place of each atom.
+
+    Example:
+        >>> from jaxsens.statistics import estimate
+        >>> atoms, weights, grid = np.array([[0.0, 2.0]] * 2), np.full((2, 2), 0.5), np.linspace(-1.0, 3.0, 5)
+        >>> density = SpectralDensity(atoms, weights, grid, smoothed(atoms, weights, grid, 0.5), 0.5)
+        >>> density.estimate.mean.round(2)
+        array([0.05, 0.4 , 0.11, 0.4 , 0.05])
     """
 
     atoms: np.ndarray

@@ -41,6 +41,12 @@ class Diagonal(Result):
         count: The number of probes, the independent units.
         products: Number of products with the matrix.
         leaves: The chosen leaves, by their paths in the pytree.
+
+    Example:
+        >>> diagonal = Diagonal({"a": np.array([2.0, 0.5])}, {"a": np.array([0.1, 0.0])}, 10, 10, ("a",))
+        >>> low, high = diagonal.interval()
+        >>> low["a"].round(2), high["a"].round(2)
+        (array([1.77, 0.5 ]), array([2.23, 0.5 ]))
     """
 
     mean: PyTree

@@ -94,7 +94,12 @@ def along_lines(fn: Callable[[tuple[Array, ...]], Array], at: tuple[Array, ...])
 
 
 def has_forward_derivative(fn: Callable[[tuple[Array, ...]], Array], at: tuple[Array, ...]) -> bool:
-    """Return whether a function has forward-mode derivatives: one that uses ``jax.custom_vjp`` has none."""
+    """Return whether a function has forward-mode derivatives: one that uses ``jax.custom_vjp`` has none.
+
+    Example:
+        >>> has_forward_derivative(lambda x: x[0] ** 3, (jnp.float32(2.0),))
+        True
+    """
 
     def backwards_only(program: core.Jaxpr) -> bool:
         named = any(equation.primitive.name.startswith("custom_vjp_call") for equation in program.eqns)

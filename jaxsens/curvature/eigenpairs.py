@@ -39,6 +39,13 @@ class Eigenpairs(Result):
             value.
         converged: Whether the residual is at most the tolerance times the largest absolute eigenvalue ``[k]``.
         products: Number of products with the matrix.
+
+    Example:
+        >>> pairs = Eigenpairs(np.array([2.0]), {"a": np.array([[1.0, 0.0]])}, np.array([0.1]), np.array([False]), 5)
+        >>> pairs
+        Eigenpairs(2; 0 of 1 pair converged, 5 products)
+        >>> pairs.vector(0)["a"].tolist()
+        [1.0, 0.0]
     """
 
     values: np.ndarray

@@ -22,7 +22,16 @@ __all__ = ["decompose", "eigh", "krylov_basis"]
 
 @partial(jax.jit, static_argnums=(0, 1))
 def decompose(product: Product, steps: int, key: Key, params: PyTree, parts: PyTree) -> tuple[Array, Array]:
-    """Return ``krylov_basis`` of a curvature matrix."""
+    """Return ``krylov_basis`` of a curvature matrix.
+
+    Example:
+        >>> from jaxsens.curvature import hessian_product
+        >>> product = hessian_product(lambda w, x: 0.5 * (x @ w) ** 2)    # the Hessian is X' X / n
+        >>> problem = product.prepare(np.zeros(2, np.float32), np.array([[2.0, 0.0], [0.0, 1.0]], np.float32))
+        >>> _, projected = decompose(problem.product, 2, jax.random.key(0), problem.params, problem.parts)
+        >>> eigh(projected)[0].round(4)
+        array([0.5, 2. ])
+    """
     multiply, like = product.on_vectors(params, parts)
     return krylov_basis(multiply, key, like, steps)
 
@@ -41,6 +50,13 @@ def krylov_basis(
         key: Decides the random directions.
         like: Shape ``[n]`` and dtype of the vectors.
         steps: The number m of products, at most ``n``.
+
+    Example:
+        >>> matrix = jnp.diag(jnp.array([1.0, 2.0, 5.0]))
+        >>> like = jax.ShapeDtypeStruct((3,), jnp.float32)
+        >>> basis, projected = krylov_basis(lambda v: matrix @ v, jax.random.key(0), like, 3)
+        >>> basis.shape, eigh(projected)[0].round(4)
+        ((3, 3), array([1., 2., 5.]))
     """
     rounding = 4 * jnp.finfo(like.dtype).eps
 
@@ -93,6 +109,10 @@ def eigh(projected: Array) -> tuple[np.ndarray, np.ndarray]:
 
     Raises:
         numpy.linalg.LinAlgError: If the entries are not finite.
+
+    Example:
+        >>> eigh(np.array([[0.0, 1.0], [np.nan, 0.0]]))[0]    # the lower triangle is not read
+        array([-1.,  1.])
     """
     upper = np.triu(np.asarray(projected, np.float64))
     return np.linalg.eigh(upper + np.triu(upper, 1).T)

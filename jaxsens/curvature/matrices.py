@@ -22,7 +22,11 @@ __all__ = ["OutputCurvature", "fisher_product", "ggn_product", "hessian_product"
 
 
 class OutputCurvature(Protocol):
-    """The curvature of a convex loss in a model's outputs, as a product."""
+    """The curvature of a convex loss in a model's outputs, as a product.
+
+    Example:
+        >>> squared: OutputCurvature = lambda outputs, targets, change: 2 * change    # of (outputs - targets)^2
+    """
 
     def __call__(self, outputs: Array, targets: PyTree, change: Array, /) -> Array:
         """Map ``outputs [b *k]`` and a change of them ``[b *k]`` to ``(d^2 loss / d outputs^2) change``, ``[b *k]``."""

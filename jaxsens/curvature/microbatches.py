@@ -22,7 +22,13 @@ KEPT = 16 * memory.BYTES
 def sum_over_blocks(
     of_block: Callable[[PyTree], Callable[[PyTree], PyTree]], blocks: PyTree
 ) -> Callable[[PyTree], PyTree]:
-    """Return ``x -> sum_j of_block(block_j)(x)`` for blocks ``[j ...]``, evaluated again at each call."""
+    """Return ``x -> sum_j of_block(block_j)(x)`` for blocks ``[j ...]``, evaluated again at each call.
+
+    Example:
+        >>> total = sum_over_blocks(lambda block: lambda x: block * x, jnp.array([1.0, 2.0, 3.0]))
+        >>> float(total(jnp.float32(10.0)))
+        60.0
+    """
 
     def total(x: PyTree) -> PyTree:
         return _scanned(lambda block: of_block(block)(x), blocks)
@@ -42,6 +48,12 @@ def sum_kept_over_blocks(
         blocks: Pytree of arrays ``[j ...]``.
         like: An example of x; only shapes and dtypes matter.
         shared: Arrays that ``of_block`` may use and that are not copied for every block.
+
+    Example:
+        >>> squared = lambda block: lambda x: block**2 * x    # the square is computed once for each block
+        >>> total = sum_kept_over_blocks(squared, jnp.array([1.0, 2.0, 3.0]), jnp.float32(0.0), ())
+        >>> float(total(jnp.float32(10.0)))
+        140.0
     """
     first = jax.tree.map(lambda a: a[0], blocks)
     count = len(jax.tree.leaves(blocks)[0])

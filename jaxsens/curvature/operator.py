@@ -2,7 +2,7 @@
 
 The matrix is a mean over examples, and so is the product: exact, in micro-batches, and without the matrix in memory.
 Vectors are tuples of arrays, one for each chosen leaf of the parameters, as ``parameters.weights(params, where)`` gives
-them.
+them. The file is long, since a product, its checks and the layout of its data belong together.
 """
 
 import functools
@@ -37,7 +37,12 @@ Leaves = tuple[Array, ...]
 
 
 class OfExamples(Protocol):
-    """The part of a matrix that a micro-batch contributes, at ``restore(at)``; ``weights [b]`` of its examples."""
+    """The part of a matrix that a micro-batch contributes, at ``restore(at)``; ``weights [b]`` of its examples.
+
+    Example:
+        >>> def least_squares(restore, at, examples, weights):    # A = sum_i weights_i x_i x_i'
+        ...     return lambda direction: (examples.T @ (weights * (examples @ direction[0])),)
+    """
 
     def __call__(
         self, restore: Callable[[Leaves], PyTree], at: Leaves, examples: PyTree, weights: Array, /
@@ -52,6 +57,12 @@ class Matrix(Protocol):
     Attributes:
         product: Returns ``v -> A v``.
         form: Returns ``v -> v' A v``, which costs less.
+
+    Example:
+        >>> from jaxsens.curvature import hessian_product
+        >>> matrix = hessian_product(lambda w, x: 0.5 * (x @ w) ** 2).matrix
+        >>> matrix.forward(jnp.ones(2), jnp.ones((3, 2))).tolist()    # the loss of each example
+        [2.0, 2.0, 2.0]
     """
 
     product: OfExamples
@@ -77,6 +88,12 @@ class Product:
         execution: How to run; its ``chunk`` counts examples. At most ``batches.PARTS`` devices are used. Results are
             equal to the bit on two or more, and equal up to rounding on one: there the data are a single part, and what
             does not depend on the vector is kept between products (see ``microbatches``).
+
+    Example:
+        >>> from jaxsens.curvature import hessian_product
+        >>> product = hessian_product(lambda w, x: 0.5 * (x @ w["a"]) ** 2)    # the Hessian is X' X / n
+        >>> product({"a": jnp.zeros(2)}, jnp.array([[2.0, 0.0], [0.0, 1.0]]), {"a": jnp.array([1.0, 1.0])})["a"].tolist()
+        [2.0, 0.5]
     """
 
     matrix: Matrix
@@ -223,6 +240,12 @@ class Problem:
         params: The parameters, on each device.
         parts: The data, ``[parts blocks rows ...]``, and the weights of the examples ``[parts blocks rows]``.
         dimension: The number of chosen scalar parameters.
+
+    Example:
+        >>> from jaxsens.curvature import hessian_product
+        >>> product = hessian_product(lambda w, x: 0.5 * (x @ w) ** 2)
+        >>> product.prepare(np.zeros(2, np.float32), np.ones((3, 2), np.float32)).dimension
+        2
     """
 
     product: Product
@@ -237,7 +260,12 @@ def _forward(matrix: Matrix, params: PyTree, examples: PyTree) -> PyTree:
 
 
 def split(vector: Array, leaves: Leaves) -> Leaves:
-    """Cut a vector, or vectors ``[... n]``, into arrays like the leaves ``[... *leaf]``."""
+    """Cut a vector, or vectors ``[... n]``, into arrays like the leaves ``[... *leaf]``.
+
+    Example:
+        >>> [piece.tolist() for piece in split(jnp.arange(3.0), (jnp.zeros((1, 2)), jnp.zeros(1)))]
+        [[[0.0, 1.0]], [2.0]]
+    """
     ends = np.cumsum([leaf.size for leaf in leaves])[:-1]
     pieces = jnp.split(vector, ends, -1)
     return tuple(p.reshape(*vector.shape[:-1], *leaf.shape) for p, leaf in zip(pieces, leaves, strict=True))
@@ -245,20 +273,40 @@ def split(vector: Array, leaves: Leaves) -> Leaves:
 
 @functools.partial(jax.jit, static_argnums=0)
 def written_out_diagonal(product: Product, params: PyTree, parts: PyTree) -> Array:
-    """Return the diagonal of a matrix ``[n]`` from its products with all n unit vectors."""
+    """Return the diagonal of a matrix ``[n]`` from its products with all n unit vectors.
+
+    Example:
+        >>> from jaxsens.curvature import hessian_product
+        >>> product = hessian_product(lambda w, x: 0.5 * (x @ w) ** 2)    # the Hessian is X' X / n
+        >>> problem = product.prepare(np.zeros(2, np.float32), np.array([[2.0, 0.0], [0.0, 1.0]], np.float32))
+        >>> written_out_diagonal(problem.product, problem.params, problem.parts).tolist()
+        [2.0, 0.5]
+    """
     multiply, like = product.on_vectors(params, parts)
     unit = functools.partial(jax.nn.one_hot, num_classes=like.size, dtype=like.dtype)
     return jax.lax.map(lambda i: multiply(unit(i))[i], jnp.arange(like.size))
 
 
 def require_product(product: Product) -> None:
-    """Raise ValueError unless the value is a ``Product``."""
+    """Raise ValueError unless the value is a ``Product``.
+
+    Example:
+        >>> require_product(3)
+        Traceback (most recent call last):
+        ValueError: product must be a curvature.Product, as hessian_product builds it, got 3
+    """
     if not isinstance(product, Product):
         raise ValueError(f"product must be a curvature.Product, as hessian_product builds it, got {product!r}")
 
 
 def require_finite(results: PyTree) -> None:
-    """Raise FloatingPointError unless all results are finite."""
+    """Raise FloatingPointError unless all results are finite.
+
+    Example:
+        >>> require_finite({"w": jnp.array([1.0, jnp.nan])})
+        Traceback (most recent call last):
+        FloatingPointError: the product of the curvature matrix with a vector is not finite, ...
+    """
     if not all(np.isfinite(np.asarray(leaf)).all() for leaf in jax.tree.leaves(results)):
         raise FloatingPointError(
             "the product of the curvature matrix with a vector is not finite, although all losses are: the loss may "
