@@ -92,7 +92,8 @@ class Product:
     Example:
         >>> from jaxsens.curvature import hessian_product
         >>> product = hessian_product(lambda w, x: 0.5 * (x @ w["a"]) ** 2)    # the Hessian is X' X / n
-        >>> product({"a": jnp.zeros(2)}, jnp.array([[2.0, 0.0], [0.0, 1.0]]), {"a": jnp.array([1.0, 1.0])})["a"].tolist()
+        >>> x, ones = jnp.array([[2.0, 0.0], [0.0, 1.0]]), {"a": jnp.ones(2)}
+        >>> product({"a": jnp.zeros(2)}, x, ones)["a"].tolist()
         [2.0, 0.5]
     """
 
