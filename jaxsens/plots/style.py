@@ -237,7 +237,8 @@ def log_ticks(axis: "Axis", low: float, high: float) -> None:
     from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
     ratio = high / low
-    subs = (1, 2, 5) if ratio < 25 else (1, 3) if ratio < 500 else (1,)
+    many = 500 if low >= 1e-3 else 100  # numbers with many zeros need more room
+    subs = (1, 2, 5) if ratio < 25 else (1, 3) if ratio < many else (1,)
     axis.set_major_locator(MaxNLocator(4) if ratio < 5 else LogLocator(subs=subs))
     axis.set_minor_locator(NullLocator())
     axis.set_major_formatter("{x:g}")
