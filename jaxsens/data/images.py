@@ -183,6 +183,7 @@ def load(
         ValueError: If the name is unknown; the data set is not there (says where it was looked for and the command that
             prepares it), damaged or empty; ``limit`` is missing for imagenet2012; or ``limit`` or ``image_size`` is no
             integer of at least 1.
+        ImportError: If the digits are asked for without scikit-learn; the message names the extra.
 
     Example:
         >>> load("digits").train_images.shape
@@ -210,7 +211,10 @@ def load(
 
 
 def _digits(limit: int | None, image_size: int | None) -> ImageData:
-    from sklearn.datasets import load_digits  # takes a second to import
+    try:
+        from sklearn.datasets import load_digits  # takes a second to import
+    except ImportError as error:
+        raise ImportError("the digits need scikit-learn: pip install 'jaxsens[demo]'") from error
 
     digits = load_digits()
     images = np.round(digits.images * (255 / 16)).astype(np.uint8)[..., None]

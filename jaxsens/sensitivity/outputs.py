@@ -157,6 +157,7 @@ def warn_of_tokens(
         >>> tokens = jax.ShapeDtypeStruct((3,), np.int32)
         >>> substitute = substitution.one_at_a_time(lambda params, x: jnp.stack([1.0 * x, 2.0 * x], -1))
         >>> with warnings.catch_warnings(record=True) as caught:
+        ...     warnings.simplefilter("always")
         ...     warn_of_tokens(substitute, changes.squared_change, None, tokens, None)
         >>> len(caught)
         1

@@ -111,6 +111,12 @@ def no_decoding(*arguments):
 # Digits and the pixel space
 
 
+def test_digits_without_scikit_learn_name_the_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
+    with pytest.raises(ImportError, match=r"pip install 'jaxsens\[demo\]'"):
+        images.load("digits")
+
+
 def test_digits_are_split_by_index_and_nothing_is_lost_or_shared():
     data, raw = images.load("digits"), load_digits()
     assert data.image_shape == (8, 8, 1)
