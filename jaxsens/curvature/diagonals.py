@@ -15,7 +15,7 @@ import numpy as np
 from jaxsens import parameters
 from jaxsens.curvature import operator
 from jaxsens.curvature.operator import Problem, Product
-from jaxsens.curvature.probes import draw, signs
+from jaxsens.curvature.probes import draw, signs, span
 from jaxsens.curvature.removals import removals
 from jaxsens.execution import checks
 from jaxsens.execution.keys import require_key
@@ -256,14 +256,8 @@ def _updated(carry: tuple[Array, Array], seen: Array, value: Array) -> tuple[Arr
 def _span(product: Product, probes: int, key: Key, params: PyTree, parts: PyTree) -> tuple[Array, ...]:
     """Return ``R [p p]``, the probes V, a basis Q and ``A Q``, in rows ``[p n]``, for ``Q R = A V``."""
     multiply, like = product.on_vectors(params, parts)
-
-    def drawn(probe: Array) -> tuple[Array, Array]:
-        vector = draw(signs, like, key, probe)
-        return vector, multiply(vector)
-
     with jax.default_matmul_precision("highest"):
-        vectors, images = jax.lax.map(drawn, jnp.arange(probes, dtype=jnp.uint32))
-        basis, triangle = jnp.linalg.qr(images.T)
+        vectors, basis, triangle = span(multiply, signs, like, probes, key)
         return triangle, vectors, basis.T, jax.lax.map(multiply, basis.T)
 
 

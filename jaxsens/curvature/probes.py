@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from jaxsens.typing import Array, Key
 
-__all__ = ["Sampler", "draw", "normal", "signs", "sphere"]
+__all__ = ["Sampler", "draw", "normal", "signs", "span", "sphere"]
 
 Sampler = Callable[[Key, jax.ShapeDtypeStruct], Array]
 """``sampler(key, like [n]) -> vector [n]`` of mean zero and covariance I."""
@@ -59,3 +59,30 @@ def draw(sampler: Sampler, like: jax.ShapeDtypeStruct, key: Key, probe: Array) -
         (3,)
     """
     return sampler(jax.random.fold_in(key, probe), like)
+
+
+def span(
+    multiply: Callable[[Array], Array], sampler: Sampler, like: jax.ShapeDtypeStruct, probes: int, key: Key
+) -> tuple[Array, Array, Array]:
+    """Return probes V ``[p n]``, and ``Q [n p]`` with orthonormal columns and ``R [p p]`` of ``Q R = A V``.
+
+    Args:
+        multiply: ``v -> A v`` for vectors ``[n]``.
+        sampler: Draws a probe.
+        like: Shape ``[n]`` and dtype of the probes.
+        probes: Their number p, at most n.
+        key: Decides the probes.
+
+    Example:
+        >>> vectors, basis, triangle = span(lambda v: 2 * v, signs, jnp.zeros(3), 2, jax.random.key(0))
+        >>> bool(jnp.allclose(basis @ triangle, 2 * vectors.T, atol=1e-6))
+        True
+    """
+
+    def drawn(probe: Array) -> tuple[Array, Array]:
+        vector = draw(sampler, like, key, probe)
+        return vector, multiply(vector)
+
+    vectors, images = jax.lax.map(drawn, jnp.arange(probes, dtype=jnp.uint32))
+    basis, triangle = jnp.linalg.qr(images.T)
+    return vectors, basis, triangle

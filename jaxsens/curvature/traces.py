@@ -13,7 +13,7 @@ import numpy as np
 
 from jaxsens.curvature import operator
 from jaxsens.curvature.operator import Product
-from jaxsens.curvature.probes import Sampler, draw, signs, sphere
+from jaxsens.curvature.probes import Sampler, draw, signs, span, sphere
 from jaxsens.execution import checks
 from jaxsens.execution.keys import require_key
 from jaxsens.statistics import estimate
@@ -193,13 +193,7 @@ def _quadratic_forms(product: Product, sampler: Sampler, probes: int, key: Key, 
 def _compress(product: Product, probes: int, key: Key, params: PyTree, parts: PyTree) -> tuple[Array, ...]:
     """Return ``R``, ``Q' A Q``, ``Q' V`` and ``|v|^2``, for probes V and ``Q R = A V``."""
     multiply, like = product.on_vectors(params, parts)
-
-    def drawn(probe: Array) -> tuple[Array, Array]:
-        vector = draw(sphere, like, key, probe)
-        return vector, multiply(vector)
-
     with jax.default_matmul_precision("highest"):
-        vectors, images = jax.lax.map(drawn, jnp.arange(probes, dtype=jnp.uint32))
-        basis, triangle = jnp.linalg.qr(images.T)
+        vectors, basis, triangle = span(multiply, sphere, like, probes, key)
         compressed = basis.T @ jax.lax.map(multiply, basis.T).T
         return triangle, (compressed + compressed.T) / 2, basis.T @ vectors.T, jnp.sum(vectors**2, 1)
