@@ -119,7 +119,7 @@ def chosen_layers(
     Example:
         >>> def encode(params, tokens, mask=None):
         ...     return jnp.stack([params[tokens]] * 3)
-        >>> chosen_layers(encode, [-1, 0], np.eye(4, dtype=np.float32), np.array([[1, 2]]), None)
+        >>> chosen_layers(encode, [-1, 0], np.eye(4, dtype=np.float32), np.array([[1, 2]], np.int32), None)
         (2, 0)
     """
     one = jax.tree.map(lambda a: jax.ShapeDtypeStruct((1, *a.shape[1:]), a.dtype), (tokens, mask))
@@ -154,7 +154,8 @@ def require_independent_states(
     Example:
         >>> def encode(params, tokens, mask=None):
         ...     return params[tokens][None]
-        >>> require_independent_states(encode, np.eye(4, dtype=np.float32), np.array([[1, 2]]), None, Execution())
+        >>> table, ids = np.eye(4, dtype=np.float32), np.array([[1, 2]], np.int32)
+        >>> require_independent_states(encode, table, ids, None, Execution())
     """
     batch = (tokens,) if mask is None else (tokens, mask)
     require_independent(parallel.bind(_sequences_first, encode), params, batch, execution=execution)
@@ -168,7 +169,7 @@ def default_chunk(encode: Apply, params: PyTree, tokens: np.ndarray, mask: np.nd
     """Return the number of forwards that fit ``memory.BYTES``.
 
     Example:
-        >>> table, ids = np.eye(4, dtype=np.float32), np.array([[1, 2]])
+        >>> table, ids = np.eye(4, dtype=np.float32), np.array([[1, 2]], np.int32)
         >>> default_chunk(lambda params, tokens: params[tokens][None], table, ids, None) > 0
         True
     """
