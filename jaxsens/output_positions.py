@@ -50,8 +50,6 @@ class OverPositions:
                 f"over_positions needs an output for each of {len(counted)} tokens, [t *k] for an example, got outputs "
                 f"for {count}"
             )
-        if isinstance(self.positions, tuple) and self.positions[-1] >= count:
-            raise ValueError(f"positions must be from 0 to {count - 1}, got {self.positions[-1]}")
         if replaced is None and self.positions in ("replaced", "others", "onward"):
             raise ValueError(
                 f"positions={self.positions!r} needs a token that is replaced: where none is, pass 'all' or numbers"
@@ -78,7 +76,11 @@ class OverPositions:
         return sizes.pop()[0]
 
     def chosen(self, counted: Array, replaced: Array | None) -> Array:
-        """Return which of the positions that may count do so ``[... t]``, where ``replaced [... t]`` are replaced."""
+        """Return which of the positions that may count do so ``[... t]``, where ``replaced [... t]`` are replaced.
+
+        Raises:
+            ValueError: If a position is beyond the tokens.
+        """
         if self.positions == "replaced":
             return counted & replaced
         if self.positions == "others":
@@ -86,6 +88,8 @@ class OverPositions:
         if self.positions == "onward":
             return counted & (replaced.cumsum(-1) > 0)
         if isinstance(self.positions, tuple):
+            if self.positions[-1] >= counted.shape[-1]:
+                raise ValueError(f"positions must be from 0 to {counted.shape[-1] - 1}, got {self.positions[-1]}")
             return counted & np.isin(np.arange(counted.shape[-1]), self.positions)
         return counted
 

@@ -82,9 +82,12 @@ class Diagonal(Result):
 
     def _entries(self, tree: PyTree) -> np.ndarray:
         """Return the entries of the chosen leaves of such a pytree as one vector."""
-        leaves = jax.tree_util.tree_leaves_with_path(tree)
-        chosen = [leaf for path, leaf in leaves if jax.tree_util.keystr(path) in self.leaves]
-        return np.concatenate([np.ravel(np.asarray(leaf, np.float64)) for leaf in chosen])
+        return np.concatenate([np.ravel(np.asarray(leaf, np.float64)) for leaf in self._chosen(tree).values()])
+
+    def _chosen(self, tree: PyTree) -> dict[str, Array]:
+        """Return the chosen leaves of such a pytree by their paths."""
+        leaves = {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+        return {name: leaf for name, leaf in leaves.items() if name in self.leaves}
 
     def _describe(self) -> Description:
         mean, sem = self._entries(self.mean), self._entries(self.sem)
@@ -93,13 +96,10 @@ class Diagonal(Result):
 
         def table() -> dict[str, np.ndarray]:
             low, high = map(self._entries, self.interval())
-            leaves = jax.tree_util.tree_leaves_with_path(self.mean)
-            sizes = [
-                (name, np.size(leaf)) for path, leaf in leaves if (name := jax.tree_util.keystr(path)) in self.leaves
-            ]
+            sizes = {name: np.size(leaf) for name, leaf in self._chosen(self.mean).items()}
             places = {
-                "leaf": np.concatenate([np.full(size, name) for name, size in sizes]),
-                "element": np.concatenate([np.arange(size) for _, size in sizes]),
+                "leaf": np.concatenate([np.full(size, name) for name, size in sizes.items()]),
+                "element": np.concatenate([np.arange(size) for size in sizes.values()]),
             }
             return places | {"diagonal": mean, "sem": sem, "low": low, "high": high}
 

@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 
 import jax
@@ -10,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxsens import parameters
-from jaxsens.curvature import operator
+from jaxsens.curvature import microbatches, operator
 from jaxsens.curvature.operator import Leaves, Matrix, OfExamples, Problem, Product
 from jaxsens.execution import batches, checks, parallel
 from jaxsens.typing import Array, PyTree, Where
@@ -101,7 +102,6 @@ class _OfInputs(Product):
             problem,
             params=parallel.replicate((problem.params, inputs), devices),
             parts=(examples, np.where(weights > 0, 1.0, 0.0), numbers),
-            dimension=sum(int(np.size(leaf)) for leaf in leaves),
         )
 
     def _over_data(
@@ -109,7 +109,7 @@ class _OfInputs(Product):
     ) -> Callable[[Leaves], PyTree]:
         leaves = self.leaves(params)
 
-        def of_block(block: tuple[PyTree, Array, Array], params: PyTree, direction: Leaves) -> PyTree:
+        def of_block(params: PyTree, block: tuple[PyTree, Array, Array], direction: Leaves) -> PyTree:
             examples, weights, numbers = block
             at, put_back = parameters.weights(_inputs_of(examples), self.where)
             with jax.default_matmul_precision(self.execution.precision):
@@ -121,12 +121,7 @@ class _OfInputs(Product):
             return tuple(jnp.zeros_like(d).at[numbers].add(r) for d, r in zip(direction, result, strict=True))
 
         def part(blocks: PyTree, params: PyTree, direction: Leaves) -> PyTree:
-            def step(total: PyTree, block: PyTree) -> tuple[PyTree, None]:
-                return jax.tree.map(jnp.add, total, of_block(block, params, direction)), None
-
-            shapes = jax.eval_shape(of_block, jax.tree.map(lambda a: a[0], blocks), params, direction)
-            zero = jax.tree.map(lambda shape: jnp.zeros(shape.shape, shape.dtype), shapes)
-            return jax.lax.scan(step, zero, blocks)[0]
+            return microbatches.sum_over_blocks(lambda block: partial(of_block, params, block), blocks)(direction)
 
         def along(direction: Leaves) -> PyTree:
             typed = tuple(jnp.asarray(d, a.dtype) for d, a in zip(direction, leaves, strict=True))

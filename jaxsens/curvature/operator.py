@@ -58,6 +58,9 @@ class Matrix(Protocol):
         product: Returns ``v -> A v``.
         form: Returns ``v -> v' A v``, which costs less.
 
+    A matrix whose ``check_batch`` puts some of its settings into the data also has ``program``, the matrix without
+    these settings: matrices that differ in them only then share compiled code.
+
     Example:
         >>> from jaxsens.curvature import hessian_product
         >>> matrix = hessian_product(lambda w, x: 0.5 * (x @ w) ** 2).matrix
@@ -150,14 +153,13 @@ class Product:
         """
         params = checks.device_arrays(params, "params")
         leaves, put_back = parameters.weights(params, self.where)
-        problem = self._laid_out(put_back(parameters.widened(leaves)), checks.host_arrays(batch, "batch"))
-        return replace(problem, dimension=sum(int(np.prod(jnp.shape(leaf))) for leaf in leaves))
+        return self._laid_out(put_back(parameters.widened(leaves)), checks.host_arrays(batch, "batch"))
 
     def _laid_out(self, params: PyTree, batch: PyTree) -> "Problem":
-        """Return the problem without its dimension, after all checks."""
+        """Return the problem, after all checks."""
         batches.count_of(batch)
         batch = labels.check_batch(self.matrix, params, batch)
-        matrix = getattr(self.matrix, "program", self.matrix)  # without what has done its part in the data
+        matrix = getattr(self.matrix, "program", self.matrix)
         count, one = batches.count_of(batch), batches.example_spec(batch)
         batches.require_fit(matrix.forward, params, one)
         forward = parallel.bind(_forward, matrix)
@@ -168,7 +170,7 @@ class Product:
         layout = _layout(count, batches.PARTS if len(devices) > 1 else 1, chunk)
         parts = batches.in_blocks(batch, *layout), _weights(count, *layout)
         product = replace(self, matrix=matrix, execution=execution)
-        problem = Problem(product, parallel.replicate(params, devices), parts, 0)
+        problem = Problem(product, parallel.replicate(params, devices), parts)
         _require_finite_forward(problem, count)
         return problem
 
@@ -240,7 +242,6 @@ class Problem:
         product: The product, with its devices resolved.
         params: The parameters, on each device.
         parts: The data, ``[parts blocks rows ...]``, and the weights of the examples ``[parts blocks rows]``.
-        dimension: The number of chosen scalar parameters.
 
     Example:
         >>> from jaxsens.curvature import hessian_product
@@ -252,7 +253,11 @@ class Problem:
     product: Product
     params: PyTree
     parts: PyTree
-    dimension: int
+
+    @property
+    def dimension(self) -> int:
+        """The number of chosen scalar parameters."""
+        return sum(leaf.size for leaf in self.product.leaves(self.params))
 
 
 def _forward(matrix: Matrix, params: PyTree, examples: PyTree) -> PyTree:

@@ -42,8 +42,6 @@ def counted(
     if not isinstance(change, OverPositions):
         return None
     positions = change.positions
-    if isinstance(positions, tuple) and positions[-1] >= shape[1]:
-        raise ValueError(f"positions must be from 0 to {shape[1] - 1}, got {positions[-1]}")
     may = np.ones(shape, bool) if mask is None else mask
     if positions == "sites":
         may = sites if groups is None else (groups & sites[..., None]).any(1)

@@ -18,7 +18,7 @@ from jaxsens.results.result import Description
 from jaxsens.sensitivity import misfits
 from jaxsens.sensitivity import sites as token_sites
 from jaxsens.sensitivity.results import Delegated, Sensitivity
-from jaxsens.sensitivity.sites import Groups, Members, Sites
+from jaxsens.sensitivity.sites import Groups, Sites
 from jaxsens.sensitivity.token import token_sensitivity
 from jaxsens.statistics import sequential, variance_components
 from jaxsens.statistics.estimate import Estimate
@@ -203,7 +203,7 @@ def sampled_token_sensitivity(
 
         def sample(which: np.ndarray, drawn: int, draws: int) -> Sensitivity:
             real = None if mask is None else mask[which]
-            part = sites[which] if groups is None else Members(groups[which], sites[which])
+            part = token_sites.selected(sites, groups, which)
             return sampled(draws=draws, sites_drawn=drawn)(key, params, tokens[which], real, part, index=which)
 
         first, rest = order[:pilot], order[pilot:]

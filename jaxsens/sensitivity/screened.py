@@ -17,7 +17,7 @@ from jaxsens.sensitivity import misfits, screening
 from jaxsens.sensitivity import sites as token_sites
 from jaxsens.sensitivity.results import Delegated, Sensitivity
 from jaxsens.sensitivity.screening import Screening
-from jaxsens.sensitivity.sites import Groups, Members, Sites
+from jaxsens.sensitivity.sites import Groups, Sites
 from jaxsens.sensitivity.token import token_sensitivity
 from jaxsens.typing import Array, Change, Key, Perturbation, PyTree, Substitute, SubstituteAt
 
@@ -132,7 +132,7 @@ def screened_token_sensitivity(
         tokens, mask, sites, groups = token_sites.checked_groups(tokens, mask, sites)
         if groups is not None:
             substitution.require_replaces_groups(substitute)
-        screened = low(key, params, tokens, mask, sites if groups is None else Members(groups, sites))
+        screened = low(key, params, tokens, mask, token_sites.selected(sites, groups))
         which = screening.for_calibration(key, len(tokens), calibration)
         parts = (None if a is None else a[which] for a in (mask, groups))
         items = which.astype(np.uint32), tokens[which], *parts
@@ -205,6 +205,6 @@ def _recomputed(
     """Yield numbers of examples and their changes ``[b draws t]`` in full precision, valid at the requested sites."""
     for size, which in screening.by_size(requested, few=substitution.takes_sites(substitute)):
         few = {} if size == requested.shape[1] else {"sites_drawn": size}
-        sites = requested[which] if groups is None else Members(groups[which], requested[which])
+        sites = token_sites.selected(requested, groups, which)
         part = full(**few)(key, params, tokens[which], None if mask is None else mask[which], sites, index=which)
         yield which, part.changes

@@ -13,7 +13,7 @@ import numpy as np
 from jaxsens.execution.checks import host_values
 from jaxsens.typing import Array, Key
 
-__all__ = ["Groups", "Members", "Sites", "checked", "checked_groups", "drawn"]
+__all__ = ["Groups", "Members", "Sites", "checked", "checked_groups", "drawn", "selected"]
 
 # Sites are drawn with a separate key: the one that the last of 2^32 draws would have.
 _SITES = 2**32 - 1
@@ -87,6 +87,16 @@ class Members(NamedTuple):
 
     groups: np.ndarray
     sites: np.ndarray
+
+
+def selected(sites: np.ndarray, groups: np.ndarray | None, which: Array | slice = slice(None)) -> np.ndarray | Members:
+    """Return the sites of some of the examples, of what ``checked_groups`` returned, for another measure.
+
+    Example:
+        >>> selected(np.ones((3, 2), bool), None, np.array([2])).shape
+        (1, 2)
+    """
+    return sites[which] if groups is None else Members(groups[which], sites[which])
 
 
 def checked_groups(
