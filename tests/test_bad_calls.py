@@ -1610,6 +1610,12 @@ def add_models(add, folder, files):
         {"module": bad(None, 3, "a", {}, Thing(), module), "rows": OPTIONAL, "embeddings": "flag"},
     )
     add(
+        "substitution.causal",
+        jaxsens.models.substitution.causal,
+        {"module": gpt2.GPT2(gpt2.Config(**bert_right))},
+        {"module": bad(None, 3, "a", {}, Thing(), module), "rows": "count", "tile": "count", "embeddings": "flag"},
+    )
+    add(
         "substitution.convolutional",
         jaxsens.models.substitution.convolutional,
         {"module": cnn.CNN(cnn.Config(**right))},

@@ -30,6 +30,8 @@ class Work(NamedTuple):
 def count(fn: Callable[..., Any], *args: Any) -> Work:
     """Return the work of ``fn(*args)``; the body of a loop counts as often as it runs, and arguments may be shapes.
 
+    Of the branches of a condition, the one with the most operations counts.
+
     Raises:
         ValueError: If there are matrix products in a loop whose length is data.
 
@@ -60,14 +62,14 @@ def _products(jaxpr: core.Jaxpr, times: int) -> Iterator[tuple[int, core.JaxprEq
         if name in ("dot_general", "conv_general_dilated"):
             yield times, equation
         inside = [program for value in equation.params.values() for program in programs_in(value)]
-        if name == "cond":  # one branch is taken; those of a choice of platform do the same work
-            inside = inside[:1]
         loops = equation.params["length"] if name == "scan" else 1
-        for inner in inside:
-            products = list(_products(inner, times * loops))
-            if products and name == "while":
-                raise ValueError("fn has matrix products in a loop whose length is data: their number is unknown")
-            yield from products
+        parts = [list(_products(program, times * loops)) for program in inside]
+        if name == "while" and any(parts):
+            raise ValueError("fn has matrix products in a loop whose length is data: their number is unknown")
+        if name == "cond":  # one branch is taken; those of a choice of platform do the same work
+            parts = [max(parts, key=lambda part: sum(times * _operations(product) for times, product in part))]
+        for part in parts:
+            yield from part
 
 
 def programs_in(parameter: object) -> Iterator[core.Jaxpr]:

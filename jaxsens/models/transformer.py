@@ -341,8 +341,12 @@ def _fused_attention(
     return mixed.swapaxes(1, 2)
 
 
-def attention_weights(config: Config, scores: jax.Array, mask: Array | None, *, causal: bool) -> jax.Array:
+def attention_weights(
+    config: Config, scores: jax.Array, mask: Array | None, *, causal: bool, first: Array | int = 0
+) -> jax.Array:
     """Return attention weights of scores ``[b h q t]``: none for padding, and if ``causal`` for later tokens.
+
+    The queries are those of the tokens from ``first`` on.
 
     Example:
         >>> from jaxsens.models.text import gpt2
@@ -353,7 +357,8 @@ def attention_weights(config: Config, scores: jax.Array, mask: Array | None, *, 
     """
     seen = None if mask is None else mask[:, None, None, :]
     if causal:
-        earlier = jnp.tril(jnp.ones(scores.shape[-2:], bool))[None, None]
+        queries, keys = scores.shape[-2:]
+        earlier = (jnp.arange(keys)[None] <= (first + jnp.arange(queries))[:, None])[None, None]
         seen = earlier if seen is None else seen & earlier
     if config.attention == "relu":
         weights = nn.relu(scores)

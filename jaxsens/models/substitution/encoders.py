@@ -4,9 +4,8 @@ Substitutions of one input share everything that a single token does not change:
 
 - *First layer*: queries, keys and values of the other tokens. The scores of a substitution are the clean ones but for
   one row and one column, which one more product of matrices gives for all substitutions together.
-- *Last layer*: where one row is read (a class token, the last token of a GPT-2), one query is enough. Keys and values
-  then need not be formed: ``q . (K y + b) = (K' q) . y + q . b`` and ``sum w (V y + b) = V (sum w y) + b sum w``. Where
-  the mean over tokens is read, every row is needed and nothing is saved.
+- *Last layer*: where one row is read (a class token, the last token of a GPT-2), one query is enough, see
+  ``last_layer``. Where the mean over tokens is read, every row is needed and nothing is saved.
 
 The layers between are evaluated plainly, because attention carries the change to every token. For depth l, width d,
 hidden width f and T tokens, a row of a layer takes ``8 d^2 + 4 d f + 4 T d`` operations; the first layer keeps
@@ -22,8 +21,9 @@ import jax
 import jax.numpy as jnp
 
 from jaxsens.models.common import require, require_flags, require_rows
+from jaxsens.models.substitution.last_layer import last_layer, row_that_is_read
 from jaxsens.models.text import encoder
-from jaxsens.models.transformer import Block, Config, Transformer, attention_weights
+from jaxsens.models.transformer import Block, Config, Transformer
 from jaxsens.substitution import chosen_sites, require_matching
 from jaxsens.typing import Array, PyTree, SubstituteAt
 
@@ -143,9 +143,9 @@ class SharedLayers:
             for index in range(1, config.depth - 1 if one_row else config.depth):
                 y = Block(config).apply({"params": params[f"block_{index}"]}, y, seen)
             if one_row:
-                last, place = params[f"block_{config.depth - 1}"], _row_that_is_read(config, real, y.shape[1])
+                last, place = params[f"block_{config.depth - 1}"], row_that_is_read(config, real, y.shape[1])
                 y, seen = (
-                    Block(config).apply({"params": last}, y, seen, place, last["attention"], method=_last_layer),
+                    Block(config).apply({"params": last}, y, seen, place, last["attention"], method=last_layer),
                     None,
                 )
             return self.module.apply(variables, self.module.apply(variables, y, method="finish"), seen, method="read")
@@ -196,35 +196,3 @@ def _first_layer(block: Block, shared: _Shared, sites: jax.Array, mask: jax.Arra
     value = jnp.where(as_value, shared.values[1][:, sites].swapaxes(0, 1)[:, :, None], shared.values[0][None])
     x = jnp.where(here[:, :, None], shared.x[1][sites][:, None], shared.x[0][None])
     return block.after_attention(x, block.attention.mix(scores, value, mask))
-
-
-def _last_layer(block: Block, x: jax.Array, mask: jax.Array | None, place: Array | int, weights: PyTree) -> jax.Array:
-    """Return activations ``[r 1 d]`` after a layer, of the one row of ``x [r t d]`` that is read."""
-    config, attention = block.config, block.attention
-    split = (config.width, config.heads, config.head_size)
-    key, value = (weights[name]["kernel"].astype(config.dtype).reshape(split) for name in ("key", "value"))
-    seen = block.attended(x)
-    at_place = jax.lax.dynamic_index_in_dim(seen, place, axis=1, keepdims=False)
-    query = attention.query(at_place).reshape(-1, *split[1:])
-    folded = jnp.einsum("rhk,dhk->rhd", query, key)
-    # A bias of the keys would add the same to all scores of a query: softmax does not see it, but ReLU does.
-    scores = jnp.einsum("rhd,rtd->rht", folded, seen, preferred_element_type=config.logits_dtype)
-    if config.projection_biases:
-        bias = weights["key"]["bias"].astype(config.dtype).reshape(split[1:])
-        scores += jnp.einsum("rhk,hk->rh", query, bias)[..., None]
-    scores *= config.head_size**-0.5
-    given = attention_weights(config, scores[:, :, None], mask, causal=False)[:, :, 0].astype(config.dtype)
-    mean = jnp.einsum("rht,rtd->rhd", given, seen)
-    mixed = jnp.einsum("rhd,dhk->rhk", mean, value)
-    if config.projection_biases:
-        bias = weights["value"]["bias"].astype(config.dtype).reshape(split[1:])
-        mixed += given.sum(-1)[..., None] * bias[None]
-    mixed = attention.out(mixed.reshape(len(x), 1, -1))
-    return block.after_attention(jax.lax.dynamic_slice_in_dim(x, place, 1, axis=1), mixed)
-
-
-def _row_that_is_read(config: Config, real: jax.Array | None, count: int) -> Array | int:
-    """Return the place of the class token, or of a GPT-2's last token, among the real ones."""
-    if real is None:
-        return count - 1 if config.causal else 0
-    return count - 1 - jnp.argmax(real[::-1]) if config.causal else jnp.argmax(real)

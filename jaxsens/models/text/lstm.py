@@ -106,12 +106,16 @@ class LSTM(nn.Module):
         """Return ``[l+1 b t d]``: the embeddings, then the states of each layer."""
         return jnp.stack(self._through(self.embed(tokens, mask), mask, train=False))
 
-    def _through(self, x: Array, mask: Array | None, train: bool) -> list[jax.Array]:
+    def begin(self, x: Array, mask: Array | None) -> tuple[jax.Array, Array | None]:
+        """Return checked embeddings ``[b t d]``, padding set to zero, and the mask."""
         expected = f"[b, t, {self.config.width}], as embed returns them"
         require(np.ndim(x) == 3 and np.shape(x)[2] == self.config.width, "embeddings' shape", np.shape(x), expected)
         require_mask(mask, np.shape(x)[:2])
         x = jnp.asarray(x, self.config.dtype)
-        states = [x if mask is None else jnp.where(mask[:, :, None], x, 0)]
+        return (x if mask is None else jnp.where(mask[:, :, None], x, 0)), mask
+
+    def _through(self, x: Array, mask: Array | None, train: bool) -> list[jax.Array]:
+        states = [self.begin(x, mask)[0]]
         for layer in self.layer:
             states.append(layer(self.drop(states[-1], deterministic=not train), mask))
         return states
@@ -128,12 +132,23 @@ class Layer(nn.Module):
 
     config: Config
 
-    @nn.compact
+    def setup(self) -> None:
+        """Declare the parameters."""
+        width = self.config.width
+        self.from_below = nn.Dense(GATES * width, dtype=self.config.dtype)
+        self.from_before = self.param("from_before", nn.initializers.orthogonal(), (width, GATES * width))
+
     def __call__(self, x: jax.Array, mask: Array | None) -> jax.Array:
         """Map ``[b t d]`` to the states ``[b t d]``."""
-        width, dtype = self.config.width, self.config.dtype
-        driven = nn.Dense(GATES * width, dtype=dtype, name="from_below")(x).swapaxes(0, 1)  # time first, for scan
-        kernel = self.param("from_before", nn.initializers.orthogonal(), (width, GATES * width)).astype(dtype)
+        zeros = jnp.zeros_like(x[:, 0])
+        return self.onward((zeros, zeros), x, mask)[1]
+
+    def onward(
+        self, state: tuple[jax.Array, jax.Array], x: jax.Array, mask: Array | None
+    ) -> tuple[tuple[jax.Array, jax.Array], jax.Array]:
+        """Go on from the states and cells ``[b d]`` before ``x [b t d]``: return both after it, and all states."""
+        driven = self.from_below(x).swapaxes(0, 1)  # time first, for scan
+        kernel = self.from_before.astype(self.config.dtype)
         real = jnp.ones(driven.shape[:2], bool) if mask is None else jnp.asarray(mask).T
 
         def step(
@@ -149,8 +164,8 @@ class Layer(nn.Module):
                 next_cell = jnp.where(real[:, None], next_cell, cell)
             return (next_hidden, next_cell), next_hidden
 
-        zeros = jnp.zeros_like(x[:, 0])
-        return jax.lax.scan(step, (zeros, zeros), (driven, real))[1].swapaxes(0, 1)
+        state, states = jax.lax.scan(step, state, (driven, real))
+        return state, states.swapaxes(0, 1)
 
 
 def __dir__() -> list[str]:

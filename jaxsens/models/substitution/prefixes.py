@@ -1,0 +1,335 @@
+"""All single-token substitutions of a text through a causal model, exactly, for about half of the work.
+
+In a causal model a token changes nothing before it. A substitution needs only the positions from its token on, and what
+the text itself leaves there: keys and values of a GPT-2, the state of an LSTM. Over all tokens of a text that is half
+of the positions. Where a GPT-2 reads its last token, the last layer is evaluated for that one row, see ``last_layer``.
+
+Substitutions are evaluated in blocks of ``rows`` neighboring tokens, and positions in tiles of ``tile``, from the tile
+of a block's first token to the end. Blocks are taken from the last to the first: a block then overwrites only positions
+that are not needed again, and all keys and values before it are those of the text. For T tokens, plain over shared is
+``2 / (1 + rows / T + tile / T)``, and for a depth l with one row read ``l / (l - 1)`` of that. On a CPU, products of
+fewer than about 128 rows times positions are slow.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxsens.models.common import require, require_flags, require_positive
+from jaxsens.models.substitution.last_layer import last_layer, row_that_is_read
+from jaxsens.models.text import encoder, gpt2, lstm
+from jaxsens.models.transformer import Block, attention_weights
+from jaxsens.substitution import chosen_sites, require_matching
+from jaxsens.typing import Array, PyTree, SubstituteAt
+
+__all__ = ["SharedPrefixes", "operations", "substitute"]
+
+
+def substitute(
+    module: gpt2.GPT2 | lstm.LSTM, rows: int = 8, tile: int = 16, *, embeddings: bool = False
+) -> SubstituteAt:
+    """Make the primitive for a causal model, equal to ``one_at_a_time(evaluation(module))`` up to rounding.
+
+    Args:
+        module: A ``gpt2.GPT2`` or an ``lstm.LSTM``.
+        rows: Substitutions evaluated at once. Fewer skip more of the prefix.
+        tile: Positions evaluated at once. Fewer skip more of the prefix.
+        embeddings: Whether tokens and alternatives are embeddings ``[t d]``, as ``encoder.embed`` makes them; then it
+            is equal to ``one_at_a_time(encoder.from_embeddings(module))``.
+
+    Returns:
+        ``substitute(variables, tokens [t *s], alternatives [t *s], mask [t] = None) -> (clean [*k], changed [t *k])``;
+        with ``sites [n]``, a fifth argument, only those are substituted, ``changed [n *k]``. Equal arguments give equal
+        functions, which share compiled code.
+
+    Raises:
+        ValueError: If ``rows`` or ``tile`` is no integer of at least 1, or the module is no causal model of this
+            library; when called, if tokens, alternatives, mask, sites or variables do not fit.
+
+    Example:
+        >>> from jaxsens.models.text import gpt2
+        >>> module = gpt2.GPT2(gpt2.Config(width=4, depth=1, heads=1, hidden=4, vocabulary=5, positions=4))
+        >>> ids = np.array([1, 4, 2])
+        >>> clean, changed = substitute(module, rows=2, tile=1)(encoder.init(module, jax.random.key(0)), ids, 4 - ids)
+        >>> clean.shape, changed.shape
+        ((5,), (3, 5))
+    """
+    require_positive(rows=rows, tile=tile)
+    require_flags(embeddings=embeddings)
+    require(isinstance(module, gpt2.GPT2 | lstm.LSTM), "module", type(module).__name__, "a GPT2 or an LSTM")
+    return SharedPrefixes(module, rows, tile, embeddings)
+
+
+def operations(config: gpt2.Config | lstm.Config, count: int, rows: int = 8, tile: int = 16) -> tuple[int, int]:
+    """Return the floating-point operations of a text and its substitutions: evaluated plainly, and as here.
+
+    Multiplications and additions of matrix products, between the embedding and the read-out.
+
+    Args:
+        config: The sizes.
+        count: The number of tokens t.
+        rows: Substitutions evaluated at once.
+        tile: Positions evaluated at once.
+
+    Example:
+        >>> sizes = {"vocabulary": 9, "positions": 128, "read_out": "last"}
+        >>> plain, shared = operations(gpt2.Config(width=768, depth=12, heads=12, hidden=3072, **sizes), 128)
+        >>> round(plain / shared, 2)
+        1.73
+    """
+    plan = _plan(None, count, rows, tile)
+    blocks, rows = plan.sites.shape
+    positions = plan.tiles * plan.tile
+    evaluated = positions + int((plan.tiles - plan.first).sum()) * rows * plan.tile
+    if isinstance(config, lstm.Config):
+        each = 4 * lstm.GATES * config.width**2
+        return config.depth * (count + 1) * count * each, config.depth * evaluated * each
+    d, f = config.width, config.hidden
+    layers = config.depth - config.reads_one_row
+    shared = layers * evaluated * (8 * d**2 + 4 * d * f + 4 * positions * d)
+    if config.reads_one_row:
+        shared += blocks * rows * (8 * d**2 + 4 * d * f + 4 * positions * config.heads * d)
+    return config.depth * (count + 1) * count * (8 * d**2 + 4 * d * f + 4 * count * d), shared
+
+
+class _Plan(NamedTuple):
+    """Which substitutions are evaluated together, and from where on.
+
+    Attributes:
+        sites: The tokens that a block replaces ``[blocks rows]``, from the last to the first; -1 replaces none.
+        first: The first tile that a block needs ``[blocks]``.
+        order: The place of each substitution, and at the end that of the text itself, among the rows ``[n + 1]``.
+        tiles: The number of tiles of a text.
+        tile: The number of positions of a tile.
+    """
+
+    sites: Array
+    first: Array
+    order: Array
+    tiles: int
+    tile: int
+
+
+def _plan(sites: Array | None, count: int, rows: int, tile: int) -> _Plan:
+    """Return the plan for all tokens, in NumPy, or for ``sites [n]`` that may be traced."""
+    xp = np if sites is None else jnp
+    sites = np.arange(count) if sites is None else chosen_sites(sites, count)
+    rows, tile = min(rows, len(sites) + 1), min(tile, count)
+    rank = xp.argsort(-sites)
+    fill = xp.full(-len(sites) % rows or rows, -1)
+    blocks = xp.concatenate([sites[rank], fill]).reshape(-1, rows)
+    order = xp.append(xp.argsort(rank), len(sites))
+    return _Plan(blocks, xp.maximum(blocks.min(1), 0) // tile, order, -(-count // tile), tile)
+
+
+def _run(plan: _Plan, step: Callable[[PyTree, Array, Array], PyTree], carry: PyTree) -> PyTree:
+    """Apply ``step(carry, block, tile)`` to the tiles of every block in turn."""
+    if isinstance(plan.first, np.ndarray):  # one loop of known length: it can be counted, and mapped without masking
+        turns = [(block, tile) for block, first in enumerate(plan.first) for tile in range(first, plan.tiles)]
+        return jax.lax.scan(lambda carry, turn: (step(carry, *turn), None), carry, jnp.array(turns, jnp.int32))[0]
+
+    def one_block(block: Array, carry: PyTree) -> PyTree:
+        return jax.lax.fori_loop(plan.first[block], plan.tiles, lambda tile, carry: step(carry, block, tile), carry)
+
+    return jax.lax.fori_loop(0, len(plan.first), one_block, carry)
+
+
+@dataclass(frozen=True)
+class SharedPrefixes:
+    """The substitution that ``substitute`` returns.
+
+    Example:
+        >>> from jaxsens.models.text import lstm
+        >>> module = lstm.LSTM(lstm.Config(vocabulary=10, width=4, depth=1, classes=2))
+        >>> substitute(module, rows=2) == SharedPrefixes(module, rows=2)
+        True
+    """
+
+    module: gpt2.GPT2 | lstm.LSTM
+    rows: int = 8
+    tile: int = 16
+    embeddings: bool = False
+
+    def __call__(
+        self,
+        variables: PyTree,
+        tokens: Array,
+        alternatives: Array,
+        mask: Array | None = None,
+        sites: Array | None = None,
+    ) -> tuple[jax.Array, jax.Array]:
+        """Return the clean output and, for every token or site, the output with only that token replaced."""
+        require_matching(tokens, alternatives)
+        encoder.require_variables(self.module, variables)
+        count = len(tokens)
+        plan = _plan(sites, count, self.rows, self.tile)
+        x = jnp.stack([tokens, alternatives])
+        real = None if mask is None else jnp.stack([mask, mask])
+        if not self.embeddings:
+            x = self.module.apply(variables, x, real, method="embed")
+        x, real = self.module.apply(variables, x, real, method="begin")
+        more = plan.tiles * plan.tile - count
+        x = jnp.pad(x, ((0, 0), (0, more), (0, 0)))
+        evaluate = _lstm if isinstance(self.module, lstm.LSTM) else _decoder
+        if real is None and more and evaluate is _lstm:
+            real = jnp.ones((1, count), bool)  # positions beyond the text must not change the state
+        seen = None if real is None else jnp.pad(real[0], (0, more))
+        results = evaluate(self.module, variables, plan, x, seen, count)
+        results = results.reshape(-1, *results.shape[2:])[plan.order]
+        return results[len(plan.order) - 1], results[: len(plan.order) - 1]
+
+
+def _tile_of(plan: _Plan, x: jax.Array, block: Array, tile: Array) -> jax.Array:
+    """Return what the substitutions of a block have in a tile ``[rows tile d]``, of ``x [2 t d]``."""
+    start = tile * plan.tile
+    clean, replaced = jax.lax.dynamic_slice_in_dim(x, start, plan.tile, axis=1)
+    sites = jax.lax.dynamic_index_in_dim(jnp.asarray(plan.sites), block, keepdims=False)
+    here = sites[:, None] == (start + jnp.arange(plan.tile))[None]
+    return jnp.where(here[:, :, None], replaced[None], clean[None])
+
+
+class _Sequences(NamedTuple):
+    """What the substitutions of a block have at all positions, from their first tile on; before it, what the text has.
+
+    Attributes:
+        keys: Of each layer ``[rows heads t k]``.
+        values: Of each layer ``[rows heads t k]``.
+        states: What enters the last layer ``[rows t d]``, if one row of it is read.
+        results: The outputs of all blocks.
+    """
+
+    keys: tuple[jax.Array, ...]
+    values: tuple[jax.Array, ...]
+    states: jax.Array | None
+    results: jax.Array
+
+
+def _decoder(
+    module: gpt2.GPT2, variables: PyTree, plan: _Plan, x: jax.Array, seen: jax.Array | None, count: int
+) -> jax.Array:
+    """Return the outputs ``[blocks rows *k]`` of a GPT-2."""
+    config, params, block_of = module.config, variables["params"], Block(module.config)
+    blocks, rows = plan.sites.shape
+    layers = [params[f"block_{index}"] for index in range(config.depth - config.reads_one_row)]
+    place = row_that_is_read(config, None if seen is None else seen[:count], count)
+
+    def read(states: jax.Array) -> jax.Array:
+        """Return the outputs of what leaves the layers ``[r t d]``."""
+        if config.reads_one_row:
+            last, mask = params[f"block_{config.depth - 1}"], jnp.broadcast_to(real[None], states.shape[:2])
+            states = block_of.apply({"params": last}, states, mask, place, last["attention"], method=last_layer)
+        return module.apply(variables, module.apply(variables, states, method="finish"), None, method="read")
+
+    # Where one row is read, no position after the text may be seen.
+    real = jnp.arange(x.shape[1]) < count if seen is None else seen
+    y, keys, values = x[:1], [], []
+    for layer in layers:
+        start = [jnp.zeros((1, config.heads, x.shape[1], config.head_size), config.dtype)] * 2
+        y, key, value = block_of.apply({"params": layer}, y, *start, seen, 0, method=_onward)
+        keys.append(key)
+        values.append(value)
+
+    def step(carry: _Sequences, block: Array, tile: Array) -> _Sequences:
+        y, start, keys, values = _tile_of(plan, x, block, tile), tile * plan.tile, [], []
+        for layer, *before in zip(layers, carry.keys, carry.values, strict=True):
+            y, key, value = block_of.apply({"params": layer}, y, *before, seen, start, method=_onward)
+            keys.append(key)
+            values.append(value)
+        states, results = carry.states, carry.results
+        if config.reads_one_row:
+            states = jax.lax.dynamic_update_slice_in_dim(states, y, start, axis=1)
+            kept = jax.lax.dynamic_index_in_dim(results, block, keepdims=False)
+            output = jax.lax.cond(
+                tile == plan.tiles - 1, lambda states, _: read(states), lambda _, kept: kept, states, kept
+            )
+            results = jax.lax.dynamic_update_index_in_dim(results, output, block, 0)
+        else:
+            place_of = [jnp.asarray(index, jnp.int32) for index in (block, 0, start, 0)]
+            results = jax.lax.dynamic_update_slice(results, read(y)[None], place_of)
+        return _Sequences(tuple(keys), tuple(values), states, results)
+
+    clean = read(y)
+    results = jnp.broadcast_to(clean, (blocks, rows, *clean.shape[1:]))
+    keys, values, y = jax.tree.map(lambda a: jnp.repeat(a, rows, axis=0), (tuple(keys), tuple(values), y))
+    carry = _run(plan, step, _Sequences(keys, values, y if config.reads_one_row else None, results))
+    return carry.results if config.reads_one_row else carry.results[:, :, :count]
+
+
+def _onward(
+    block: Block, x: jax.Array, keys: jax.Array, values: jax.Array, seen: jax.Array | None, first: Array | int
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Return the activations after a layer of the tokens ``x [r p d]`` from ``first`` on, and all keys and values."""
+    attention, mask = block.attention, None if seen is None else seen[None]
+    query, key, value = attention.project(block.attended(x))
+    keys = jax.lax.dynamic_update_slice_in_dim(keys, key, first, axis=2)
+    values = jax.lax.dynamic_update_slice_in_dim(values, value, first, axis=2)
+    scores = attention.scores(query, keys)
+    weights = attention_weights(block.config, scores, mask, causal=True, first=first).astype(block.config.dtype)
+    mixed = attention.join(jnp.einsum("rhpt,rhtk->rhpk", weights, values))
+    return block.after_attention(x, mixed), keys, values
+
+
+class _Recurrence(NamedTuple):
+    """What an LSTM knows of the positions before a tile.
+
+    Attributes:
+        layers: Hidden states and cells of each layer ``[rows d]``.
+        total: The sum of the last layer's hidden states ``[rows d]`` over real tokens.
+    """
+
+    layers: tuple[tuple[jax.Array, jax.Array], ...]
+    total: jax.Array
+
+
+def _lstm(
+    module: lstm.LSTM, variables: PyTree, plan: _Plan, x: jax.Array, seen: jax.Array | None, count: int
+) -> jax.Array:
+    """Return the outputs ``[blocks rows classes]`` of an LSTM."""
+    config, params, layer_of = module.config, variables["params"], lstm.Layer(module.config)
+    blocks, rows = plan.sites.shape
+    layers = [params[f"layer_{index}"] for index in range(config.depth)]
+
+    def onward(before: _Recurrence, y: jax.Array, tile: Array) -> _Recurrence:
+        """Return what is known after a tile ``y [r p d]``."""
+        real = None if seen is None else jax.lax.dynamic_slice_in_dim(seen, tile * plan.tile, plan.tile)
+        mask, after = None if real is None else jnp.broadcast_to(real[None], y.shape[:2]), []
+        for layer, state in zip(layers, before.layers, strict=True):
+            state, y = layer_of.apply({"params": layer}, state, y, mask, method="onward")
+            after.append(state)
+        counted = y if real is None else jnp.where(real[None, :, None], y, 0)
+        return _Recurrence(tuple(after), before.total + counted.sum(1))
+
+    zero = jnp.zeros((1, config.width), x.dtype)
+    nothing = _Recurrence(((zero, zero),) * config.depth, zero)
+
+    def of_the_text(before: _Recurrence, tile: Array) -> tuple[_Recurrence, _Recurrence]:
+        y = jax.lax.dynamic_slice_in_dim(x[:1], tile * plan.tile, plan.tile, axis=1)
+        return onward(before, y, tile), before
+
+    before = jax.lax.scan(of_the_text, nothing, jnp.arange(plan.tiles))[1]  # [tiles 1 d]
+    first = jnp.asarray(plan.first)
+
+    def step(carry: tuple[_Recurrence, jax.Array], block: Array, tile: Array) -> tuple[_Recurrence, jax.Array]:
+        known = jax.tree.map(lambda new, old: jnp.where(tile == first[block], new[tile], old), before, carry[0])
+        known = onward(known, _tile_of(plan, x, block, tile), tile)
+        read = known.total if config.read_out == "mean" else known.layers[-1][0]
+        return known, jax.lax.dynamic_update_index_in_dim(carry[1], read, block, 0)
+
+    start = jax.tree.map(lambda a: jnp.repeat(a, rows, axis=0), nothing)
+    read = _run(plan, step, (start, jnp.zeros((blocks, rows, config.width), x.dtype)))[1]
+    if config.read_out == "mean":
+        read /= jnp.maximum(count if seen is None else seen.sum(), 1).astype(read.dtype)
+    return module.apply(variables, read, method=_classified)
+
+
+def _classified(module: lstm.LSTM, x: Any) -> jax.Array:
+    return module.classifier(x)
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return sorted(__all__)
