@@ -41,7 +41,7 @@ def substitute(module: nn.Module, rows: int | None = None, *, groups: int | None
     """Make the primitive for a convolutional network, equal to ``one_at_a_time(evaluation(module))`` up to rounding.
 
     Args:
-        module: A ``cnn.CNN``, ``convmixer.ConvMixer`` or ``resnet.ResNet``.
+        module: A ``cnn.CNN``, ``convmixer.ConvMixer``, ``resnet.ResNet`` or ``densenet.DenseNet``.
         rows: Substitutions evaluated at once; ``None`` for all whose windows are of one size.
         groups: Groups of rows of patches, and of columns, whose windows have one size each. More save operations
             and take longer to compile, by the square; ``None`` for as many as there are sizes.
@@ -70,7 +70,12 @@ def substitute(module: nn.Module, rows: int | None = None, *, groups: int | None
             common.require_positive(groups=groups)
         except ValueError as error:
             raise ValueError(f"groups must be at least 1, or None for one for each size, got {groups!r}") from error
-    require(isinstance(module, ConvolutionalNetwork), "module", type(module).__name__, "a CNN, a ConvMixer or a ResNet")
+    require(
+        isinstance(module, ConvolutionalNetwork),
+        "module",
+        type(module).__name__,
+        "a convolutional network of this library",
+    )
     return OnWindows(module, rows, groups)
 
 
