@@ -1,4 +1,4 @@
-"""The simple ViT (Beyer, Zhai and Kolesnikov 2022, arXiv 2205.01580): no class token, positions that are not learned."""
+"""The simple ViT (Beyer, Zhai and Kolesnikov 2022, arXiv 2205.01580): no class token, and fixed positions."""
 
 import dataclasses
 from functools import partial
