@@ -47,8 +47,8 @@ class Config(vit.Config):
         >>> config = Config(**sizes, image_shape=(8, 8, 1), classes=10, patch=2)
         >>> config.offsets
         ((0, 1), (0, -1), (1, 0), (-1, 0))
-        >>> config.reach[5].tolist()  # itself, and the patches left of it, right, above and below
-        [5, 4, 6, 1, 9]
+        >>> config.reach[5].tolist()  # itself, and the patches right of it, left, below and above
+        [5, 6, 4, 9, 1]
     """
 
     drop_weights: ClassVar[bool] = True

@@ -1,4 +1,7 @@
-"""Models of images give the logits of PyTorch packages that implement the same description, with the same weights."""
+"""Models of images give the logits of PyTorch packages that implement the same description, with the same weights.
+
+The file is long since every package has names of its own for the weights.
+"""
 
 import functools
 import re

@@ -132,7 +132,8 @@ def test_operations_of_a_convmixer_are_those_of_its_windows():
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("name", "groups", "ratio"), [("cnn", 2, 5.69), ("convmixer", 2, 1.72), ("resnet", 2, 1.67), ("resnet", 3, 1.73)]
+    ("name", "groups", "ratio"),
+    [("cnn", 2, 5.69), ("convmixer", 2, 1.72), ("resnet", 2, 1.67), ("resnet", 3, 1.73), ("densenet", 2, 1.34)],
 )
 def test_operations_of_the_papers_networks(name, groups, ratio):
     module = models.build(name, "paper", image_shape=(32, 32, 3), classes=10, patch=4)
