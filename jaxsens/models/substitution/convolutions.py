@@ -10,10 +10,10 @@ patches fall into a few groups with windows of one size each, and the columns; a
 
 ``operations`` counts: for images of 32 x 32 pixels in patches of 4 the ratio, plain over windows, is 5.69 for the
 paper's CNN, 1.72 for its ConvMixer (1.85 in three groups), 1.67 for ResNet-18 and 1.34 for DenseNet-121 (1.39 in as
-many groups as sizes), in which a patch reaches the whole image within the first or second of four blocks. For the others one CPU
-core gave 2.7 (all of a group at once), 1.5 (1.6; blocks of 4) and 1.42 (blocks of 16), where blocks of 13
-were best for the plain way. The CNN's windows are so cheap that its thin convolutions, dense layer and copies dominate.
-With JAX 0.10 blocks of 1 are slow, since XLA then repeats the copies of clean activations.
+many groups as sizes), in which a patch reaches the whole image within the first or second of four blocks. One CPU core
+gave 2.7 for the CNN (all of a group at once), 1.5 for the ConvMixer (1.6; blocks of 4) and 1.42 for ResNet-18 (blocks
+of 16), where blocks of 13 were best for the plain way. The CNN's windows are so cheap that its thin convolutions, dense
+layer and copies dominate. With JAX 0.10 blocks of 1 are slow, since XLA then repeats the copies of clean activations.
 """
 
 import dataclasses
