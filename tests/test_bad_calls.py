@@ -33,7 +33,7 @@ from jaxsens.data import images, patches, text, word_frequency
 from jaxsens.embedding_space import smallest_shifts, vocabulary
 from jaxsens.execution import Execution, checks, fix_cpu_threads, require_key
 from jaxsens.models import pretrained, recognizers
-from jaxsens.models.images import cnn, convmixer, mlp, resnet, vit
+from jaxsens.models.images import cnn, convmixer, densenet, mlp, resnet, simple_vit, small_data_vit, vit
 from jaxsens.models.recognizers import baselines
 from jaxsens.models.text import bert, gpt2, lstm, tokenizer
 from jaxsens.sharpness import classification, loss_landscape
@@ -1473,6 +1473,12 @@ def add_models(add, folder, files):
         },
     )
     add("resnet.Config", resnet.Config, {**right, "width": 4}, {**base, "width": "count", "blocks": some_counts})
+    add(
+        "densenet.Config",
+        densenet.Config,
+        {**right, "growth": 2, "blocks": (1,)},
+        {**base, "growth": "count", "bottleneck": "count", "blocks": some_counts},
+    )
     vit_right = {**right, "width": 4, "depth": 1, "heads": 2, "hidden": 4}
     transformer = {
         "width": [*KINDS["count"], *bad(5)],
@@ -1486,11 +1492,19 @@ def add_models(add, folder, files):
         "dtype": dtypes,
         "fused_attention": "flag",
     }
+    vits = {**base, **transformer, "pool": "choice", "positions": "choice", "normalize_patches": "flag"}
+    add("vit.Config", vit.Config, vit_right, vits)
     add(
-        "vit.Config",
-        vit.Config,
+        "small_data_vit.Config",
+        small_data_vit.Config,
         vit_right,
-        {**base, **transformer, "pool": "choice", "positions": "choice", "normalize_patches": "flag"},
+        {**vits, "shifts": "choice", "local_attention": "flag"},
+    )
+    add(
+        "simple_vit.Config",
+        simple_vit.Config,
+        vit_right,
+        {**vits, "normalize_embedding": "flag", "normalize_tokens": "flag"},
     )
     bert_right = {"width": 4, "depth": 1, "heads": 2, "hidden": 4, "vocabulary": 9, "positions": 5}
     language = {

@@ -11,9 +11,8 @@ Models of text read ids ``tokens [b t]``. They, and the pretrained ViTs, have em
     model = models.pretrained.load("models/minilm", read_out="mean")
     states = models.text.encoder.hidden_states(model.module)(model.variables, ids, mask)
 
-``adapters`` makes functions of models in Flax NNX, Equinox and others. ``images`` is imported with this package;
-``adapters``, ``pretrained``, ``recognizers``, ``substitution`` and ``text`` when they are
-first used.
+``adapters`` makes functions of models in Flax NNX, Equinox and others. ``images``, ``pretrained`` and ``text`` are
+imported with this package; ``adapters``, ``recognizers`` and ``substitution`` when they are first used.
 """
 
 import importlib
@@ -24,11 +23,11 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from flax import linen as nn
 
-from jaxsens.models import images
+from jaxsens.models import images, pretrained, text
 from jaxsens.models.common import evaluation, init, parameter_count, require_choice, train_apply
-from jaxsens.models.images import cnn, convmixer, mlp, resnet, vit
+from jaxsens.models.images import cnn, convmixer, densenet, imagenet_vit, mlp, resnet, simple_vit, small_data_vit, vit
 
-_LAZY = ("adapters", "pretrained", "recognizers", "substitution", "text")
+_LAZY = ("adapters", "recognizers", "substitution")
 
 __all__ = [
     "MODELS",
@@ -80,6 +79,10 @@ MODELS: dict[str, Family] = {
     "cnn": Family(cnn.CNN, cnn.VARIANTS),
     "convmixer": Family(convmixer.ConvMixer, convmixer.VARIANTS),
     "resnet": Family(resnet.ResNet, resnet.VARIANTS),
+    "densenet": Family(densenet.DenseNet, densenet.VARIANTS),
+    "vit_small_data": Family(small_data_vit.SmallDataViT, small_data_vit.VARIANTS),
+    "vit_simple": Family(simple_vit.SimpleViT, simple_vit.VARIANTS),
+    "vit_imagenet": Family(imagenet_vit.PretrainedViT, imagenet_vit.VARIANTS),
 }
 """The image models by name."""
 

@@ -7,6 +7,7 @@ The file is long since each part has an example.
 """
 
 import dataclasses
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any, ClassVar
@@ -40,6 +41,7 @@ __all__ = [
     "mean_over_tokens",
     "norm",
     "small_normal",
+    "without_itself",
 ]
 
 
@@ -90,9 +92,10 @@ class Config:
             computed in float32, so it is refused in float64.
 
     Class attributes describe an architecture, whatever its sizes: whether normalization comes before attention and MLP
-    or after them; whether a token attends only to itself and earlier ones; whether the outputs of attention and MLP are
-    scaled; whether queries, keys and values have biases; whether dropout is also applied within the MLP; how many
-    tokens the model puts first; and the initializer of its kernels.
+    or after them; whether a token attends only to itself and earlier ones; whether attention is local: no token attends
+    to itself, and the scale of scores is learned; whether the outputs of attention and MLP are scaled; whether
+    queries, keys and values have biases, and whether the output of attention has one; whether dropout is also applied
+    within the MLP, and to attention weights; how many tokens the model puts first; and the initializer of its kernels.
 
     Raises:
         ValueError: If a size is not a positive integer, or a setting is not supported.
@@ -106,9 +109,12 @@ class Config:
 
     norm_first: ClassVar[bool] = True
     causal: ClassVar[bool] = False
+    local_attention: ClassVar[bool] = False
     layer_scale: ClassVar[bool] = False
     projection_biases: ClassVar[bool] = True
+    output_bias: ClassVar[bool] = True
     drop_hidden: ClassVar[bool] = False
+    drop_weights: ClassVar[bool] = False
     added_tokens: ClassVar[int] = 0
     kernel_init: ClassVar[Callable[..., jax.Array]] = staticmethod(small_normal)
 
@@ -150,6 +156,11 @@ class Config:
     def reads_one_row(self) -> bool:
         """Whether outputs depend on one token's final activations: the first token's, in a causal model the last's."""
         raise NotImplementedError
+
+    @property
+    def reach(self) -> np.ndarray | None:
+        """Which tokens' embeddings read each token of the input ``[t k]``, or None if only its own does."""
+        return None
 
     @property
     def logits_dtype(self) -> Any:
@@ -253,7 +264,7 @@ class Block(nn.Module):
 
     def __call__(self, x: jax.Array, mask: Array | None, *, train: bool = False) -> jax.Array:
         """Map activations ``[b t d]`` to the same shape; no token sees padding."""
-        return self.after_attention(x, self.attention(self.attended(x), mask), train=train)
+        return self.after_attention(x, self.attention(self.attended(x), mask, train=train), train=train)
 
     def attended(self, x: jax.Array) -> jax.Array:
         """Return what attention sees of activations ``[... d]``."""
@@ -282,6 +293,8 @@ class Block(nn.Module):
 class Attention(nn.Module):
     """Attention with ``heads`` heads and scores ``q k' / sqrt(head size)``; weights in float32 or better.
 
+    If it is local, scores are ``q k' exp(log_scale)``, where ``log_scale`` starts at ``-log(head size) / 2``.
+
     Example:
         >>> from jaxsens.models.text import gpt2
         >>> config = gpt2.Config(width=4, depth=1, heads=2, hidden=4, vocabulary=5, positions=4)
@@ -296,14 +309,18 @@ class Attention(nn.Module):
         config = self.config
         mixed, biases = config.heads * config.head_size, config.projection_biases
         self.query, self.key, self.value = (dense(config, mixed, biases=biases) for _ in range(3))
-        self.out = dense(config, config.width)
+        self.out = dense(config, config.width, biases=config.output_bias)
+        if config.local_attention:
+            self.log_scale = self.param("log_scale", nn.initializers.constant(-0.5 * math.log(config.head_size)), ())
+        if config.drop_weights:
+            self.drop = nn.Dropout(config.dropout)
 
-    def __call__(self, x: jax.Array, mask: Array | None) -> jax.Array:
+    def __call__(self, x: jax.Array, mask: Array | None, *, train: bool = False) -> jax.Array:
         """Map ``x [b t d]`` to the same shape."""
         query, key, value = self.project(x)
         if self.config.fused_attention:
             return self.join(_fused_attention(self.config, query, key, value, mask))
-        return self.mix(self.scores(query, key), value, mask)
+        return self.mix(self.scores(query, key), value, mask, train=train)
 
     def project(self, x: jax.Array) -> tuple[jax.Array, ...]:
         """Return queries, keys and values, each ``[... h t k]``, of ``x [... t d]``."""
@@ -314,11 +331,21 @@ class Attention(nn.Module):
     def scores(self, query: jax.Array, key: jax.Array) -> jax.Array:
         """Return ``[... h q t]`` of queries ``[... h q k]`` and keys ``[... h t k]``."""
         scores = jnp.einsum("...qk,...tk->...qt", query, key, preferred_element_type=self.config.logits_dtype)
-        return scores * self.config.head_size**-0.5
+        return scores * self.scale()
 
-    def mix(self, scores: jax.Array, value: jax.Array, mask: Array | None) -> jax.Array:
-        """Return the heads' means ``[b q d]`` of values ``[b h t k]``, joined."""
+    def scale(self) -> jax.Array | float:
+        """Return the factor of the scores."""
+        if self.config.local_attention:
+            return jnp.exp(self.log_scale.astype(self.config.logits_dtype))
+        return self.config.head_size**-0.5
+
+    def mix(self, scores: jax.Array, value: jax.Array, mask: Array | None, *, train: bool = False) -> jax.Array:
+        """Return the heads' means ``[b t d]`` of values ``[b h t k]``, joined, for scores ``[b h t t]``."""
+        if self.config.local_attention:
+            scores = without_itself(scores, jnp.arange(scores.shape[-1]))
         weights = attention_weights(self.config, scores, mask, causal=self.config.causal).astype(self.config.dtype)
+        if self.config.drop_weights:
+            weights = self.drop(weights, deterministic=not train)
         return self.join(jnp.einsum("bhqt,bhtk->bhqk", weights, value))
 
     def join(self, mixed: jax.Array) -> jax.Array:
@@ -368,6 +395,21 @@ def attention_weights(
         return jnp.where(seen, weights, 0) / count
     # The lowest number rather than infinity: a row that sees no token at all then has no nan.
     return nn.softmax(scores if seen is None else jnp.where(seen, scores, jnp.finfo(scores.dtype).min))
+
+
+def without_itself(scores: jax.Array, places: jax.Array) -> jax.Array:
+    """Return scores ``[... q t]`` by which no query, of the tokens at ``places [q]``, attends to its own token.
+
+    A query that has no other token to attend to attends to its own.
+
+    Example:
+        >>> nn.softmax(without_itself(jnp.zeros((2, 3)), jnp.array([0, 2]))).tolist()
+        [[0.0, 0.5, 0.5], [0.5, 0.5, 0.0]]
+    """
+    itself = places[:, None] == jnp.arange(scores.shape[-1])[None]
+    # Half of the lowest number: less than any score, and more than what padding gets.
+    lowest = jnp.finfo(scores.dtype).min / 2
+    return jnp.where(itself.reshape((1,) * (scores.ndim - 2) + itself.shape), lowest, scores)
 
 
 def norm(config: Config) -> nn.LayerNorm:

@@ -19,7 +19,7 @@ from jax import lax
 from jaxsens import models
 from jaxsens.data.patches import from_patches, to_patches
 from jaxsens.models import transformer
-from jaxsens.models.images import cnn, convmixer, mlp, resnet, vit
+from jaxsens.models.images import cnn, convmixer, densenet, mlp, resnet, simple_vit, small_data_vit, vit
 
 SMALL = {"image_shape": (8, 8, 1), "classes": 10, "patch": 2}
 TINY = {"image_shape": (8, 8, 2), "classes": 3, "patch": 2}
@@ -30,10 +30,13 @@ TINY_MODULES = {
     "vit class": vit.ViT(
         vit.Config(**TINY_VIT, pool="class", positions="sinusoidal", head_dim=5, normalize_patches=True)
     ),
+    "vit small data": small_data_vit.SmallDataViT(small_data_vit.Config(**TINY_VIT)),
+    "vit simple": simple_vit.SimpleViT(simple_vit.Config(**TINY_VIT)),
     "mlp": mlp.MLP(mlp.Config(**TINY, hidden=(16, 8))),
     "cnn": cnn.CNN(cnn.Config(**TINY, channels=(6, 6), hidden=(16,))),
     "convmixer": convmixer.ConvMixer(convmixer.Config(**TINY, width=8, depth=1, stem=1)),
     "resnet": resnet.ResNet(resnet.Config(**TINY, width=4, blocks=(1, 1))),
+    "densenet": densenet.DenseNet(densenet.Config(**TINY, growth=4, blocks=(1, 1))),
 }
 every_module = pytest.mark.parametrize("module", TINY_MODULES.values(), ids=TINY_MODULES)
 
@@ -101,6 +104,12 @@ def test_every_variant_fits_its_images(name, variant):
         ("cnn", "paper", 1, 211_690),
         # By hand: a block is two norms 128 each, 3 x 64 x 2048, 2048 x 64 + 64, and 64 x 256 + 256, 256 x 64 + 64.
         ("vit", "paper_cifar10", 3, 8 * (256 + 524_288 + 64 + 33_088) + 96 + 48 * 64 + 64 + 65 * 64 + 128 + 650),
+        # The same, with a scale for each block, patches of 5 x 48 pixels, and a position of the class token.
+        ("vit_small_data", "paper_cifar10", 3, 8 * 557_697 + 480 + 240 * 64 + 64 + 66 * 64 + 128 + 650),
+        # Blocks of two norms, 64 x 3072, 1024 x 64, 64 x 512 + 512, 512 x 64 + 64; norms 96, 128 and 128 around them.
+        ("vit_simple", "paper_cifar10", 3, 6 * 328_512 + 96 + 48 * 64 + 64 + 128 + 128 + 650),
+        # That of 1000 classes and of ImageNet's stem, which has 147 x 64 weights in place of 27 x 64.
+        ("densenet", "paper", 3, 7_978_856 - 120 * 64 - 1_025 * 990),
         # Stem 48 x 128 + 128, norms 256 each, blocks 10 x 128 + 128 x 128 + 128, head.
         ("convmixer", "paper", 3, 6_272 + 13 * 256 + 6 * (1_280 + 16_512) + 1_290),
         # Stem 27 x 64, norms of two each; blocks 9 w w twice, but 4.5 w w once and .5 w w for the shortcut; head.
@@ -326,7 +335,7 @@ def test_a_vit_with_padding_is_the_vit_of_the_smaller_image(pool):
     )
 
 
-@pytest.mark.parametrize("name", ["mlp", "cnn", "convmixer", "resnet"])
+@pytest.mark.parametrize("name", ["mlp", "cnn", "convmixer", "resnet", "densenet"])
 def test_padding_of_an_image_is_zero_pixels(name):
     module = TINY_MODULES[name]
     variables, tokens = example(module)
@@ -335,7 +344,8 @@ def test_padding_of_an_image_is_zero_pixels(name):
     chex.assert_trees_all_equal(evaluate(module, variables, tokens, mask), evaluate(module, variables, zeros))
 
 
-@pytest.mark.parametrize("name", [name for name in TINY_MODULES if name != "mlp"])  # leaky ReLU is a selection itself
+# A leaky ReLU is a selection itself, and so is an attention to others.
+@pytest.mark.parametrize("name", [name for name in TINY_MODULES if name not in ("mlp", "vit small data")])
 def test_without_a_mask_nothing_is_selected(name):
     variables, tokens = example(TINY_MODULES[name])
     apply = models.evaluation(TINY_MODULES[name])

@@ -1,8 +1,32 @@
-"""Models of images, all of which read patches: ViT, MLP, CNN, ConvMixer and ResNet."""
+"""Models of images, all of which read patches: ViTs, MLP, CNN, ConvMixer, ResNet and DenseNet."""
 
-from jaxsens.models.images import cnn, convmixer, convolution, mlp, resnet, vit, windows
+from jaxsens.models.images import (
+    cnn,
+    convmixer,
+    convolution,
+    densenet,
+    imagenet_vit,
+    mlp,
+    resnet,
+    simple_vit,
+    small_data_vit,
+    vit,
+    windows,
+)
 
-__all__ = ["cnn", "convmixer", "convolution", "mlp", "resnet", "vit", "windows"]
+__all__ = [
+    "cnn",
+    "convmixer",
+    "convolution",
+    "densenet",
+    "imagenet_vit",
+    "mlp",
+    "resnet",
+    "simple_vit",
+    "small_data_vit",
+    "vit",
+    "windows",
+]
 
 
 def __dir__() -> list[str]:

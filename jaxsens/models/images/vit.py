@@ -14,10 +14,10 @@ from jaxsens.models.common import Patches, read_tokens, require, require_choice,
 from jaxsens.models.transformer import Transformer, mean_over_tokens
 from jaxsens.typing import Array
 
-__all__ = ["POOLS", "POSITIONS", "VARIANTS", "Config", "ViT", "put_first", "sinusoidal_positions"]
+__all__ = ["POOLS", "POSITIONS", "VARIANTS", "Config", "ViT", "put_first", "sinusoidal_positions", "unit_normal"]
 
 # The scale of the embeddings that positions are added to; with 0.02 a small ViT learns digits far worse.
-_unit_normal = nn.initializers.normal(1.0)
+unit_normal = nn.initializers.normal(1.0)
 
 POOLS = ("class", "mean")
 POSITIONS = ("learned", "sinusoidal")
@@ -105,9 +105,8 @@ class Config(transformer.Config, Patches):
 
 # Vasudeva et al. (ICLR 2025), App. D, trained ViTs of the PyTorch package vit-pytorch. Width, head_dim and dropout are
 # not stated there: 64, 64 and .1 are from the authors' code. Not as published: the "paper" ones are without shifted
-# patch tokenization (a token also sees the image shifted by a pixel in four directions) and locality self-attention (a
-# learned temperature, and no token attends to itself); "simple_cifar10" is without a second normalization after the
-# embedding, and its output projections have biases.
+# patch tokenization and locality self-attention, which ``small_data_vit`` has; "simple_cifar10" is without a second
+# normalization after the embedding, and its output projections have biases, unlike ``simple_vit``.
 _published = partial(Config, width=64, head_dim=64, normalize_patches=True)
 _published_small = partial(_published, pool="class", positions="learned", dropout=0.1)
 VARIANTS = {
@@ -146,25 +145,37 @@ class ViT(Transformer):
         # Its parameters have the name of the method that applies it.
         self.patches = nn.Dense(config.width, dtype=config.dtype, name="embed")
         if config.positions == "learned":
-            self.positions = self.param("positions", _unit_normal, (1, config.token_shape[0], config.width))
+            self.positions = self.param("positions", unit_normal, (1, config.token_shape[0], config.width))
         if config.pool == "class":
-            self.class_token = self.param("class_token", _unit_normal, (1, 1, config.width))
-        self.norm = transformer.norm(config)
+            self.class_token = self.param("class_token", unit_normal, (1, 1, config.width))
+        if not config.final_norm:
+            self.norm = transformer.norm(config)
         self.head = nn.Dense(config.classes, dtype=config.logits_dtype)
 
     def embed(self, tokens: Array, mask: Array | None = None) -> jax.Array:
         """Map patches ``[b t p]`` to embeddings ``[b t d]``."""
-        config = self.config
-        x = read_tokens(config, tokens, mask)
-        x = self.patches(self.norm_patches(x) if config.normalize_patches else x)
+        config, x = self.config, self.content(tokens, mask)
         if config.positions == "sinusoidal":
             return x + jnp.asarray(sinusoidal_positions(config.grid, config.width), config.dtype)[None]
         return x + self.positions.astype(config.dtype)
 
+    def content(self, tokens: Array, mask: Array | None) -> jax.Array:
+        """Map patches ``[b t p]`` to embeddings ``[b t d]``, still without positions."""
+        x = self.pixels(tokens, mask)
+        return self.patches(self.norm_patches(x) if self.config.normalize_patches else x)
+
+    def pixels(self, tokens: Array, mask: Array | None) -> jax.Array:
+        """Return the pixels ``[b t q]`` that each embedding reads: those of its patch."""
+        return read_tokens(self.config, tokens, mask)
+
     def begin(self, x: Array, mask: Array | None) -> tuple[jax.Array, Array | None]:
         """Return ``[b t d]`` and the mask, with the class token before the patches if there is one."""
         x, mask = super().begin(x, mask)
-        return (x, mask) if self.config.pool == "mean" else put_first(self.class_token, x, mask)
+        return (x, mask) if self.config.pool == "mean" else put_first(self.first(), x, mask)
+
+    def first(self) -> jax.Array:
+        """Return the class token ``[1 1 d]``."""
+        return self.class_token
 
     def read(self, x: jax.Array, mask: Array | None, *, train: bool = False) -> jax.Array:
         """Map final activations ``[b t d]`` to logits ``[b classes]``."""

@@ -9,10 +9,11 @@ Windows are smaller at the borders of the image than in its middle, and programs
 patches fall into a few groups with windows of one size each, and the columns; a program is compiled for each pair.
 
 ``operations`` counts: for images of 32 x 32 pixels in patches of 4 the ratio, plain over windows, is 5.69 for the
-paper's CNN, 1.72 for its ConvMixer (1.85 in three groups) and 1.67 for ResNet-18. One CPU core gave 2.7 (all of a
-group at once), 1.5 (1.6; blocks of 4) and 1.42 (blocks of 16), where blocks of 13 were best for the plain way. The
-CNN's windows are so cheap that its thin convolutions, dense layer and copies dominate. With JAX
-0.10 blocks of 1 are slow, since XLA then repeats the copies of clean activations.
+paper's CNN, 1.72 for its ConvMixer (1.85 in three groups), 1.67 for ResNet-18 and 1.34 for DenseNet-121 (1.39 in as
+many groups as sizes), in which a patch reaches the whole image within the first or second of four blocks. One CPU core
+gave 2.7 for the CNN (all of a group at once), 1.5 for the ConvMixer (1.6; blocks of 4) and 1.42 for ResNet-18 (blocks
+of 16), where blocks of 13 were best for the plain way. The CNN's windows are so cheap that its thin convolutions, dense
+layer and copies dominate. With JAX 0.10 blocks of 1 are slow, since XLA then repeats the copies of clean activations.
 """
 
 import dataclasses
@@ -41,7 +42,7 @@ def substitute(module: nn.Module, rows: int | None = None, *, groups: int | None
     """Make the primitive for a convolutional network, equal to ``one_at_a_time(evaluation(module))`` up to rounding.
 
     Args:
-        module: A ``cnn.CNN``, ``convmixer.ConvMixer`` or ``resnet.ResNet``.
+        module: A ``cnn.CNN``, ``convmixer.ConvMixer``, ``resnet.ResNet`` or ``densenet.DenseNet``.
         rows: Substitutions evaluated at once; ``None`` for all whose windows are of one size.
         groups: Groups of rows of patches, and of columns, whose windows have one size each. More save operations
             and take longer to compile, by the square; ``None`` for as many as there are sizes.
@@ -70,7 +71,12 @@ def substitute(module: nn.Module, rows: int | None = None, *, groups: int | None
             common.require_positive(groups=groups)
         except ValueError as error:
             raise ValueError(f"groups must be at least 1, or None for one for each size, got {groups!r}") from error
-    require(isinstance(module, ConvolutionalNetwork), "module", type(module).__name__, "a CNN, a ConvMixer or a ResNet")
+    require(
+        isinstance(module, ConvolutionalNetwork),
+        "module",
+        type(module).__name__,
+        "a convolutional network of this library",
+    )
     return OnWindows(module, rows, groups)
 
 

@@ -7,13 +7,20 @@ Substitutions of one input share everything that a single token does not change:
 - *Last layer*: where one row is read (a class token, the last token of a GPT-2), one query is enough, see
   ``last_layer``. Where the mean over tokens is read, every row is needed and nothing is saved.
 
+Where a token enters the embeddings of its neighbors, too, as in a ViT with shifted patch tokenization, all of them are
+substituted together: the embedding is computed for each substitution, and the first layer shares the queries, keys,
+values and scores of all other tokens.
+
 The layers between are evaluated plainly, because attention carries the change to every token. For depth l, width d,
 hidden width f and T tokens, a row of a layer takes ``8 d^2 + 4 d f + 4 T d`` operations; the first layer keeps
 ``2 d^2 + 4 d f + 2 T d`` of them, the last one next to none. ``operations`` counts: with f = 4 d, T = 128 and a class
 token the ratio, plain over shared, is 1.26 for 6 layers of width 384, 1.12 for 12 layers of width 768; with a mean over
-tokens, 1.05 and 1.02. Two CPU cores gave 1.26 for the first, both ways in blocks of 2, the best for both.
+tokens, 1.05 and 1.02. For the first paper's ViTs on CIFAR-10 it is 1.24 (shifts by a pixel, 5 embeddings for a patch),
+1.23 (by half a patch, 9 embeddings) and 1.10 (the simple one). Two CPU cores gave 1.26 for the first of all, both ways
+in blocks of 2, the best for both.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -34,7 +41,8 @@ def substitute(module: Transformer, rows: int | None = None, *, embeddings: bool
     """Make the primitive for a transformer, equal to ``one_at_a_time(evaluation(module))`` up to rounding.
 
     Args:
-        module: A ``bert.Bert``, ``gpt2.GPT2``, ``vit.ViT`` or ``pretrained.vit.PretrainedViT``.
+        module: A ``bert.Bert``, a ``gpt2.GPT2``, a ``pretrained.vit.PretrainedViT``, or a ``vit.ViT``, among them a
+            ``small_data_vit.SmallDataViT`` and a ``simple_vit.SimpleViT``.
         rows: Substitutions evaluated at once; ``None`` for all. On a CPU a block of a few stays in cache.
         embeddings: Whether tokens and alternatives are embeddings ``[t d]``, as ``encoder.embed`` makes them; then it
             is equal to ``one_at_a_time(encoder.from_embeddings(module))``.
@@ -88,8 +96,12 @@ def operations(config: Config, count: int, sites: int | None = None) -> tuple[in
     d, f, h, e = config.width, config.hidden, config.heads, config.heads * config.head_size
     total = count + config.added_tokens
     inputs, row = (count if sites is None else sites) + 1, 8 * d * e + 4 * d * f + 4 * total * e
-    prepare = 2 * total * 6 * d * e + 3 * 2 * total**2 * e
-    first = prepare + inputs * total * (2 * d * e + 4 * d * f + 2 * total * e)
+    first = inputs * total * (2 * d * e + 4 * d * f + 2 * total * e)
+    if config.reach is None:
+        first += 2 * total * 6 * d * e + 3 * 2 * total**2 * e
+    else:
+        first += (total + inputs * config.reach.shape[1]) * 6 * d * e
+        first += (total + 2 * inputs * config.reach.shape[1]) * 2 * total * e
     last = inputs * total * row
     if config.reads_one_row:
         last = inputs * (8 * d * e + 4 * d * f + total * 4 * h * d)
@@ -127,18 +139,13 @@ class SharedLayers:
         sites = chosen_sites(sites, len(tokens))
         encoder.require_variables(self.module, variables)
         config, params, count = self.module.config, variables["params"], len(sites)
-        x = jnp.stack([tokens, alternatives])
-        real = None if mask is None else jnp.broadcast_to(mask, (2, *mask.shape))
-        if not self.embeddings:
-            x = self.module.apply(variables, x, real, method="embed")
-        x, real = self.module.apply(variables, x, real, method="begin")
-        real = None if real is None else real[0]
-        shared = Block(config).apply({"params": params["block_0"]}, *x, method=_share)
+        local = self.embeddings or config.reach is None
+        first_layer, real = (self._of_a_token if local else self._of_neighbors)(variables, tokens, alternatives, mask)
 
         def outputs(sites: jax.Array) -> jax.Array:
             """Evaluate the substitutions at sites ``[r]``, from the first layer to the read-out."""
             seen = None if real is None else jnp.broadcast_to(real, (len(sites), *real.shape))
-            y = Block(config).apply({"params": params["block_0"]}, shared, sites, seen, method=_first_layer)
+            y = first_layer(sites, seen)
             one_row = config.depth > 1 and config.reads_one_row
             for index in range(1, config.depth - 1 if one_row else config.depth):
                 y = Block(config).apply({"params": params[f"block_{index}"]}, y, seen)
@@ -152,10 +159,52 @@ class SharedLayers:
 
         # Site -1 is no token: that copy is the input itself, repeated to fill the blocks.
         rows = min(self.rows or count + 1, count + 1)
-        sites = jnp.append(sites + config.added_tokens, jnp.full(rows - count % rows, -1))
+        sites = jnp.append(sites, jnp.full(rows - count % rows, -1))
         results = jax.lax.map(outputs, sites.reshape(-1, rows))
         results = results.reshape(-1, *results.shape[2:])
         return results[count], results[:count]
+
+    def _embedded(self, variables: PyTree, tokens: Array, mask: Array | None) -> tuple[jax.Array, Array | None]:
+        """Return what enters the first layer for tokens ``[b t *s]``, and the mask, which is the same for all."""
+        real = None if mask is None else jnp.broadcast_to(mask, (len(tokens), *mask.shape))
+        if not self.embeddings:
+            tokens = self.module.apply(variables, tokens, real, method="embed")
+        x, real = self.module.apply(variables, tokens, real, method="begin")
+        return x, None if real is None else real[0]
+
+    def _of_a_token(
+        self, variables: PyTree, tokens: Array, alternatives: Array, mask: Array | None
+    ) -> tuple["_FirstLayer", Array | None]:
+        """Return the first layer for tokens that change one embedding each, and the mask of the layers."""
+        config, params = self.module.config, {"params": variables["params"]["block_0"]}
+        x, real = self._embedded(variables, jnp.stack([tokens, alternatives]), mask)
+        shared = Block(config).apply(params, *x, method=_share)
+
+        def first_layer(sites: jax.Array, seen: jax.Array | None) -> jax.Array:
+            places = jnp.where(sites < 0, -1, sites + config.added_tokens)
+            return Block(config).apply(params, shared, places, seen, method=_first_layer)
+
+        return first_layer, real
+
+    def _of_neighbors(
+        self, variables: PyTree, tokens: Array, alternatives: Array, mask: Array | None
+    ) -> tuple["_FirstLayer", Array | None]:
+        """Return the first layer for tokens that change several embeddings each, and the mask of the layers."""
+        config, params = self.module.config, {"params": variables["params"]["block_0"]}
+        x, real = self._embedded(variables, tokens[None], mask)
+        clean = Block(config).apply(params, x[0], method=_share_clean)
+        reach = jnp.asarray(config.reach + config.added_tokens)
+
+        def first_layer(sites: jax.Array, seen: jax.Array | None) -> jax.Array:
+            here = (sites[:, None] == jnp.arange(len(tokens))[None])[:, :, None]
+            y, _ = self._embedded(variables, jnp.where(here, alternatives[None], tokens[None]), mask)
+            return Block(config).apply(params, clean, y, reach[sites.clip(0)], seen, method=_first_layer_of_several)
+
+        return first_layer, real
+
+
+_FirstLayer = Callable[[jax.Array, jax.Array | None], jax.Array]
+"""Activations ``[r t d]`` after the first layer for substitutions at sites ``[r]``, with the mask ``[r t]``."""
 
 
 class _Shared(NamedTuple):
@@ -181,7 +230,7 @@ def _share(block: Block, clean: jax.Array, replaced: jax.Array) -> _Shared:
     )
     scores = tuple(attention.scores(q, k) for q, k in ((query, key), (query, new_key), (new_query, key)))
     own = jnp.einsum("htk,htk->ht", new_query, new_key, preferred_element_type=scores[0].dtype)
-    return _Shared((clean, replaced), (value, new_value), scores, own * block.config.head_size**-0.5)
+    return _Shared((clean, replaced), (value, new_value), scores, own * attention.scale())
 
 
 def _first_layer(block: Block, shared: _Shared, sites: jax.Array, mask: jax.Array | None) -> jax.Array:
@@ -196,3 +245,32 @@ def _first_layer(block: Block, shared: _Shared, sites: jax.Array, mask: jax.Arra
     value = jnp.where(as_value, shared.values[1][:, sites].swapaxes(0, 1)[:, :, None], shared.values[0][None])
     x = jnp.where(here[:, :, None], shared.x[1][sites][:, None], shared.x[0][None])
     return block.after_attention(x, block.attention.mix(scores, value, mask))
+
+
+def _share_clean(block: Block, x: jax.Array) -> tuple[jax.Array, ...]:
+    """Return queries, keys and values ``[h t k]`` of an input ``[t d]``, and its scores ``[h t t]``."""
+    query, key, value = block.attention.project(block.attended(x))
+    return query, key, value, block.attention.scores(query, key)
+
+
+def _first_layer_of_several(
+    block: Block, clean: tuple[jax.Array, ...], x: jax.Array, places: jax.Array, mask: jax.Array | None
+) -> jax.Array:
+    """Return activations ``[r t d]`` after the first layer for inputs ``[r t d]`` that differ at places ``[r n]``."""
+    attention, (query, key, value, scores) = block.attention, clean
+    changed = jnp.take_along_axis(x, places[:, :, None], axis=1)
+    new_query, new_key, new_value = attention.project(block.attended(changed))
+    columns = jnp.einsum("htk,rhnk->rhtn", query, new_key, preferred_element_type=scores.dtype) * attention.scale()
+    rows = attention.scores(new_query, _lay(key[None], new_key, places, axis=2))
+    scores = _lay(_lay(scores[None], columns, places, axis=3), rows, places, axis=2)
+    return block.after_attention(x, attention.mix(scores, _lay(value[None], new_value, places, axis=2), mask))
+
+
+def _lay(clean: jax.Array, new: jax.Array, places: jax.Array, axis: int) -> jax.Array:
+    """Return ``clean [1 ...]`` with its entries at places ``[r n]`` along an axis replaced by ``new [r ...]``."""
+    for index in range(places.shape[1]):
+        here = places[:, index, None] == jnp.arange(clean.shape[axis])[None]
+        here = here.reshape(len(here), *(-1 if other == axis else 1 for other in range(1, new.ndim)))
+        # Selections are fused into what reads the result; a scatter is many times slower on a CPU.
+        clean = jnp.where(here, jax.lax.slice_in_dim(new, index, index + 1, axis=axis), clean)
+    return clean

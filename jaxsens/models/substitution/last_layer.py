@@ -7,7 +7,7 @@ are applied to one vector for each head, in place of all tokens.
 import jax
 import jax.numpy as jnp
 
-from jaxsens.models.transformer import Block, Config, attention_weights
+from jaxsens.models.transformer import Block, Config, attention_weights, without_itself
 from jaxsens.typing import Array, PyTree
 
 __all__ = ["last_layer", "row_that_is_read"]
@@ -46,8 +46,10 @@ def last_layer(block: Block, x: jax.Array, mask: Array | None, place: Array | in
     if config.projection_biases:
         bias = weights["key"]["bias"].astype(config.dtype).reshape(split[1:])
         scores += jnp.einsum("rhk,hk->rh", query, bias)[..., None]
-    scores *= config.head_size**-0.5
-    given = attention_weights(config, scores[:, :, None], mask, causal=False)[:, :, 0].astype(config.dtype)
+    scores = (scores * attention.scale())[:, :, None]
+    if config.local_attention:
+        scores = without_itself(scores, jnp.asarray(place)[None])
+    given = attention_weights(config, scores, mask, causal=False)[:, :, 0].astype(config.dtype)
     mean = jnp.einsum("rht,rtd->rhd", given, seen)
     mixed = jnp.einsum("rhd,dhk->rhk", mean, value)
     if config.projection_biases:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from jaxsens import models, substitution
-from jaxsens.models.images import cnn, convmixer, mlp, resnet
+from jaxsens.models.images import cnn, convmixer, densenet, mlp, resnet
 from jaxsens.models.substitution import convolutional, convolutional_operations
 
 # Compiling is what takes long; what LLVM makes of the program is not what is tested.
@@ -29,6 +29,7 @@ def small(family, shape, patch, **sizes):
 
 
 CNN, MIXER, RESNET = (cnn.CNN, cnn.Config), (convmixer.ConvMixer, convmixer.Config), (resnet.ResNet, resnet.Config)
+DENSENET = densenet.DenseNet, densenet.Config
 
 # A module, and how many substitutions are evaluated at once in how many groups.
 CASES = {
@@ -37,6 +38,8 @@ CASES = {
     "stem across patches": (small(MIXER, (12, 6, 1), 2, stem=3, width=3, depth=1, kernel=2), 3, 2),
     "strides": (small(RESNET, (20, 12, 2), 4, width=2, blocks=(1, 1)), None, 2),
     "odd sides, strides": (small(RESNET, (15, 9, 1), 3, width=2, blocks=(1, 1, 1)), 4, 1),
+    "dense": (small(DENSENET, (28, 20, 1), 4, growth=2, blocks=(1, 1)), 4, 1),
+    "dense, odd sides": (small(DENSENET, (15, 18, 1), 3, growth=2, blocks=(2, 1, 1), bottleneck=2), None, 1),
     "one patch": (small(RESNET, (6, 6, 1), 6, width=2, blocks=(1,)), None, 2),
 }
 
@@ -75,7 +78,7 @@ def test_equals_the_plain_one_in_float64(name, float64):
         np.testing.assert_allclose(a / scale, b / scale, rtol=0, atol=1e-9)
 
 
-@pytest.mark.parametrize("name", ["stem of a pixel", "odd sides, strides"])
+@pytest.mark.parametrize("name", ["stem of a pixel", "odd sides, strides", "dense"])
 def test_is_no_less_exact_in_float32(name):
     """The ratio of errors of one number is a toss of a coin, so that it is averaged over those of all substitutions."""
     module = CASES[name][0]
@@ -129,7 +132,8 @@ def test_operations_of_a_convmixer_are_those_of_its_windows():
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("name", "groups", "ratio"), [("cnn", 2, 5.69), ("convmixer", 2, 1.72), ("resnet", 2, 1.67), ("resnet", 3, 1.73)]
+    ("name", "groups", "ratio"),
+    [("cnn", 2, 5.69), ("convmixer", 2, 1.72), ("resnet", 2, 1.67), ("resnet", 3, 1.73), ("densenet", 2, 1.34)],
 )
 def test_operations_of_the_papers_networks(name, groups, ratio):
     module = models.build(name, "paper", image_shape=(32, 32, 3), classes=10, patch=4)
@@ -166,7 +170,7 @@ def test_bad_arguments_are_named():
         fast_of(module, 0)
     with pytest.raises(ValueError, match="groups must be at least 1, or None for one for each size, got 0"):
         fast_of(module, groups=0)
-    with pytest.raises(ValueError, match="module is 'MLP', but must be a CNN, a ConvMixer or a ResNet"):
+    with pytest.raises(ValueError, match="module is 'MLP', but must be a convolutional network"):
         fast_of(small((mlp.MLP, mlp.Config), (4, 4, 1), 2))
     with pytest.raises(ValueError, match="alternatives must have the shape and dtype of the tokens"):
         fast_of(module)(variables, tokens, alternatives[:3])

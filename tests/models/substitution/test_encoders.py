@@ -11,7 +11,7 @@ import pytest
 from jaxsens import models, substitution
 from jaxsens.execution import flops
 from jaxsens.models import pretrained
-from jaxsens.models.images import vit
+from jaxsens.models.images import simple_vit, small_data_vit, vit
 from jaxsens.models.substitution import encoder as fast_of
 from jaxsens.models.substitution import encoder_operations
 from jaxsens.models.text import bert, encoder, gpt2, lstm
@@ -37,6 +37,11 @@ def trained(**changes):
     return vit.ViT(vit.Config(**SIZES | IMAGE | {"classes": 3} | changes))
 
 
+def small_data(**changes):
+    settings = SIZES | IMAGE | {"image_shape": (8, 12, 2), "patch": 4, "classes": 3, "head_dim": 5} | changes
+    return small_data_vit.SmallDataViT(small_data_vit.Config(**settings))
+
+
 # A module, and whether inputs are padded.
 CASES = {
     "class": (text(classes=3, depth=3), True),
@@ -48,6 +53,11 @@ CASES = {
     "ViT, both": (image(read_out="class and mean"), True),
     "ViT without biases": (trained(pool="class", depth=3, head_dim=5), True),
     "ViT without class token": (trained(normalize_patches=True, positions="sinusoidal"), True),
+    "ViT, shifted by a pixel": (small_data(depth=3), True),
+    "ViT, shifted by half of 3 pixels": (small_data(shifts="half patch", image_shape=(9, 9, 1), patch=3), False),
+    "ViT, shifted, 1 layer": (small_data(shifts="half patch", depth=1, pool="mean", local_attention=False), True),
+    "ViT, local, not shifted": (small_data(shifts="none", pool="mean"), True),
+    "simple ViT": (simple_vit.SimpleViT(simple_vit.Config(**SIZES | IMAGE, classes=3)), True),
     "GPT-2": (gpt2.GPT2(gpt2.Config(**SIZES | TEXT)), True),
 }
 
@@ -80,7 +90,10 @@ def test_equals_the_plain_one_in_float64(name, float64):
     module = type(module)(dataclasses.replace(module.config, dtype="float64"))
     variables, tokens, alternatives = example(module, np.float64)
     place = np.arange(len(tokens))
-    plain, fast = quick(plain_of(module)), quick(fast_of(module, {"class": 3, "ViT": 4}.get(name)))
+    plain, fast = (
+        quick(plain_of(module)),
+        quick(fast_of(module, {"class": 3, "ViT": 4, "ViT, shifted by a pixel": 4}.get(name))),
+    )
     for mask in (place < 5, (place > 0) & (place < 5)) if padded else (None,):
         expected, found = (run(variables, tokens, alternatives, mask) for run in (plain, fast))
         scale = np.abs(expected[1]).max()
@@ -90,9 +103,9 @@ def test_equals_the_plain_one_in_float64(name, float64):
             np.testing.assert_allclose(a / scale, b / scale, rtol=0, atol=1e-9)
 
 
-def test_is_no_less_exact_in_float32():
+@pytest.mark.parametrize("module", [text(classes=3), small_data()], ids=["text", "shifted"])
+def test_is_no_less_exact_in_float32(module):
     """The ratio of errors of one number is a toss of a coin, so that it is averaged over those of all substitutions."""
-    module = text(classes=3)
     variables, tokens, alternatives = example(module)
     with jax.enable_x64(True):
         wide = type(module)(dataclasses.replace(module.config, dtype="float64"))
@@ -127,11 +140,18 @@ MINILM = bert.Config(width=384, depth=6, heads=12, hidden=1536, vocabulary=30522
         (dataclasses.replace(MINILM, depth=1), 60, 1.33),
         (vit.VARIANTS["paper_cifar10"](image_shape=(32, 32, 3), classes=10, patch=4), 64, 1.25),
         (vit.VARIANTS["simple_cifar10"](image_shape=(32, 32, 3), classes=10, patch=4), 64, 1.1),
+        (small_data_vit.VARIANTS["paper_cifar10"](image_shape=(32, 32, 3), classes=10, patch=4), 64, 1.24),
+        (simple_vit.VARIANTS["paper_cifar10"](image_shape=(32, 32, 3), classes=10, patch=4), 64, 1.1),
     ],
-    ids=["MiniLM", "MiniLM, mean", "BERT", "1 layer", "ViT", "ViT, mean"],
+    ids=["MiniLM", "MiniLM, mean", "BERT", "1 layer", "ViT", "ViT, mean", "shifted", "simple"],
 )
 def test_operations_are_those_of_the_programs(config, count, ratio):
-    module = (bert.Bert if isinstance(config, bert.Config) else vit.ViT)(config)
+    families = {
+        bert.Config: bert.Bert,
+        small_data_vit.Config: small_data_vit.SmallDataViT,
+        simple_vit.Config: simple_vit.SimpleViT,
+    }
+    module = families.get(type(config), vit.ViT)(config)
     tokens = jax.ShapeDtypeStruct((count, *config.example.shape[2:]), config.example.dtype)
     plain, shared = (
         flops.count(make(module), encoder.shapes_of(module), tokens, tokens).operations for make in (plain_of, fast_of)
