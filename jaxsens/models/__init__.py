@@ -26,7 +26,7 @@ from flax import linen as nn
 
 from jaxsens.models import images
 from jaxsens.models.common import evaluation, init, parameter_count, require_choice, train_apply
-from jaxsens.models.images import cnn, convmixer, mlp, resnet, vit
+from jaxsens.models.images import cnn, convmixer, convnext, mlp, resnet, vit
 
 _LAZY = ("adapters", "pretrained", "recognizers", "substitution", "text")
 
@@ -79,6 +79,7 @@ MODELS: dict[str, Family] = {
     "mlp_sigmoid": Family(mlp.MLP, _SIGMOID),
     "cnn": Family(cnn.CNN, cnn.VARIANTS),
     "convmixer": Family(convmixer.ConvMixer, convmixer.VARIANTS),
+    "convnext": Family(convnext.ConvNeXt, convnext.VARIANTS),
     "resnet": Family(resnet.ResNet, resnet.VARIANTS),
 }
 """The image models by name."""

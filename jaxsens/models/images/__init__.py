@@ -1,8 +1,8 @@
-"""Models of images, all of which read patches: ViT, MLP, CNN, ConvMixer and ResNet."""
+"""Models of images, all of which read patches: ViT, MLP, CNN, ConvMixer, ConvNeXt and ResNet."""
 
-from jaxsens.models.images import cnn, convmixer, convolution, mlp, resnet, vit, windows
+from jaxsens.models.images import cnn, convmixer, convnext, convolution, mlp, resnet, vit, windows
 
-__all__ = ["cnn", "convmixer", "convolution", "mlp", "resnet", "vit", "windows"]
+__all__ = ["cnn", "convmixer", "convnext", "convolution", "mlp", "resnet", "vit", "windows"]
 
 
 def __dir__() -> list[str]:

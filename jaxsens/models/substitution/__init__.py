@@ -2,7 +2,7 @@
 
     substitute = substitution.encoder(module)           # transformers over tokens: first and last layer shared
     substitute = substitution.recognizer(config)        # recognizers of bit strings, likewise
-    substitute = substitution.convolutional(module)     # CNN, ConvMixer, ResNet: early layers on windows
+    substitute = substitution.convolutional(module)     # CNN, ConvMixer, ConvNeXt, ResNet: on windows
 
 ``encoder_operations``, ``recognizer_operations`` and ``convolutional_operations`` count the floating-point operations
 of the plain and of the fast evaluation.
