@@ -37,6 +37,9 @@ __all__ = ["READ_OUTS", "VARIANTS", "Block", "Config", "ConvNeXt", "ResponseNorm
 
 READ_OUTS = ("mean",)
 
+KERNEL = 7
+"""The side of the published models' depthwise kernels."""
+
 EXPANSION = 4
 EPSILON = 1e-6
 
@@ -69,12 +72,12 @@ class Config(ImageConfig):
     widths: tuple[int, ...] = (96, 192, 384, 768)
     depths: tuple[int, ...] = (3, 3, 9, 3)
     stem: int = 4
-    kernel: int = 7
+    kernel: int = KERNEL
     activation: str = "gelu"
     epsilon: float = EPSILON
     drop_path: float = 0.0
     read_out: str = "mean"
-    classes: int | None
+    classes: int | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -205,7 +208,7 @@ class ResponseNormalization(nn.Module):
     Example:
         >>> from jaxsens import models
         >>> config = models.build("convnext", "small", image_shape=(8, 8, 1), classes=3, patch=4).config
-        >>> variables = {"params": {"scale": np.ones(2, np.float32), "bias": np.zeros(2, np.float32)}}
+        >>> variables = {"params": {"scale": np.ones((1, 1, 1, 2)), "bias": np.zeros((1, 1, 1, 2))}}
         >>> x = np.array([[3.0, 0.0], [4.0, 5.0]], np.float32).reshape(1, 2, 1, 2)
         >>> ResponseNormalization(config).apply(variables, x).round(3).ravel().tolist()
         [6.0, 0.0, 8.0, 10.0]
@@ -217,9 +220,7 @@ class ResponseNormalization(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """Map ``x [b h w c]`` to the same shape."""
         wide = self.config.logits_dtype
-        scale, bias = (
-            self.param(name, nn.initializers.zeros, x.shape[-1:])[None, None, None] for name in ("scale", "bias")
-        )
+        scale, bias = (self.param(name, nn.initializers.zeros, (1, 1, 1, x.shape[-1])) for name in ("scale", "bias"))
         squares = jnp.sum(jnp.square(x.astype(wide)), axis=(1, 2), keepdims=True)
         # The derivative of a square root at zero, a channel that is zero everywhere, would be infinite.
         norms = jnp.where(squares > 0, jnp.sqrt(jnp.where(squares > 0, squares, 1)), 0)

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
+from jaxsens.models.images import convnext
 from jaxsens.models.pretrained import vit
 from jaxsens.models.text import bert, gpt2
 from jaxsens.typing import PyTree
@@ -25,6 +26,8 @@ class Tensor(NamedTuple):
         parameters: Paths of its parameters; more than one if it joins several along its last axis.
         transposed: Whether its two axes are swapped.
         patches: Side of its patches, if it is the kernel ``[d c p p]`` of a convolution over them.
+        depthwise: Whether it is the kernel ``[d 1 k k]`` of a depthwise convolution, whose parameter is ``[k k 1 d]``.
+        flat: Whether it is ``[d]``, and its parameter ``[1 1 1 d]``.
 
     Example:
         >>> Tensor("dense.weight", ("dense/kernel",), transposed=True).name
@@ -35,6 +38,8 @@ class Tensor(NamedTuple):
     parameters: tuple[str, ...]
     transposed: bool = False
     patches: int | None = None
+    depthwise: bool = False
+    flat: bool = False
 
 
 def to_parameters(tensor: Tensor, values: np.ndarray) -> dict[str, np.ndarray]:
@@ -49,6 +54,10 @@ def to_parameters(tensor: Tensor, values: np.ndarray) -> dict[str, np.ndarray]:
         values = values.T
     if tensor.patches:
         values = values.transpose(2, 3, 1, 0).reshape(-1, len(values))  # pixels in row-major order, channel last
+    if tensor.depthwise:
+        values = values.transpose(2, 3, 1, 0)
+    if tensor.flat:
+        values = values[None, None, None]
     return dict(zip(tensor.parameters, np.split(values, len(tensor.parameters), axis=-1), strict=True))
 
 
@@ -64,6 +73,10 @@ def from_parameters(tensor: Tensor, parameters: Mapping[str, np.ndarray]) -> np.
     if tensor.patches:
         side = tensor.patches
         values = values.reshape(side, side, -1, values.shape[-1]).transpose(3, 2, 0, 1)
+    if tensor.depthwise:
+        values = values.transpose(3, 2, 0, 1)
+    if tensor.flat:
+        values = values[0, 0, 0]
     return values.T if tensor.transposed else values
 
 
@@ -79,6 +92,10 @@ def tensor_shape(tensor: Tensor, shapes: Mapping[str, tuple[int, ...]]) -> tuple
     if tensor.patches:
         side = tensor.patches
         shape = (shape[1], shape[0] // side**2, side, side)
+    if tensor.depthwise:
+        shape = (shape[3], shape[2], *shape[:2])
+    if tensor.flat:
+        shape = shape[-1:]
     return shape[::-1] if tensor.transposed else shape
 
 
@@ -109,7 +126,7 @@ def nested(parameters: Mapping[str, np.ndarray]) -> PyTree:
     return tree
 
 
-def tensors_of(config: bert.Config | gpt2.Config | vit.Config) -> list[Tensor]:
+def tensors_of(config: bert.Config | convnext.Config | gpt2.Config | vit.Config) -> list[Tensor]:
     """Return the tensors of which a configuration's parameters are made, heads without prefix included.
 
     Example:
@@ -146,6 +163,11 @@ def _head(config: bert.Config | vit.Config) -> list[Tensor]:
     return tensors + (_affine(classifier, "classifier") if config.classes is not None else [])
 
 
+def _convolution(name: str, path: str, side: int) -> list[Tensor]:
+    """A convolution whose stride is its kernel."""
+    return [Tensor(f"{name}.weight", (f"{path}/kernel",), patches=side), Tensor(f"{name}.bias", (f"{path}/bias",))]
+
+
 def _bert(config: bert.Config) -> list[Tensor]:
     tables = {"word_embeddings": "tokens", "position_embeddings": "positions", "token_type_embeddings": "types"}
     tensors = [Tensor(f"embeddings.{name}.weight", (path,)) for name, path in tables.items()]
@@ -175,14 +197,14 @@ def _gpt2(config: gpt2.Config) -> list[Tensor]:
 
 
 def _vit(config: vit.Config) -> list[Tensor]:
-    projection = "embeddings.patch_embeddings.projection"
     tensors = [
         Tensor("embeddings.cls_token", ("class_token",)),
         Tensor("embeddings.position_embeddings", ("positions",)),
-        Tensor(f"{projection}.weight", ("patches/kernel",), patches=config.patch),
-        Tensor(f"{projection}.bias", ("patches/bias",)),
+        *_convolution("embeddings.patch_embeddings.projection", "patches", config.patch),
         *_norm("layernorm", "norm"),
     ]
+    if config.registers:
+        tensors.append(Tensor("embeddings.register_tokens", ("registers",)))
     dino = config.layer_scale
     norms = ("norm1", "norm2") if dino else ("layernorm_before", "layernorm_after")
     mlp = ("mlp.fc1", "mlp.fc2") if dino else ("intermediate.dense", "output.dense")
@@ -190,8 +212,15 @@ def _vit(config: vit.Config) -> list[Tensor]:
         layer, block = f"encoder.layer.{index}", f"block_{index}"
         tensors += _attention(f"{layer}.attention.attention", block)
         tensors += _affine(f"{layer}.attention.output.dense", f"{block}/attention/out")
-        for theirs, ours in zip(mlp, ("expand", "contract"), strict=True):
-            tensors += _affine(f"{layer}.{theirs}", f"{block}/{ours}")
+        if config.gated_mlp:
+            tensors += [
+                Tensor(f"{layer}.mlp.weights_in.weight", (f"{block}/gate/kernel", f"{block}/expand/kernel"), True),
+                Tensor(f"{layer}.mlp.weights_in.bias", (f"{block}/gate/bias", f"{block}/expand/bias")),
+                *_affine(f"{layer}.mlp.weights_out", f"{block}/contract"),
+            ]
+        else:
+            for theirs, ours in zip(mlp, ("expand", "contract"), strict=True):
+                tensors += _affine(f"{layer}.{theirs}", f"{block}/{ours}")
         for theirs, ours in zip(norms, ("attention", "mlp"), strict=True):
             tensors += _norm(f"{layer}.{theirs}", f"{block}/norm_{ours}")
         if dino:
@@ -200,8 +229,26 @@ def _vit(config: vit.Config) -> list[Tensor]:
     return tensors + _head(config)
 
 
+def _convnext(config: convnext.Config) -> list[Tensor]:
+    tensors = _convolution("embeddings.patch_embeddings", "stem", config.stem)
+    tensors += _norm("embeddings.layernorm", "stem_norm") + _norm("layernorm", "norm")
+    for stage, depth in enumerate(config.depths):
+        theirs = f"encoder.stages.{stage}"
+        if stage > 0:
+            tensors += _norm(f"{theirs}.downsampling_layer.0", f"halve_{stage}_norm")
+            tensors += _convolution(f"{theirs}.downsampling_layer.1", f"halve_{stage}", 2)
+        for index in range(depth):
+            layer, block = f"{theirs}.layers.{index}", f"block_{stage}_{index}"
+            tensors.append(Tensor(f"{layer}.dwconv.weight", (f"{block}/depthwise/kernel",), depthwise=True))
+            tensors.append(Tensor(f"{layer}.dwconv.bias", (f"{block}/depthwise/bias",), flat=True))
+            tensors += _norm(f"{layer}.layernorm", f"{block}/norm") + _norm(f"{layer}.grn", f"{block}/respond")
+            tensors += _affine(f"{layer}.pwconv1", f"{block}/expand") + _affine(f"{layer}.pwconv2", f"{block}/contract")
+    return tensors + (_affine("classifier", "head") if config.classes is not None else [])
+
+
 _TENSORS: dict[type, Callable[..., list[Tensor]]] = {
     bert.Config: _bert,
+    convnext.Config: _convnext,
     gpt2.Config: _gpt2,
     vit.Config: _vit,
 }
