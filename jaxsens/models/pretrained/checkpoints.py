@@ -26,7 +26,7 @@ from jaxsens.models.pretrained.tensor_names import (
     tensors_of,
     to_parameters,
 )
-from jaxsens.models.text import encoder, gpt2
+from jaxsens.models.text import encoder
 from jaxsens.results.result import Description, Result
 from jaxsens.typing import PyTree
 
@@ -39,7 +39,7 @@ class Pretrained(Result):
     """A model with trained weights; ``module, variables, unused = load(...)`` takes it apart.
 
     Attributes:
-        module: ``bert.Bert``, ``gpt2.GPT2``, ``vit.PretrainedViT`` or ``images.convnext.ConvNeXt``.
+        module: ``bert.Bert``, ``gpt2.GPT2``, ``llama.Llama``, ``vit.PretrainedViT`` or ``images.convnext.ConvNeXt``.
         variables: ``{"params": ...}``.
         unused: Names of the tensors in the files that the model does not use; all belong to its architecture.
 
@@ -89,7 +89,10 @@ def load(
     patch: int | None = None,
     dtype: Any = jnp.float32,
 ) -> Pretrained:
-    """Read a BERT, RoBERTa, GPT-2, ViT, DINOv2 (also with registers, or gated MLPs) or ConvNeXt V2, strictly.
+    """Read a model of text or images, strictly.
+
+    Text: BERT, RoBERTa, GPT-2, Llama, Mistral, Qwen 2 and 3. Images: ViT, DINOv2 (also with registers, or gated MLPs),
+    ConvNeXt V2.
 
     Every tensor in the files is used, or is one that the architecture has in addition to the model (buffers, heads of
     pretraining, poolers that are not read); every parameter of the model is in the files, with the right shape. Names
@@ -101,7 +104,8 @@ def load(
         path: The folder, with ``config.json``, and ``model.safetensors`` or shards and their index.
         read_out: Output of the model, one of the module's ``READ_OUTS``; a classifier is then left out. ``None``:
             its logits if the checkpoint has a classifier, else activations at the class token (GPT-2: logits of the
-            next token, or activations at the last one if it is named ``GPT2Model``).
+            next token, or activations at the last one if it is named ``GPT2Model``; Llama and
+            the others like it).
         image_shape: ``(h, w, c)`` of images, if not those that a ViT was trained for; its positions are then
             interpolated (``vit.resize_positions``).
         patch: Side of the patches that are a ConvNeXt's tokens, if not that of the squares that its first layer
@@ -135,7 +139,7 @@ def load(
     except (ValueError, TypeError, LookupError, AttributeError, OverflowError) as error:
         raise ValueError(f"{folder / 'config.json'}: {error}") from error
     module = kind.module(config)
-    tied = kind.tied if settings.get("tie_word_embeddings", True) is True else {}
+    tied = kind.tied if (kind.defaults | settings).get("tie_word_embeddings", True) is True else {}
     parameters, unused = _parameters(folder, name, kind._replace(tied=tied), module)
     if image_shape is not None or patch is not None:
         module, parameters = _for_images(module, parameters, image_shape, patch)
@@ -147,7 +151,7 @@ def save(path: str | os.PathLike[str], module: nn.Module, variables: PyTree) -> 
 
     Args:
         path: The folder, which is made if need be.
-        module: A ``bert.Bert``, ``gpt2.GPT2``, ``vit.PretrainedViT`` or ``images.convnext.ConvNeXt``.
+        module: A ``bert.Bert``, ``gpt2.GPT2``, ``llama.Llama``, ``vit.PretrainedViT`` or ``images.convnext.ConvNeXt``.
         variables: ``{"params": ...}``.
 
     Raises:
@@ -155,6 +159,7 @@ def save(path: str | os.PathLike[str], module: nn.Module, variables: PyTree) -> 
 
     Example:
         >>> import tempfile
+        >>> from jaxsens.models.text import gpt2
         >>> sizes = {"width": 4, "depth": 1, "heads": 1, "hidden": 4, "vocabulary": 5, "positions": 4}
         >>> module = gpt2.GPT2(gpt2.Config(**sizes))
         >>> variables = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), encoder.shapes_of(module))
@@ -238,10 +243,11 @@ def _parameters(folder: Path, name: str, kind: Kind, module: nn.Module) -> tuple
     shorts = {tensor: short for short, tensor in stored.items() if short in expected}
     for tensor, values in safetensors.read(shorts):
         parameters |= _checked(tensor, values, expected[shorts[tensor]], module.config.dtype)
-    if isinstance(module, gpt2.GPT2) and "lm_head.weight" in stored:
+    table = next((table for table, head in kind.tied.items() if head == "lm_head.weight"), None)
+    if table is not None and "lm_head.weight" in stored:
         ((_, head),) = safetensors.read([stored["lm_head.weight"]])
         tied = np.array_equal(head.astype(module.config.dtype), parameters["tokens"])
-        require(tied, f"lm_head.weight in {folder}", "another matrix", "wte.weight: GPT-2 has one for both")
+        require(tied, f"lm_head.weight in {folder}", "another matrix", f"{table}: this {name} has one for both")
     return parameters, tuple(unused)
 
 
@@ -292,7 +298,7 @@ def _short(name: str, kind: Kind) -> str:
 
 
 def _long(name: str, kind: Kind) -> str:
-    head = name.startswith(("classifier.", "score."))
+    head = name.startswith(("classifier.", "score.", "lm_head."))
     return name if head else f"{kind.prefix}.{name}"
 
 

@@ -5,14 +5,15 @@ The file is long since every architecture has settings of its own.
 
 import re
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 from flax import linen as nn
 
 from jaxsens.models.common import require, require_flags, require_number, require_positive
 from jaxsens.models.images import convnext
-from jaxsens.models.pretrained import vit
-from jaxsens.models.text import bert, gpt2
+from jaxsens.models.pretrained import decoders, vit
+from jaxsens.models.text import bert, gpt2, llama
 
 __all__ = ["KINDS", "READ_OUT", "Json", "Kind", "kind_of", "model_name"]
 
@@ -326,6 +327,21 @@ KINDS = {
         _ACTIVE | {"drop_path_rate": 0.0, "num_channels": 3},
         {},
     ),
+} | {
+    family: Kind(
+        llama.Llama,
+        llama.Config,
+        "model",
+        {f"{name}Model": "last", f"{name}ForCausalLM": "next"},
+        "",
+        re.compile(r"lm_head\.weight|(layers\.\d+\.self_attn\.)?rotary_emb\.inv_freq"),
+        {},
+        partial(decoders.read, family),
+        decoders.write,
+        decoders.DEFAULTS,
+        {"embed_tokens.weight": "lm_head.weight"},
+    )
+    for family, name in decoders.NAMES.items()
 }
 """The architectures by ``model_type``."""
 
@@ -347,8 +363,12 @@ def kind_of(config: Any) -> str:
         return "gpt2"
     if isinstance(config, convnext.Config):
         return "convnextv2"
+    if isinstance(config, llama.Config):
+        return decoders.family_of(config)
     known = isinstance(config, vit.Config)
-    require(known, "module.config", config, "the configuration of a Bert, a GPT2, a PretrainedViT or a ConvNeXt")
+    require(
+        known, "module.config", config, "the configuration of a Bert, a GPT2, a Llama, a PretrainedViT or a ConvNeXt"
+    )
     if not config.layer_scale:
         return "vit"
     return "dinov2_with_registers" if config.registers else "dinov2"
@@ -366,12 +386,12 @@ def model_name(config: Any) -> str:
         'GPT2LMHeadModel'
     """
     kind = KINDS[kind_of(config)]
-    if kind.module is not convnext.ConvNeXt:
+    if hasattr(config, "attention"):
         found = config.attention
         require(found == "softmax", "config.attention", found, "'softmax': the format has no other")
     if config.classes is not None:
         expected = kind.read_outs[kind.classifying]
         require(config.read_out == expected, "config.read_out", config.read_out, f"{expected!r} before a classifier")
         return kind.classifying
-    language = kind.module is gpt2.GPT2 and config.read_out != "last"
-    return "GPT2LMHeadModel" if language else next(iter(kind.read_outs))
+    names = list(kind.read_outs)
+    return names[1] if kind.module in (gpt2.GPT2, llama.Llama) and config.read_out != "last" else names[0]

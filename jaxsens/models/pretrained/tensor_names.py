@@ -12,7 +12,7 @@ import numpy as np
 
 from jaxsens.models.images import convnext
 from jaxsens.models.pretrained import vit
-from jaxsens.models.text import bert, gpt2
+from jaxsens.models.text import bert, gpt2, llama
 from jaxsens.typing import PyTree
 
 __all__ = ["Tensor", "by_path", "from_parameters", "nested", "tensor_shape", "tensors_of", "to_parameters"]
@@ -126,7 +126,7 @@ def nested(parameters: Mapping[str, np.ndarray]) -> PyTree:
     return tree
 
 
-def tensors_of(config: bert.Config | convnext.Config | gpt2.Config | vit.Config) -> list[Tensor]:
+def tensors_of(config: bert.Config | convnext.Config | gpt2.Config | llama.Config | vit.Config) -> list[Tensor]:
     """Return the tensors of which a configuration's parameters are made, heads without prefix included.
 
     Example:
@@ -135,6 +135,9 @@ def tensors_of(config: bert.Config | convnext.Config | gpt2.Config | vit.Config)
         'wte.weight'
     """
     return _TENSORS[type(config)](config)
+
+
+_PROJECTIONS = ("query", "key", "value")
 
 
 def _affine(name: str, path: str) -> list[Tensor]:
@@ -152,7 +155,7 @@ def _joined(name: str, *paths: str) -> list[Tensor]:
 
 def _attention(name: str, block: str) -> list[Tensor]:
     """BERT's names, which ViTs have too."""
-    return [t for kind in ("query", "key", "value") for t in _affine(f"{name}.{kind}", f"{block}/attention/{kind}")]
+    return [t for kind in _PROJECTIONS for t in _affine(f"{name}.{kind}", f"{block}/attention/{kind}")]
 
 
 def _head(config: bert.Config | vit.Config) -> list[Tensor]:
@@ -187,12 +190,31 @@ def _gpt2(config: gpt2.Config) -> list[Tensor]:
     tensors = [Tensor("wte.weight", ("tokens",)), Tensor("wpe.weight", ("positions",)), *_norm("ln_f", "norm")]
     for index in range(config.depth):
         layer, block = f"h.{index}", f"block_{index}"
-        tensors += _joined(f"{layer}.attn.c_attn", *(f"{block}/attention/{kind}" for kind in ("query", "key", "value")))
+        tensors += _joined(f"{layer}.attn.c_attn", *(f"{block}/attention/{kind}" for kind in _PROJECTIONS))
         tensors += _joined(f"{layer}.attn.c_proj", f"{block}/attention/out")
         tensors += _joined(f"{layer}.mlp.c_fc", f"{block}/expand") + _joined(f"{layer}.mlp.c_proj", f"{block}/contract")
         tensors += _norm(f"{layer}.ln_1", f"{block}/norm_attention") + _norm(f"{layer}.ln_2", f"{block}/norm_mlp")
     if config.classes is not None:
         tensors.append(Tensor("score.weight", ("classifier/kernel",), transposed=True))
+    return tensors
+
+
+def _llama(config: llama.Config) -> list[Tensor]:
+    tensors = [Tensor("embed_tokens.weight", ("tokens",)), Tensor("norm.weight", ("norm/scale",))]
+    if not config.tied and config.read_out != "last":
+        tensors.append(Tensor("lm_head.weight", ("head",)))
+    maps = {f"self_attn.{kind[0]}_proj": (f"attention/{kind}", config.projection_biases) for kind in _PROJECTIONS}
+    maps["self_attn.o_proj"] = ("attention/out", config.out_biases)
+    mlp = {"gate_proj": "gate", "up_proj": "expand", "down_proj": "contract"}
+    maps |= {f"mlp.{theirs}": (ours, config.mlp_biases) for theirs, ours in mlp.items()}
+    norms = {"input_layernorm": "norm_attention", "post_attention_layernorm": "norm_mlp"}
+    if config.normalized_queries:
+        norms |= {f"self_attn.{kind[0]}_norm": f"attention/norm_{kind}" for kind in ("query", "key")}
+    for index in range(config.depth):
+        layer, block = f"layers.{index}", f"block_{index}"
+        for theirs, (ours, biases) in maps.items():
+            tensors += _affine(f"{layer}.{theirs}", f"{block}/{ours}")[: 2 if biases else 1]
+        tensors += [Tensor(f"{layer}.{theirs}.weight", (f"{block}/{ours}/scale",)) for theirs, ours in norms.items()]
     return tensors
 
 
@@ -250,5 +272,6 @@ _TENSORS: dict[type, Callable[..., list[Tensor]]] = {
     bert.Config: _bert,
     convnext.Config: _convnext,
     gpt2.Config: _gpt2,
+    llama.Config: _llama,
     vit.Config: _vit,
 }

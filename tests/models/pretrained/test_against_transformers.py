@@ -32,6 +32,7 @@ ENCODER = {"hidden_size": 12, "num_hidden_layers": 2, "num_attention_heads": 3, 
 ODD = {"hidden_size": 14, "num_hidden_layers": 3, "num_attention_heads": 7, "intermediate_size": 9}
 TEXT = {"vocab_size": 29, "max_position_embeddings": 19, "num_labels": 3}
 DECODER = {"vocab_size": 29, "n_positions": 19, "num_labels": 3, "pad_token_id": 0}
+ROTARY = ENCODER | {"vocab_size": 29, "max_position_embeddings": 19, "pad_token_id": 0}
 IMAGE = {"image_size": 8, "patch_size": 4, "num_labels": 3}
 STAGES = {"image_size": 16, "patch_size": 2, "num_stages": 2, "hidden_sizes": (4, 6), "depths": (1, 2)}
 
@@ -49,6 +50,19 @@ TEXT_MODELS = {
         "GPT2Config",
         DECODER | {"n_embd": 14, "n_layer": 3, "n_head": 7, "n_inner": 9, "activation_function": "relu"},
     ),
+    "Llama": ("LlamaForCausalLM", "LlamaConfig", ROTARY | {"num_key_value_heads": 1, "tie_word_embeddings": True}),
+    "Llama, odd sizes": (
+        "LlamaForCausalLM",
+        "LlamaConfig",
+        ROTARY | {"head_dim": 6, "attention_bias": True, "mlp_bias": True, "rms_norm_eps": 1e-2, "hidden_act": "gelu"},
+    ),
+    "Mistral": ("MistralForCausalLM", "MistralConfig", ROTARY | {"sliding_window": 4, "num_key_value_heads": 3}),
+    "Qwen 2": (
+        "Qwen2ForCausalLM",
+        "Qwen2Config",
+        ROTARY | {"num_key_value_heads": 1, "use_sliding_window": True, "sliding_window": 3, "max_window_layers": 1},
+    ),
+    "Qwen 3": ("Qwen3ForCausalLM", "Qwen3Config", ROTARY | {"num_key_value_heads": 3, "head_dim": 4}),
     "GPT-2, base": ("GPT2Model", "GPT2Config", DECODER | {"n_embd": 12, "n_layer": 1, "n_head": 2}),
 }
 IMAGE_MODELS = {
@@ -108,7 +122,8 @@ def evaluate(loaded, tokens, mask, normalize_last=False):
 
 
 def read_out_of(name):
-    return {"BertModel": "pooler", "GPT2LMHeadModel": "every", "ViTModel": "pooler"}.get(name)
+    every = "every" if name.endswith(("CausalLM", "LMHeadModel")) else None
+    return {"BertModel": "pooler", "ViTModel": "pooler"}.get(name, every)
 
 
 def output_of(model, outputs):
@@ -143,14 +158,15 @@ def test_texts(case, tmp_path):
             expected = model(
                 torch.tensor(ids), attention_mask=torch.tensor(mask).long(), output_hidden_states=True, **extra
             )
-        output, states = evaluate(loaded, tokens, mask, normalize_last=name.startswith("GPT2"))
+        decoder = name.startswith("GPT2") or name.endswith("CausalLM")
+        output, states = evaluate(loaded, tokens, mask, normalize_last=decoder)
         assert len(states) == len(expected.hidden_states)
         for found, reference in zip(states, expected.hidden_states, strict=True):
             same(found[mask], reference[mask])
         reference = output_of(model, expected)
-        if name == "GPT2LMHeadModel":
+        if read_out_of(name) == "every":
             same(output[mask], reference[mask])
-        elif reference is not None and (right or name.startswith("GPT2")) and "PreTraining" not in name:
+        elif reference is not None and (right or decoder) and "PreTraining" not in name:
             same(output, reference)  # their encoders read the first token, be it padding
 
 
@@ -223,7 +239,19 @@ def test_variants_of_the_format(case, changes, missing, prefix, tied, tmp_path):
         same(quick(models.evaluation(loaded.module))(loaded.variables, ids), output_of(model, model(torch.tensor(ids))))
 
 
-SAVED = ["BERT", "RoBERTa", "GPT-2, odd sizes", "ViT, odd sizes", "DINOv2", "DINOv2, registers, gated", "ConvNeXt"]
+SAVED = [
+    "BERT",
+    "RoBERTa",
+    "GPT-2, odd sizes",
+    "Llama, odd sizes",
+    "Mistral",
+    "Qwen 2",
+    "Qwen 3",
+    "ViT, odd sizes",
+    "DINOv2",
+    "DINOv2, registers, gated",
+    "ConvNeXt",
+]
 
 
 @pytest.mark.parametrize("case", SAVED)
