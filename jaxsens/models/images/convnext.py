@@ -210,8 +210,8 @@ class ResponseNormalization(nn.Module):
         >>> config = models.build("convnext", "small", image_shape=(8, 8, 1), classes=3, patch=4).config
         >>> variables = {"params": {"scale": np.ones((1, 1, 1, 2)), "bias": np.zeros((1, 1, 1, 2))}}
         >>> x = np.array([[3.0, 0.0], [4.0, 5.0]], np.float32).reshape(1, 2, 1, 2)
-        >>> ResponseNormalization(config).apply(variables, x).round(3).ravel().tolist()
-        [6.0, 0.0, 8.0, 10.0]
+        >>> ResponseNormalization(config).apply(variables, x).round().ravel().astype(int).tolist()
+        [6, 0, 8, 10]
     """
 
     config: Config

@@ -195,8 +195,8 @@ class RootMeanSquare(nn.Module):
     Example:
         >>> sizes = {"width": 2, "depth": 1, "heads": 1, "key_heads": 1, "head_size": 2, "hidden": 2}
         >>> norm = RootMeanSquare(Config(**sizes, vocabulary=5, positions=7))
-        >>> norm.apply({"params": {"scale": np.ones(2)}}, np.float32([1.0, 7.0])).round(3).tolist()
-        [0.2, 1.4]
+        >>> norm.apply({"params": {"scale": np.full(2, 5)}}, np.float32([2.0, 14.0])).round().astype(int).tolist()
+        [1, 7]
     """
 
     config: Config
