@@ -25,7 +25,18 @@ from flax import linen as nn
 
 from jaxsens.models import images, pretrained, text
 from jaxsens.models.common import evaluation, init, parameter_count, require_choice, train_apply
-from jaxsens.models.images import cnn, convmixer, densenet, imagenet_vit, mlp, resnet, simple_vit, small_data_vit, vit
+from jaxsens.models.images import (
+    cnn,
+    convmixer,
+    convnext,
+    densenet,
+    imagenet_vit,
+    mlp,
+    resnet,
+    simple_vit,
+    small_data_vit,
+    vit,
+)
 
 _LAZY = ("adapters", "recognizers", "substitution")
 
@@ -78,6 +89,7 @@ MODELS: dict[str, Family] = {
     "mlp_sigmoid": Family(mlp.MLP, _SIGMOID),
     "cnn": Family(cnn.CNN, cnn.VARIANTS),
     "convmixer": Family(convmixer.ConvMixer, convmixer.VARIANTS),
+    "convnext": Family(convnext.ConvNeXt, convnext.VARIANTS),
     "resnet": Family(resnet.ResNet, resnet.VARIANTS),
     "densenet": Family(densenet.DenseNet, densenet.VARIANTS),
     "vit_small_data": Family(small_data_vit.SmallDataViT, small_data_vit.VARIANTS),

@@ -258,8 +258,12 @@ class ImageConfig(Patches):
 
     def __post_init__(self) -> None:
         self.require_patches()
-        require_positive(classes=self.classes)
+        self.require_classes()
         object.__setattr__(self, "dtype", require_dtype(self.dtype))
+
+    def require_classes(self) -> None:
+        """Raise ValueError unless ``classes`` is a positive integer."""
+        require_positive(classes=self.classes)
 
     @property
     def logits_dtype(self) -> Any:

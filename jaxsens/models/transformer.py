@@ -56,14 +56,23 @@ def gelu(x: jax.Array) -> jax.Array:
     return 0.5 * x * (1 + jax.lax.erf(x * 0.5**0.5))
 
 
+def _quick_gelu(x: jax.Array) -> jax.Array:
+    return x * nn.sigmoid(1.702 * x)
+
+
+_gelu_tanh = partial(nn.gelu, approximate=True)
+
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "gelu": gelu,
-    "gelu_new": partial(nn.gelu, approximate=True),
-    "gelu_pytorch_tanh": partial(nn.gelu, approximate=True),
+    "gelu_fast": _gelu_tanh,
+    "gelu_new": _gelu_tanh,
+    "gelu_pytorch_tanh": _gelu_tanh,
+    "quick_gelu": _quick_gelu,
     "relu": nn.relu,
     "silu": nn.silu,
+    "swish": nn.silu,
 }
-"""Activations of the MLP, by their names in ``config.json``."""
+"""Activations of the MLP, by their names in ``config.json``; several have two names or more."""
 
 ATTENTIONS = ("softmax", "relu")
 
@@ -93,9 +102,10 @@ class Config:
 
     Class attributes describe an architecture, whatever its sizes: whether normalization comes before attention and MLP
     or after them; whether a token attends only to itself and earlier ones; whether attention is local: no token attends
-    to itself, and the scale of scores is learned; whether the outputs of attention and MLP are scaled; whether
-    queries, keys and values have biases, and whether the output of attention has one; whether dropout is also applied
-    within the MLP, and to attention weights; how many tokens the model puts first; and the initializer of its kernels.
+    to itself, and the scale of scores is learned; whether the outputs of attention and MLP are scaled; whether the MLP
+    is gated, ``contract(activation(gate(x)) expand(x))``; whether queries, keys and values have biases, and whether the
+    output of attention has one; whether dropout is also applied within the MLP, and to attention weights; how many
+    tokens the model puts first; and the initializer of its kernels.
 
     Raises:
         ValueError: If a size is not a positive integer, or a setting is not supported.
@@ -111,6 +121,7 @@ class Config:
     causal: ClassVar[bool] = False
     local_attention: ClassVar[bool] = False
     layer_scale: ClassVar[bool] = False
+    gated_mlp: ClassVar[bool] = False
     projection_biases: ClassVar[bool] = True
     output_bias: ClassVar[bool] = True
     drop_hidden: ClassVar[bool] = False
@@ -257,6 +268,8 @@ class Block(nn.Module):
         self.attention = Attention(config)
         self.expand, self.contract = dense(config, config.hidden), dense(config, config.width)
         self.drop = nn.Dropout(config.dropout)
+        if config.gated_mlp:
+            self.gate = dense(config, config.hidden)
         if config.layer_scale:
             ones = nn.initializers.ones
             self.scale_attention = self.param("scale_attention", ones, (config.width,))
@@ -280,7 +293,8 @@ class Block(nn.Module):
 
     def mlp(self, x: jax.Array, *, train: bool = False) -> jax.Array:
         """Map ``[... d]`` to the same shape."""
-        y = ACTIVATIONS[self.config.activation](self.expand(x))
+        activation = ACTIVATIONS[self.config.activation]
+        y = activation(self.gate(x)) * self.expand(x) if self.config.gated_mlp else activation(self.expand(x))
         return self.contract(self.drop(y, deterministic=not train) if self.config.drop_hidden else y)
 
     def _scaled(self, branch: str, x: jax.Array) -> jax.Array:

@@ -19,7 +19,7 @@ from jax import lax
 from jaxsens import models
 from jaxsens.data.patches import from_patches, to_patches
 from jaxsens.models import transformer
-from jaxsens.models.images import cnn, convmixer, densenet, mlp, resnet, simple_vit, small_data_vit, vit
+from jaxsens.models.images import cnn, convmixer, convnext, densenet, mlp, resnet, simple_vit, small_data_vit, vit
 
 SMALL = {"image_shape": (8, 8, 1), "classes": 10, "patch": 2}
 TINY = {"image_shape": (8, 8, 2), "classes": 3, "patch": 2}
@@ -35,6 +35,7 @@ TINY_MODULES = {
     "mlp": mlp.MLP(mlp.Config(**TINY, hidden=(16, 8))),
     "cnn": cnn.CNN(cnn.Config(**TINY, channels=(6, 6), hidden=(16,))),
     "convmixer": convmixer.ConvMixer(convmixer.Config(**TINY, width=8, depth=1, stem=1)),
+    "convnext": convnext.ConvNeXt(convnext.Config(**TINY, stem=1, kernel=3, widths=(6, 8), depths=(1, 1))),
     "resnet": resnet.ResNet(resnet.Config(**TINY, width=4, blocks=(1, 1))),
     "densenet": densenet.DenseNet(densenet.Config(**TINY, growth=4, blocks=(1, 1))),
 }
@@ -89,7 +90,8 @@ def test_initial_logits_are_finite_and_differ_between_examples(name):
     ("name", "variant"), [(name, variant) for name, family in models.MODELS.items() for variant in family.variants]
 )
 def test_every_variant_fits_its_images(name, variant):
-    module = models.build(name, variant, image_shape=(28, 28, 1), classes=10, patch=7 if "mnist" in variant else 4)
+    side = 32 if name == "convnext" else 28  # which halves the image five times
+    module = models.build(name, variant, image_shape=(side, side, 1), classes=10, patch=7 if "mnist" in variant else 4)
     tokens = jax.ShapeDtypeStruct((6, *module.config.token_shape), jnp.float32)
     logits, _ = jax.eval_shape(module.init_with_output, jax.random.key(0), tokens)
     assert (logits.shape, logits.dtype) == ((6, 10), jnp.float32)
@@ -113,6 +115,9 @@ def test_every_variant_fits_its_images(name, variant):
         # Stem 48 x 128 + 128, norms 256 each, blocks 10 x 128 + 128 x 128 + 128, head.
         ("convmixer", "paper", 3, 6_272 + 13 * 256 + 6 * (1_280 + 16_512) + 1_290),
         # Stem 27 x 64, norms of two each; blocks 9 w w twice, but 4.5 w w once and .5 w w for the shortcut; head.
+        # Published with 1000 classes: 3.7 and 28.6 million.
+        ("convnext", "atto", 3, 3_708_400 - 990 * 321),
+        ("convnext", "tiny", 3, 28_635_496 - 990 * 769),
         ("resnet", "paper", 3, 1_728 + 36 * 64**2 + 32 * (128**2 + 256**2 + 512**2) + 2 * 4_800 + 5_130),
     ],
 )
@@ -125,7 +130,7 @@ def test_paper_models_have_the_size_that_their_description_gives(name, variant, 
 
 def test_unknown_names_are_refused_with_what_is_known():
     with pytest.raises(
-        ValueError, match=r"name is 'vgg', but must be one of vit, mlp, mlp_sigmoid, cnn, convmixer, resnet"
+        ValueError, match=r"name is 'vgg', but must be one of vit, mlp, mlp_sigmoid, cnn, convmixer, convnext, resnet"
     ):
         models.build("vgg", "small", **SMALL)
     with pytest.raises(ValueError, match=r"variant of vit is 'paper', but must be one of small, .*simple_cifar10"):
@@ -146,6 +151,11 @@ def test_unknown_names_are_refused_with_what_is_known():
         (mlp.Config, {"activation": "tanh"}, "activation is 'tanh', but must be one of leaky_relu, sigmoid, relu"),
         (cnn.Config, {"kernel": 0}, "kernel is 0"),
         (cnn.Config, {"channels": (4,) * 4}, "channels is .* at most 3 layers"),
+        (convnext.Config, {"stem": 3}, "stem is 3, but must be a divisor of the image's height 8 and width 8"),
+        (convnext.Config, {"stem": 2}, r"image_shape is \(8, 8, 2\), but must be of at least 16 pixels both ways"),
+        (convnext.Config, {"depths": (1, 1)}, r"depths is \(1, 1\), but must be 4 numbers"),
+        (convnext.Config, {"drop_path": 1}, "drop_path is 1, but must be at least 0 and below 1"),
+        (convnext.Config, {"activation": "tanh"}, "activation is 'tanh', but must be one of gelu"),
         (vit.Config, {"heads": 3}, "heads is 3, but must be a divisor of the width 16"),
         (vit.Config, {"head_dim": 0}, "head_dim is 0"),
         (vit.Config, {"depth": 1.5}, "depth is 1.5"),
@@ -160,7 +170,11 @@ def test_unknown_names_are_refused_with_what_is_known():
     ],
 )
 def test_configurations_that_cannot_work_are_refused(config, changes, message):
-    sizes = {vit.Config: TINY_VIT, convmixer.Config: {**TINY, "width": 8, "depth": 2}}.get(config, TINY)
+    sizes = {
+        vit.Config: TINY_VIT,
+        convmixer.Config: {**TINY, "width": 8, "depth": 2},
+        convnext.Config: {**TINY, "stem": 1},
+    }.get(config, TINY)
     config(**sizes)
     with pytest.raises(ValueError, match=message):
         config(**{**sizes, **changes})
@@ -344,9 +358,9 @@ def test_padding_of_an_image_is_zero_pixels(name):
     chex.assert_trees_all_equal(evaluate(module, variables, tokens, mask), evaluate(module, variables, zeros))
 
 
-# A leaky ReLU is a selection itself, and so is an attention to others.
-@pytest.mark.parametrize("name", [name for name in TINY_MODULES if name not in ("mlp", "vit small data")])
+@pytest.mark.parametrize("name", [name for name in TINY_MODULES if name not in ("mlp", "convnext", "vit small data")])
 def test_without_a_mask_nothing_is_selected(name):
+    """Leaky ReLU, the guard of a square root in ConvNeXt, and attention to others are selections themselves."""
     variables, tokens = example(TINY_MODULES[name])
     apply = models.evaluation(TINY_MODULES[name])
     assert "select_n" not in str(jax.make_jaxpr(apply)(variables, tokens))
@@ -467,7 +481,7 @@ def test_a_patch_reaches_its_receptive_field_and_no_further(name, layer):
 
 
 def test_perceptrons_and_convolutions_do_not_depend_on_the_patch():
-    for name in ("mlp", "cnn", "resnet"):
+    for name in ("mlp", "cnn", "convnext", "resnet"):
         module = TINY_MODULES[name]
         variables, tokens = example(module)
         coarse = type(module)(dataclasses.replace(module.config, patch=4))
@@ -476,7 +490,7 @@ def test_perceptrons_and_convolutions_do_not_depend_on_the_patch():
         chex.assert_trees_all_close(*same, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("size", [2, 3])
+@pytest.mark.parametrize("size", [2, 3, 5])
 def test_shifted_adds_are_the_depthwise_convolution(size):
     draws = np.random.default_rng(0)
     x, kernel, weight = (

@@ -1,8 +1,9 @@
-"""Models of images, all of which read patches: ViTs, MLP, CNN, ConvMixer, ResNet and DenseNet."""
+"""Models of images, all of which read patches: ViTs, MLP, CNN, ConvMixer, ConvNeXt, ResNet and DenseNet."""
 
 from jaxsens.models.images import (
     cnn,
     convmixer,
+    convnext,
     convolution,
     densenet,
     imagenet_vit,
@@ -17,6 +18,7 @@ from jaxsens.models.images import (
 __all__ = [
     "cnn",
     "convmixer",
+    "convnext",
     "convolution",
     "densenet",
     "imagenet_vit",

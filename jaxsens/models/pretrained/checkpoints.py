@@ -14,6 +14,7 @@ import numpy as np
 from flax import linen as nn
 
 from jaxsens.models.common import require, require_dtype, require_path
+from jaxsens.models.images import convnext
 from jaxsens.models.pretrained import configs, safetensors, vit
 from jaxsens.models.pretrained.configs import KINDS, READ_OUT, Kind
 from jaxsens.models.pretrained.tensor_names import (
@@ -25,7 +26,7 @@ from jaxsens.models.pretrained.tensor_names import (
     tensors_of,
     to_parameters,
 )
-from jaxsens.models.text import encoder, gpt2
+from jaxsens.models.text import encoder
 from jaxsens.results.result import Description, Result
 from jaxsens.typing import PyTree
 
@@ -38,7 +39,7 @@ class Pretrained(Result):
     """A model with trained weights; ``module, variables, unused = load(...)`` takes it apart.
 
     Attributes:
-        module: ``bert.Bert``, ``gpt2.GPT2`` or ``vit.PretrainedViT``.
+        module: ``bert.Bert``, ``gpt2.GPT2``, ``llama.Llama``, ``vit.PretrainedViT`` or ``images.convnext.ConvNeXt``.
         variables: ``{"params": ...}``.
         unused: Names of the tensors in the files that the model does not use; all belong to its architecture.
 
@@ -85,21 +86,30 @@ def load(
     *,
     read_out: str | None = None,
     image_shape: tuple[int, int, int] | None = None,
+    patch: int | None = None,
     dtype: Any = jnp.float32,
 ) -> Pretrained:
-    """Read a BERT, RoBERTa, GPT-2, ViT or DINOv2, strictly.
+    """Read a model of text or images, strictly.
+
+    Text: BERT, RoBERTa, GPT-2, Llama, Mistral, Qwen 2 and 3. Images: ViT, DINOv2 (also with registers, or gated MLPs),
+    ConvNeXt V2.
 
     Every tensor in the files is used, or is one that the architecture has in addition to the model (buffers, heads of
     pretraining, poolers that are not read); every parameter of the model is in the files, with the right shape. Names
-    and shapes are checked before values are read.
+    and shapes are checked before values are read. Names may begin with ``module.`` or ``0.auto_model.``; an embedding
+    may be kept under the name of the output matrix that is tied to it; missing settings that are no sizes have the
+    values that ``transformers`` gives them.
 
     Args:
         path: The folder, with ``config.json``, and ``model.safetensors`` or shards and their index.
         read_out: Output of the model, one of the module's ``READ_OUTS``; a classifier is then left out. ``None``:
             its logits if the checkpoint has a classifier, else activations at the class token (GPT-2: logits of the
-            next token, or activations at the last one if it is named ``GPT2Model``).
+            next token, or activations at the last one if it is named ``GPT2Model``; Llama and
+            the others like it).
         image_shape: ``(h, w, c)`` of images, if not those that a ViT was trained for; its positions are then
             interpolated (``vit.resize_positions``).
+        patch: Side of the patches that are a ConvNeXt's tokens, if not that of the squares that its first layer
+            embeds; outputs do not depend on it.
         dtype: The dtype of parameters and activations, whatever that of the files.
 
     Raises:
@@ -129,9 +139,10 @@ def load(
     except (ValueError, TypeError, LookupError, AttributeError, OverflowError) as error:
         raise ValueError(f"{folder / 'config.json'}: {error}") from error
     module = kind.module(config)
-    parameters, unused = _parameters(folder, name, kind, module)
-    if image_shape is not None:
-        module, parameters = _for_images(module, parameters, image_shape)
+    tied = kind.tied if (kind.defaults | settings).get("tie_word_embeddings", True) is True else {}
+    parameters, unused = _parameters(folder, name, kind._replace(tied=tied), module)
+    if image_shape is not None or patch is not None:
+        module, parameters = _for_images(module, parameters, image_shape, patch)
     return Pretrained(module, {"params": nested(parameters)}, unused)
 
 
@@ -140,7 +151,7 @@ def save(path: str | os.PathLike[str], module: nn.Module, variables: PyTree) -> 
 
     Args:
         path: The folder, which is made if need be.
-        module: A ``bert.Bert``, ``gpt2.GPT2`` or ``vit.PretrainedViT``.
+        module: A ``bert.Bert``, ``gpt2.GPT2``, ``llama.Llama``, ``vit.PretrainedViT`` or ``images.convnext.ConvNeXt``.
         variables: ``{"params": ...}``.
 
     Raises:
@@ -148,6 +159,7 @@ def save(path: str | os.PathLike[str], module: nn.Module, variables: PyTree) -> 
 
     Example:
         >>> import tempfile
+        >>> from jaxsens.models.text import gpt2
         >>> sizes = {"width": 4, "depth": 1, "heads": 1, "hidden": 4, "vocabulary": 5, "positions": 4}
         >>> module = gpt2.GPT2(gpt2.Config(**sizes))
         >>> variables = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), encoder.shapes_of(module))
@@ -180,6 +192,9 @@ def save(path: str | os.PathLike[str], module: nn.Module, variables: PyTree) -> 
 
 def _kind(settings: Mapping[str, Any]) -> tuple[str, Kind]:
     model_type = settings.get("model_type")
+    if model_type is None:
+        names = settings.get("architectures") or [None]
+        model_type = next((known for known, kind in KINDS.items() if names[0] in kind.read_outs), None)
     require(model_type in KINDS, "model_type", model_type, f"one of {', '.join(KINDS)}")
     kind = KINDS[model_type]
     names = settings.get("architectures") or [next(iter(kind.read_outs))]
@@ -192,7 +207,7 @@ def _kind(settings: Mapping[str, Any]) -> tuple[str, Kind]:
 
 
 def _config(settings: Mapping[str, Any], name: str, kind: Kind, read_out: str | None, dtype: Any) -> Any:
-    arguments = kind.read(settings)
+    arguments = kind.read(kind.defaults | settings)
     if name == kind.classifying and read_out is None:
         labels = settings.get("id2label")
         arguments["classes"] = settings.get("num_labels", 2) if labels is None else len(labels)
@@ -228,10 +243,11 @@ def _parameters(folder: Path, name: str, kind: Kind, module: nn.Module) -> tuple
     shorts = {tensor: short for short, tensor in stored.items() if short in expected}
     for tensor, values in safetensors.read(shorts):
         parameters |= _checked(tensor, values, expected[shorts[tensor]], module.config.dtype)
-    if isinstance(module, gpt2.GPT2) and "lm_head.weight" in stored:
+    table = next((table for table, head in kind.tied.items() if head == "lm_head.weight"), None)
+    if table is not None and "lm_head.weight" in stored:
         ((_, head),) = safetensors.read([stored["lm_head.weight"]])
         tied = np.array_equal(head.astype(module.config.dtype), parameters["tokens"])
-        require(tied, f"lm_head.weight in {folder}", "another matrix", "wte.weight: GPT-2 has one for both")
+        require(tied, f"lm_head.weight in {folder}", "another matrix", f"{table}: this {name} has one for both")
     return parameters, tuple(unused)
 
 
@@ -244,33 +260,45 @@ def _by_short_name(tensors: list[safetensors.Stored], kind: Kind) -> dict[str, s
                 f"{tensor.path} holds {tensor.name}, and so do the files under the name {stored[short].name}."
             )
         stored[short] = tensor
+    for name, other in kind.tied.items():
+        if name not in stored and other in stored:
+            stored[name] = stored.pop(other)
     return stored
 
 
 def _for_images(
-    module: nn.Module, parameters: Mapping[str, Any], image_shape: tuple[int, int, int]
+    module: nn.Module,
+    parameters: Mapping[str, Any],
+    image_shape: tuple[int, int, int] | None,
+    patch: int | None,
 ) -> tuple[nn.Module, dict[str, Any]]:
-    """Return a ViT, and its parameters, for images of another size."""
-    config = module.config
-    known = isinstance(config, vit.Config)
-    require(known, "image_shape", image_shape, f"None for a {type(module).__name__}")
-    resized = dataclasses.replace(config, image_shape=image_shape)
+    """Return a model of images, and its parameters, for images of another size, or other patches."""
+    config, convolutional = module.config, isinstance(module, convnext.ConvNeXt)
+    known = convolutional or isinstance(config, vit.Config)
+    require(known or image_shape is None, "image_shape", image_shape, f"None for a {type(module).__name__}")
+    require(convolutional or patch is None, "patch", patch, f"None for a {type(module).__name__}")
+    changes = {"image_shape": image_shape, "patch": patch}
+    resized = dataclasses.replace(config, **{name: value for name, value in changes.items() if value is not None})
     channels = resized.image_shape[2]
     require(channels == config.image_shape[2], "image_shape[2]", channels, f"{config.image_shape[2]}, as in training")
-    positions = vit.resize_positions(parameters["positions"], config.grid, resized.grid)
+    if convolutional:
+        return type(module)(resized), dict(parameters)
+    antialias = config.registers > 0
+    positions = vit.resize_positions(parameters["positions"], config.grid, resized.grid, antialias=antialias)
     return type(module)(resized), {**parameters, "positions": jnp.asarray(positions)}
 
 
 def _short(name: str, kind: Kind) -> str:
     """Return a tensor's name without the prefix, and in the spelling of today."""
-    name = name.removeprefix(f"{kind.prefix}.")
+    for prefix in ("module.", "0.auto_model.", f"{kind.prefix}."):
+        name = name.removeprefix(prefix)
     for old, new in (("LayerNorm.gamma", "LayerNorm.weight"), ("LayerNorm.beta", "LayerNorm.bias")):
         name = name.replace(old, new)
     return name
 
 
 def _long(name: str, kind: Kind) -> str:
-    head = name.startswith(("classifier.", "score."))
+    head = name.startswith(("classifier.", "score.", "lm_head."))
     return name if head else f"{kind.prefix}.{name}"
 
 

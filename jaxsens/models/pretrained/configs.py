@@ -1,18 +1,29 @@
-"""Reading and writing ``config.json`` of checkpoints in the Hugging Face format, for every architecture."""
+"""Reading and writing ``config.json`` of checkpoints in the Hugging Face format, for every architecture.
+
+The file is long since every architecture has settings of its own.
+"""
 
 import re
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 from flax import linen as nn
 
-from jaxsens.models.common import require, require_number, require_positive
-from jaxsens.models.pretrained import vit
-from jaxsens.models.text import bert, gpt2
+from jaxsens.models.common import require, require_flags, require_number, require_positive
+from jaxsens.models.images import convnext
+from jaxsens.models.pretrained import decoders, vit
+from jaxsens.models.text import bert, gpt2, llama
 
 __all__ = ["KINDS", "READ_OUT", "Json", "Kind", "kind_of", "model_name"]
 
 Json = Mapping[str, Any]
+
+READ_OUT = "jaxsens_read_out"
+"""A setting of this library: the read-out, where the name of the model does not determine it."""
+
+PATCH = "jaxsens_patch"
+"""A setting of this library: the side of a ConvNeXt's tokens, where it is not that of the first layer's squares."""
 
 
 class Kind(NamedTuple):
@@ -28,6 +39,8 @@ class Kind(NamedTuple):
         fixed: The only supported values of settings.
         read: Makes arguments of the configuration.
         write: Makes settings.
+        defaults: The values that ``transformers`` takes for settings that are missing.
+        tied: The names of a matrix that is the embedding, too, by the name of the embedding; files may have either.
 
     Example:
         >>> KINDS["bert"].module.__name__, KINDS["bert"].prefix
@@ -43,6 +56,8 @@ class Kind(NamedTuple):
     fixed: dict[str, Any]
     read: Callable[[Json], dict[str, Any]]
     write: Callable[[Any], dict[str, Any]]
+    defaults: dict[str, Any]
+    tied: dict[str, str]
 
 
 _ENCODER = {
@@ -138,22 +153,76 @@ def _read_vit(settings: Json) -> dict[str, Any]:
 
 
 def _write_vit(config: vit.Config) -> dict[str, Any]:
+    require(not config.gated_mlp, "config.gated_mlp", True, "False without layer_scale: only DINOv2 has it")
+    require(config.registers == 0, "config.registers", config.registers, "0 without layer_scale: only DINOv2 has them")
     return _write_image(config) | {"intermediate_size": config.hidden}
+
+
+def _gated_hidden(hidden: int) -> int:
+    """Return the hidden width of DINOv2's gated MLP: two thirds of that of an MLP, in multiples of 8."""
+    return (int(hidden * 2 / 3) + 7) // 8 * 8
 
 
 def _read_dinov2(settings: Json) -> dict[str, Any]:
     taken = _take(settings, _VISION | {"hidden": "mlp_ratio"}) | _read_image(settings)
-    ratio = taken["hidden"]
+    ratio, gated = taken["hidden"], settings.get("use_swiglu_ffn", False)
     require_number("mlp_ratio in config.json", ratio, lambda ratio: ratio > 0, "a number above 0")
-    return taken | {"hidden": int(_positive(settings, "hidden_size") * ratio), "layer_scale": True}
+    require_flags(**{"use_swiglu_ffn in config.json": gated})
+    hidden = int(_positive(settings, "hidden_size") * ratio)
+    if not gated:
+        return taken | {"hidden": hidden, "layer_scale": True}
+    # Its activation is no setting.
+    return taken | {"hidden": _gated_hidden(hidden), "layer_scale": True, "gated_mlp": True, "activation": "silu"}
+
+
+def _read_dinov2_with_registers(settings: Json) -> dict[str, Any]:
+    return _read_dinov2(settings) | _take(settings, {"registers": "num_register_tokens"})
 
 
 def _write_dinov2(config: vit.Config) -> dict[str, Any]:
-    require(config.hidden % config.width == 0, "config.hidden", config.hidden, f"a multiple of {config.width}")
+    width, hidden, gated = config.width, config.hidden, config.gated_mlp
+    ratio = round(1.5 * hidden / width) if gated else hidden // width
+    made = _gated_hidden(width * ratio) if gated else width * ratio
+    require(made == hidden, "config.hidden", hidden, f"a multiple of {width}{', times 2/3' if gated else ''}")
     require(len(set(config.grid)) == 1, "config.image_shape", config.image_shape, "square: DINOv2 has no other")
-    return _write_image(config) | {"mlp_ratio": config.hidden // config.width, "use_swiglu_ffn": False}
+    if gated:
+        require(
+            config.activation in ("silu", "swish"), "config.activation", config.activation, "'silu' for a gated MLP"
+        )
+    registers = {"num_register_tokens": config.registers} if config.registers else {}
+    return _write_image(config) | {"mlp_ratio": ratio, "use_swiglu_ffn": gated} | registers
 
 
+_CONVNEXT = {
+    "widths": "hidden_sizes",
+    "depths": "depths",
+    "activation": "hidden_act",
+    "epsilon": "layer_norm_eps",
+    "drop_path": "drop_path_rate",
+}
+
+
+def _read_convnext(settings: Json) -> dict[str, Any]:
+    image = _read_image(settings)
+    stem, taken = image["patch"], _take(settings, _CONVNEXT)
+    stages = len(taken["depths"])
+    found = settings.get("num_stages", stages)
+    require(found == stages, "num_stages in config.json", found, f"{stages}, the number of depths")
+    return taken | image | {"stem": stem, "patch": settings.get(PATCH, stem)}
+
+
+def _write_convnext(config: convnext.Config) -> dict[str, Any]:
+    require(config.kernel == convnext.KERNEL, "config.kernel", config.kernel, f"{convnext.KERNEL} in this format")
+    height, width, channels = config.image_shape
+    image = {"image_size": height if height == width else [height, width], "num_channels": channels}
+    patch = {} if config.patch == config.stem else {PATCH: config.patch}
+    return _give(config, _CONVNEXT) | {"num_stages": len(config.depths), "patch_size": config.stem} | image | patch
+
+
+_ACTIVE = {"hidden_act": "gelu", "layer_norm_eps": 1e-12}
+_BERT = _ACTIVE | {"hidden_dropout_prob": 0.1, "type_vocab_size": 2}
+_VIT = _ACTIVE | {"hidden_dropout_prob": 0.0, "num_channels": 3}
+_DINOV2 = _VIT | {"layer_norm_eps": 1e-6, "mlp_ratio": 4}
 _ONE_WAY = {"is_decoder": False, "add_cross_attention": False, "position_embedding_type": "absolute"}
 KINDS = {
     "bert": Kind(
@@ -172,6 +241,8 @@ KINDS = {
         _ONE_WAY,
         _read_bert,
         _write_bert,
+        _BERT,
+        {"embeddings.word_embeddings.weight": "cls.predictions.decoder.weight"},
     ),
     "roberta": Kind(
         bert.Bert,
@@ -183,6 +254,8 @@ KINDS = {
         _ONE_WAY,
         _read_roberta,
         _write_bert,
+        _BERT | {"pad_token_id": 1},
+        {"embeddings.word_embeddings.weight": "lm_head.decoder.weight"},
     ),
     "gpt2": Kind(
         gpt2.GPT2,
@@ -199,6 +272,8 @@ KINDS = {
         },
         _read_gpt2,
         _write_gpt2,
+        {"activation_function": "gelu_new", "layer_norm_epsilon": 1e-5, "resid_pdrop": 0.1},
+        {"wte.weight": "lm_head.weight"},
     ),
     "vit": Kind(
         vit.PretrainedViT,
@@ -210,6 +285,8 @@ KINDS = {
         {"qkv_bias": True, "pooler_act": "tanh"},
         _read_vit,
         _write_vit,
+        _VIT,
+        {},
     ),
     "dinov2": Kind(
         vit.PretrainedViT,
@@ -218,15 +295,55 @@ KINDS = {
         {"Dinov2Model": "class", "Dinov2ForImageClassification": "class and mean"},
         "Dinov2ForImageClassification",
         re.compile(r"embeddings\.mask_token|classifier\..*"),
-        {"qkv_bias": True, "use_swiglu_ffn": False},
+        {"qkv_bias": True},
         _read_dinov2,
         _write_dinov2,
+        _DINOV2,
+        {},
     ),
+    "dinov2_with_registers": Kind(
+        vit.PretrainedViT,
+        vit.Config,
+        "dinov2_with_registers",
+        {"Dinov2WithRegistersModel": "class", "Dinov2WithRegistersForImageClassification": "class and mean"},
+        "Dinov2WithRegistersForImageClassification",
+        re.compile(r"embeddings\.(mask_token|register_tokens)|classifier\..*"),
+        {"qkv_bias": True},
+        _read_dinov2_with_registers,
+        _write_dinov2,
+        _DINOV2 | {"num_register_tokens": 4},
+        {},
+    ),
+    "convnextv2": Kind(
+        convnext.ConvNeXt,
+        convnext.Config,
+        "convnextv2",
+        {"ConvNextV2Model": "mean", "ConvNextV2ForImageClassification": "mean"},
+        "ConvNextV2ForImageClassification",
+        re.compile(r"classifier\..*"),
+        {},
+        _read_convnext,
+        _write_convnext,
+        _ACTIVE | {"drop_path_rate": 0.0, "num_channels": 3},
+        {},
+    ),
+} | {
+    family: Kind(
+        llama.Llama,
+        llama.Config,
+        "model",
+        {f"{name}Model": "last", f"{name}ForCausalLM": "next"},
+        "",
+        re.compile(r"lm_head\.weight|(layers\.\d+\.self_attn\.)?rotary_emb\.inv_freq"),
+        {},
+        partial(decoders.read, family),
+        decoders.write,
+        decoders.DEFAULTS,
+        {"embed_tokens.weight": "lm_head.weight"},
+    )
+    for family, name in decoders.NAMES.items()
 }
 """The architectures by ``model_type``."""
-
-READ_OUT = "jaxsens_read_out"
-"""A setting of this library: the read-out, where the name of the model does not determine it."""
 
 
 def kind_of(config: Any) -> str:
@@ -244,9 +361,17 @@ def kind_of(config: Any) -> str:
         return "roberta" if config.roberta else "bert"
     if isinstance(config, gpt2.Config):
         return "gpt2"
+    if isinstance(config, convnext.Config):
+        return "convnextv2"
+    if isinstance(config, llama.Config):
+        return decoders.family_of(config)
     known = isinstance(config, vit.Config)
-    require(known, "module.config", config, "the configuration of a Bert, a GPT2 or a PretrainedViT")
-    return "dinov2" if config.layer_scale else "vit"
+    require(
+        known, "module.config", config, "the configuration of a Bert, a GPT2, a Llama, a PretrainedViT or a ConvNeXt"
+    )
+    if not config.layer_scale:
+        return "vit"
+    return "dinov2_with_registers" if config.registers else "dinov2"
 
 
 def model_name(config: Any) -> str:
@@ -261,10 +386,12 @@ def model_name(config: Any) -> str:
         'GPT2LMHeadModel'
     """
     kind = KINDS[kind_of(config)]
-    require(config.attention == "softmax", "config.attention", config.attention, "'softmax': the format has no other")
+    if hasattr(config, "attention"):
+        found = config.attention
+        require(found == "softmax", "config.attention", found, "'softmax': the format has no other")
     if config.classes is not None:
         expected = kind.read_outs[kind.classifying]
         require(config.read_out == expected, "config.read_out", config.read_out, f"{expected!r} before a classifier")
         return kind.classifying
-    language = kind.module is gpt2.GPT2 and config.read_out != "last"
-    return "GPT2LMHeadModel" if language else next(iter(kind.read_outs))
+    names = list(kind.read_outs)
+    return names[1] if kind.module in (gpt2.GPT2, llama.Llama) and config.read_out != "last" else names[0]

@@ -10,8 +10,9 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
+from jaxsens.models.images import convnext
 from jaxsens.models.pretrained import vit
-from jaxsens.models.text import bert, gpt2
+from jaxsens.models.text import bert, gpt2, llama
 from jaxsens.typing import PyTree
 
 __all__ = ["Tensor", "by_path", "from_parameters", "nested", "tensor_shape", "tensors_of", "to_parameters"]
@@ -25,6 +26,8 @@ class Tensor(NamedTuple):
         parameters: Paths of its parameters; more than one if it joins several along its last axis.
         transposed: Whether its two axes are swapped.
         patches: Side of its patches, if it is the kernel ``[d c p p]`` of a convolution over them.
+        depthwise: Whether it is the kernel ``[d 1 k k]`` of a depthwise convolution, whose parameter is ``[k k 1 d]``.
+        flat: Whether it is ``[d]``, and its parameter ``[1 1 1 d]``.
 
     Example:
         >>> Tensor("dense.weight", ("dense/kernel",), transposed=True).name
@@ -35,6 +38,8 @@ class Tensor(NamedTuple):
     parameters: tuple[str, ...]
     transposed: bool = False
     patches: int | None = None
+    depthwise: bool = False
+    flat: bool = False
 
 
 def to_parameters(tensor: Tensor, values: np.ndarray) -> dict[str, np.ndarray]:
@@ -49,6 +54,10 @@ def to_parameters(tensor: Tensor, values: np.ndarray) -> dict[str, np.ndarray]:
         values = values.T
     if tensor.patches:
         values = values.transpose(2, 3, 1, 0).reshape(-1, len(values))  # pixels in row-major order, channel last
+    if tensor.depthwise:
+        values = values.transpose(2, 3, 1, 0)
+    if tensor.flat:
+        values = values[None, None, None]
     return dict(zip(tensor.parameters, np.split(values, len(tensor.parameters), axis=-1), strict=True))
 
 
@@ -64,6 +73,10 @@ def from_parameters(tensor: Tensor, parameters: Mapping[str, np.ndarray]) -> np.
     if tensor.patches:
         side = tensor.patches
         values = values.reshape(side, side, -1, values.shape[-1]).transpose(3, 2, 0, 1)
+    if tensor.depthwise:
+        values = values.transpose(3, 2, 0, 1)
+    if tensor.flat:
+        values = values[0, 0, 0]
     return values.T if tensor.transposed else values
 
 
@@ -79,6 +92,10 @@ def tensor_shape(tensor: Tensor, shapes: Mapping[str, tuple[int, ...]]) -> tuple
     if tensor.patches:
         side = tensor.patches
         shape = (shape[1], shape[0] // side**2, side, side)
+    if tensor.depthwise:
+        shape = (shape[3], shape[2], *shape[:2])
+    if tensor.flat:
+        shape = shape[-1:]
     return shape[::-1] if tensor.transposed else shape
 
 
@@ -109,7 +126,7 @@ def nested(parameters: Mapping[str, np.ndarray]) -> PyTree:
     return tree
 
 
-def tensors_of(config: bert.Config | gpt2.Config | vit.Config) -> list[Tensor]:
+def tensors_of(config: bert.Config | convnext.Config | gpt2.Config | llama.Config | vit.Config) -> list[Tensor]:
     """Return the tensors of which a configuration's parameters are made, heads without prefix included.
 
     Example:
@@ -118,6 +135,9 @@ def tensors_of(config: bert.Config | gpt2.Config | vit.Config) -> list[Tensor]:
         'wte.weight'
     """
     return _TENSORS[type(config)](config)
+
+
+_PROJECTIONS = ("query", "key", "value")
 
 
 def _affine(name: str, path: str) -> list[Tensor]:
@@ -135,7 +155,7 @@ def _joined(name: str, *paths: str) -> list[Tensor]:
 
 def _attention(name: str, block: str) -> list[Tensor]:
     """BERT's names, which ViTs have too."""
-    return [t for kind in ("query", "key", "value") for t in _affine(f"{name}.{kind}", f"{block}/attention/{kind}")]
+    return [t for kind in _PROJECTIONS for t in _affine(f"{name}.{kind}", f"{block}/attention/{kind}")]
 
 
 def _head(config: bert.Config | vit.Config) -> list[Tensor]:
@@ -144,6 +164,11 @@ def _head(config: bert.Config | vit.Config) -> list[Tensor]:
     pooler, classifier = ("classifier.dense", "classifier.out_proj") if own else ("pooler.dense", "classifier")
     tensors = _affine(pooler, "pooler") if config.read_out == "pooler" else []
     return tensors + (_affine(classifier, "classifier") if config.classes is not None else [])
+
+
+def _convolution(name: str, path: str, side: int) -> list[Tensor]:
+    """A convolution whose stride is its kernel."""
+    return [Tensor(f"{name}.weight", (f"{path}/kernel",), patches=side), Tensor(f"{name}.bias", (f"{path}/bias",))]
 
 
 def _bert(config: bert.Config) -> list[Tensor]:
@@ -165,7 +190,7 @@ def _gpt2(config: gpt2.Config) -> list[Tensor]:
     tensors = [Tensor("wte.weight", ("tokens",)), Tensor("wpe.weight", ("positions",)), *_norm("ln_f", "norm")]
     for index in range(config.depth):
         layer, block = f"h.{index}", f"block_{index}"
-        tensors += _joined(f"{layer}.attn.c_attn", *(f"{block}/attention/{kind}" for kind in ("query", "key", "value")))
+        tensors += _joined(f"{layer}.attn.c_attn", *(f"{block}/attention/{kind}" for kind in _PROJECTIONS))
         tensors += _joined(f"{layer}.attn.c_proj", f"{block}/attention/out")
         tensors += _joined(f"{layer}.mlp.c_fc", f"{block}/expand") + _joined(f"{layer}.mlp.c_proj", f"{block}/contract")
         tensors += _norm(f"{layer}.ln_1", f"{block}/norm_attention") + _norm(f"{layer}.ln_2", f"{block}/norm_mlp")
@@ -174,15 +199,34 @@ def _gpt2(config: gpt2.Config) -> list[Tensor]:
     return tensors
 
 
+def _llama(config: llama.Config) -> list[Tensor]:
+    tensors = [Tensor("embed_tokens.weight", ("tokens",)), Tensor("norm.weight", ("norm/scale",))]
+    if not config.tied and config.read_out != "last":
+        tensors.append(Tensor("lm_head.weight", ("head",)))
+    maps = {f"self_attn.{kind[0]}_proj": (f"attention/{kind}", config.projection_biases) for kind in _PROJECTIONS}
+    maps["self_attn.o_proj"] = ("attention/out", config.out_biases)
+    mlp = {"gate_proj": "gate", "up_proj": "expand", "down_proj": "contract"}
+    maps |= {f"mlp.{theirs}": (ours, config.mlp_biases) for theirs, ours in mlp.items()}
+    norms = {"input_layernorm": "norm_attention", "post_attention_layernorm": "norm_mlp"}
+    if config.normalized_queries:
+        norms |= {f"self_attn.{kind[0]}_norm": f"attention/norm_{kind}" for kind in ("query", "key")}
+    for index in range(config.depth):
+        layer, block = f"layers.{index}", f"block_{index}"
+        for theirs, (ours, biases) in maps.items():
+            tensors += _affine(f"{layer}.{theirs}", f"{block}/{ours}")[: 2 if biases else 1]
+        tensors += [Tensor(f"{layer}.{theirs}.weight", (f"{block}/{ours}/scale",)) for theirs, ours in norms.items()]
+    return tensors
+
+
 def _vit(config: vit.Config) -> list[Tensor]:
-    projection = "embeddings.patch_embeddings.projection"
     tensors = [
         Tensor("embeddings.cls_token", ("class_token",)),
         Tensor("embeddings.position_embeddings", ("positions",)),
-        Tensor(f"{projection}.weight", ("patches/kernel",), patches=config.patch),
-        Tensor(f"{projection}.bias", ("patches/bias",)),
+        *_convolution("embeddings.patch_embeddings.projection", "patches", config.patch),
         *_norm("layernorm", "norm"),
     ]
+    if config.registers:
+        tensors.append(Tensor("embeddings.register_tokens", ("registers",)))
     dino = config.layer_scale
     norms = ("norm1", "norm2") if dino else ("layernorm_before", "layernorm_after")
     mlp = ("mlp.fc1", "mlp.fc2") if dino else ("intermediate.dense", "output.dense")
@@ -190,8 +234,15 @@ def _vit(config: vit.Config) -> list[Tensor]:
         layer, block = f"encoder.layer.{index}", f"block_{index}"
         tensors += _attention(f"{layer}.attention.attention", block)
         tensors += _affine(f"{layer}.attention.output.dense", f"{block}/attention/out")
-        for theirs, ours in zip(mlp, ("expand", "contract"), strict=True):
-            tensors += _affine(f"{layer}.{theirs}", f"{block}/{ours}")
+        if config.gated_mlp:
+            tensors += [
+                Tensor(f"{layer}.mlp.weights_in.weight", (f"{block}/gate/kernel", f"{block}/expand/kernel"), True),
+                Tensor(f"{layer}.mlp.weights_in.bias", (f"{block}/gate/bias", f"{block}/expand/bias")),
+                *_affine(f"{layer}.mlp.weights_out", f"{block}/contract"),
+            ]
+        else:
+            for theirs, ours in zip(mlp, ("expand", "contract"), strict=True):
+                tensors += _affine(f"{layer}.{theirs}", f"{block}/{ours}")
         for theirs, ours in zip(norms, ("attention", "mlp"), strict=True):
             tensors += _norm(f"{layer}.{theirs}", f"{block}/norm_{ours}")
         if dino:
@@ -200,8 +251,27 @@ def _vit(config: vit.Config) -> list[Tensor]:
     return tensors + _head(config)
 
 
+def _convnext(config: convnext.Config) -> list[Tensor]:
+    tensors = _convolution("embeddings.patch_embeddings", "stem", config.stem)
+    tensors += _norm("embeddings.layernorm", "stem_norm") + _norm("layernorm", "norm")
+    for stage, depth in enumerate(config.depths):
+        theirs = f"encoder.stages.{stage}"
+        if stage > 0:
+            tensors += _norm(f"{theirs}.downsampling_layer.0", f"halve_{stage}_norm")
+            tensors += _convolution(f"{theirs}.downsampling_layer.1", f"halve_{stage}", 2)
+        for index in range(depth):
+            layer, block = f"{theirs}.layers.{index}", f"block_{stage}_{index}"
+            tensors.append(Tensor(f"{layer}.dwconv.weight", (f"{block}/depthwise/kernel",), depthwise=True))
+            tensors.append(Tensor(f"{layer}.dwconv.bias", (f"{block}/depthwise/bias",), flat=True))
+            tensors += _norm(f"{layer}.layernorm", f"{block}/norm") + _norm(f"{layer}.grn", f"{block}/respond")
+            tensors += _affine(f"{layer}.pwconv1", f"{block}/expand") + _affine(f"{layer}.pwconv2", f"{block}/contract")
+    return tensors + (_affine("classifier", "head") if config.classes is not None else [])
+
+
 _TENSORS: dict[type, Callable[..., list[Tensor]]] = {
     bert.Config: _bert,
+    convnext.Config: _convnext,
     gpt2.Config: _gpt2,
+    llama.Config: _llama,
     vit.Config: _vit,
 }

@@ -3,7 +3,7 @@
     substitute = substitution.encoder(module)           # transformers over tokens: first and last layer shared
     substitute = substitution.causal(module)            # GPT-2, LSTM: what comes before the token is shared
     substitute = substitution.recognizer(config)        # recognizers of bit strings, likewise
-    substitute = substitution.convolutional(module)     # CNN, ConvMixer, ResNet, DenseNet: on windows
+    substitute = substitution.convolutional(module)     # CNN, ConvMixer, ConvNeXt, ResNet, DenseNet: on windows
 
 ``encoder_operations``, ``causal_operations``, ``recognizer_operations`` and ``convolutional_operations`` count the
 floating-point operations of the plain and of the fast evaluation.

@@ -3,7 +3,8 @@
 A changed patch reaches only its receptive field, which grows from layer to layer by the kernel. The activations of the
 clean image are computed once; for each patch every layer is evaluated on the window that the change reaches, laid over
 the clean activations around it, until the window is the whole image. Nothing is approximated: outside the window both
-images have the same activations. Normalization uses running statistics, as in evaluation mode, and is therefore local.
+images have the same activations. Normalization uses running statistics, as in evaluation mode, and is therefore local,
+but for the global response normalization of ConvNeXt V2, where its windows end (``models.images.convnext``).
 
 Windows are smaller at the borders of the image than in its middle, and programs have fixed sizes. So the rows of
 patches fall into a few groups with windows of one size each, and the columns; a program is compiled for each pair.
@@ -42,7 +43,7 @@ def substitute(module: nn.Module, rows: int | None = None, *, groups: int | None
     """Make the primitive for a convolutional network, equal to ``one_at_a_time(evaluation(module))`` up to rounding.
 
     Args:
-        module: A ``cnn.CNN``, ``convmixer.ConvMixer``, ``resnet.ResNet`` or ``densenet.DenseNet``.
+        module: A ``CNN``, ``ConvMixer``, ``ConvNeXt``, ``ResNet`` or ``DenseNet`` of ``models.images``.
         rows: Substitutions evaluated at once; ``None`` for all whose windows are of one size.
         groups: Groups of rows of patches, and of columns, whose windows have one size each. More save operations
             and take longer to compile, by the square; ``None`` for as many as there are sizes.

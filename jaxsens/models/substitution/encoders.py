@@ -95,8 +95,9 @@ def operations(config: Config, count: int, sites: int | None = None) -> tuple[in
     """
     d, f, h, e = config.width, config.hidden, config.heads, config.heads * config.head_size
     total = count + config.added_tokens
-    inputs, row = (count if sites is None else sites) + 1, 8 * d * e + 4 * d * f + 4 * total * e
-    first = inputs * total * (2 * d * e + 4 * d * f + 2 * total * e)
+    mlp = (6 if config.gated_mlp else 4) * d * f
+    inputs, row = (count if sites is None else sites) + 1, 8 * d * e + mlp + 4 * total * e
+    first = inputs * total * (2 * d * e + mlp + 2 * total * e)
     if config.reach is None:
         first += 2 * total * 6 * d * e + 3 * 2 * total**2 * e
     else:
@@ -104,7 +105,7 @@ def operations(config: Config, count: int, sites: int | None = None) -> tuple[in
         first += (total + 2 * inputs * config.reach.shape[1]) * 2 * total * e
     last = inputs * total * row
     if config.reads_one_row:
-        last = inputs * (8 * d * e + 4 * d * f + total * 4 * h * d)
+        last = inputs * (8 * d * e + mlp + total * 4 * h * d)
     plain = config.depth * inputs * total * row
     if config.depth == 1:
         return plain, first

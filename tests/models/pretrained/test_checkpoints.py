@@ -4,6 +4,7 @@ The file is long because its tests share the checkpoints that they write.
 """
 
 import dataclasses
+import functools
 import json
 import os
 import tracemalloc
@@ -19,15 +20,24 @@ pytest.importorskip("safetensors")
 
 from safetensors import numpy as safetensors
 
+import jaxsens
 from jaxsens import models
 from jaxsens.data.patches import to_patches
 from jaxsens.models import pretrained
+from jaxsens.models.images import convnext
+from jaxsens.models.pretrained.configs import KINDS
 from jaxsens.models.pretrained.vit import resize_positions
-from jaxsens.models.text import bert, encoder, gpt2, lstm, tokenizer
+from jaxsens.models.text import bert, encoder, gpt2, llama, lstm, tokenizer
+
+quick = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 
 SIZES = {"width": 6, "depth": 2, "heads": 3, "hidden": 12}
 TEXT = {"vocabulary": 7, "positions": 5}
 IMAGE = {"image_shape": (4, 4, 3), "patch": 2}
+GATED = {"hidden": 16, "activation": "silu"}  # two thirds of 4 x 6
+WORDS = "embeddings.word_embeddings.weight"
+DECODER = {**SIZES, **TEXT, "key_heads": 1, "head_size": 2}
+STAGES = {"image_shape": (8, 12, 3), "stem": 2, "widths": (2, 3), "depths": (1, 2)}
 
 MODULES = {
     "BertForSequenceClassification": bert.Bert(bert.Config(**SIZES, **TEXT, types=1, read_out="pooler", classes=3)),
@@ -45,6 +55,20 @@ MODULES = {
     ),
     "Dinov2ForImageClassification": pretrained.vit.PretrainedViT(
         pretrained.vit.Config(**SIZES, **IMAGE, layer_scale=True, read_out="class and mean", classes=2)
+    ),
+    "Dinov2WithRegistersForImageClassification": pretrained.vit.PretrainedViT(
+        pretrained.vit.Config(**SIZES, **IMAGE, layer_scale=True, registers=2, read_out="class and mean", classes=2)
+    ),
+    "Dinov2WithRegistersModel": pretrained.vit.PretrainedViT(
+        pretrained.vit.Config(**SIZES | GATED, **IMAGE, layer_scale=True, gated_mlp=True, registers=1)
+    ),
+    "LlamaForCausalLM": llama.Llama(llama.Config(**DECODER, tied=False, mlp_biases=True, read_out="every")),
+    "MistralModel": llama.Llama(llama.Config(**DECODER, window=2, read_out="last")),
+    "Qwen2ForCausalLM": llama.Llama(llama.Config(**DECODER, projection_biases=True, window=2, full_layers=1)),
+    "Qwen3ForCausalLM": llama.Llama(llama.Config(**DECODER, normalized_queries=True, theta=100.0)),
+    "ConvNextV2ForImageClassification": convnext.ConvNeXt(convnext.Config(**STAGES, patch=4, classes=2)),
+    "ConvNextV2Model": convnext.ConvNeXt(
+        convnext.Config(**STAGES, patch=2, activation="relu", epsilon=1e-3, drop_path=0.1, classes=None)
     ),
     "Dinov2Model": pretrained.vit.PretrainedViT(
         pretrained.vit.Config(**SIZES, **IMAGE, layer_scale=True, read_out="mean")
@@ -157,6 +181,71 @@ def test_tensors_have_the_names_and_layouts_of_the_format(tmp_path):
     assert found["transformer.h.0.mlp.c_fc.weight"].shape == (6, 12)
 
 
+def test_tensors_of_a_convnext_have_the_names_and_layouts_of_the_format(tmp_path):
+    variables = written(tmp_path, "ConvNextV2ForImageClassification")["params"]
+    found = {name.removeprefix("convnextv2."): a for name, a in tensors_in(tmp_path).items()}
+    expected = {
+        "embeddings.patch_embeddings": ((2, 3, 2, 2), (2,)),
+        "embeddings.layernorm": ((2,), (2,)),
+        "encoder.stages.1.downsampling_layer.0": ((2,), (2,)),
+        "encoder.stages.1.downsampling_layer.1": ((3, 2, 2, 2), (3,)),
+        "layernorm": ((3,), (3,)),
+        "classifier": ((2, 3), (2,)),
+    }
+    for layer, width in (("0.layers.0", 2), ("1.layers.0", 3), ("1.layers.1", 3)):
+        expected |= {
+            f"encoder.stages.{layer}.dwconv": ((width, 1, 7, 7), (width,)),
+            f"encoder.stages.{layer}.layernorm": ((width,), (width,)),
+            f"encoder.stages.{layer}.pwconv1": ((4 * width, width), (4 * width,)),
+            f"encoder.stages.{layer}.grn": ((1, 1, 1, 4 * width), (1, 1, 1, 4 * width)),
+            f"encoder.stages.{layer}.pwconv2": ((width, 4 * width), (width,)),
+        }
+    shapes = {f"{n}.{k}": s for n, both in expected.items() for k, s in zip(("weight", "bias"), both, strict=True)}
+    assert {name: a.shape for name, a in found.items()} == shapes
+    kernel = variables["block_1_1"]["depthwise"]["kernel"]
+    assert found["encoder.stages.1.layers.1.dwconv.weight"][2, 0, 4, 6] == kernel[4, 6, 0, 2]
+    squares = variables["halve_1"]["kernel"]
+    assert found["encoder.stages.1.downsampling_layer.1.weight"][2, 1, 0, 1] == squares[1 * 2 + 1, 2]
+
+
+def test_the_gated_mlp_of_dinov2_has_gate_and_values_in_one_matrix(tmp_path):
+    block = written(tmp_path, "Dinov2WithRegistersModel")["params"]["block_1"]
+    joined = np.concatenate([block["gate"]["kernel"], block["expand"]["kernel"]], axis=1).T
+    found = tensors_in(tmp_path)
+    np.testing.assert_array_equal(found["encoder.layer.1.mlp.weights_in.weight"], joined)
+    assert found["encoder.layer.1.mlp.weights_out.weight"].shape == (6, 16)
+    assert found["embeddings.register_tokens"].shape == (1, 1, 6)
+    settings = json.loads((tmp_path / "config.json").read_text())
+    assert (settings["mlp_ratio"], settings["use_swiglu_ffn"], settings["num_register_tokens"]) == (4, True, 1)
+
+
+def test_registers_are_seen_and_not_read():
+    """A mean over patches is that of all tokens without class token and registers, which alter it all the same."""
+    config = dataclasses.replace(MODULES["Dinov2WithRegistersModel"].config, read_out="mean")
+    module = pretrained.vit.PretrainedViT(config)
+    variables = variables_of(module)
+    tokens = np.random.default_rng(1).normal(size=(2, 4, 12)).astype(np.float32)
+    evaluate = quick(models.evaluation(module))
+    states = quick(encoder.hidden_states(module, normalize_last=True))(variables, tokens)
+    assert states.shape == (3, 2, 1 + 1 + 4, 6)
+    output = evaluate(variables, tokens)
+    np.testing.assert_allclose(output, states[-1, :, 2:].mean(1), rtol=0, atol=1e-5)
+    variables["params"]["registers"] = -variables["params"]["registers"]
+    assert np.abs(evaluate(variables, tokens) - output).max() > 1e-3
+
+
+def test_the_largest_vit_has_its_published_size():
+    """From the settings of google/vit-large-patch16-224."""
+    settings = {
+        "hidden_act": "gelu", "hidden_dropout_prob": 0.0, "hidden_size": 1024, "image_size": 224,
+        "intermediate_size": 4096, "layer_norm_eps": 1e-12, "num_attention_heads": 16, "num_channels": 3,
+        "num_hidden_layers": 24, "patch_size": 16, "qkv_bias": True,
+    }  # fmt: skip
+    module = pretrained.vit.PretrainedViT(pretrained.vit.Config(**KINDS["vit"].read(settings), classes=1000))
+    assert module.config.token_shape == (196, 768)
+    assert models.parameter_count(encoder.shapes_of(module)) == 304_326_632
+
+
 @pytest.mark.parametrize("name", ["ViTModel", "Dinov2Model"])
 def test_the_kernel_of_patches_is_that_of_a_convolution(name, tmp_path):
     variables = written(tmp_path, name)
@@ -209,6 +298,86 @@ def test_buffers_and_the_tied_matrix_of_gpt2_are_known(tmp_path):
         pretrained.load(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("name", "table", "other"),
+    [
+        ("GPT2LMHeadModel", "transformer.wte.weight", "lm_head.weight"),
+        ("BertModel", WORDS, "cls.predictions.decoder.weight"),
+        ("RobertaModel", WORDS, "lm_head.decoder.weight"),
+    ],
+)
+def test_a_tied_embedding_may_have_the_name_of_the_head_alone(name, table, other, tmp_path):
+    variables = written(tmp_path, name)
+    rewrite(tmp_path, **{table: None, other: tensors_in(tmp_path)[table]})
+    loaded = pretrained.load(tmp_path)
+    equal(loaded.variables, variables)
+    assert loaded.unused == ()
+    resettle(tmp_path, tie_word_embeddings=False)
+    message = "tie_word_embeddings is False" if name.startswith("GPT2") else f"lacks {WORDS}"
+    with pytest.raises(ValueError, match=message):
+        pretrained.load(tmp_path)
+
+
+@pytest.mark.parametrize("prefix", ["module.", "0.auto_model.", "module.0.auto_model."])
+def test_prefixes_of_wrapped_models_are_left_out(prefix, tmp_path):
+    variables = written(tmp_path)
+    tensors = {prefix + name: a for name, a in tensors_in(tmp_path).items()}
+    safetensors.save_file(tensors, tmp_path / "model.safetensors")
+    equal(pretrained.load(tmp_path).variables, variables)
+    rewrite(tmp_path, **{WORDS: np.zeros((7, 6), np.float32)})
+    with pytest.raises(ValueError, match=rf"holds .*{WORDS}, and so do the files under the name"):
+        pretrained.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "missing", "epsilon"),
+    [
+        ("BertModel", ("layer_norm_eps", "hidden_act", "hidden_dropout_prob", "type_vocab_size"), 1e-12),
+        ("GPT2Model", ("layer_norm_epsilon", "activation_function", "resid_pdrop"), 1e-5),
+        ("ViTModel", ("layer_norm_eps", "hidden_act"), 1e-12),
+        ("Dinov2WithRegistersForImageClassification", ("layer_norm_eps", "num_channels"), 1e-6),
+        ("ConvNextV2Model", ("layer_norm_eps", "hidden_act", "drop_path_rate"), 1e-12),
+    ],
+)
+def test_missing_settings_have_the_values_of_the_format(name, missing, epsilon, tmp_path):
+    variables = written(tmp_path, name)
+    resettle(tmp_path, model_type=..., **dict.fromkeys(missing, ...))
+    loaded = pretrained.load(tmp_path)
+    equal(loaded.variables, variables)
+    expected = "gelu_new" if name.startswith("GPT2") else "gelu"
+    assert (loaded.module.config.epsilon, loaded.module.config.activation) == (epsilon, expected)
+
+
+def test_a_convnext_reads_any_patches_of_images_of_any_size(tmp_path):
+    variables = written(tmp_path, "ConvNextV2Model")
+    loaded = pretrained.load(tmp_path, image_shape=(8, 4, 3), patch=4)
+    equal(loaded.variables, variables)
+    assert loaded.module.config.token_shape == (2, 48)
+    image = np.random.default_rng(0).normal(size=(1, 8, 4, 3)).astype(np.float32)
+    fine = pretrained.load(tmp_path, image_shape=(8, 4, 3))
+    a, b = (
+        quick(models.evaluation(module))(variables, to_patches(image, module.config.patch))
+        for module, *_ in (loaded, fine)
+    )
+    np.testing.assert_allclose(a, b, rtol=0, atol=1e-5)
+    for arguments, message in (
+        ({"patch": 5}, "patch is 5, but must be a divisor of the image's height 8 and width 12"),
+        ({"patch": 0}, "patch is 0, but must be an integer of at least 1"),
+        ({"image_shape": (2, 8, 3)}, r"image_shape is \(2, 8, 3\), but must be of at least 4 pixels both ways"),
+        ({"image_shape": (8, 8, 1)}, r"image_shape\[2\] is 1, but must be 3, as in training"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            pretrained.load(tmp_path, **arguments)
+    with pytest.raises(ValueError, match="states is True, but must be False for a ConvNeXt"):
+        jaxsens.from_pretrained(tmp_path, states=True)
+    resettle(tmp_path, num_stages=3)
+    with pytest.raises(ValueError, match=r"num_stages in config.json is 3, but must be 2, the number of depths"):
+        pretrained.load(tmp_path)
+    written(tmp_path / "vit", "ViTModel")
+    with pytest.raises(ValueError, match="patch is 4, but must be None for a PretrainedViT"):
+        pretrained.load(tmp_path / "vit", patch=4)
+
+
 def test_another_read_out_leaves_the_classifier_out(tmp_path):
     variables = written(tmp_path, "BertForSequenceClassification")
     loaded = pretrained.load(tmp_path, read_out="mean")
@@ -241,12 +410,13 @@ def test_a_vit_reads_images_of_another_size(tmp_path):
 
 
 @pytest.mark.parametrize("new", [(3, 5), (7, 2), (5, 4)])
-def test_positions_are_interpolated_as_places_are(new):
+@pytest.mark.parametrize("antialias", [False, True])
+def test_positions_are_interpolated_as_places_are(new, antialias):
     draws = np.random.default_rng(0)
     table, old = draws.normal(size=(1, 13, 2)), (3, 4)
 
     def resized(table, old=old, new=new):
-        found = resize_positions(table, old, new)
+        found = resize_positions(table, old, new, antialias=antialias)
         np.testing.assert_array_equal(found[:, 0], table[:, 0])
         return found[0, 1:].reshape(*new, 2)
 
@@ -306,8 +476,6 @@ def test_shards_are_one_model(tmp_path):
 
 # --- what does not fit ------------------------------------------------------------------------------------------------
 
-WORDS = "embeddings.word_embeddings.weight"
-
 
 @pytest.mark.parametrize(
     ("changes", "message"),
@@ -335,9 +503,10 @@ def test_tensors_that_do_not_fit_are_named(changes, message, tmp_path):
     ("changes", "message"),
     [
         ({"model_type": "t5"}, "config.json: model_type is 't5', but must be one of bert, roberta, gpt2, vit, dinov2"),
-        ({"model_type": ...}, "config.json: model_type is None"),
+        ({"model_type": ..., "architectures": ["T5Model"]}, "config.json: model_type is None"),
+        ({"model_type": ..., "architectures": ...}, "config.json: model_type is None"),
         ({"architectures": ["BertForTokenClassification"]}, r"architectures is \['BertForTokenClassification'\]"),
-        ({"hidden_act": "swish"}, "config.json: activation is 'swish'"),
+        ({"hidden_act": "softplus"}, "config.json: activation is 'softplus', but must be one of gelu, gelu_fast"),
         ({"hidden_size": ...}, "hidden_size in config.json is None, but must be given"),
         ({"hidden_size": "6"}, "config.json: width is '6', but must be an integer"),
         ({"position_embedding_type": "relative_key"}, "position_embedding_type is 'relative_key', .* nothing else"),
@@ -356,6 +525,21 @@ def test_settings_that_are_not_supported_are_named(changes, message, tmp_path):
     [
         ("RobertaModel", {"pad_token_id": None}, "pad_token_id in config.json is None, but must be an integer"),
         ("GPT2Model", {"n_inner": None, "n_embd": "6"}, "n_embd in config.json is '6', but must be an integer"),
+        (
+            "LlamaForCausalLM",
+            {"rope_parameters": {"rope_type": "yarn"}},
+            "rope_type in config.json is 'yarn', but must",
+        ),
+        ("LlamaForCausalLM", {"attention_bias": "no"}, "attention_bias in config.json is 'no', but must be True or"),
+        ("LlamaForCausalLM", {"num_key_value_heads": 2}, "key_heads is 2, but must be a divisor of the heads 3"),
+        ("LlamaForCausalLM", {"head_dim": 3}, "head_size is 3, but must be even"),
+        ("Qwen2ForCausalLM", {"layer_types": ["sliding_attention"] * 2}, "layer_types in config.json is "),
+        ("Dinov2Model", {"use_swiglu_ffn": "yes"}, "use_swiglu_ffn in config.json is 'yes', but must be True or False"),
+        ("Dinov2WithRegistersModel", {"num_register_tokens": -1}, "registers is -1, but must be an integer of at le"),
+        ("ConvNextV2Model", {"depths": [1, "2"]}, r"depths\[1\] is '2', but must be an integer of at least 1"),
+        ("ConvNextV2Model", {"depths": [1, 3]}, "lacks encoder.stages.1.layers.2.dwconv.bias, which ConvNextV2Model"),
+        ("ConvNextV2Model", {"hidden_sizes": [2, 4]}, r"of shape \(3,\), but config.json makes it \(4,\)"),
+        ("ConvNextV2Model", {"drop_path_rate": 1}, "drop_path is 1, but must be at least 0 and below 1"),
         ("Dinov2Model", {"mlp_ratio": "2"}, "mlp_ratio in config.json is '2', but must be a number above 0"),
         ("ViTModel", {"image_size": None}, "config.json: "),
         ("BertModel", {"model_type": ["bert"]}, "config.json: "),

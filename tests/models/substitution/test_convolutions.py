@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from jaxsens import models, substitution
-from jaxsens.models.images import cnn, convmixer, densenet, mlp, resnet
+from jaxsens.models.images import cnn, convmixer, convnext, densenet, mlp, resnet
 from jaxsens.models.substitution import convolutional, convolutional_operations
 
 # Compiling is what takes long; what LLVM makes of the program is not what is tested.
@@ -30,6 +30,7 @@ def small(family, shape, patch, **sizes):
 
 CNN, MIXER, RESNET = (cnn.CNN, cnn.Config), (convmixer.ConvMixer, convmixer.Config), (resnet.ResNet, resnet.Config)
 DENSENET = densenet.DenseNet, densenet.Config
+CONVNEXT = (convnext.ConvNeXt, convnext.Config)
 
 # A module, and how many substitutions are evaluated at once in how many groups.
 CASES = {
@@ -40,6 +41,7 @@ CASES = {
     "odd sides, strides": (small(RESNET, (15, 9, 1), 3, width=2, blocks=(1, 1, 1)), 4, 1),
     "dense": (small(DENSENET, (28, 20, 1), 4, growth=2, blocks=(1, 1)), 4, 1),
     "dense, odd sides": (small(DENSENET, (15, 18, 1), 3, growth=2, blocks=(2, 1, 1), bottleneck=2), None, 1),
+    "global normalization": (small(CONVNEXT, (6, 6, 1), 2, stem=1, kernel=3, widths=(3,), depths=(2,)), 4, 1),
     "one patch": (small(RESNET, (6, 6, 1), 6, width=2, blocks=(1,)), None, 2),
 }
 
@@ -78,7 +80,7 @@ def test_equals_the_plain_one_in_float64(name, float64):
         np.testing.assert_allclose(a / scale, b / scale, rtol=0, atol=1e-9)
 
 
-@pytest.mark.parametrize("name", ["stem of a pixel", "odd sides, strides", "dense"])
+@pytest.mark.parametrize("name", ["stem of a pixel", "odd sides, strides", "dense", "global normalization"])
 def test_is_no_less_exact_in_float32(name):
     """The ratio of errors of one number is a toss of a coin, so that it is averaged over those of all substitutions."""
     module = CASES[name][0]
@@ -128,6 +130,16 @@ def test_operations_of_a_convmixer_are_those_of_its_windows():
     expected = image + 64 * (stem + head) + pixel * sum(window.sum() ** 2 for window in windows)
     assert convolutional_operations(module, None) == (65 * image, expected)
     assert round(65 * image / expected, 2) == 1.9
+
+
+def test_operations_of_a_convnext_are_saved_up_to_the_first_global_normalization():
+    """By hand: two patches of 2 x 2 pixels per row of a grid of 6 x 6, each reaching one pixel further."""
+    module = small(CONVNEXT, (6, 6, 1), 2, stem=1, kernel=3, widths=(3, 4), depths=(1, 1))
+    windows = np.array([3, 4, 3])  # pixels after a kernel of 3, of the 6 of an image
+    stem, expand, rest = 2 * 1 * 3, 2 * 3 * 12, 36 * 2 * 12 * 3 + 9 * (2 * 12 * 4 + 2 * 2 * 4 * 16) + 2 * 4 * 3
+    image = 36 * (stem + expand) + rest
+    expected = image + 9 * (4 * stem + rest) + expand * windows.sum() ** 2
+    assert convolutional_operations(module, None) == (10 * image, expected)
 
 
 @pytest.mark.slow

@@ -49,7 +49,7 @@ CASES = {
     "mean": (text(read_out="mean"), True),
     "relu": (text(attention="relu"), True),
     "relu, 1 layer": (text(attention="relu", depth=1), False),
-    "ViT": (image(layer_scale=True, classes=2), False),
+    "ViT": (image(layer_scale=True, gated_mlp=True, registers=2, classes=2), False),
     "ViT, both": (image(read_out="class and mean"), True),
     "ViT without biases": (trained(pool="class", depth=3, head_dim=5), True),
     "ViT without class token": (trained(normalize_patches=True, positions="sinusoidal"), True),
