@@ -1,9 +1,11 @@
 """Noise stability: how similar the outputs for two correlated inputs are, when all tokens are perturbed at once.
 
 ``Stab_rho(f) = E[f(x) f(y)]`` for rho-correlated x and y. See ``measure`` for samples with error bars, ``exact`` for
-functions of n bits, and ``degree_weights`` for the Fourier weights by degree that a curve over rho determines.
+functions of n bits, ``degree_weights`` for the Fourier weights that a curve over rho determines, and
+``sensitivity_bound`` for a published bound.
 """
 
+from jaxsens.noise_stability import sensitivity_bound
 from jaxsens.noise_stability.correlated import CorrelatedBits, CorrelatedGaussian, Redrawn
 from jaxsens.noise_stability.degree_weights import DegreeWeights, degree_weights
 from jaxsens.noise_stability.exact import exact_noise_stability
@@ -24,6 +26,7 @@ __all__ = [
     "inner_product",
     "noise_stability",
     "prediction_product",
+    "sensitivity_bound",
 ]
 
 

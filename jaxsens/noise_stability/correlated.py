@@ -128,7 +128,7 @@ class Redrawn:
     def __call__(self, key: Key, draw: Array, x: Array, rho: Array) -> Array:
         """Return tokens of which each is kept with probability ``rho``."""
         kept_key, drawn_key = jax.random.split(require_key(key, traced=True))
-        uniform = _by_token(lambda key, token: jax.random.uniform(key), kept_key, draw, x)
+        uniform = _by_token(lambda key, token: jax.random.uniform(key, token.shape[:0]), kept_key, draw, x)
         kept = (uniform < rho).reshape(-1, *[1] * (x.ndim - 1))
         return jnp.where(kept, x, self.sampler(drawn_key, draw, x))
 

@@ -100,8 +100,8 @@ def degree_weights(stability: NoiseStability, degree: int) -> DegreeWeights:
         degree: The largest degree of the fit.
 
     Raises:
-        ValueError: If ``stability`` is no ``NoiseStability``, ``degree`` is no integer of at least 0, or there are fewer
-            correlations than weights.
+        ValueError: If ``stability`` is no ``NoiseStability``, ``degree`` is no integer of at least 0, or there are
+            fewer correlations than weights.
 
     Example:
         >>> rhos = np.linspace(-1, 1, 5)

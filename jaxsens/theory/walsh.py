@@ -121,3 +121,8 @@ def _real(name: str, values: Array) -> np.ndarray:
     if values.dtype.kind not in "biuf" or not values.ndim:
         raise ValueError(f"{name} must be real, with an axis of 2**n entries, got {values.dtype} {values.shape}")
     return values.astype(np.float64)
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return sorted(__all__)
