@@ -49,7 +49,8 @@ class Config(Settings):
 PRESETS = {
     "laptop": Config(bits=(1, 2, 3, 4, 5, 6, 8), widths=(4, 16, 64), networks=1_000, sampled_bits=(5, 6, 8, 10)),
     "smoke": Config(
-        bits=(2, 4), finite_bits=4, finite_tokens=2, finite_scores=("softmax",), finite_read_outs=("all",), widths=(4,), networks=40, exhaustive=2, sampled_bits=(3,),
+        bits=(2, 4), finite_bits=4, finite_tokens=2, finite_scores=("softmax",),
+        finite_read_outs=("all",), widths=(4,), networks=40, exhaustive=2, sampled_bits=(3,),
         functions=80,
     ),
     "paper": Config(),

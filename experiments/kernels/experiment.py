@@ -72,16 +72,16 @@ def execute(config: Config, out: Path) -> Path:
 def refutation() -> dict[str, Any]:
     """Return the smallest counterexample to Prop. 3.1: four bits in two tokens, linear scores, all tokens read."""
     found = counterexample(conjugate_kernel(cube_tokens(4, 2)))
-    texts = {name: " ".join(f"{value:+.0f}" for value in getattr(found, name)) for name in "xyz"}
-    return {**texts, "inner": found.inner, "kernel_x_y": found.kernel_y, "kernel_x_z": found.kernel_z}
+    texts = {name: " ".join(f"{value:+.0f}" for value in getattr(found, name)) for name in "xyuv"}
+    return {**texts, "inner": found.inner, "kernel_x_y": found.kernel_x_y, "kernel_u_v": found.kernel_u_v}
 
 
 def said(row: dict[str, Any]) -> str:
     """Return the counterexample in words."""
     return (
-        f"Prop. 3.1: the kernel is no function of the inner product. With x = ({row['x']}), y = ({row['y']}) and z = "
-        f"({row['z']}), two tokens of two bits: <x, y> = <x, z> = {row['inner']:g}, K(x, y) = {row['kernel_x_y']:g} and "
-        f"K(x, z) = {row['kernel_x_z']:g}"
+        f"Prop. 3.1: the kernel is no function of the inner product. Two tokens of two bits: x = ({row['x']}), "
+        f"y = ({row['y']}), u = ({row['u']}), v = ({row['v']}). <x, y> = <u, v> = {row['inner']:g}, but "
+        f"K(x, y) = {row['kernel_x_y']:g} and K(u, v) = {row['kernel_u_v']:g}"
     )
 
 

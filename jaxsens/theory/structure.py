@@ -47,19 +47,20 @@ class KernelStructure(NamedTuple):
 
 
 class Counterexample(NamedTuple):
-    """Three points with ``<x, y> = <x, z>`` and different kernels, as values +-1 ``[n]``.
+    """Two pairs of points with ``<x, y> = <u, v>`` and different kernels, as values +-1 ``[n]``.
 
     Example:
-        >>> Counterexample(np.ones(2), np.ones(2), np.ones(2), 2.0, 1.0, 0.0).inner
+        >>> Counterexample(*np.ones((4, 2)), 2.0, 1.0, 0.0).inner
         2.0
     """
 
     x: np.ndarray
     y: np.ndarray
-    z: np.ndarray
+    u: np.ndarray
+    v: np.ndarray
     inner: float
-    kernel_y: float
-    kernel_z: float
+    kernel_x_y: float
+    kernel_u_v: float
 
 
 def structure(kernel: Array, tokens: int) -> KernelStructure:
@@ -113,7 +114,7 @@ def degree_order_holds(means: Array) -> bool:
 
 
 def counterexample(kernel: Array) -> Counterexample | None:
-    """Return points at which ``K(x, y)`` is no function of ``<x, y>``; None if there are none.
+    """Return two pairs of points at which ``K(x, y)`` is no function of ``<x, y>``; None if there are none.
 
     The difference is the largest one; of equal ones the first in the order of ``walsh.signs``.
 
@@ -126,19 +127,20 @@ def counterexample(kernel: Array) -> Counterexample | None:
     Example:
         >>> from jaxsens.theory.attention_kernels import conjugate_kernel, cube_tokens
         >>> found = counterexample(conjugate_kernel(cube_tokens(4, 2)))
-        >>> found.inner, found.kernel_y != found.kernel_z
-        (0.0, True)
+        >>> found.inner, found.kernel_x_y, found.kernel_u_v
+        (4.0, 8.0, 4.0)
         >>> counterexample(conjugate_kernel(cube_tokens(4, 1))) is None
         True
     """
     n = walsh.require_power(walsh.kernel_spectrum(kernel).shape)
     kernel, points = np.asarray(kernel, np.float64), walsh.signs(n)
     inner, best = points @ points.T, None
-    for x in range(len(points)):
-        for value in np.unique(inner[x]):
-            row = np.where(inner[x] == value, kernel[x], np.nan)
-            y, z = int(np.nanargmax(row)), int(np.nanargmin(row))
-            gap = row[y] - row[z]
-            if gap > _ROUNDING * np.diag(kernel).mean() and (best is None or gap > best[0] * (1 + _ROUNDING)):
-                best = gap, Counterexample(points[x], points[y], points[z], float(value), float(row[y]), float(row[z]))
+    for value in np.unique(inner)[::-1]:
+        pairs = np.argwhere(inner == value)
+        values = kernel[inner == value]
+        high, low = values.argmax(), values.argmin()
+        gap = values[high] - values[low]
+        if gap > _ROUNDING * np.diag(kernel).mean() and (best is None or gap > best[0] * (1 + _ROUNDING)):
+            x, y, u, v = points[[*pairs[high], *pairs[low]]]
+            best = gap, Counterexample(x, y, u, v, float(value), float(values[high]), float(values[low]))
     return None if best is None else best[1]

@@ -73,13 +73,11 @@ def test_off_diagonal_fractions_of_eight_bits_are_those_noted_before(tokens, rea
 
 
 def test_the_counterexample_is_one():
-    kernel = conjugate_kernel(cube_tokens(4, 2))
-    found = counterexample(kernel)
-    inputs = np.stack([found.x, found.y, found.z]).reshape(3, 2, 2)
+    found = counterexample(conjugate_kernel(cube_tokens(4, 2)))
+    inputs = np.stack([found.x, found.y, found.u, found.v]).reshape(4, 2, 2)
     own = conjugate_kernel(inputs)
-    assert found.x @ found.y == found.x @ found.z == found.inner
-    assert (own[0, 1], own[0, 2]) == pytest.approx((found.kernel_y, found.kernel_z))
-    assert found.kernel_y > found.kernel_z
+    assert found.x @ found.y == found.u @ found.v == found.inner
+    assert (own[0, 1], own[2, 3]) == (found.kernel_x_y, found.kernel_u_v) == (8, 4)
 
 
 def test_a_kernel_of_the_inner_product_has_all_parts_and_others_are_told_apart():
