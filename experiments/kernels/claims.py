@@ -102,6 +102,12 @@ def bound_claims(functions: Units) -> list[Claim]:
             note=f"{count} functions, rho from 0 to 1; equal for {int(unit['sharp'])}", **common,
         ))  # fmt: skip
         rows.append(Claim(
+            "C9, stronger", "functions with Stab_rho < rho^A, A the average sensitivity", None,
+            measured=float(unit["average_exceptions"]),
+            verdict=rule(int(unit["average_exceptions"]), count, design=NOT_TRAINED),
+            note=f"{count} functions, rho from 0 to 1; proven by Jensen's inequality", **common,
+        ))  # fmt: skip
+        rows.append(Claim(
             "", "functions with Stab_rho < rho^(S^2) at a negative rho", None,
             measured=float(unit["negative_exceptions"]), note="the bound is for rho of at least 0", **common,
         ))  # fmt: skip

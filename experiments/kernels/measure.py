@@ -111,6 +111,7 @@ def random_functions(config: Config, bits: int) -> dict[str, Array]:
 def _bound(tables: np.ndarray) -> dict[str, Array]:
     slack = sensitivity_bound.degree_slack(tables)
     positive, negative = (sensitivity_bound.stability_slack(tables, rhos) for rhos in (RHOS, NEGATIVE))
+    by_average = sensitivity_bound.stability_slack(tables, RHOS, exponent="average")
     return {
         "functions": len(tables),
         "degree_exceptions": int((slack < 0).sum()),
@@ -118,4 +119,6 @@ def _bound(tables: np.ndarray) -> dict[str, Array]:
         "negative_exceptions": int((negative < -ROUNDING).any(1).sum()),
         "sharp": int((np.abs(positive) < ROUNDING).all(1).sum()),
         "smallest_slack": float(positive.min()),
+        "average_exceptions": int((by_average < -ROUNDING).any(1).sum()),
+        "smallest_slack_by_average": float(by_average.min()),
     }

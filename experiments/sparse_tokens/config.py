@@ -66,7 +66,8 @@ PRESETS = {
         rates=(0.01, 0.1, 1.0), scales=(1.0,), epochs=100, probes=100, draws=1, held_out=300, width=8,
     ),
     "smoke": Config(
-        cases=("2-3-1-5", "1-5-3-6"), vocabulary=17, length=12, seeds=3, rates=(0.03, 0.3, 3.0), scales=(1.0,),
+        cases=("2-3-1-5",), kinds=("attention", "linear"), vocabulary=17, length=12, seeds=3,
+        rates=(0.03, 0.3, 3.0), scales=(1.0,),
         examples=64, held_out=32, batch=16, epochs=20, width=4, probes=16, draws=1, rows=16,
     ),
     "paper": Config(),

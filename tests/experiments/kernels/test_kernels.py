@@ -34,7 +34,14 @@ def test_one_broken_part_contradicts_that_part_alone(part):
 
 
 def test_exceptions_of_the_bound_contradict_and_a_small_sample_does_not_support():
-    unit = {"functions": 16, "exceptions": 0, "degree_exceptions": 0, "negative_exceptions": 3, "sharp": 1}
+    unit = {
+        "functions": 16,
+        "exceptions": 0,
+        "degree_exceptions": 0,
+        "negative_exceptions": 3,
+        "average_exceptions": 0,
+        "sharp": 1,
+    }
     verdicts = {}
     for name, one in {"none": unit, "one": unit | {"exceptions": 1}, "degree": unit | {"degree_exceptions": 1}}.items():
         for kind in ("all", "random"):
