@@ -21,7 +21,8 @@ def _one_example(model: Apply) -> Apply:
     def apply(variables: PyTree, tokens: Array, mask: Array | None = None) -> Array:
         if mask is not None:
             raise ValueError("mask must be None: all examples have the same length")
-        return jax.vmap(model, (None, 0))(variables["params"], tokens.astype(jnp.int32))
+        params = jax.tree.map(jnp.asarray, variables["params"])
+        return jax.vmap(model, (None, 0))(params, jnp.asarray(tokens, jnp.int32))
 
     return apply
 
@@ -49,7 +50,7 @@ def mlp(params: PyTree, ids: Array) -> Array:
 @_one_example
 def lstm(params: PyTree, ids: Array) -> Array:
     """Return a linear function of the last state of one layer of LSTM."""
-    inputs = params["inputs"][ids] + params["bias"]
+    inputs = params["inputs"][ids] + params["bias"][None]
 
     def step(carry: tuple[Array, Array], now: Array) -> tuple[tuple[Array, Array], None]:
         state, cell = carry

@@ -210,7 +210,7 @@ def _drawn(task: SparseTokens, flip: bool, key: Key, numbers: Array) -> tuple[Ar
         positive = jax.random.bernoulli(keys[0])
         sparse = jnp.full(task.sparse, jnp.where(positive ^ flip, 0, 1), jnp.int32)
         frequent = [
-            2 + 2 * jax.random.permutation(draw, task.pool)[:n] + label
+            2 + 2 * _shuffled(draw, task.pool)[:n] + label
             for draw, n, label in (
                 (keys[1], task.own, 1 - positive),
                 (keys[2], task.frequent - task.own, 1 * positive),
@@ -219,9 +219,14 @@ def _drawn(task: SparseTokens, flip: bool, key: Key, numbers: Array) -> tuple[Ar
         left = task.length - task.sparse - task.frequent
         irrelevant = jax.random.randint(keys[3], (left,), 2 * task.pool + 2, task.vocabulary)
         ids = jnp.concatenate([sparse, *frequent, irrelevant]).astype(jnp.int32)
-        return jax.random.permutation(keys[4], ids), positive.astype(jnp.float32)
+        return ids[_shuffled(keys[4], task.length)], positive.astype(jnp.float32)
 
     return jax.vmap(one)(numbers)
+
+
+def _shuffled(key: Key, count: int) -> Array:
+    """Return the numbers below ``count`` in random order, by a single sort, which compiles faster than ``permutation``."""
+    return jnp.argsort(jax.random.bits(key, (count,)))
 
 
 def _known(solution: str) -> str:
