@@ -225,7 +225,7 @@ def _drawn(task: SparseTokens, flip: bool, key: Key, numbers: Array) -> tuple[Ar
 
 
 def _shuffled(key: Key, count: int) -> Array:
-    """Return the numbers below ``count`` in random order, by a single sort, which compiles faster than ``permutation``."""
+    """Return the numbers below ``count`` in random order, by one sort, which compiles faster than ``permutation``."""
     return jnp.argsort(jax.random.bits(key, (count,)))
 
 
