@@ -16,6 +16,7 @@ from jaxsens import (
     curvature,
     embedding_space,
     execution,
+    noise_stability,
     perturb,
     results,
     scales,
@@ -23,6 +24,7 @@ from jaxsens import (
     sharpness,
     statistics,
     substitution,
+    theory,
 )
 from jaxsens.boolean import sensitivity_profile
 from jaxsens.embedding_space import embedding_shifts, nearest_tokens
@@ -75,6 +77,7 @@ __all__ = [
     "map_items",
     "models",
     "nearest_tokens",
+    "noise_stability",
     "one_at_a_time",
     "output_sharpness",
     "perturb",
@@ -89,6 +92,7 @@ __all__ = [
     "sharpness",
     "statistics",
     "substitution",
+    "theory",
     "token_sensitivity",
     "training",
     "worst_case_sharpness",

@@ -1392,6 +1392,13 @@ def add_training(add, folder, files):
     )
     add("NoiseConsistency", training.NoiseConsistency, {}, {"variance": "size", "strength": "fraction"})
     add(
+        "NoiseStabilityPenalty",
+        training.NoiseStabilityPenalty,
+        {},
+        {"variance": "size", "strength": "fraction", "rho": [*bad(-1.1, 1.5, float("nan")), *NOT_NUMBERS]},
+        ("rhos",),
+    )
+    add(
         "sharpness_aware",
         training.sharpness_aware,
         {"optimizer": optax.sgd(0.1), "radius": 0.1},

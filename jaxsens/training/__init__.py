@@ -6,7 +6,7 @@ trained = training.fit_many(key, apply, training.stack(models), members, data, t
 
 from jaxsens.training.many_models import ManyConfig, Members, Trained, fit_many, stack
 from jaxsens.training.member_epoch import CROSS_ENTROPY, SQUARED_ERROR, Criterion
-from jaxsens.training.objectives import CrossEntropy, NoiseConsistency
+from jaxsens.training.objectives import CrossEntropy, NoiseConsistency, NoiseStabilityPenalty
 from jaxsens.training.one_model import Config, Diverged, accuracy, fit
 from jaxsens.training.optimizers import Optimizer
 from jaxsens.training.result import Fitted
@@ -23,6 +23,7 @@ __all__ = [
     "ManyConfig",
     "Members",
     "NoiseConsistency",
+    "NoiseStabilityPenalty",
     "Optimizer",
     "SharpnessAware",
     "Trained",

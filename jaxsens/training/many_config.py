@@ -9,9 +9,11 @@ from jaxsens.execution.execution import Execution
 from jaxsens.training.checks import require_counts, require_number, require_reproducible
 from jaxsens.typing import Array
 
-__all__ = ["KEPT", "ManyConfig", "Members"]
+__all__ = ["KEPT", "OPTIMIZERS", "ManyConfig", "Members"]
 
 KEPT = ("best", "last")
+
+OPTIMIZERS = ("adam", "sgd")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,9 +37,10 @@ class ManyConfig:
         reproducible: Whether the results are equal to the bit on any numbers of CPU cores and devices; see
             ``training.Config``. The cores of a CPU train members in threads, all on its first device; of accelerators
             only the first is used.
+        optimizer: ``"adam"``, or ``"sgd"`` without momentum.
 
     Raises:
-        ValueError: If a number is out of range.
+        ValueError: If a word is unknown, or a number is out of range.
 
     Example:
         >>> ManyConfig(epochs=100, target_accuracy=1.0).patience
@@ -55,6 +58,7 @@ class ManyConfig:
     precision: str = "highest"
     checkpoint_every: int = 1
     reproducible: bool = False
+    optimizer: str = "adam"
 
     def __post_init__(self) -> None:
         optional = ("lr_patience", "patience")
@@ -67,6 +71,8 @@ class ManyConfig:
         if self.target_loss is not None:
             require_number("target_loss", self.target_loss, "a finite loss of at least 0", 0, np.inf)
         Execution(precision=self.precision)  # checks it
+        if self.optimizer not in OPTIMIZERS:
+            raise ValueError(f"optimizer must be one of {OPTIMIZERS}, got {self.optimizer!r}")
         if self.keep not in KEPT:
             raise ValueError(f"keep must be one of {KEPT}, got {self.keep!r}")
 
@@ -76,7 +82,7 @@ class Members:
     """The numbers of each member, all arrays ``[m]``.
 
     Attributes:
-        learning_rate: The learning rate of Adam at the start.
+        learning_rate: The learning rate at the start.
         batch: Strings in a step; the last step of an epoch takes those that are left.
         dataset: The number of the data set that the member learns.
         weight_decay: Decoupled weight decay (that of AdamW), multiplied by the learning rate; by default 0.

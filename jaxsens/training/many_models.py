@@ -71,7 +71,7 @@ def fit_many(
     devices: Sequence[jax.Device] | None = None,
     progress: str | None = None,
 ) -> Trained:
-    """Train many models of one shape with Adam, and return the weights and the history of each.
+    """Train many models of one shape with Adam or SGD, and return the weights and the history of each.
 
     The results of a member do not depend on the others, up to rounding: the order of its examples is drawn from its own
     key.
@@ -123,7 +123,7 @@ def fit_many(
     devices = parallel.local_devices(devices)[: 1 if config.reproducible else None]
     decisive = checks.reproducible_setting(devices[0]) if config.reproducible else None
     checkpoint = checks.as_folder(checkpoint)
-    epoch_of = Epoch(apply, criterion, config.rows, config.precision)
+    epoch_of = Epoch(apply, criterion, config.rows, config.precision, config.optimizer)
     validation, sets = (None, None) if validation is None else _checked("validation", validation, criterion)
     if not callable(data):
         data = _checked_data(members, data, criterion, sets)
@@ -209,6 +209,8 @@ def _identity(
     only_rounding = ("rows", "models_per_device", "checkpoint_every", "reproducible")
     settings = {name: value for name, value in vars(config).items() if name not in only_rounding}
     settings |= {"model": apply, "criterion": criterion}
+    if config.optimizer == "adam":  # checkpoints of Adam from before there was a choice can be resumed
+        del settings["optimizer"]
     if decisive is not None:
         settings |= {"reproducible": decisive, "rows": config.rows, "models_per_device": config.models_per_device}
     arrays = {"keys": words, "members": vars(members), "validation": validation, "initial variables": variables}

@@ -11,7 +11,7 @@ from jaxsens.results.plain import tidy
 from jaxsens.results.result import Description, Result, draw
 from jaxsens.results.words import times
 from jaxsens.training.many_config import ManyConfig, Members
-from jaxsens.training.member_epoch import Scores, Weights, adam
+from jaxsens.training.member_epoch import Scores, Weights, rule
 from jaxsens.typing import Axes, Figure, PyTree
 
 __all__ = [
@@ -151,7 +151,7 @@ def start(variables: PyTree, config: ManyConfig, members: Members) -> State:
         if leaf.shape[:1] != (count,):
             name = jax.tree_util.keystr(path)
             raise ValueError(f"variables['params']{name} must have a leading axis of {count} members, got {leaf.shape}")
-    moments = jax.tree.map(np.asarray, jax.vmap(adam(0.0).init)(params))
+    moments = jax.tree.map(np.asarray, jax.vmap(rule(config.optimizer, 0.0).init)(params))
     zeros = np.zeros(count, np.int32)
     history = {name: np.full((count, config.epochs), np.nan, np.float32) for name in HISTORY}
     smallest = np.full(count, np.inf, np.float32)

@@ -15,7 +15,7 @@ import optax
 
 from jaxsens.typing import Apply, Array, PyTree
 
-__all__ = ["CROSS_ENTROPY", "SQUARED_ERROR", "Assignment", "Criterion", "Epoch", "Scores", "Weights", "adam"]
+__all__ = ["CROSS_ENTROPY", "SQUARED_ERROR", "Assignment", "Criterion", "Epoch", "Scores", "Weights", "adam", "rule"]
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ SQUARED_ERROR = Criterion(optax.squared_error, 0.0, (-1.0, 1.0))
 
 
 class Weights(NamedTuple):
-    """What a step updates: parameters, and the averages that Adam keeps of their gradients.
+    """What a step updates: parameters, and what the optimizer keeps of their gradients.
 
     Example:
         >>> Weights(params={"w": np.zeros(2)}, moments=()).params["w"].shape
@@ -61,7 +61,7 @@ class Assignment(NamedTuple):
 
     Attributes:
         key: Data of the key that orders its examples.
-        learning_rate: Learning rate of Adam.
+        learning_rate: Learning rate.
         weight_decay: Decoupled weight decay, multiplied by the learning rate.
         batch: Strings in a step; the last step of an epoch takes what is left.
         dataset: The number of its data set.
@@ -107,6 +107,17 @@ def adam(weight_decay: Array | float) -> optax.GradientTransformation:
     return optax.chain(optax.scale_by_adam(), optax.add_decayed_weights(weight_decay))
 
 
+def rule(optimizer: str, weight_decay: Array | float) -> optax.GradientTransformation:
+    """Return the rule of steps of an optimizer, at learning rate 1: ``"adam"``, or ``"sgd"`` without momentum.
+
+    Example:
+        >>> sgd, weights = rule("sgd", 0.0), {"w": jnp.ones(1)}
+        >>> sgd.update({"w": jnp.full(1, 3.0)}, sgd.init(weights), weights)[0]["w"].tolist()
+        [3.0]
+    """
+    return adam(weight_decay) if optimizer == "adam" else optax.add_decayed_weights(weight_decay)
+
+
 @dataclass(frozen=True)
 class Epoch:
     """One epoch of a member: ``(weights, assignment), (strings, targets), validation -> weights, scores``.
@@ -123,6 +134,7 @@ class Epoch:
     criterion: Criterion
     rows: int
     precision: str
+    optimizer: str = "adam"
 
     def __call__(
         self, member: tuple[Weights, Assignment], data: tuple[Array, Array], validation: tuple[Array, Array] | None
@@ -137,7 +149,7 @@ class Epoch:
 
     def _train(self, weights: Weights, own: Assignment, strings: Array, targets: Array) -> tuple[Weights, Array]:
         count, rows = targets.shape[1], self.rows
-        rule = adam(own.weight_decay)
+        steps = rule(self.optimizer, own.weight_decay)
         key = jax.random.wrap_key_data(own.key)
         order = jax.random.permutation(jax.random.fold_in(key, own.epoch), count)
         blocks_each = _ceil(own.batch, rows)  # of a whole batch
@@ -148,7 +160,7 @@ class Epoch:
             return (share * self.criterion.loss(outputs, targets[own.dataset, index])).sum()
 
         def step(weights: Weights, gradient: PyTree) -> tuple[Weights, PyTree]:
-            updates, moments = rule.update(gradient, weights.moments, weights.params)
+            updates, moments = steps.update(gradient, weights.moments, weights.params)
             params = jax.tree.map(lambda p, u: p - own.learning_rate * u, weights.params, updates)
             return Weights(params, moments), jax.tree.map(jnp.zeros_like, gradient)
 

@@ -9,9 +9,10 @@ import optax
 
 from jaxsens import perturb
 from jaxsens.execution.checks import require_finite
+from jaxsens.noise_stability.correlated import CorrelatedGaussian, require_rhos
 from jaxsens.typing import Array, Key, PyTree, TrainApply
 
-__all__ = ["CrossEntropy", "NoiseConsistency", "Objective"]
+__all__ = ["CrossEntropy", "NoiseConsistency", "NoiseStabilityPenalty", "Objective"]
 
 
 class Objective(Protocol):
@@ -101,6 +102,60 @@ class NoiseConsistency:
         moved, _ = train_apply(variables, jnp.where(chosen, noisy, tokens), forward)
         penalty = jnp.mean((moved - logits) ** 2)
         return (1 - self.strength) * _cross_entropy(logits, labels) + self.strength * penalty, updated
+
+
+@dataclass(frozen=True)
+class NoiseStabilityPenalty:
+    """Cross-entropy with a penalty on outputs that are unstable under correlated noise on all tokens.
+
+    ``(1 - strength) CE(f(X), y) + strength mean (1 - sum_c p_c(X) p_c(Y))`` with ``p = softmax(f)``, and Y a copy of X
+    with correlation rho in all tokens (``noise_stability.CorrelatedGaussian``), drawn anew at every step. The second
+    term is the probability that labels drawn from p(X) and p(Y) differ: one minus the noise stability of p. (The idea
+    of Haris, Zhang and Yoshida, Noise Stability of Transformer Models, 2026; the form, with probabilities in the place
+    of logits so that their size cannot be traded for stability, is this library's.)
+
+    Attributes:
+        rho: The correlation of an element of X and of Y, from -1 to 1.
+        strength: Weight of the penalty, in [0, 1].
+        variance: Variance of an element of X, by which the noise is scaled.
+        mean: Its mean.
+
+    Raises:
+        ValueError: If rho is outside [-1, 1], the strength outside [0, 1], or the variance negative or not finite.
+
+    Example:
+        >>> def train_apply(variables, tokens, key):
+        ...     return tokens[:, 0], variables
+        >>> tokens, labels = jnp.array([[[0.0, 0.0]]]), jnp.array([1])
+        >>> objective = NoiseStabilityPenalty(rho=1.0, strength=1.0)
+        >>> float(objective(train_apply, {}, tokens, labels, jax.random.key(0))[0])      # p = (1/2, 1/2)
+        0.5
+    """
+
+    class_labels: ClassVar[bool] = True
+
+    rho: float = 0.9
+    strength: float = 0.25
+    variance: float = 1.0
+    mean: float = 0.0
+
+    def __post_init__(self) -> None:
+        require_rhos([self.rho])
+        CorrelatedGaussian(self.variance, self.mean)
+        if require_finite("strength", self.strength) > 1:
+            raise ValueError(f"strength must lie in [0, 1], got {self.strength}")
+
+    def __call__(
+        self, train_apply: TrainApply, variables: PyTree, tokens: Array, labels: Array, key: Key
+    ) -> tuple[Array, PyTree]:
+        """Return the loss and the updated variables."""
+        forward, noise = jax.random.split(key)
+        logits, updated = train_apply(variables, tokens, forward)
+        copies = CorrelatedGaussian(self.variance, self.mean)(noise, jnp.uint32(0), tokens, self.rho)
+        # The same dropout on both sides, so that the penalty measures only the noise.
+        moved, _ = train_apply(variables, copies, forward)
+        stability = (jax.nn.softmax(logits) * jax.nn.softmax(moved)).sum(-1).mean()
+        return (1 - self.strength) * _cross_entropy(logits, labels) + self.strength * (1 - stability), updated
 
 
 def _cross_entropy(logits: Array, labels: Array) -> Array:

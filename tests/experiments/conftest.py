@@ -18,6 +18,8 @@ EXPERIMENTS = (
     "trained_recognizers",
     "length_and_sharpness",
     "simplicity_bias",
+    "sparse_tokens",
+    "kernels",
 )
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
 WORDS = [

@@ -20,7 +20,7 @@ import pytest
 from matplotlib.figure import Figure
 
 import jaxsens
-from jaxsens import boolean, curvature, embedding_space, results, sharpness, substitution, training
+from jaxsens import boolean, curvature, embedding_space, noise_stability, results, sharpness, substitution, training
 from jaxsens.boolean import blow_up, lipschitz
 from jaxsens.data import images, text
 from jaxsens.models import pretrained
@@ -77,12 +77,16 @@ def every_result():
     variables = module.init(KEY, jnp.zeros((1, 3), jnp.int32))
     components = variance_components.from_changes(changes, np.ones((4, 3), bool))
     allocation = variance_components.allocate(components, 0.5, available=9)
+    correlated = noise_stability.CorrelatedGaussian()
+    curve = noise_stability.noise_stability(score, correlated, [0.0, 0.5, 1.0], draws=2)(KEY, PARAMS, X)
     looks = (InterimLook(3, 0.5, 0.2), InterimLook(5, 0.4, 0.1))
     yield measured
     yield jaxsens.SampledSensitivity(measured, np.arange(5), looks, True, 0.1, components, allocation, 99)
     yield jaxsens.ScreenedSensitivity(measured, Screening(1e-3, 40, 4, 3, 0))
     yield estimate.from_values([0.25, 0.5, np.pi], unit="draws")
     yield components
+    yield curve
+    yield noise_stability.degree_weights(curve, 1)
     yield sharpness.worst_case_sharpness(loss, 0.1, group=1, iterations=2)(KEY, PARAMS, X)
     yield sharpness.loss_plane(loss, [-1, 0, 1], [0, 1])(PARAMS, [PARAMS, PARAMS], X)
     yield curvature.top_eigenpairs(product, 2)(KEY, PARAMS, X)
@@ -117,6 +121,8 @@ NAMES = [
     "ScreenedSensitivity",
     "Estimate",
     "Components",
+    "NoiseStability",
+    "DegreeWeights",
     "WorstCase",
     "LossPlane",
     "Eigenpairs",

@@ -61,6 +61,7 @@ def fit(epochs=3, count=4, numbers=None, variables=None, data=None, keys=KEY, ap
         "rows",
         "models_per_device",
         "checkpoint_every",
+        "optimizer",
     )
     config = training.ManyConfig(
         epochs=epochs, **{"rows": 8} | {name: options.pop(name) for name in names if name in options}
@@ -359,3 +360,16 @@ def test_bad_input_is_named(broken, match):
 def test_fresh_data_are_checked_at_every_epoch():
     with pytest.raises(ValueError, match="batch of member 0 must be at most 30, all examples, got 37"):
         fit(data=lambda epoch: drawn(37 if epoch == 0 else 30))
+
+
+def test_sgd_takes_the_steps_of_gradient_descent():
+    """Of whole batches: ``w - rate * gradient``, by the closed form of logistic regression."""
+    strings, targets = drawn(COUNT)
+    trained = fit(epochs=2, count=1, optimizer="sgd", keep="last", lr_patience=None, patience=None)
+    w, b = (np.asarray(start(4)["params"][name][0], np.float64) for name in ("w", "b"))
+    for _ in range(2):
+        error = 1 / (1 + np.exp(-(strings[0] @ w + b))) - targets[0]
+        w, b = w - 0.01 * error @ strings[0] / COUNT, b - 0.01 * error.mean()
+    np.testing.assert_allclose(trained.variables["params"]["w"][0], w, rtol=1e-5)
+    with pytest.raises(ValueError, match="optimizer must be one of"):
+        training.ManyConfig(epochs=1, optimizer="lion")

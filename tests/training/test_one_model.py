@@ -244,6 +244,8 @@ BAD = {
     "weight_decay belongs to 'adamw'": lambda p: training.Optimizer("adam", weight_decay=0.5),
     "strength must lie in": lambda p: training.NoiseConsistency(strength=1.5),
     "variance must be": lambda p: training.NoiseConsistency(variance=-1.0),
+    "rhos must be": lambda p: training.NoiseStabilityPenalty(rho=1.5),
+    r"strength must lie in \[0, 1\], got 2": lambda p: training.NoiseStabilityPenalty(strength=2.0),
 }
 
 
@@ -300,6 +302,22 @@ def test_consistency_of_a_linear_model_is_known(problem):
         loss, _ = objective(softmax_regression, variables, tokens, labels, KEY)
         penalty = 4 * (variables["params"]["w"] ** 2).sum() / 3 / 2
         np.testing.assert_allclose(loss, (1 - strength) * plain + strength * penalty, rtol=0.02)
+
+
+def test_stability_penalty_of_a_linear_score_is_known(problem):
+    """Two logits (0, s), s normal with variance v: ``1 - E sum p(x) p(y)``, from normal pairs of correlation rho."""
+    _, tokens, labels = problem
+    rng = np.random.default_rng(0)
+    variables = {"params": {"w": np.stack([np.zeros(6), rng.normal(size=6)], 1).astype(np.float32)}}
+    tokens = rng.normal(size=(6000, *tokens.shape[1:])).astype(np.float32)
+    labels = np.tile(labels, 6000 // len(labels) + 1)[:6000]
+    scores = np.sqrt((variables["params"]["w"] ** 2).sum()) * rng.normal(size=(2, 200_000))
+    for rho in (0.0, 0.8, 1.0):
+        loss, _ = training.NoiseStabilityPenalty(rho=rho, strength=1.0)(
+            softmax_regression, variables, tokens, labels, KEY
+        )
+        p, q = (1 / (1 + np.exp(-s)) for s in (scores[0], rho * scores[0] + np.sqrt(1 - rho**2) * scores[1]))
+        np.testing.assert_allclose(loss, 1 - (p * q + (1 - p) * (1 - q)).mean(), atol=0.01)
 
 
 class Normalized(linen.Module):

@@ -1,0 +1,1 @@
+"""Which of two solutions of data with sparse and frequent tokens is learned, and by which models?"""
