@@ -3,6 +3,7 @@
 import ast
 import graphlib
 import importlib
+import json
 import os
 import re
 import subprocess
@@ -174,18 +175,47 @@ PAGES = sorted([ROOT / "README.md", *(ROOT / "jaxsens").rglob("README.md")])
 NUMBER = re.compile(r"-?\d+(?:\.\d*)?(?:e-?\d+)?")
 
 
+BLOCKS = {page: re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL) for page in PAGES}
+DRIVER = """
+import contextlib, io, json, sys, traceback
+results = []
+for block in json.load(sys.stdin):
+    for name in [name for name in sys.modules if name.split(".")[0] == "jaxsens"]:
+        del sys.modules[name]  # what a block does not import itself is not there
+    printed, error = io.StringIO(), ""
+    with contextlib.redirect_stdout(printed):
+        try:
+            exec(compile(block, "block", "exec"), {"__name__": "__main__"})
+        except Exception:
+            error = traceback.format_exc()
+    results.append((printed.getvalue(), error))
+json.dump(results, sys.stdout)
+"""
+
+
+@pytest.fixture(scope="module")
+def run_blocks(tmp_path_factory):
+    """What each block of each page printed, and its error: in one process, as importing JAX takes seconds."""
+    blocks = [block for page in PAGES for block in BLOCKS[page]]
+    flags = " ".join(flag for flag in os.environ["XLA_FLAGS"].split() if "device_count" not in flag)
+    run = subprocess.run(
+        [sys.executable, "-W", "error", "-c", DRIVER], input=json.dumps(blocks), cwd=tmp_path_factory.mktemp("readme"),
+        capture_output=True, text=True, check=False,
+        env=os.environ | {"XLA_FLAGS": flags, "PYTHONPATH": str(ROOT), "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"},
+    )  # fmt: skip
+    assert run.returncode == 0, run.stderr
+    return dict(zip(blocks, json.loads(run.stdout), strict=True))
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_examples_of_a_readme_run_and_print_what_it_shows(page, tmp_path):
-    for block in re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL):
+def test_examples_of_a_readme_run_and_print_what_it_shows(page, run_blocks):
+    for block in BLOCKS[page]:
         assert len([line for line in block.splitlines() if line.strip()]) <= 15
-        run = subprocess.run(
-            [sys.executable, "-W", "error", "-c", block], cwd=tmp_path, capture_output=True, text=True, check=False,
-            env=os.environ | {"XLA_FLAGS": "", "PYTHONPATH": str(ROOT), "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"},
-        )  # fmt: skip
-        assert run.returncode == 0, run.stderr
-        printed = run.stdout.splitlines()
+        text, error = run_blocks[block]
+        assert not error
+        printed = text.splitlines()
         assert printed
         for shown in re.findall(r"^print\(.*\)  # (.*)$", block, re.MULTILINE):
             like = [line for line in printed if NUMBER.sub("#", line) == NUMBER.sub("#", shown)]
             values = [[float(number) for number in NUMBER.findall(line)] for line in [shown, *like]]
-            assert any(numbers == pytest.approx(values[0], rel=0.05, abs=1e-9) for numbers in values[1:]), run.stdout
+            assert any(numbers == pytest.approx(values[0], rel=0.05, abs=1e-9) for numbers in values[1:]), text
