@@ -13,6 +13,7 @@ from typing import Any
 from jaxsens import (
     boolean,
     changes,
+    corruptions,
     curvature,
     embedding_space,
     execution,
@@ -25,6 +26,7 @@ from jaxsens import (
     substitution,
 )
 from jaxsens.boolean import sensitivity_profile
+from jaxsens.corruptions import corruption_error
 from jaxsens.embedding_space import embedding_shifts, nearest_tokens
 from jaxsens.execution import Execution, map_items
 from jaxsens.results import load
@@ -61,6 +63,8 @@ __all__ = [
     "boolean",
     "changes",
     "classifier_sharpness",
+    "corruption_error",
+    "corruptions",
     "curvature",
     "data",
     "embedding_shifts",

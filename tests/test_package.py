@@ -18,7 +18,7 @@ FOUNDATION = {path.stem for path in (ROOT / "jaxsens").glob("*.py")} - {"__init_
     "results",
     "statistics",
 }
-MEASUREMENTS = {"sensitivity", "sharpness", "curvature", "embedding_space", "boolean", "theory"}
+MEASUREMENTS = {"sensitivity", "sharpness", "curvature", "embedding_space", "boolean", "corruptions", "theory"}
 """Folders that say what is measured; neither these nor the foundation import the other folders."""
 ONLY = {
     "flax": {"models"},
