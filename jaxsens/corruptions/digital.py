@@ -114,7 +114,9 @@ def jpeg_compression(constants: tuple[int, ...], shape: tuple[int, int, int]) ->
     Conversion to luminance and two colors in bytes, colors halved in both directions (4:2:0) by means of four pixels,
     cosine transform of blocks of 8 x 8, quantization with libjpeg's tables, and back, with libjpeg's triangular
     enlargement of the colors. Borders are repeated to whole blocks. The transform is in float32, where libjpeg's is in
-    integers; see the tests for the difference, which is a fraction of a gray level.
+    integers. On CIFAR-10 the result differs from Pillow's by 0.07 to 0.09 gray levels in the mean, where compression
+    itself changes 1.8 to 6.9, and not at all in 93 to 95 % of the values. Stored as JPEG before, those images have many
+    coefficients half-way between two steps of quality 50, where it differs by 0.6, and in 19 % of the values.
 
     Example:
         >>> tables, apply = jpeg_compression((80,) * 5, (16, 16, 3))
@@ -132,7 +134,9 @@ def jpeg_compression(constants: tuple[int, ...], shape: tuple[int, int, int]) ->
         rows, columns = plane.shape[0] // 8, plane.shape[1] // 8
         blocks = (plane - 128).reshape(rows, 8, columns, 8).swapaxes(1, 2).reshape(-1, 64)
         steps = steps[None]
-        kept = jnp.round(blocks @ transform.T / steps) * steps
+        # libjpeg has coefficients in eighths, and rounds halves away from zero: those of flat blocks are often halves.
+        eighths = jnp.round(8 * (blocks @ transform.T))
+        kept = jnp.sign(eighths) * jnp.floor(jnp.abs(eighths) / (8 * steps) + 0.5) * steps
         found = (kept @ transform).reshape(rows, columns, 8, 8).swapaxes(1, 2).reshape(plane.shape)
         return jnp.clip(jnp.round(found + 128), 0, 255)
 

@@ -1,5 +1,6 @@
 """The result of ``corruption_error``: which images a classifier gets wrong, by corruption and severity."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 
@@ -47,6 +48,25 @@ class CorruptionError(Estimated):
     names: tuple[str, ...]
     severities: tuple[int, ...]
     constants: str
+
+    @classmethod
+    def joined(cls, parts: "Sequence[CorruptionError]") -> "CorruptionError":
+        """Return the result over all images of several parts of a data set, measured one after the other.
+
+        Raises:
+            ValueError: If there is no part, or they are of different corruptions, severities or constants.
+
+        Example:
+            >>> part = CorruptionError(np.array([[[True]]]), np.array([False]), ("fog",), (1,), "cifar10")
+            >>> CorruptionError.joined([part, part]).count
+            2
+        """
+        if not isinstance(parts, Sequence) or len(parts) == 0 or not isinstance(parts[0], CorruptionError):
+            raise ValueError(f"parts must be a list of at least one CorruptionError, got {parts!r}")
+        for part in parts:
+            parts[0]._of_same_corruptions(part)
+        wrong, clean = (np.concatenate([getattr(part, name) for part in parts]) for name in ("wrong", "wrong_clean"))
+        return cls(wrong, clean, parts[0].names, parts[0].severities, parts[0].constants)
 
     @cached_property
     def per_example(self) -> np.ndarray:
@@ -144,13 +164,16 @@ class CorruptionError(Estimated):
         ends = self.per_corruption.interval()
         return draw("bars_by_position", ax, self.per_corruption.mean, *ends, position="corruption", quantity="error")
 
-    def _paired(self, other: "CorruptionError") -> "CorruptionError":
+    def _of_same_corruptions(self, other: "CorruptionError") -> None:
         if not isinstance(other, CorruptionError):
             raise ValueError(f"other must be a CorruptionError, got a {type(other).__name__}")
         for name in ("names", "severities", "constants"):
             own, theirs = getattr(self, name), getattr(other, name)
             if own != theirs:
                 raise ValueError(f"other must be of the same corruptions: {name} is {own} here and {theirs} there")
+
+    def _paired(self, other: "CorruptionError") -> "CorruptionError":
+        self._of_same_corruptions(other)
         if self.wrong.shape != other.wrong.shape:
             raise ValueError(f"other must be of the same {len(self.wrong)} images, got {len(other.wrong)}")
         return other
