@@ -162,7 +162,8 @@ class CorruptionError(Estimated):
             ImportError: If matplotlib is not installed; the message names the extra.
         """
         ends = self.per_corruption.interval()
-        return draw("bars_by_position", ax, self.per_corruption.mean, *ends, position="corruption", quantity="error")
+        labels = [name.replace("_", " ") for name in self.names]
+        return draw("bars_by_position", ax, self.per_corruption.mean, *ends, position=labels, quantity="error")
 
     def _of_same_corruptions(self, other: "CorruptionError") -> None:
         if not isinstance(other, CorruptionError):

@@ -144,6 +144,8 @@ def image_folder(path: str | os.PathLike[str], *, image_size: int = 224, resize:
     resize = round(image_size * 256 / 224) if resize is None else checks.require_count("resize", resize)
     if resize < image_size:
         raise ValueError(f"resize must be at least image_size, {image_size}, got {resize}: the crop would not fit")
+    if not isinstance(path, str | os.PathLike):
+        raise ValueError(f"path must be a path of a folder, got {path!r}")
     root = Path(path).expanduser()
     rule = f"path must be a folder with a folder for each class, got {root}, which"
     if not root.is_dir():

@@ -15,6 +15,7 @@ import argparse
 import concurrent.futures
 import contextlib
 import functools
+import importlib.util
 import json
 import multiprocessing
 import os
@@ -43,6 +44,8 @@ def pictures(count: int, side: int, seed: int) -> np.ndarray:
 @functools.cache
 def package() -> Any:
     """Return ``imagecorruptions.corrupt``, with what its dependencies renamed given to it; None without the package."""
+    if importlib.util.find_spec("imagecorruptions") is None:
+        return None
     import scipy.ndimage
 
     resources = types.ModuleType("pkg_resources")
@@ -51,10 +54,8 @@ def package() -> Any:
     interpolation.map_coordinates = scipy.ndimage.map_coordinates
     sys.modules.update({"pkg_resources": resources, "scipy.ndimage.interpolation": interpolation})
     vars(np)["float_"] = np.float64
-    try:
-        from imagecorruptions import corruptions
-    except ImportError:
-        return None
+    from imagecorruptions import corruptions
+
     gaussian = corruptions.gaussian
     corruptions.gaussian = lambda image, *args, multichannel=False, **options: gaussian(
         image, *args, channel_axis=-1 if multichannel else None, **options
