@@ -11,7 +11,7 @@ import numpy as np
 
 from jaxsens.corruptions import blur, digital, noise, spatter, weather
 from jaxsens.corruptions.constants import CONSTANTS, NAMES, SEVERITIES
-from jaxsens.execution import checks, parallel
+from jaxsens.execution import checks, memory, parallel
 from jaxsens.execution.execution import DEFAULT, Execution, require_execution
 from jaxsens.execution.keys import require_key
 from jaxsens.typing import Array, Key, PyTree
@@ -21,6 +21,9 @@ __all__ = ["Corruption", "corrupt", "require_images", "require_index", "require_
 _OTHERS = {name: part for part in (noise, blur, weather, digital, spatter) for name in NAMES if hasattr(part, name)}
 _IN_COLOR = ("saturate", "spatter")
 """Corruptions that have no meaning for a grayscale image."""
+
+_PARTS = 16
+"""What is done to an image is little, and bound by memory: chunks are this much smaller than those of models."""
 
 
 @dataclass(frozen=True)
@@ -143,7 +146,11 @@ def corrupt(
     corruption = Corruption(require_name(name), images.shape[1:], constants)
     items = (require_index(index, len(images)), images)
     shared = key, np.int32(require_severity(severity)), corruption.tables()
-    return parallel.map_items(parallel.bind(_one, corruption), items, *shared, execution=execution)
+    fn = parallel.bind(_one, corruption)
+    if execution.chunk is None:
+        one = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), items)
+        execution = execution.replace(chunk=max(1, memory.chunk_of(fn, one, *shared) // _PARTS))
+    return parallel.map_items(fn, items, *shared, execution=execution)
 
 
 def _one(corruption: Corruption, item: tuple[Array, Array], key: Key, severity: Array, tables: PyTree) -> Array:

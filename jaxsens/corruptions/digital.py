@@ -124,8 +124,7 @@ def jpeg_compression(constants: tuple[int, ...], shape: tuple[int, int, int]) ->
         (5, 2, 64)
     """
     height, width, channels = shape
-    block = 8 if channels == 1 else 16
-    pads = ((0, -height % block), (0, -width % block))
+    pads = ((0, -height % 8), (0, -width % (8 if channels == 1 else 16)), (0, 0))
     k, x = np.arange(8)[:, None], np.arange(8)
     cosines = np.sqrt(np.where(k == 0, 1 / 8, 2 / 8)) * np.cos((2 * x + 1) * k * np.pi / 16)
     transform = np.kron(cosines, cosines).astype(np.float32)  # of the 64 pixels of a block
@@ -141,7 +140,7 @@ def jpeg_compression(constants: tuple[int, ...], shape: tuple[int, int, int]) ->
         return jnp.clip(jnp.round(found + 128), 0, 255)
 
     def apply(_key: Key, image: Array, table: dict[str, Array]) -> Array:
-        padded = jnp.pad(image, (*pads, (0, 0)), mode="edge")
+        padded = jnp.pad(image, pads, mode="edge")
         if channels == 1:
             return lossy(padded[..., 0], table["steps"][0])[:height, :width, None]
         red, green, blue = (padded[..., i] for i in range(3))
@@ -151,10 +150,15 @@ def jpeg_compression(constants: tuple[int, ...], shape: tuple[int, int, int]) ->
             jnp.round(0.5 * red - 0.418687589 * green - 0.081312411 * blue + 128),
         )
         bright = lossy(bright, table["steps"][0])
-        blue_part, red_part = (_doubled(lossy(_halved(color), table["steps"][1])) - 128 for color in colors)
+        kept = slice(-(-height // 2)), slice(-(-width // 2))  # what pads the blocks does not enter the enlargement
+        rows = height + height % 2  # libjpeg repeats rows of the halved colors, but columns of the whole ones
+        halves = (jnp.pad(_halved(color[:rows]), ((0, -(rows // 2) % 8), (0, 0)), mode="edge") for color in colors)
+        coarse = (lossy(color, table["steps"][1])[kept] for color in halves)
+        blue_part, red_part = (_doubled(plane)[:height, :width] - 128 for plane in coarse)
+        bright = bright[:height, :width]
         green = bright - jnp.round(0.344136286 * blue_part + 0.714136286 * red_part)
         red, blue = bright + jnp.round(1.402 * red_part), bright + jnp.round(1.772 * blue_part)
-        return jnp.stack([red, green, blue], -1)[:height, :width]
+        return jnp.stack([red, green, blue], -1)
 
     return {"steps": np.stack([quantization(quality) for quality in constants]).astype(np.float32)}, apply
 

@@ -40,7 +40,7 @@ class CorruptionError(Estimated):
     Example:
         >>> wrong = np.array([[[False, True]], [[True, True]], [[False, False]]])
         >>> CorruptionError(wrong, np.array([False, True, False]), ("fog",), (1, 5), "cifar10")
-        CorruptionError(0.5 [95% 0.0168, 0.983]; 3 images x 1 corruption x 2 severities)
+        CorruptionError(0.5 [95% 0.0387, 0.961]; 3 images x 1 corruption x 2 severities)
     """
 
     wrong: np.ndarray

@@ -61,7 +61,7 @@ def test_jpeg_is_as_a_codec_to_a_fraction_of_a_gray_level():
             found = made(images, "jpeg_compression", severity, benchmark).astype(int)
             expected = np.stack([references.jpeg_compression(image, quality) for image in images])
             lost = np.abs(expected.astype(int) - images).mean()
-            assert np.abs(found - expected).mean() < 0.03 * lost
+            assert np.abs(found - expected).mean() < 0.05 * lost
     gray = pictures(16, 16, channels=1)
     assert np.abs(made(gray, "jpeg_compression", 5).astype(int) - gray).mean() > 1
 

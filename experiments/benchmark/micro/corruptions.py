@@ -3,10 +3,11 @@
     python -m experiments.benchmark.micro.corruptions [--out FILE.json] [--side 32] [--images 2000]
         [--constants imagenet] [--package-images 20] [--severities 1,3,5] [--names fog,snow] [--repeats 3] [--seed 0]
 
-Images of random smooth colors. For each corruption, the images per second of ``jaxsens.corruptions.corrupt`` on all
-cores (median of the repeats, without the first call, which compiles), and of the package: one image after another, in
-as many processes as there are cores, at the same constants (those of ImageNet-C are the only ones that it has). The
-repeats of both are interleaved. The speedup for the mean over corruptions is the ratio of the total times of an image.
+Images of random smooth colors. For each corruption, the images per CPU second of ``jaxsens.corruptions.corrupt`` (all
+threads counted; median of the repeats, without the first call, which compiles), and of the package: one image after
+another in a process of its own, at the same constants (those of ImageNet-C are the only ones that it has). The repeats
+of both are interleaved. CPU seconds hardly depend on what else the machine does; both sides keep every core busy, the
+package with a process for each. The speedup for the mean over corruptions is the ratio of the total times of an image.
 Corruptions that the installed package cannot make, since its dependencies have changed, are repaired where a renamed
 argument or module is the reason, and left out of the ratio otherwise. Writes all fields as JSON and prints a table.
 """
@@ -30,7 +31,7 @@ import jax
 import numpy as np
 
 from jaxsens.corruptions import NAMES, corrupt
-from jaxsens.execution import parallel, threads
+from jaxsens.execution import parallel
 
 
 def pictures(count: int, side: int, seed: int) -> np.ndarray:
@@ -66,30 +67,31 @@ def package() -> Any:
 
 
 def seconds_of_package(name: str, severities: list[int], images: np.ndarray) -> float | None:
-    """Return the seconds that the package takes for an image in this process; None where it fails."""
+    """Return the CPU seconds that the package takes for an image in this process; None where it fails."""
     try:
         package()(images[0], severity=severities[0], corruption_name=name)
-        start = time.perf_counter()
+        start = time.process_time()
         for severity in severities:
             for image in images:
                 package()(image, severity=severity, corruption_name=name)
     except Exception:  # whatever its dependencies no longer have
         return None
-    return (time.perf_counter() - start) / (len(images) * len(severities))
+    return (time.process_time() - start) / (len(images) * len(severities))
 
 
-def seconds_of_ours(name: str, severities: list[int], images: np.ndarray, constants: str) -> float:
-    """Return the seconds that jaxsens takes for an image, on all cores."""
-    start = time.perf_counter()
+def seconds_of_ours(name: str, severities: list[int], images: np.ndarray, constants: str) -> tuple[float, float]:
+    """Return the CPU seconds of all threads, and the seconds, that jaxsens takes for an image on all cores."""
+    start, clock = time.process_time(), time.perf_counter()
     for severity in severities:
         corrupt(jax.random.key(0), images, name, severity, constants=constants)
-    return (time.perf_counter() - start) / (len(images) * len(severities))
+    ends = time.process_time() - start, time.perf_counter() - clock
+    return tuple(end / (len(images) * len(severities)) for end in ends)
 
 
 def measure(options: argparse.Namespace, pool: concurrent.futures.Executor | None) -> list[dict[str, Any]]:
     """Return, and print, a row for each corruption."""
     severities = [int(text) for text in options.severities.split(",")]
-    images, rows, cores = pictures(options.images, options.side, options.seed), [], threads.cores()
+    images, rows = pictures(options.images, options.side, options.seed), []
     for name in options.names.split(","):
         first = time.perf_counter()
         corrupt(jax.random.key(0), images, name, severities[0], constants=options.constants)
@@ -97,16 +99,17 @@ def measure(options: argparse.Namespace, pool: concurrent.futures.Executor | Non
         ours, theirs = [], []
         for _ in range(options.repeats):
             ours.append(seconds_of_ours(name, severities, images, options.constants))
-            if pool is not None:  # all processes at once, each with the same images: a core's time by their number
-                some = images[: options.package_images]
-                found = [pool.submit(seconds_of_package, name, severities, some) for _ in range(cores)]
-                theirs += [one.result() for one in found]
-        row = {"name": name, "seconds": statistics.median(ours), "first_call_seconds": first}
-        line = f"{name:18} {1 / row['seconds']:10,.0f} images/s  first call {first:5.1f} s"
+            if pool is not None:
+                theirs.append(
+                    pool.submit(seconds_of_package, name, severities, images[: options.package_images]).result()
+                )
+        cpu, clock = (statistics.median(values) for values in zip(*ours, strict=True))
+        row = {"name": name, "cpu_seconds": cpu, "seconds": clock, "first_call_seconds": first}
+        line = f"{name:18} {1 / cpu:10,.0f} images per CPU second, {1 / clock:8,.0f}/s  first call {first:5.1f} s"
         if theirs and None not in theirs:
-            row["package_seconds"] = statistics.median(theirs) / cores
-            row["speedup"] = row["package_seconds"] / row["seconds"]
-            line += f"  package {1 / row['package_seconds']:9,.0f} images/s  speedup {row['speedup']:7.1f}"
+            row["package_cpu_seconds"] = statistics.median(theirs)
+            row["speedup"] = row["package_cpu_seconds"] / cpu
+            line += f"  package {1 / row['package_cpu_seconds']:9,.0f}  speedup {row['speedup']:7.1f}"
         rows.append(row)
         print(line, flush=True)
     return rows
@@ -131,7 +134,7 @@ def main() -> None:
     report |= {name: value for name, value in vars(options).items() if name != "out"}
     both = [row for row in rows if "speedup" in row]
     if both:
-        report["speedup_of_mean"] = sum(r["package_seconds"] for r in both) / sum(r["seconds"] for r in both)
+        report["speedup_of_mean"] = sum(r["package_cpu_seconds"] for r in both) / sum(r["cpu_seconds"] for r in both)
         report["median_speedup"] = statistics.median(row["speedup"] for row in both)
         print(
             f"mean over {len(both)} of {len(rows)} corruptions: speedup {report['speedup_of_mean']:.1f} of the total "
@@ -142,10 +145,10 @@ def main() -> None:
 
 
 def processes(options: argparse.Namespace) -> Any:
-    """Return processes for the package, one for each core; or nothing, where it is left out or not installed."""
+    """Return a process for the package; or nothing, where it is left out or not installed."""
     if options.package_images == 0 or package() is None:
         return contextlib.nullcontext()
-    return concurrent.futures.ProcessPoolExecutor(threads.cores(), multiprocessing.get_context("spawn"))
+    return concurrent.futures.ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
 
 
 if __name__ == "__main__":
