@@ -13,6 +13,7 @@ from typing import Any
 from jaxsens import (
     boolean,
     changes,
+    corruptions,
     curvature,
     embedding_space,
     execution,
@@ -27,6 +28,7 @@ from jaxsens import (
     theory,
 )
 from jaxsens.boolean import sensitivity_profile
+from jaxsens.corruptions import corruption_error
 from jaxsens.embedding_space import embedding_shifts, nearest_tokens
 from jaxsens.execution import Execution, map_items
 from jaxsens.results import load
@@ -63,6 +65,8 @@ __all__ = [
     "boolean",
     "changes",
     "classifier_sharpness",
+    "corruption_error",
+    "corruptions",
     "curvature",
     "data",
     "embedding_shifts",

@@ -25,11 +25,11 @@ import optax
 import jaxsens
 from experiments import harness
 from experiments.harness import verdicts
-from jaxsens import boolean, changes, curvature, embedding_space, norm_balls, perturb, scales, training
+from jaxsens import boolean, changes, corruptions, curvature, embedding_space, norm_balls, perturb, scales, training
 from jaxsens import labels as class_labels
 from jaxsens.boolean import blow_up, decisions, languages, lipschitz, strings, truth_tables
 from jaxsens.curvature import density
-from jaxsens.data import images, patches, text, word_frequency
+from jaxsens.data import image_folder, images, patches, text, word_frequency
 from jaxsens.embedding_space import smallest_shifts, vocabulary
 from jaxsens.execution import Execution, checks, fix_cpu_threads, require_key
 from jaxsens.models import pretrained, recognizers
@@ -1180,6 +1180,22 @@ def add_data(add, folder, files):
         ("scikit-learn", "data set"),
     )
     add(
+        "images.load classes",
+        images.load,
+        {"name": "digits"},
+        {"classes": bad(3, "01", [], {}, [10], [-1], [0, 0], [[]], [None], ["a"], [0.5], [True], Thing(), lambda: 0)},
+    )
+    add(
+        "image_folder",
+        image_folder.image_folder,
+        {"path": ROOT},
+        {
+            "path": bad("nowhere", __file__, b"x/y"),
+            "image_size": [v for v in KINDS["count"]],
+            "resize": [v for v in KINDS["count"] if v[0] is not None],
+        },
+    )
+    add(
         "images.normalize",
         images.normalize,
         {"images": pixels},
@@ -1219,6 +1235,47 @@ def add_data(add, folder, files):
                 None, 3, "abc", (4, 4), (4, 4, 0), (4, 4, -1), (4.5, 4, 1), Thing(), ("a", "b", "c"), (4, 4, 1, 1)
             ),
         },
+    )
+    colors = np.zeros((2, 8, 8, 3), np.uint8)
+    color_images = bad(
+        None, "a", 3, [[1]], Thing(), colors / 255, colors[0], colors[:0], colors[..., :2], colors.astype(int),
+        np.ma.masked_array(colors, colors == 0), Traced(colors),
+    )  # fmt: skip
+    add(
+        "corrupt",
+        corruptions.corrupt,
+        {"key": KEY, "images": colors, "name": "contrast", "severity": 1},
+        {
+            "key": "key",
+            "images": color_images,
+            "name": [*KINDS["choice"], *bad("digits", ["fog"])],
+            "severity": [*KINDS["count"], *bad(6, [1])],
+            "constants": "choice",
+            "index": bad(3, "a", [1.5, 2], [-1, 0], [0], np.array([2**32, 0]), Thing()),
+            "execution": "execution",
+        },
+    )
+    add(
+        "corruption_error",
+        lambda **options: corruptions.corruption_error(**{"apply": linear, **options}),
+        {},
+        {
+            "apply": "function",
+            "inputs": [v for v in KINDS["function"] if v[0] is not None],
+            "names": bad("fog", 3, [], {}, ["fog", "fog"], ["nope"], None, Thing(), [3], [None]),
+            "severities": bad("12", 3, [], {}, [1, 1], [0], [6], None, Thing(), [True], [1.5]),
+            "constants": "choice",
+            "execution": "execution",
+        },
+        ("name", "severity"),
+    )
+    add(
+        "corruption_error called",
+        lambda images=colors, labels=np.array([0, 1]), key=KEY: corruptions.corruption_error(
+            lambda params, x: x.reshape(len(x), -1)[:, :2] * 1.0, names=["contrast"], severities=[1]
+        )(key, None, (images, labels)),
+        {},
+        {"images": color_images, "key": "key", "labels": bad(None, "a", 3, [0], [0, 2], [0.5, 1], [[0, 1]], Thing())},
     )
     text_right = {"name": "x", "texts": ("a", "b"), "labels": np.array([0, 1]), "classes": 2, "source": "s"}
     add(

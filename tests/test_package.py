@@ -19,7 +19,16 @@ FOUNDATION = {path.stem for path in (ROOT / "jaxsens").glob("*.py")} - {"__init_
     "results",
     "statistics",
 }
-MEASUREMENTS = {"sensitivity", "sharpness", "curvature", "embedding_space", "boolean", "noise_stability", "theory"}
+MEASUREMENTS = {
+    "sensitivity",
+    "sharpness",
+    "curvature",
+    "corruptions",
+    "embedding_space",
+    "boolean",
+    "noise_stability",
+    "theory",
+}
 """Folders that say what is measured; neither these nor the foundation import the other folders."""
 ONLY = {
     "flax": {"models"},

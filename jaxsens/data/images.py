@@ -1,4 +1,7 @@
-"""Labeled images by name: the UCI digits, and TFDS data sets read without TensorFlow, kept as arrays."""
+"""Labeled images by name: the UCI digits, TFDS data sets read without TensorFlow, and folders, kept as arrays.
+
+The file is long because one function, ``load``, opens all of them.
+"""
 
 import contextlib
 import dataclasses
@@ -12,13 +15,14 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from jaxsens.data import array_cache, tfds
+from jaxsens.data.image_folder import center_crop, image_folder
 from jaxsens.data.patches import from_patches, to_patches
 from jaxsens.execution import checks
 from jaxsens.labels import require_labels
 from jaxsens.results.result import Description, Result, draw
 from jaxsens.typing import Array, Axes, Figure
 
-__all__ = ["NAMES", "ImageData", "from_patches", "load", "normalize", "to_patches"]
+__all__ = ["NAMES", "ImageData", "from_patches", "image_folder", "load", "normalize", "to_patches"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,6 +44,8 @@ _STOCK = {
 NAMES = ("digits", *_STOCK)
 """The names that ``load`` accepts."""
 
+_FOLDERS = {"train": "train", "test": "val"}
+_FEW = 256  # images that are decoded before the processes for it would have started
 _IMAGENET_SIZE = 224
 _FORMAT = 1  # of the cached arrays: raise it when the same key would give other arrays
 
@@ -155,11 +161,12 @@ def normalize(images: Array) -> Array:
 
 
 def load(
-    name: str,
+    name: str | os.PathLike[str],
     *,
     data_dir: str | os.PathLike[str] | None = None,
     limit: int | None = None,
     image_size: int | None = None,
+    classes: Sequence[int | Sequence[int]] | None = None,
 ) -> ImageData:
     """Load labeled images by the name of the data set.
 
@@ -169,12 +176,16 @@ def load(
     ``array_cache.folder``.
 
     Args:
-        name: One of ``NAMES``; the test split of imagenet2012 is its ``validation``.
+        name: One of ``NAMES``; the test split of imagenet2012 is its ``validation``. Or the path of a folder (with a
+            separator, or a ``Path``) that has folders ``train`` and ``val``, each with a folder for each class: files
+            are decoded in processes; ``limit`` is required, and takes images from all classes in turn.
         data_dir: TFDS folder; by default ``$TFDS_DATA_DIR`` or ``~/tensorflow_datasets``. Not used for ``digits``.
         limit: Keep the first ``limit`` examples of each split, in the stored order (TFDS shuffles when preparing);
             required for imagenet2012.
         image_size: Resize the shorter side to this many pixels (Pillow, bilinear with antialiasing) and crop the
-            center; by default 224 for imagenet2012, and no change for all others.
+            center; by default 224 for imagenet2012, and no change for all others. For a folder see ``image_folder``.
+        classes: Which classes to keep, each a class or several that become one: ``[range(5), range(5, 10)]`` asks of
+            digits whether they are 5 or more. Labels are then places in this list. By default all, as they are.
 
     Returns:
         The images and labels of both splits.
@@ -182,17 +193,25 @@ def load(
     Raises:
         ValueError: If the name is unknown; the data set is not there (says where it was looked for and the command that
             prepares it), damaged or empty; ``limit`` is missing for imagenet2012; or ``limit`` or ``image_size`` is no
-            integer of at least 1.
+            integer of at least 1; ``classes`` are no classes, or one of them twice; see ``image_folder`` for the
+            errors of a folder.
         ImportError: If the digits are asked for without scikit-learn; the message names the extra.
 
     Example:
         >>> load("digits").train_images.shape
         (1437, 8, 8, 1)
     """
-    if name not in NAMES:
-        raise ValueError(f"name={name!r} is not a known data set; known are {', '.join(NAMES)}")
     for argument, value in (("limit", limit), ("image_size", image_size)):
         tfds.require_limit(argument, value)
+    if classes is not None:
+        return _of_classes(name, data_dir, limit, image_size, classes)
+    if isinstance(name, os.PathLike) or (isinstance(name, str) and os.sep in name):
+        return _of_folder(Path(name).expanduser(), limit, image_size or _IMAGENET_SIZE)
+    if name not in NAMES:
+        raise ValueError(
+            f"name={name!r} is not a known data set; known are {', '.join(NAMES)}, and paths of folders with a "
+            "separator in them"
+        )
     if name == "digits":
         return _digits(limit, image_size)
     if name == "imagenet2012":
@@ -210,6 +229,62 @@ def load(
     return ImageData(name, **arrays, classes=_STOCK[name].classes, source=source)
 
 
+def _of_folder(root: Path, limit: int | None, image_size: int) -> ImageData:
+    """Return the first images of the folders ``train`` and ``val``."""
+    folders = {split: image_folder(root / place, image_size=image_size) for split, place in _FOLDERS.items()}
+    names = {split: folder.names for split, folder in folders.items()}
+    if names["train"] != names["test"]:
+        differ = sorted(set(names["train"]) ^ set(names["test"]))
+        raise ValueError(
+            f"name={str(root)!r}: train and val must have the same class folders, only one has {differ[:3]}"
+        )
+    if limit is None:
+        raise ValueError(
+            f"limit=None is not allowed for a folder, whose {len(folders['train'])} training images need not fit in "
+            "memory: give the number of images to keep of each split, or read it in batches, image_folder(path).batches"
+        )
+    arrays = {}
+    for split, folder in folders.items():
+        arrays[f"{split}_images"], arrays[f"{split}_labels"] = folder.arrays(limit, workers=_workers(limit))
+    resize = folders["train"].resize
+    source = f"folder {root.name}, shorter side {resize}, center crop {image_size}"
+    return ImageData(root.name, **arrays, classes=folders["train"].classes, source=source)
+
+
+def _workers(count: int) -> int | None:
+    """Return 0, for none, where starting processes would take longer than to decode so few images."""
+    return None if count >= _FEW else 0
+
+
+def _of_classes(
+    name: str | os.PathLike[str],
+    data_dir: str | os.PathLike[str] | None,
+    limit: int | None,
+    image_size: int | None,
+    classes: Sequence[int | Sequence[int]],
+) -> ImageData:
+    """Return the data with some classes left out or made one."""
+    if isinstance(classes, str) or not isinstance(classes, Sequence) or len(classes) == 0:
+        raise ValueError(f"classes must be a list of classes, or of lists of them, got {classes!r}")
+    sampled = name == "imagenet2012" or name not in NAMES  # all of them need not fit in memory
+    data = load(name, data_dir=data_dir, limit=limit if sampled else None, image_size=image_size)
+    place = np.full(data.classes, -1, np.int32)
+    for new, old in enumerate(classes):
+        members = np.atleast_1d(checks.host_values(list(old) if isinstance(old, range) else old, "classes"))
+        if members.dtype.kind not in "iu" or not members.size or members.min() < 0 or members.max() >= data.classes:
+            raise ValueError(f"classes must be from 0 to {data.classes - 1}, got {old!r}")
+        if (place[members] >= 0).any() or len(set(members.tolist())) < len(members):
+            raise ValueError(f"classes must have each class once, got {classes!r}")
+        place[members] = new
+    arrays = {}
+    for split in ("train", "test"):
+        labels = place[getattr(data, f"{split}_labels")]
+        kept = np.flatnonzero(labels >= 0)[:limit]
+        arrays[f"{split}_images"], arrays[f"{split}_labels"] = getattr(data, f"{split}_images")[kept], labels[kept]
+    shown = [list(old) if isinstance(old, range) else old for old in classes]
+    return ImageData(data.name, **arrays, classes=len(classes), source=f"{data.source}; classes {shown}")
+
+
 def _digits(limit: int | None, image_size: int | None) -> ImageData:
     try:
         from sklearn.datasets import load_digits  # takes a second to import
@@ -219,7 +294,7 @@ def _digits(limit: int | None, image_size: int | None) -> ImageData:
     digits = load_digits()
     images = np.round(digits.images * (255 / 16)).astype(np.uint8)[..., None]
     if image_size is not None:
-        images = np.stack([_resized(image, image_size) for image in images])
+        images = np.stack([center_crop(image, image_size, image_size) for image in images])
     labels = digits.target.astype(np.int32)
     test = np.arange(len(labels)) % 5 == 0
     return ImageData(
@@ -304,7 +379,7 @@ def _decode(
     def example(index: int) -> tuple[np.ndarray, int]:
         record = tfds.record(source, index, name, split)
         image = np.asarray(record["image"])
-        return image if image_size is None else _resized(image, image_size), int(record["label"])
+        return image if image_size is None else center_crop(image, image_size, image_size), int(record["label"])
 
     title = f"decode {name} {split}"
     images = np.zeros((count, *example(0)[0].shape), np.uint8)
@@ -318,21 +393,6 @@ def _decode(
                 )
             images[index], labels[index] = image, label
     return images, labels
-
-
-def _resized(image: np.ndarray, size: int) -> np.ndarray:
-    """Resize the shorter side to ``size`` and crop the center: ``[h w c] -> [size size c]``."""
-    from PIL import Image
-
-    height, width, channels = image.shape
-    if height == width == size:
-        return image
-    scale = size / min(height, width)
-    rows, columns = max(size, round(height * scale)), max(size, round(width * scale))
-    top, left = (rows - size) // 2, (columns - size) // 2
-    picture = Image.fromarray(image[..., 0] if channels == 1 else image)
-    picture = picture.resize((columns, rows), Image.Resampling.BILINEAR)
-    return np.asarray(picture.crop((left, top, left + size, top + size))).reshape(size, size, channels)
 
 
 def __dir__() -> list[str]:

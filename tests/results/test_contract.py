@@ -22,6 +22,7 @@ from matplotlib.figure import Figure
 import jaxsens
 from jaxsens import boolean, curvature, embedding_space, noise_stability, results, sharpness, substitution, training
 from jaxsens.boolean import blow_up, lipschitz
+from jaxsens.corruptions import CorruptionError
 from jaxsens.data import images, text
 from jaxsens.models import pretrained
 from jaxsens.models.text import bert
@@ -107,6 +108,9 @@ def every_result():
     yield training.Fitted({"params": PARAMS}, np.array([0.7, 0.5], np.float32))
     yield pretrained.Pretrained(module, variables, ("pooler",))
     yield images.ImageData("<i>mine</i>", pictures, numbers, pictures, numbers, 2, "a & b")
+    yield CorruptionError(
+        np.arange(12).reshape(3, 2, 2) % 3 == 0, numbers[[0, 1, 0]] == 1, ("fog", "snow"), (1, 5), "cifar10"
+    )
     yield text.TextData("<b>mine</b>", ("good\n<script>", "bad" * 200), numbers, 2, "here")
 
 
@@ -143,6 +147,7 @@ NAMES = [
     "Fitted",
     "Pretrained",
     "ImageData",
+    "CorruptionError",
     "TextData",
 ]
 DRAWN = [name for name in NAMES if name not in ("Nearest", "Audit", "Pretrained", "TextData")]
