@@ -120,7 +120,7 @@ class CorruptionError(Estimated):
 
         Units are images, paired. The standard error is that of the linearized ratio, with values ``mCE + mean over c of
         (e[i, c] - r[c] e_ref[i, c]) / mean e_ref[c]`` for image i, r the ratios. In a simulation of two models with
-        errors of 0.2 to 0.5 the 95 % interval covered 0.93 to 0.96 from 50 images on.
+        errors of 0.2 to 0.5 the 95 % interval covered 0.95, with 50 and with 400 images.
 
         Args:
             reference: The errors of the reference model.
