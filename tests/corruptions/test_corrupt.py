@@ -38,7 +38,9 @@ def made(images, name, severity, benchmark="cifar10", **options):
 
 @pytest.mark.parametrize("name", DETERMINISTIC)
 @pytest.mark.parametrize(
-    ("benchmark", "images"), [("cifar10", SMALL), ("imagenet", LARGE)], ids=["cifar10", "imagenet"]
+    ("benchmark", "images"),
+    [pytest.param("cifar10", SMALL, marks=pytest.mark.slow), ("imagenet", LARGE)],
+    ids=["cifar10", "imagenet"],
 )
 def test_deterministic_ones_equal_the_reference(name, benchmark, images):
     """Exactly, but for values so near an integer that float32 may be on its other side."""
@@ -126,7 +128,13 @@ def test_noise_has_the_moments_of_its_law():
         assert set(np.unique(found)) == {0, 60, 128, 255}
 
 
-@pytest.mark.parametrize("name", corruptions.NAMES)
+QUICK = ("shot_noise", "glass_blur", "frost", "elastic_transform", "pixelate")
+"""Corruptions that are made in different ways, by a table, indices, spectra, samples and products of matrices."""
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in corruptions.NAMES]
+)
 def test_an_image_is_corrupted_alike_in_any_part_and_on_any_device(name, devices):
     """Law 1; and a severity that is an argument of one program is not ignored."""
     images, on = pictures(16, 20, count=5), Execution(chunk=2, devices=devices[:2])
