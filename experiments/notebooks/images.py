@@ -35,7 +35,7 @@ digits
 #
 # ## A vision transformer of this library
 #
-# Modules are Flax Linen. `models.MODELS` has ViT, MLP, CNN, ConvMixer and ResNet.
+# Modules are Flax Linen. `models.MODELS` has ViTs, MLP, CNN, ConvMixer, ConvNeXt, ResNet and DenseNet.
 
 # %%
 sizes = {"width": 32, "depth": 1, "heads": 4, "hidden": 64}
