@@ -154,7 +154,7 @@ def dots(
     among those of one panel, they are written once.
 
     Args:
-        panels: Panel -> label -> ``(mean, low, high)``.
+        panels: Panel -> label -> ``(mean, low, high)``, three times the value where it is exact.
         dataset: Name of the data, for the title.
         sample: Number of models, for the title.
         heading: Title of the figure.
@@ -192,7 +192,8 @@ def dots(
         ax.set_xlim(*(limits or (min(0, ax.get_xlim()[0]), None)))
         if ax.get_xlim()[0] < 0:
             ax.axvline(0, color="0.6", linewidth=0.8, zorder=0)
-    return finish(figure, heading, dataset, sample, f"whiskers: {level:.0%} intervals", title=title)
+    exact = all(low == high for group in panels.values() for _, low, high in group.values())
+    return finish(figure, heading, dataset, sample, "" if exact else f"whiskers: {level:.0%} intervals", title=title)
 
 
 def rate_by_length(
