@@ -63,7 +63,7 @@ class Config(Settings):
 
 PRESETS = {
     "laptop": Config(
-        rates=(0.01, 0.1, 1.0), scales=(1.0,), epochs=100, probes=100, draws=1, held_out=300, width=8,
+        rates=(0.3, 1.0, 3.0, 10.0), scales=(1.0,), epochs=100, probes=100, draws=1, held_out=300, width=8,
     ),
     "smoke": Config(
         cases=("2-3-1-5",), kinds=("attention", "linear"), vocabulary=17, length=12, seeds=3,
