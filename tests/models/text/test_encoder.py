@@ -438,7 +438,7 @@ def test_tokens_that_do_not_fit_are_refused(name):
     [
         (bert.Config, {"heads": 5}, "heads is 5, but must be a divisor of the width 12"),
         (bert.Config, {"depth": 0}, "depth is 0, but must be an integer of at least 1"),
-        (bert.Config, {"activation": "tanh"}, "activation is 'tanh', but must be one of gelu, gelu_new"),
+        (bert.Config, {"activation": "tanh"}, "activation is 'tanh', but must be one of gelu, gelu_fast, gelu_new"),
         (bert.Config, {"attention": "linear"}, "attention is 'linear', but must be one of softmax, relu"),
         (bert.Config, {"epsilon": 0}, "epsilon is 0"),
         (bert.Config, {"dropout": 1.0}, "dropout is 1.0"),
