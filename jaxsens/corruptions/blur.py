@@ -12,16 +12,6 @@ from jaxsens.typing import Array, Key
 __all__ = ["defocus_blur", "disk", "gaussian_blur", "glass_blur", "glass_sources", "motion_blur", "zoom_blur"]
 
 
-def stacked(matrices: list[np.ndarray]) -> np.ndarray:
-    """Return matrices of all severities as one float32 array.
-
-    Example:
-        >>> stacked([np.eye(2), np.eye(2)]).shape
-        (2, 2, 2)
-    """
-    return np.stack(matrices).astype(np.float32)
-
-
 def gaussian_blur(constants: tuple[float, ...], shape: tuple[int, int, int]) -> tuple[dict[str, Any], Any]:
     """Return tables and function of a Gaussian blur of deviation c pixels; the border pixel is repeated.
 
@@ -36,7 +26,7 @@ def gaussian_blur(constants: tuple[float, ...], shape: tuple[int, int, int]) -> 
     def apply(_key: Key, image: Array, table: dict[str, Array]) -> Array:
         return filters.separable(image, table["rows"], table["columns"])
 
-    rows, columns = (stacked([filters.gaussian(c, n) for c in constants]) for n in shape[:2])
+    rows, columns = (filters.stacked([filters.gaussian(c, n) for c in constants]) for n in shape[:2])
     return {"rows": rows, "columns": columns}, apply
 
 
@@ -167,7 +157,7 @@ def glass_blur(constants: tuple[Any, ...], shape: tuple[int, int, int]) -> tuple
         [1, 1, 1, 1, 1]
     """
     sigmas, reaches, rounds = zip(*constants, strict=True)
-    rows, columns = (stacked([filters.gaussian(s, n) for s in sigmas]) for n in shape[:2])
+    rows, columns = (filters.stacked([filters.gaussian(s, n) for s in sigmas]) for n in shape[:2])
     most, chains = max(rounds), max(reaches) > 1
 
     def apply(key: Key, image: Array, table: dict[str, Array]) -> Array:

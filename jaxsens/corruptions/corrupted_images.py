@@ -16,7 +16,7 @@ from jaxsens.execution.execution import DEFAULT, Execution, require_execution
 from jaxsens.execution.keys import require_key
 from jaxsens.typing import Array, Key, PyTree
 
-__all__ = ["Corruption", "corrupt", "require_images", "require_index", "require_name", "require_severity"]
+__all__ = ["Corruption", "corrupt", "require_images", "require_name", "require_severity"]
 
 _OTHERS = {name: part for part in (noise, blur, weather, digital, spatter) for name in NAMES if hasattr(part, name)}
 _IN_COLOR = ("saturate", "spatter")
@@ -144,7 +144,7 @@ def corrupt(
     key = require_key(key)
     images = require_images(images)
     corruption = Corruption(require_name(name), images.shape[1:], constants)
-    items = (require_index(index, len(images)), images)
+    items = (checks.require_index(index, len(images), "images"), images)
     shared = key, np.int32(require_severity(severity)), corruption.tables()
     fn = parallel.bind(_one, corruption)
     if execution.chunk is None:
@@ -208,21 +208,3 @@ def require_images(images: Any) -> np.ndarray:
             f"images must be uint8 [n h w c] with 1 or 3 channels, values 0..255, got {images.dtype} {images.shape}"
         )
     return images
-
-
-def require_index(index: Any, count: int) -> np.ndarray:
-    """Return the numbers of images ``[n]``, from 0 where they are not given.
-
-    Raises:
-        ValueError: If there is not one, from 0 to 2^32 - 1, for each image.
-
-    Example:
-        >>> require_index(None, 3).tolist()
-        [0, 1, 2]
-    """
-    if index is None:
-        return np.arange(count, dtype=np.uint32)
-    index = checks.host_values(index, "index")
-    if index.shape != (count,) or index.dtype.kind not in "iu" or index.min() < 0 or index.max() >= 2**32:
-        raise ValueError(f"index must be a number below 2^32 for each of {count} images, got {index}")
-    return index.astype(np.uint32)

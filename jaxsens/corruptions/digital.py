@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxsens.corruptions import filters
-from jaxsens.corruptions.blur import stacked
 from jaxsens.typing import Array, Key
 
 __all__ = ["contrast", "elastic_transform", "jpeg_compression", "pixelate", "quantization", "saturate"]
@@ -197,7 +196,7 @@ def elastic_transform(constants: tuple[Any, ...], shape: tuple[int, int, int]) -
     third, middle = max(1.0, float(side // 3)), np.array([height // 2, width // 2], np.float32)
     tables = {"amount": amounts.astype(np.float32), "reach": reaches.astype(np.float32)}
     for name, length in (("rows", height), ("columns", width)):
-        tables[name] = stacked([filters.gaussian(sigma, length, "reflect", truncate=3.0) for sigma in sigmas])
+        tables[name] = filters.stacked([filters.gaussian(sigma, length, "reflect", truncate=3.0) for sigma in sigmas])
 
     def apply(key: Key, image: Array, table: dict[str, Array]) -> Array:
         moves = table["reach"] * jax.random.uniform(jax.random.fold_in(key, 0), (3, 2), minval=-1, maxval=1)

@@ -12,7 +12,6 @@ from jaxsens.corruptions.constants import COMMON, SEVERITIES
 from jaxsens.corruptions.corrupted_images import (
     Corruption,
     require_images,
-    require_index,
     require_name,
     require_severity,
 )
@@ -117,7 +116,7 @@ class CorruptionErrors:
         if not (isinstance(batch, tuple | list) and len(batch) == 2):
             raise ValueError(f"batch must be a pair (images, labels), got a {type(batch).__name__}")
         images = require_images(batch[0])
-        index = require_index(index, len(images))
+        index = checks.require_index(index, len(images), "images")
         corruptions = [Corruption(name, images.shape[1:], self.constants) for name in self.names]
         model = _Model(self.apply, self.inputs)
         labels = _checked_labels(model, params, images, batch[1])

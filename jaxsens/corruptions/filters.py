@@ -23,6 +23,7 @@ __all__ = [
     "motion",
     "reflected",
     "separable",
+    "stacked",
     "zoom",
 ]
 
@@ -35,6 +36,16 @@ def separable(image: Array, rows: Array, columns: Array) -> Array:
         (1, 3, 1)
     """
     return jnp.einsum("phc,qp->qhc", jnp.einsum("hwc,qw->hqc", image, columns), rows)
+
+
+def stacked(matrices: list[np.ndarray]) -> np.ndarray:
+    """Return matrices of all severities as one float32 array.
+
+    Example:
+        >>> stacked([np.eye(2), np.eye(2)]).shape
+        (2, 2, 2)
+    """
+    return np.stack(matrices).astype(np.float32)
 
 
 def reflected(index: np.ndarray | Array, length: int) -> np.ndarray | Array:

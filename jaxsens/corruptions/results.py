@@ -80,12 +80,12 @@ class CorruptionError(Estimated):
 
     @cached_property
     def accuracy(self) -> Estimate:
-        """The accuracy for each corruption and severity ``[c s]``, with an interval for each by itself."""
+        """The accuracy for each corruption and severity ``[c s]``; an interval holds for its own entry only."""
         return estimate.from_values((~self.wrong).astype(np.float64), rate=True, unit="images")
 
     @cached_property
     def per_corruption(self) -> Estimate:
-        """The error for each corruption, mean over severities ``[c]``, with an interval for each by itself."""
+        """The error for each corruption, mean over severities ``[c]``; an interval holds for its own entry only."""
         return estimate.from_values(self.wrong.mean(2, dtype=np.float64), rate=True, unit="images")
 
     @cached_property

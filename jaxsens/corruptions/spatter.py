@@ -8,7 +8,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxsens.corruptions import filters
-from jaxsens.corruptions.blur import stacked
 from jaxsens.typing import Array, Key
 
 __all__ = ["edges", "spatter", "water"]
@@ -31,8 +30,8 @@ def spatter(constants: tuple[Any, ...], shape: tuple[int, int, int]) -> tuple[di
     numbers = {"mean": means, "deviation": deviations, "threshold": thresholds, "strength": strengths, "mud": muds}
     tables = {name: np.asarray(values, np.float32) for name, values in numbers.items()}
     for name, length in (("rows", shape[0]), ("columns", shape[1])):
-        tables[name] = stacked([filters.gaussian(sigma, length) for sigma in blurs])
-        tables[f"{name}_mud"] = stacked([filters.gaussian(sigma, length) for sigma in strengths])
+        tables[name] = filters.stacked([filters.gaussian(sigma, length) for sigma in blurs])
+        tables[f"{name}_mud"] = filters.stacked([filters.gaussian(sigma, length) for sigma in strengths])
 
     def mud(image: Array, layer: Array, table: dict[str, Array]) -> Array:
         solid = (layer > table["threshold"]).astype(image.dtype)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxsens.corruptions import filters
-from jaxsens.corruptions.blur import motion_weights, stacked
+from jaxsens.corruptions.blur import motion_weights
 from jaxsens.typing import Array, Key
 
 __all__ = ["brightness", "fog", "frost", "luminance", "plasma", "snow"]
@@ -146,7 +146,7 @@ def _frost(constants: tuple[Any, ...], shape: tuple[int, int, int], grains: str)
     for axis, length in zip(("rows", "columns"), shape[:2], strict=True):
         matrices = [filters.gaussian(sigma, length, "reflect") for sigma, _ in _FROST_GRAINS[grains]]
         matrices = [matrix / np.sqrt((matrix**2).sum(1, keepdims=True)) for matrix in matrices]  # keeps the variance
-        blurs[axis] = stacked(matrices)
+        blurs[axis] = filters.stacked(matrices)
     weights = np.sqrt([share for _, share in _FROST_GRAINS[grains]]).astype(np.float32)[:, None, None]
 
     def apply(key: Key, image: Array, table: dict[str, Array]) -> Array:
@@ -181,7 +181,7 @@ def snow(constants: tuple[Any, ...], shape: tuple[int, int, int]) -> tuple[dict[
     aside = int(np.ceil(up * np.sin(np.pi / 4)))
     numbers = {"mean": means, "deviation": deviations, "threshold": thresholds, "share": shares}
     tables = {name: np.asarray(values, np.float32) for name, values in numbers.items()}
-    rows, columns = (stacked([filters.zoom(factor, length) for factor in zooms]) for length in shape[:2])
+    rows, columns = (filters.stacked([filters.zoom(factor, length) for factor in zooms]) for length in shape[:2])
 
     def apply(key: Key, image: Array, table: dict[str, Array]) -> Array:
         noise = jax.random.normal(jax.random.fold_in(key, 0), (*shape[:2], 1))

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxsens.typing import PyTree
+from jaxsens.typing import Key, PyTree
 
 __all__ = [
     "PARTS",
@@ -16,6 +16,7 @@ __all__ = [
     "evenly",
     "example_spec",
     "in_blocks",
+    "of_each_model",
     "require_fit",
     "select_model",
     "split_blocks",
@@ -167,6 +168,16 @@ def select_model(stacked: PyTree, model: int | jax.Array) -> PyTree:
         {'w': np.int64(6)}
     """
     return jax.tree.map(lambda leaf: leaf[model], stacked)
+
+
+def of_each_model(fn: Callable[..., PyTree], item: PyTree, key: Key, stacked: PyTree, *shared: PyTree) -> PyTree:
+    """Return ``fn(item, key, params, *shared)`` for the params of each model of ``stacked [m ...]``, ``[m ...]``.
+
+    Example:
+        >>> of_each_model(lambda item, key, params: item * params, 2.0, None, np.array([1.0, 3.0])).tolist()
+        [2.0, 6.0]
+    """
+    return jax.lax.map(lambda params: fn(item, key, params, *shared), stacked)
 
 
 def _leading(tree: PyTree, rule: str) -> int:

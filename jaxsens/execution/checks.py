@@ -17,6 +17,7 @@ __all__ = [
     "require_finite",
     "require_flag",
     "require_functions",
+    "require_index",
     "require_level",
     "require_numbers",
     "require_outside",
@@ -136,6 +137,29 @@ def require_finite(name: str, value: Any, least: float = 0, *, above: bool = Fal
     if number is None or not np.isfinite(number) or number < least or (above and number == least):
         raise ValueError(f"{name} must be a finite number {'above' if above else 'of at least'} {least}, got {value}")
     return number
+
+
+def require_index(index: Any, count: int, what: str = "examples") -> np.ndarray:
+    """Return the numbers of examples ``[b]``, uint32, which decide their draws: from 0 where they are not given.
+
+    Args:
+        index: The numbers, or None.
+        count: The number of examples.
+        what: The name of the examples, for the message.
+
+    Raises:
+        ValueError: If there is not one number, from 0 to 2^32 - 1, for each example.
+
+    Example:
+        >>> require_index(None, 3).tolist()
+        [0, 1, 2]
+    """
+    if index is None:
+        return np.arange(count, dtype=np.uint32)
+    index = host_values(index, "index")
+    if index.shape != (count,) or index.dtype.kind not in "iu" or index.min() < 0 or index.max() >= 2**32:
+        raise ValueError(f"index must be a number below 2^32 for each of {count} {what}, got {index}")
+    return index.astype(np.uint32)
 
 
 def require_level(name: str, value: Any) -> float:

@@ -184,10 +184,10 @@ class NoiseStabilityMeasure:
         independence.require_independent(fn, first, batch, execution=self.execution)
         forwards = self.execution.chunk or memory.chunk_of(fn, first, one)
         at_once = min(self.draws, max(1, (forwards - 1) // len(self.rhos)))
-        items = (numbers_of_examples(index, len(tokens)), tokens, mask, sites)
+        items = (checks.require_index(index, len(tokens)), tokens, mask, sites)
         rhos, noise = np.asarray(self.rhos, np.float32), perturb.as_pytree(self.noise)
         each = parallel.bind(_products, self.apply, self.product, self.draws, at_once)
-        each = each if models is None else parallel.bind(_of_each_model, each)
+        each = each if models is None else parallel.bind(batches.of_each_model, each)
         execution = self.execution.replace(chunk=max(1, forwards // (1 + at_once * len(self.rhos))))
         results = parallel.map_items(each, items, key, params, noise, rhos, execution=execution)
         results = [a[:, None] if models is None else a for a in results]  # [b m draws r]
@@ -217,28 +217,9 @@ class _AnyCorrelation:
         return cls(*children)
 
 
-def numbers_of_examples(index: Array | None, count: int) -> np.ndarray:
-    """Return the numbers of the examples ``[b]``, which decide their draws; by default from 0.
-
-    Example:
-        >>> numbers_of_examples(None, 3).tolist()
-        [0, 1, 2]
-    """
-    if index is None:
-        return np.arange(count, dtype=np.uint32)
-    index = checks.host_values(index, "index")
-    if index.shape != (count,) or index.dtype.kind not in "iu" or index.min() < 0 or index.max() >= 2**32:
-        raise ValueError(f"index must be a number below 2^32 for each of {count} examples, got {index}")
-    return index.astype(np.uint32)
-
-
 def _outputs(apply: Apply, params: PyTree, batch: tuple[Array, Array | None]) -> PyTree:
     tokens, mask = batch
     return apply(params, tokens) if mask is None else apply(params, tokens, mask)
-
-
-def _of_each_model(fn: Callable[..., PyTree], item: PyTree, key: Key, stacked: PyTree, *shared: PyTree) -> PyTree:
-    return jax.lax.map(lambda params: fn(item, key, params, *shared), stacked)
 
 
 def _products(

@@ -1,7 +1,6 @@
 """Token sensitivity: how the output of a model changes when one token of its input is perturbed."""
 
 import warnings
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import jax
@@ -160,7 +159,7 @@ def _items(
     tokens, mask, sites, groups = token_sites.checked_groups(tokens, mask, sites)
     if groups is not None:
         substitution.require_replaces_groups(measure.substitute)
-    return tokens, mask, sites, groups, _numbered(index, len(tokens))
+    return tokens, mask, sites, groups, checks.require_index(index, len(tokens))
 
 
 def _measure(
@@ -205,7 +204,7 @@ def _measure(
         raise misfits.misfit_of_model(substitute.apply, first, *one[1:3]) or error from None
     outputs.warn_of_tokens(substitute, change, first, *one[1:3])
     at_once_examples = max(1, forwards // (at_once * forwards_each))
-    each = fn if models is None else parallel.bind(_for_each_model, fn)
+    each = fn if models is None else parallel.bind(batches.of_each_model, fn)
     results = parallel.map_items(each, items, key, params, sampler, execution=execution.replace(chunk=at_once_examples))
     per_model = [results] if models is None else [jax.tree.map(lambda a, i=i: a[:, i], results) for i in range(models)]
     by_argmax = one_position(change) is changes.prediction_change
@@ -218,13 +217,6 @@ def _measure(
         sensitivity_of(recorded, nonfinite, drawn, sites, index, forwards, prefix, rate)
         for (recorded, nonfinite, _, drawn), prefix in zip(per_model, prefixes, strict=True)
     ]
-
-
-def _for_each_model(
-    fn: Callable[..., PyTree], item: PyTree, key: Key, stacked: PyTree, sampler: Perturbation
-) -> PyTree:
-    """Return what is recorded of one example with the params of each model, ``[m ...]``."""
-    return jax.lax.map(lambda params: fn(item, key, params, sampler), stacked)
 
 
 def _example_changes(
@@ -300,16 +292,6 @@ def _require_few(substitute: Substitute | SubstituteAt, sites_drawn: int) -> int
             "all of them; substitution.one_at_a_time(apply) takes them"
         )
     return sites_drawn
-
-
-def _numbered(index: Array | None, count: int) -> np.ndarray:
-    """Return the numbers of the examples ``[b]``, which decide their draws."""
-    if index is None:
-        return np.arange(count, dtype=np.uint32)
-    index = checks.host_values(index, "index")
-    if index.shape != (count,) or index.dtype.kind not in "iu" or index.min() < 0 or index.max() >= 2**32:
-        raise ValueError(f"index must be a number below 2^32 for each of {count} examples, got {index}")
-    return index.astype(np.uint32)
 
 
 def _default_chunk(substitute: Substitute | SubstituteAt, params: PyTree, one: PyTree, sites_drawn: int | None) -> int:

@@ -165,20 +165,15 @@ class SharedLayers:
         results = results.reshape(-1, *results.shape[2:])
         return results[count], results[:count]
 
-    def _embedded(self, variables: PyTree, tokens: Array, mask: Array | None) -> tuple[jax.Array, Array | None]:
-        """Return what enters the first layer for tokens ``[b t *s]``, and the mask, which is the same for all."""
-        real = None if mask is None else jnp.broadcast_to(mask, (len(tokens), *mask.shape))
-        if not self.embeddings:
-            tokens = self.module.apply(variables, tokens, real, method="embed")
-        x, real = self.module.apply(variables, tokens, real, method="begin")
-        return x, None if real is None else real[0]
+    def _enter(self, variables: PyTree, copies: Array, mask: Array | None) -> tuple[jax.Array, Array | None]:
+        return encoder.enter(self.module, variables, copies, mask, embeddings=self.embeddings)
 
     def _of_a_token(
         self, variables: PyTree, tokens: Array, alternatives: Array, mask: Array | None
     ) -> tuple["_FirstLayer", Array | None]:
         """Return the first layer for tokens that change one embedding each, and the mask of the layers."""
         config, params = self.module.config, {"params": variables["params"]["block_0"]}
-        x, real = self._embedded(variables, jnp.stack([tokens, alternatives]), mask)
+        x, real = self._enter(variables, jnp.stack([tokens, alternatives]), mask)
         shared = Block(config).apply(params, *x, method=_share)
 
         def first_layer(sites: jax.Array, seen: jax.Array | None) -> jax.Array:
@@ -192,13 +187,13 @@ class SharedLayers:
     ) -> tuple["_FirstLayer", Array | None]:
         """Return the first layer for tokens that change several embeddings each, and the mask of the layers."""
         config, params = self.module.config, {"params": variables["params"]["block_0"]}
-        x, real = self._embedded(variables, tokens[None], mask)
+        x, real = self._enter(variables, tokens[None], mask)
         clean = Block(config).apply(params, x[0], method=_share_clean)
         reach = jnp.asarray(config.reach + config.added_tokens)
 
         def first_layer(sites: jax.Array, seen: jax.Array | None) -> jax.Array:
             here = (sites[:, None] == jnp.arange(len(tokens))[None])[:, :, None]
-            y, _ = self._embedded(variables, jnp.where(here, alternatives[None], tokens[None]), mask)
+            y, _ = self._enter(variables, jnp.where(here, alternatives[None], tokens[None]), mask)
             return Block(config).apply(params, clean, y, reach[sites.clip(0)], seen, method=_first_layer_of_several)
 
         return first_layer, real

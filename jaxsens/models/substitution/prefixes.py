@@ -14,7 +14,7 @@ many: there the plain way can be as fast.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -168,17 +168,14 @@ class SharedPrefixes:
         encoder.require_variables(self.module, variables)
         count = len(tokens)
         plan = _plan(sites, count, self.rows, self.tile)
-        x = jnp.stack([tokens, alternatives])
-        real = None if mask is None else jnp.stack([mask, mask])
-        if not self.embeddings:
-            x = self.module.apply(variables, x, real, method="embed")
-        x, real = self.module.apply(variables, x, real, method="begin")
+        copies = jnp.stack([tokens, alternatives])
+        x, real = encoder.enter(self.module, variables, copies, mask, embeddings=self.embeddings)
         more = plan.tiles * plan.tile - count
         x = jnp.pad(x, ((0, 0), (0, more), (0, 0)))
         evaluate = _lstm if isinstance(self.module, lstm.LSTM) else _decoder
         if real is None and more and evaluate is _lstm:
-            real = jnp.ones((1, count), bool)  # positions beyond the text must not change the state
-        seen = None if real is None else jnp.pad(real[0], (0, more))
+            real = jnp.ones(count, bool)  # positions beyond the text must not change the state
+        seen = None if real is None else jnp.pad(real, (0, more))
         results = evaluate(self.module, variables, plan, x, seen, count)
         results = results.reshape(-1, *results.shape[2:])[plan.order]
         return results[len(plan.order) - 1], results[: len(plan.order) - 1]
@@ -327,7 +324,7 @@ def _lstm(
     return module.apply(variables, read, method=_classified)
 
 
-def _classified(module: lstm.LSTM, x: Any) -> jax.Array:
+def _classified(module: lstm.LSTM, x: jax.Array) -> jax.Array:
     return module.classifier(x)
 
 

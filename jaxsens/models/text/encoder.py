@@ -14,7 +14,16 @@ from jaxsens.execution.parallel import bind
 from jaxsens.models.common import require, require_flags, require_shapes, shapes_by_path
 from jaxsens.typing import Apply, Array, Key, PyTree, TrainApply
 
-__all__ = ["embed", "from_embeddings", "hidden_states", "init", "require_variables", "shapes_of", "train_apply"]
+__all__ = [
+    "embed",
+    "enter",
+    "from_embeddings",
+    "hidden_states",
+    "init",
+    "require_variables",
+    "shapes_of",
+    "train_apply",
+]
 
 
 def init(module: nn.Module, key: Key) -> PyTree:
@@ -46,6 +55,32 @@ def embed(module: nn.Module) -> Apply:
         (3, 2, 4)
     """
     return bind(_call, module, "embed", ())
+
+
+def enter(
+    module: nn.Module, variables: PyTree, copies: Array, mask: Array | None, *, embeddings: bool = False
+) -> tuple[jax.Array, Array | None]:
+    """Return what enters the first layer for copies of one input ``[r t d]``, and the mask of its tokens ``[t]``.
+
+    Args:
+        module: A model with the methods ``embed`` and ``begin``.
+        variables: Its variables.
+        copies: Tokens ``[r t *s]`` that differ in their values only.
+        mask: Which tokens of the input are real ``[t]``, or None.
+        embeddings: Whether the copies are embeddings ``[r t d]`` already.
+
+    Example:
+        >>> from jaxsens.models.text import lstm
+        >>> module = lstm.LSTM(lstm.Config(vocabulary=10, width=4, depth=1, classes=2))
+        >>> x, mask = enter(module, init(module, jax.random.key(0)), jnp.array([[1, 2], [1, 3]]), None)
+        >>> x.shape, mask
+        ((2, 2, 4), None)
+    """
+    real = None if mask is None else jnp.broadcast_to(mask, (len(copies), *mask.shape))
+    if not embeddings:
+        copies = module.apply(variables, copies, real, method="embed")
+    x, real = module.apply(variables, copies, real, method="begin")
+    return x, None if real is None else real[0]
 
 
 def from_embeddings(module: nn.Module) -> Apply:
