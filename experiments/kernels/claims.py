@@ -13,7 +13,7 @@ import numpy as np
 from experiments.harness import Claim, verdicts
 from experiments.harness.verdicts import NOT_TRAINED
 from experiments.kernels.config import Config
-from experiments.kernels.measure import ROUNDING, settings
+from experiments.kernels.measure import GROUPS, ROUNDING, interval, settings
 from jaxsens.typing import Array
 
 PAPER = "Vasudeva et al., Transformers Learn Low Sensitivity Functions"
@@ -119,12 +119,13 @@ def finite_claims(config: Config, finite: Units) -> list[Claim]:
     rows = []
     for (kind, score, read_out, width), unit in finite.items():
         share, sem = float(unit["off_diagonal_share"]), float(unit["off_diagonal_share_sem"])
+        low, high = interval(share, sem)
         rows.append(Claim(
             "", "off-diagonal share of the squared norm in the Walsh-Fourier basis", None, f"{PAPER}, Prop. 3.1",
             subject=f"{kind} kernel, {score} scores, read-out {read_out}, width {width}",
             dataset=f"{config.finite_bits} bits, {config.finite_tokens} tokens", measured=share, standard_error=sem,
-            low=share - 1.96 * sem, high=share + 1.96 * sem,
-            note=f"{config.networks} networks, jackknife"
+            low=float(low), high=float(high),
+            note=f"{config.networks} networks, jackknife over {GROUPS} groups"
             + (f"; largest deviation from the closed form {float(unit['largest_deviation']):.1f} standard errors"
                if score != "softmax" else ""),
         ))  # fmt: skip

@@ -32,7 +32,7 @@ SETTING = {
     "network": "one layer of attention, tokens are consecutive bits, shared weights; see jaxsens.theory",
     "limit": "many heads, wide keys and values; scores over sqrt(width)",
     "precision": "float64; networks of finite width: float32",
-    "finite width": "intervals over networks: jackknife, normal",
+    "finite width": "intervals over networks: jackknife over 20 groups, Student's t",
 }
 
 

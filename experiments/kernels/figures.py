@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from experiments.kernels.config import Config
-from experiments.kernels.measure import settings
+from experiments.kernels.measure import interval, settings
 from jaxsens import plots
 from jaxsens.typing import Array
 
@@ -46,7 +46,7 @@ def by_degree(config: Config, finite: Units) -> "Figure":
             unit = finite[kind, score, config.finite_read_outs[0], width]
             mean, sem = (np.asarray(unit[name], float) for name in ("degree_means", "degree_means_sem"))
             label = {"relu": "ReLU scores"}.get(score, f"{score} scores")
-            series[label] = np.arange(len(mean)), mean, mean - 1.96 * sem, mean + 1.96 * sem
+            series[label] = np.arange(len(mean)), mean, *interval(mean, sem)
         panels[f"{kind} kernel"] = plots.Quantity("mean eigenvalue / sum of all", series, log=False)
     return plots.side_by_side(
         panels, x="degree", heading="Diagonal of the kernels, by degree", log_x=False,

@@ -7,6 +7,7 @@ import numpy as np
 
 from experiments.kernels.config import KEYS, Config
 from jaxsens.noise_stability import sensitivity_bound
+from jaxsens.statistics.intervals import student
 from jaxsens.theory import conjugate_kernel, cube_tokens, finite_width_kernel, structure, tangent_kernel, walsh
 from jaxsens.theory.attention_kernels import READ_OUTS
 from jaxsens.theory.attention_kernels import SCORES as EXACT_SCORES
@@ -79,6 +80,11 @@ def _off_diagonal_share(spectra: np.ndarray) -> np.ndarray:
 def _degree_means(spectra: np.ndarray, sizes: np.ndarray) -> np.ndarray:
     diagonal = np.diag(spectra.mean(0))
     return np.array([diagonal[sizes == k].mean() for k in range(sizes.max() + 1)]) / diagonal.sum()
+
+
+def interval(mean: Array, sem: Array) -> tuple[Array, Array]:
+    """Return the 95 % interval of a jackknifed statistic: Student's, with a degree of freedom less than groups."""
+    return student(mean, sem, np.asarray(GROUPS - 1.0), 0.95)
 
 
 def _jackknife(statistic: partial, spectra: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -13,11 +13,11 @@ from experiments.harness.verdicts.judging import (
     Judgment,
     Region,
     Verdict,
-    check_count,
     judged,
     reachability,
 )
 from experiments.harness.verdicts.levels import ERROR, level, power
+from jaxsens.execution.checks import require_count
 from jaxsens.statistics.correlation import rank_correlation
 from jaxsens.statistics.estimate import clopper_pearson
 from jaxsens.typing import Array
@@ -54,9 +54,9 @@ def share(
         undecided: Units of which it is not decided.
         effect: The alternative of the power: the true share; by default 1 for ``above`` and 0 for ``below``.
     """
-    check_count("total", total, 1)
-    check_count("holding", holding, 0)
-    check_count("undecided", undecided, 0)
+    require_count("total", total, 1)
+    require_count("holding", holding, 0)
+    require_count("undecided", undecided, 0)
     if holding + undecided > total:
         raise ValueError(f"holding + undecided = {holding + undecided} are more than total = {total}")
     claim = Region.of(above, below, None)
@@ -153,8 +153,8 @@ def no_exception(
         exhaustive: Whether these are all the cases.
         share: The share of exceptions that is to be ruled out.
     """
-    check_count("checked", checked, 1)
-    check_count("exceptions", exceptions, 0)
+    require_count("checked", checked, 1)
+    require_count("exceptions", exceptions, 0)
     if exceptions > checked or not 0 < share < 1:
         raise ValueError(f"exceptions = {exceptions} of checked = {checked}, share = {share}: out of range")
     settings = {"share": share, "exhaustive": exhaustive}

@@ -7,7 +7,8 @@ from itertools import chain
 
 import numpy as np
 
-from experiments.harness.verdicts.judging import check_count
+from jaxsens.execution.checks import require_count
+
 
 __all__ = ["FEWEST_SEEDS", "NOT_TRAINED", "Design"]
 
@@ -43,7 +44,7 @@ class Design:
 
     def __post_init__(self) -> None:
         if self.seeds is not None:
-            check_count("seeds", self.seeds, 0)
+            require_count("seeds", self.seeds, 0)
         if isinstance(self.rates, str) or not isinstance(self.rates, Sequence | Mapping | np.ndarray):
             raise ValueError(f"rates = {self.rates!r}: give a list of learning rates, or lists by name")
         if not isinstance(self.best, Mapping):

@@ -5,8 +5,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from experiments.harness.verdicts.levels import ERROR
 
 __all__ = [
@@ -17,7 +15,6 @@ __all__ = [
     "Judgment",
     "Region",
     "Verdict",
-    "check_count",
     "check_number",
     "judged",
     "reachability",
@@ -148,12 +145,6 @@ def withdrawn(verdict: Verdict, words: str) -> Verdict:
         return verdict
     reason = f"{verdict.name} alone (error {verdict.error:.2g}), not after {words}"
     return replace(verdict, name=UNDECIDED, error=1.0, reason=reason)
-
-
-def check_count(name: str, value: int, least: int) -> None:
-    """Raise ValueError unless a number is an integer of at least ``least``."""
-    if isinstance(value, bool | np.bool_) or not isinstance(value, int | np.integer) or value < least:
-        raise ValueError(f"{name} = {value!r} must be an integer of at least {least}")
 
 
 def check_number(name: str, value: float) -> None:

@@ -14,12 +14,12 @@ from experiments.harness.verdicts.judging import (
     Judgment,
     Region,
     Verdict,
-    check_count,
     check_number,
     judged,
     reachability,
 )
 from experiments.harness.verdicts.levels import ERROR, bounded_interval, level, power
+from jaxsens.execution.checks import require_count
 from jaxsens.statistics.estimate import Estimate, from_values
 from jaxsens.typing import Array
 
@@ -253,7 +253,7 @@ def on_logits(rates: Array, trials: int) -> np.ndarray:
     rates = np.asarray(rates, np.float64)
     if rates.ndim != 2 or not rates.size or not ((rates >= 0) & (rates <= 1)).all():
         raise ValueError(f"rates must be frequencies in [0, 1], model by unit, got shape {rates.shape}")
-    check_count("trials", trials, 1)
+    require_count("trials", trials, 1)
     total, mean = rates.shape[1] * trials, rates.mean(1, keepdims=True)
     inside = (total * mean + 0.5) / (total + 1)
     return empirical_logit(total * mean, total) + (rates - mean) / (inside * (1 - inside))
