@@ -9,7 +9,6 @@ import numpy as np
 
 from jaxsens.execution.checks import require_count
 
-
 __all__ = ["FEWEST_SEEDS", "NOT_TRAINED", "Design"]
 
 FEWEST_SEEDS = 3
