@@ -34,6 +34,14 @@ _UNOPTIMIZED = (_HERE / "experiments", _HERE / "models", _HERE / "test_docstring
 
 
 @pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Mark what needs the smoke run of an experiment, which takes up to a minute."""
+    for item in items:
+        if "smoke_run" in getattr(item, "fixturenames", ()):
+            item.add_marker("whole")
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item):
     """Compile some tests without optimizations, which takes less than half the time.
 

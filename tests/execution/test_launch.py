@@ -162,6 +162,7 @@ def test_launcher_and_library_mean_the_same_variables():
     assert set(own) - {"CUDA_VISIBLE_DEVICES"} == set(processes.VARIABLES)
 
 
+@pytest.mark.whole
 def test_killed_in_two_processes_and_continued_in_four_gives_the_bytes_of_one(tmp_path):
     """Process 1 of 2 is killed in the second unit; four processes go on; beside them stands this process alone."""
     folder = tmp_path / "several"

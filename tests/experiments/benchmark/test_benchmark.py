@@ -126,6 +126,7 @@ def compilation_cache():
     jax.config.update("jax_enable_compilation_cache", before)
 
 
+@pytest.mark.whole
 def test_a_small_run_leaves_a_complete_record(tmp_path, capsys, compilation_cache):
     command = ["--preset", "smoke", "--cases", "vit,cube", "--no-grow", "--out", str(tmp_path / "run")]
     out = experiment.EXPERIMENT.main(command)
@@ -138,6 +139,7 @@ def test_a_small_run_leaves_a_complete_record(tmp_path, capsys, compilation_cach
     assert (out / "benchmark.csv").read_bytes() == table
 
 
+@pytest.mark.whole
 def test_every_case_has_programs_to_compare(monkeypatch):
     monkeypatch.setattr(flops, "count", lambda *args, **kwargs: flops.Work(1.0, 1.0))  # tracing takes long
     for name, make in cases.cases(PRESETS["smoke"]):

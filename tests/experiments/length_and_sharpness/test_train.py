@@ -96,6 +96,7 @@ def test_given_functions_take_the_place_of_random_ones(captured):
     np.testing.assert_array_equal(every[0], np.stack([np.arange(16) >> shift & 1 for shift in (3, 2, 1, 0)], 1))
 
 
+@pytest.mark.whole
 def test_models_that_diverge_are_recorded():
     unit = train.by_length(dataclasses.replace(SMOKE, learning_rate=1e30), 4)
     assert (unit["status"] == many_models.DIVERGED).all()

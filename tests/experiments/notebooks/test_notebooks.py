@@ -29,6 +29,7 @@ def _as_users_run_them(tmp_path, monkeypatch):
     jax.config.update("jax_disable_most_optimizations", before)
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("path", command.NOTEBOOKS, ids=lambda path: path.stem)
 @pytest.mark.usefixtures("_as_users_run_them")
 def test_a_notebook_runs_and_shows_tables_and_figures(path, monkeypatch):

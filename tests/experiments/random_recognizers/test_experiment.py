@@ -68,6 +68,7 @@ def test_comparison_names_subject_reference_and_data_in_words(smoke_run):
     assert set(labels.KINDS) == {*TRANSFORMERS, *BASELINES}
 
 
+@pytest.mark.whole
 def test_screening_changes_no_sensitivity_and_is_counted():
     """On a CPU both precisions are equal, so that every decision is accepted and only the audit is recomputed."""
     model = Model("transformer", "uniform", 0, 0, Sizes(2, 1, 4, 2))

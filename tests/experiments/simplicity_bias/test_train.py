@@ -66,6 +66,7 @@ def test_what_is_measured_is_what_training_watched(smoke_run):
         assert not np.array_equal(unit["validation_accuracy"], unit["test_accuracy"])
 
 
+@pytest.mark.whole
 def test_a_model_that_diverges_is_recorded_and_never_chosen():
     config = replace(SMOKE, rates=(1e30, 1e-3), steps=8)
     unit = train.learn_parity(config, "transformer", 32, 0)

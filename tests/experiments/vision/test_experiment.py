@@ -106,6 +106,7 @@ def test_flatness_is_judged_with_the_size_of_the_function_divided_out():
     assert "control" in rows[-1].place
 
 
+@pytest.mark.whole
 def test_a_training_that_was_stopped_resumes_from_its_checkpoint_to_the_same_tables(tmp_path, monkeypatch):
     config = replace(SMOKE, architectures=("mlp",), seeds=1, curve_points=3)  # measures at epochs 0, 1 and 2
     whole, out, point = tmp_path / "whole", tmp_path / "stopped", measure._point
@@ -141,6 +142,7 @@ def first_pixels(variables, tokens):
     return tokens[:, 0, :2] * variables["scale"]
 
 
+@pytest.mark.whole
 def test_the_users_images_and_models_are_measured_and_others_refused(tmp_path):
     draws = np.random.default_rng(0)
     split = [(draws.integers(0, 256, (n, 4, 4, 1), dtype=np.uint8), np.arange(n) % 2) for n in (40, 10)]

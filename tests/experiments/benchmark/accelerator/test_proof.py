@@ -47,6 +47,7 @@ def check_rehearsal(results, printed):
     assert printed.rstrip().splitlines()[-2].endswith("no answer was wrong")
 
 
+@pytest.mark.whole
 @pytest.mark.skipif(importlib.util.find_spec("torch") is not None, reason="the rehearsal with PyTorch holds it")
 def test_rehearsal_without_pytorch(tmp_path):
     results, printed = rehearse(tmp_path / "found.json", "--without-pytorch")
@@ -54,6 +55,7 @@ def test_rehearsal_without_pytorch(tmp_path):
     assert {row["by"] for row in results["timings"]} == {"jaxsens"}
 
 
+@pytest.mark.whole
 @pytest.mark.skipif(not importlib.util.find_spec("torch"), reason="needs PyTorch")
 def test_rehearsal_with_pytorch(tmp_path):
     results, printed = rehearse(tmp_path / "found.json")
