@@ -1,29 +1,22 @@
-"""Reading and writing ``config.json`` of checkpoints in the Hugging Face format, for every architecture.
-
-The file is long since every architecture has settings of its own.
-"""
+"""The architectures of checkpoints in the Hugging Face format: how ``config.json`` and names of tensors are read."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
 from flax import linen as nn
 
-from jaxsens.models.common import require, require_flags, require_number, require_positive
+from jaxsens.models.common import require
 from jaxsens.models.images import convnext
-from jaxsens.models.pretrained import decoders, vit
+from jaxsens.models.pretrained import decoders, image_settings, text_settings, vit
+from jaxsens.models.pretrained.settings import Json
 from jaxsens.models.text import bert, gpt2, llama
 
-__all__ = ["KINDS", "READ_OUT", "Json", "Kind", "kind_of", "model_name"]
-
-Json = Mapping[str, Any]
+__all__ = ["KINDS", "READ_OUT", "Kind", "kind_of", "model_name"]
 
 READ_OUT = "jaxsens_read_out"
 """A setting of this library: the read-out, where the name of the model does not determine it."""
-
-PATCH = "jaxsens_patch"
-"""A setting of this library: the side of a ConvNeXt's tokens, where it is not that of the first layer's squares."""
 
 
 class Kind(NamedTuple):
@@ -60,165 +53,6 @@ class Kind(NamedTuple):
     tied: dict[str, str]
 
 
-_ENCODER = {
-    "width": "hidden_size",
-    "depth": "num_hidden_layers",
-    "heads": "num_attention_heads",
-    "hidden": "intermediate_size",
-    "activation": "hidden_act",
-    "epsilon": "layer_norm_eps",
-    "dropout": "hidden_dropout_prob",
-}
-_TEXT = _ENCODER | {"vocabulary": "vocab_size", "types": "type_vocab_size"}
-_DECODER = {
-    "width": "n_embd",
-    "depth": "n_layer",
-    "heads": "n_head",
-    "hidden": "n_inner",
-    "activation": "activation_function",
-    "epsilon": "layer_norm_epsilon",
-    "dropout": "resid_pdrop",
-    "vocabulary": "vocab_size",
-    "positions": "n_positions",
-}
-_VISION = {ours: theirs for ours, theirs in _ENCODER.items() if ours != "hidden"}
-
-
-def _take(settings: Json, names: dict[str, str]) -> dict[str, Any]:
-    for theirs in names.values():
-        require(theirs in settings, f"{theirs} in config.json", None, "given")
-    return {ours: settings[theirs] for ours, theirs in names.items()}
-
-
-def _positive(settings: Json, name: str) -> int:
-    require_positive(**{f"{name} in config.json": settings[name]})
-    return settings[name]
-
-
-def _whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _give(config: Any, names: dict[str, str]) -> dict[str, Any]:
-    return {theirs: getattr(config, ours) for ours, theirs in names.items()}
-
-
-def _read_bert(settings: Json) -> dict[str, Any]:
-    return _take(settings, _TEXT | {"positions": "max_position_embeddings"})
-
-
-def _read_roberta(settings: Json) -> dict[str, Any]:
-    taken = _take(settings, _TEXT | {"positions": "max_position_embeddings", "position_offset": "pad_token_id"})
-    padding = taken["position_offset"]
-    require(_whole(padding) and padding >= 0, "pad_token_id in config.json", padding, "an integer of at least 0")
-    offset = padding + 1  # the first position follows the id of padding
-    return taken | {"position_offset": offset, "positions": _positive(settings, "max_position_embeddings") - offset}
-
-
-def _write_bert(config: bert.Config) -> dict[str, Any]:
-    rows = config.position_offset + config.positions
-    padding = {"pad_token_id": config.position_offset - 1} if config.roberta else {}
-    return _give(config, _TEXT) | {"max_position_embeddings": rows, "attention_probs_dropout_prob": 0.0} | padding
-
-
-def _read_gpt2(settings: Json) -> dict[str, Any]:
-    taken = _take(settings, {ours: theirs for ours, theirs in _DECODER.items() if ours != "hidden"})
-    return taken | {"hidden": settings.get("n_inner") or 4 * _positive(settings, "n_embd")}
-
-
-def _write_gpt2(config: gpt2.Config) -> dict[str, Any]:
-    # This library has no id for padding; `transformers` uses one to find the last token.
-    return _give(config, _DECODER) | {"embd_pdrop": config.dropout, "attn_pdrop": 0.0, "pad_token_id": None}
-
-
-def _read_image(settings: Json) -> dict[str, Any]:
-    taken = _take(settings, {"size": "image_size", "channels": "num_channels", "patch": "patch_size"})
-    size, patch = taken["size"], taken["patch"]
-    height, width = size if isinstance(size, list | tuple) else (size, size)
-    if isinstance(patch, list | tuple):
-        require(len(set(patch)) == 1, "patch_size in config.json", patch, "the same both ways")
-        patch = patch[0]
-    return {"image_shape": (height, width, taken["channels"]), "patch": patch}
-
-
-def _write_image(config: vit.Config) -> dict[str, Any]:
-    height, width, channels = config.image_shape
-    size = height if height == width else [height, width]
-    image = {"image_size": size, "num_channels": channels, "patch_size": config.patch, "qkv_bias": True}
-    return _give(config, _VISION) | image | {"attention_probs_dropout_prob": 0.0}
-
-
-def _read_vit(settings: Json) -> dict[str, Any]:
-    return _take(settings, _ENCODER) | _read_image(settings)
-
-
-def _write_vit(config: vit.Config) -> dict[str, Any]:
-    require(not config.gated_mlp, "config.gated_mlp", True, "False without layer_scale: only DINOv2 has it")
-    require(config.registers == 0, "config.registers", config.registers, "0 without layer_scale: only DINOv2 has them")
-    return _write_image(config) | {"intermediate_size": config.hidden}
-
-
-def _gated_hidden(hidden: int) -> int:
-    """Return the hidden width of DINOv2's gated MLP: two thirds of that of an MLP, in multiples of 8."""
-    return (int(hidden * 2 / 3) + 7) // 8 * 8
-
-
-def _read_dinov2(settings: Json) -> dict[str, Any]:
-    taken = _take(settings, _VISION | {"hidden": "mlp_ratio"}) | _read_image(settings)
-    ratio, gated = taken["hidden"], settings.get("use_swiglu_ffn", False)
-    require_number("mlp_ratio in config.json", ratio, lambda ratio: ratio > 0, "a number above 0")
-    require_flags(**{"use_swiglu_ffn in config.json": gated})
-    hidden = int(_positive(settings, "hidden_size") * ratio)
-    if not gated:
-        return taken | {"hidden": hidden, "layer_scale": True}
-    # Its activation is no setting.
-    return taken | {"hidden": _gated_hidden(hidden), "layer_scale": True, "gated_mlp": True, "activation": "silu"}
-
-
-def _read_dinov2_with_registers(settings: Json) -> dict[str, Any]:
-    return _read_dinov2(settings) | _take(settings, {"registers": "num_register_tokens"})
-
-
-def _write_dinov2(config: vit.Config) -> dict[str, Any]:
-    width, hidden, gated = config.width, config.hidden, config.gated_mlp
-    ratio = round(1.5 * hidden / width) if gated else hidden // width
-    made = _gated_hidden(width * ratio) if gated else width * ratio
-    require(made == hidden, "config.hidden", hidden, f"a multiple of {width}{', times 2/3' if gated else ''}")
-    require(len(set(config.grid)) == 1, "config.image_shape", config.image_shape, "square: DINOv2 has no other")
-    if gated:
-        require(
-            config.activation in ("silu", "swish"), "config.activation", config.activation, "'silu' for a gated MLP"
-        )
-    registers = {"num_register_tokens": config.registers} if config.registers else {}
-    return _write_image(config) | {"mlp_ratio": ratio, "use_swiglu_ffn": gated} | registers
-
-
-_CONVNEXT = {
-    "widths": "hidden_sizes",
-    "depths": "depths",
-    "activation": "hidden_act",
-    "epsilon": "layer_norm_eps",
-    "drop_path": "drop_path_rate",
-}
-
-
-def _read_convnext(settings: Json) -> dict[str, Any]:
-    image = _read_image(settings)
-    stem, taken = image["patch"], _take(settings, _CONVNEXT)
-    stages = len(taken["depths"])
-    found = settings.get("num_stages", stages)
-    require(found == stages, "num_stages in config.json", found, f"{stages}, the number of depths")
-    return taken | image | {"stem": stem, "patch": settings.get(PATCH, stem)}
-
-
-def _write_convnext(config: convnext.Config) -> dict[str, Any]:
-    require(config.kernel == convnext.KERNEL, "config.kernel", config.kernel, f"{convnext.KERNEL} in this format")
-    height, width, channels = config.image_shape
-    image = {"image_size": height if height == width else [height, width], "num_channels": channels}
-    patch = {} if config.patch == config.stem else {PATCH: config.patch}
-    return _give(config, _CONVNEXT) | {"num_stages": len(config.depths), "patch_size": config.stem} | image | patch
-
-
 _ACTIVE = {"hidden_act": "gelu", "layer_norm_eps": 1e-12}
 _BERT = _ACTIVE | {"hidden_dropout_prob": 0.1, "type_vocab_size": 2}
 _VIT = _ACTIVE | {"hidden_dropout_prob": 0.0, "num_channels": 3}
@@ -226,120 +60,124 @@ _DINOV2 = _VIT | {"layer_norm_eps": 1e-6, "mlp_ratio": 4}
 _ONE_WAY = {"is_decoder": False, "add_cross_attention": False, "position_embedding_type": "absolute"}
 KINDS = {
     "bert": Kind(
-        bert.Bert,
-        bert.Config,
-        "bert",
-        {
+        module=bert.Bert,
+        config=bert.Config,
+        prefix="bert",
+        read_outs={
             "BertModel": "class",
             "BertForMaskedLM": "class",
             "BertForPreTraining": "class",
             "BertForNextSentencePrediction": "class",
             "BertForSequenceClassification": "pooler",
         },
-        "BertForSequenceClassification",
-        re.compile(r"embeddings\.(position_ids|token_type_ids)|(pooler|classifier|cls)\..*"),
-        _ONE_WAY,
-        _read_bert,
-        _write_bert,
-        _BERT,
-        {"embeddings.word_embeddings.weight": "cls.predictions.decoder.weight"},
+        classifying="BertForSequenceClassification",
+        extras=re.compile(r"embeddings\.(position_ids|token_type_ids)|(pooler|classifier|cls)\..*"),
+        fixed=_ONE_WAY,
+        read=text_settings.read_bert,
+        write=text_settings.write_bert,
+        defaults=_BERT,
+        tied={"embeddings.word_embeddings.weight": "cls.predictions.decoder.weight"},
     ),
     "roberta": Kind(
-        bert.Bert,
-        bert.Config,
-        "roberta",
-        {"RobertaModel": "class", "RobertaForMaskedLM": "class", "RobertaForSequenceClassification": "pooler"},
-        "RobertaForSequenceClassification",
-        re.compile(r"embeddings\.(position_ids|token_type_ids)|(pooler|classifier|lm_head)\..*"),
-        _ONE_WAY,
-        _read_roberta,
-        _write_bert,
-        _BERT | {"pad_token_id": 1},
-        {"embeddings.word_embeddings.weight": "lm_head.decoder.weight"},
+        module=bert.Bert,
+        config=bert.Config,
+        prefix="roberta",
+        read_outs={
+            "RobertaModel": "class",
+            "RobertaForMaskedLM": "class",
+            "RobertaForSequenceClassification": "pooler",
+        },
+        classifying="RobertaForSequenceClassification",
+        extras=re.compile(r"embeddings\.(position_ids|token_type_ids)|(pooler|classifier|lm_head)\..*"),
+        fixed=_ONE_WAY,
+        read=text_settings.read_roberta,
+        write=text_settings.write_bert,
+        defaults=_BERT | {"pad_token_id": 1},
+        tied={"embeddings.word_embeddings.weight": "lm_head.decoder.weight"},
     ),
     "gpt2": Kind(
-        gpt2.GPT2,
-        gpt2.Config,
-        "transformer",
-        {"GPT2Model": "last", "GPT2LMHeadModel": "next", "GPT2ForSequenceClassification": "last"},
-        "GPT2ForSequenceClassification",
-        re.compile(r"h\.\d+\.attn\.(bias|masked_bias)|lm_head\.weight|score\.weight"),
-        {
+        module=gpt2.GPT2,
+        config=gpt2.Config,
+        prefix="transformer",
+        read_outs={"GPT2Model": "last", "GPT2LMHeadModel": "next", "GPT2ForSequenceClassification": "last"},
+        classifying="GPT2ForSequenceClassification",
+        extras=re.compile(r"h\.\d+\.attn\.(bias|masked_bias)|lm_head\.weight|score\.weight"),
+        fixed={
             "add_cross_attention": False,
             "scale_attn_weights": True,
             "scale_attn_by_inverse_layer_idx": False,
             "tie_word_embeddings": True,
         },
-        _read_gpt2,
-        _write_gpt2,
-        {"activation_function": "gelu_new", "layer_norm_epsilon": 1e-5, "resid_pdrop": 0.1},
-        {"wte.weight": "lm_head.weight"},
+        read=text_settings.read_gpt2,
+        write=text_settings.write_gpt2,
+        defaults={"activation_function": "gelu_new", "layer_norm_epsilon": 1e-5, "resid_pdrop": 0.1},
+        tied={"wte.weight": "lm_head.weight"},
     ),
     "vit": Kind(
-        vit.PretrainedViT,
-        vit.Config,
-        "vit",
-        {"ViTModel": "class", "ViTForMaskedImageModeling": "class", "ViTForImageClassification": "class"},
-        "ViTForImageClassification",
-        re.compile(r"embeddings\.mask_token|(pooler|classifier|decoder)\..*"),
-        {"qkv_bias": True, "pooler_act": "tanh"},
-        _read_vit,
-        _write_vit,
-        _VIT,
-        {},
+        module=vit.PretrainedViT,
+        config=vit.Config,
+        prefix="vit",
+        read_outs={"ViTModel": "class", "ViTForMaskedImageModeling": "class", "ViTForImageClassification": "class"},
+        classifying="ViTForImageClassification",
+        extras=re.compile(r"embeddings\.mask_token|(pooler|classifier|decoder)\..*"),
+        fixed={"qkv_bias": True, "pooler_act": "tanh"},
+        read=image_settings.read_vit,
+        write=image_settings.write_vit,
+        defaults=_VIT,
+        tied={},
     ),
     "dinov2": Kind(
-        vit.PretrainedViT,
-        vit.Config,
-        "dinov2",
-        {"Dinov2Model": "class", "Dinov2ForImageClassification": "class and mean"},
-        "Dinov2ForImageClassification",
-        re.compile(r"embeddings\.mask_token|classifier\..*"),
-        {"qkv_bias": True},
-        _read_dinov2,
-        _write_dinov2,
-        _DINOV2,
-        {},
+        module=vit.PretrainedViT,
+        config=vit.Config,
+        prefix="dinov2",
+        read_outs={"Dinov2Model": "class", "Dinov2ForImageClassification": "class and mean"},
+        classifying="Dinov2ForImageClassification",
+        extras=re.compile(r"embeddings\.mask_token|classifier\..*"),
+        fixed={"qkv_bias": True},
+        read=image_settings.read_dinov2,
+        write=image_settings.write_dinov2,
+        defaults=_DINOV2,
+        tied={},
     ),
     "dinov2_with_registers": Kind(
-        vit.PretrainedViT,
-        vit.Config,
-        "dinov2_with_registers",
-        {"Dinov2WithRegistersModel": "class", "Dinov2WithRegistersForImageClassification": "class and mean"},
-        "Dinov2WithRegistersForImageClassification",
-        re.compile(r"embeddings\.(mask_token|register_tokens)|classifier\..*"),
-        {"qkv_bias": True},
-        _read_dinov2_with_registers,
-        _write_dinov2,
-        _DINOV2 | {"num_register_tokens": 4},
-        {},
+        module=vit.PretrainedViT,
+        config=vit.Config,
+        prefix="dinov2_with_registers",
+        read_outs={"Dinov2WithRegistersModel": "class", "Dinov2WithRegistersForImageClassification": "class and mean"},
+        classifying="Dinov2WithRegistersForImageClassification",
+        extras=re.compile(r"embeddings\.(mask_token|register_tokens)|classifier\..*"),
+        fixed={"qkv_bias": True},
+        read=image_settings.read_dinov2_with_registers,
+        write=image_settings.write_dinov2,
+        defaults=_DINOV2 | {"num_register_tokens": 4},
+        tied={},
     ),
     "convnextv2": Kind(
-        convnext.ConvNeXt,
-        convnext.Config,
-        "convnextv2",
-        {"ConvNextV2Model": "mean", "ConvNextV2ForImageClassification": "mean"},
-        "ConvNextV2ForImageClassification",
-        re.compile(r"classifier\..*"),
-        {},
-        _read_convnext,
-        _write_convnext,
-        _ACTIVE | {"drop_path_rate": 0.0, "num_channels": 3},
-        {},
+        module=convnext.ConvNeXt,
+        config=convnext.Config,
+        prefix="convnextv2",
+        read_outs={"ConvNextV2Model": "mean", "ConvNextV2ForImageClassification": "mean"},
+        classifying="ConvNextV2ForImageClassification",
+        extras=re.compile(r"classifier\..*"),
+        fixed={},
+        read=image_settings.read_convnext,
+        write=image_settings.write_convnext,
+        defaults=_ACTIVE | {"drop_path_rate": 0.0, "num_channels": 3},
+        tied={},
     ),
 } | {
     family: Kind(
-        llama.Llama,
-        llama.Config,
-        "model",
-        {f"{name}Model": "last", f"{name}ForCausalLM": "next"},
-        "",
-        re.compile(r"lm_head\.weight|(layers\.\d+\.self_attn\.)?rotary_emb\.inv_freq"),
-        {},
-        partial(decoders.read, family),
-        decoders.write,
-        decoders.DEFAULTS,
-        {"embed_tokens.weight": "lm_head.weight"},
+        module=llama.Llama,
+        config=llama.Config,
+        prefix="model",
+        read_outs={f"{name}Model": "last", f"{name}ForCausalLM": "next"},
+        classifying="",
+        extras=re.compile(r"lm_head\.weight|(layers\.\d+\.self_attn\.)?rotary_emb\.inv_freq"),
+        fixed={},
+        read=partial(decoders.read, family),
+        write=decoders.write,
+        defaults=decoders.DEFAULTS,
+        tied={"embed_tokens.weight": "lm_head.weight"},
     )
     for family, name in decoders.NAMES.items()
 }
