@@ -7,6 +7,18 @@ from jax.experimental import multihost_utils
 
 from jaxsens.execution import processes
 
+SLURM = {
+    "SLURM_JOB_ID": "7", "SLURM_STEP_NODELIST": "node[3-4]", "SLURM_NTASKS": "2", "SLURM_PROCID": "1",
+    "SLURM_LOCALID": "0", "SLURM_STEP_NUM_NODES": "2",
+}  # fmt: skip
+KUBERNETES = {"KUBERNETES_SERVICE_HOST": "10.0.0.1", "JOB_COMPLETION_INDEX": "0"}
+POD = {"TPU_WORKER_HOSTNAMES": "worker-0,worker-1", "TPU_WORKER_ID": "1"}
+MPI = {
+    "OMPI_MCA_orte_hnp_uri": "1531576320.0;tcp://10.96.0.1:34911", "OMPI_COMM_WORLD_SIZE": "4",
+    "OMPI_COMM_WORLD_RANK": "2", "OMPI_COMM_WORLD_LOCAL_RANK": "0", "OMPI_COMM_WORLD_LOCAL_SIZE": "2",
+}  # fmt: skip
+ENGINES = {**SLURM, **KUBERNETES, **POD, **MPI, "SLURM_NTASKS_PER_NODE": ""}
+
 
 @pytest.fixture
 def environment(monkeypatch):
@@ -19,8 +31,10 @@ def environment(monkeypatch):
     def set_to(**variables):
         for name in processes.VARIABLES:
             monkeypatch.delenv(name, raising=False)
+        for name in ("SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE", "KUBERNETES_SERVICE_HOST", "TPU_WORKER_HOSTNAMES"):
+            monkeypatch.delenv(name, raising=False)
         for name, value in variables.items():
-            monkeypatch.setenv(f"JAXSENS_{name}", value)
+            monkeypatch.setenv(name if name in ENGINES else f"JAXSENS_{name}", value)
         processes.join()
         return calls
 
@@ -52,6 +66,37 @@ def test_on_one_host_nothing_is_open_to_others(environment):
 def test_on_a_pod_no_address_is_passed(environment):
     ((words, _),) = environment(PROCESSES="auto")
     assert words == ()
+
+
+@pytest.mark.parametrize("engine", [SLURM, KUBERNETES, POD, MPI])
+def test_processes_of_an_engine_are_joined_as_jax_detects_them(environment, engine):
+    ((words, _),) = environment(**engine)
+    assert words == ()
+
+
+@pytest.mark.parametrize("engine", [SLURM | {"SLURM_NTASKS": "1"}, MPI | {"OMPI_COMM_WORLD_SIZE": "1"}, {}])
+def test_a_single_process_of_an_engine_is_not_joined(environment, engine):
+    assert environment(**engine) == []
+
+
+@pytest.mark.parametrize(
+    ("engine", "visible"),
+    [
+        (SLURM, "all"),  # a machine each
+        (SLURM | {"SLURM_STEP_NUM_NODES": "1"}, "0"),
+        (MPI, "0"),
+        (MPI | {"OMPI_COMM_WORLD_LOCAL_SIZE": "1"}, "all"),
+    ],
+)
+def test_a_process_alone_on_its_machine_uses_all_gpus(environment, monkeypatch, engine, visible):
+    before = jax.config.values["jax_cuda_visible_devices"], jax.config.values["jax_rocm_visible_devices"]
+    jax.config.update("jax_cuda_visible_devices", "0")  # as JAX sets it for the first process of a machine
+    try:
+        environment(**engine)
+        assert jax.config.values["jax_cuda_visible_devices"] == visible
+    finally:
+        for name, value in zip(("jax_cuda_visible_devices", "jax_rocm_visible_devices"), before, strict=True):
+            jax.config.update(name, value)
 
 
 @pytest.mark.parametrize(
