@@ -74,7 +74,7 @@ class Execution:
     @property
     def platform(self) -> str:
         """The platform of the devices: ``"cpu"``, ``"gpu"`` or ``"tpu"``."""
-        platform = (self.devices or jax.local_devices())[0].platform
+        platform = self.devices[0].platform if self.devices else jax.default_backend()
         return {"cuda": "gpu", "rocm": "gpu"}.get(platform, platform)
 
     def replace(self, **changes: Any) -> Self:

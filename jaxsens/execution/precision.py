@@ -89,13 +89,12 @@ def precision_errors(
     batches.require_fit(apply, params, batches.example_spec(batch))
     if precisions is None:
         precisions = ["default", "high", *(name for name in ALGORITHMS[execution.platform] if name[:3] != "F64")]
-    device = execution.devices[0] if execution.devices else jax.local_devices()[0]
-    params, batch = jax.device_put((params, batch), device)
 
     def outputs(precision: str) -> np.ndarray:
         chosen = execution.replace(precision=precision)
         require_precision(chosen)
-        with jax.default_matmul_precision(chosen.precision):
+        device = execution.devices[0] if execution.devices else None
+        with jax.default_device(device), jax.default_matmul_precision(chosen.precision):
             # A new function, since a program is kept for its function and not for the precision that it was made in.
             found = jax.jit(lambda params, batch: apply(params, batch))(params, batch)
         rows = [np.asarray(leaf, np.float64).reshape(len(leaf), -1) for leaf in jax.tree.leaves(found)]
