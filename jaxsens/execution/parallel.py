@@ -5,6 +5,11 @@ whole chunks in a loop whose trip count is an argument of the compiled program. 
 are the same for every number of devices and of chunks on a device. (A trip count known at compile time would not do:
 XLA unrolls a loop of one step and then rounds differently.)
 
+On a GPU, XLA chooses kernels by timing them, in every process anew, and adds the terms of a scatter in any order.
+Results of several processes, and of a run that is resumed, are then equal up to rounding. Start Python with
+``XLA_FLAGS="--xla_gpu_deterministic_ops=true --xla_gpu_autotune_level=0"`` for equal bits, or with the first flag and a
+folder of chosen kernels that all processes share, ``--xla_gpu_per_fusion_autotune_cache_dir=DIR``.
+
 Of several processes (``jax.distributed``) each evaluates whole chunks; the results are gathered once, at the end. The
 file is long because devices, meshes and processes appear in no other.
 """

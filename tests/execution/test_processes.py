@@ -1,11 +1,18 @@
 """Several processes: none is joined without variables of the launcher, and incomplete variables are refused."""
 
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
 import jax
 import numpy as np
 import pytest
 from jax.experimental import multihost_utils
 
 from jaxsens.execution import processes
+
+ROOT = Path(__file__).parents[2]
 
 SLURM = {
     "SLURM_JOB_ID": "7", "SLURM_STEP_NODELIST": "node[3-4]", "SLURM_NTASKS": "2", "SLURM_PROCID": "1",
@@ -149,3 +156,24 @@ def test_an_error_of_the_first_is_one_of_all(monkeypatch):
     monkeypatch.setattr(multihost_utils, "broadcast_one_to_all", lambda a: wire.pop(0))
     with pytest.raises(RuntimeError, match="in the first process: ZeroDivisionError"):
         processes.from_first(pytest.fail)
+
+
+JOINED = """
+import jax, numpy as np
+from jaxsens.execution import Execution, map_items, processes
+processes.join()
+rows = np.random.default_rng(0).normal(size=(11, 5)).astype(np.float32)
+doubled = map_items(lambda x, w: x * w, rows, np.float32(2), execution=Execution(chunk=2))
+assert (doubled == 2 * rows).all()
+said = processes.from_first(lambda: b"by the first").decode()
+print(f"process {jax.process_index()} of {jax.process_count()}: {said}", flush=True)
+"""
+
+
+@pytest.mark.skipif(shutil.which("mpirun") is None, reason="Open MPI is not installed")
+def test_two_processes_under_mpirun_are_one_run():
+    command = ["mpirun", "--allow-run-as-root", "--oversubscribe", "-np", "2", sys.executable, "-c", JOINED]
+    ended = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=300, check=False)
+    assert ended.returncode == 0, ended.stderr
+    for number in range(2):
+        assert f"process {number} of 2: by the first" in ended.stdout
