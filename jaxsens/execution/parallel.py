@@ -104,7 +104,7 @@ def map_items(fn: Callable[..., PyTree], items: PyTree, *shared: PyTree, executi
     total = -(-count // chunk)
     first, stop = _share(total, jax.process_index())
     program, everywhere = _program(fn, chunk, execution.backend, devices, execution.precision)
-    shared = jax.tree.map(lambda leaf: _kept_on(everywhere, leaf), shared)
+    shared = _placed(everywhere, shared)
     capacity = _capacity(fn, items, shared, chunk, total)
     if _compiling_only.get():
         index = np.zeros((len(devices), capacity * chunk), int)
@@ -460,19 +460,29 @@ def _gather(results: PyTree, total: int, chunk: int) -> PyTree:
     return jax.tree.map(gather, results)
 
 
-def _kept_on(place: Sharding, leaf: Any) -> jax.Array:
-    """Return a leaf where a program reads it, once for each array of JAX that exists, since it cannot change."""
-    if not isinstance(leaf, jax.Array) or jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) or leaf.nbytes < _KEPT_BYTES:
-        return jax.device_put(leaf, place)
-    if leaf.is_deleted() or leaf.sharding == place:
-        return jax.device_put(leaf, place)
-    number = id(leaf)
+def _placed(place: Sharding, tree: PyTree) -> PyTree:
+    """Return arrays where a program reads them; large arrays of JAX are copied once, since they cannot change."""
+    leaves, structure = jax.tree.flatten(tree)
+    stay = [_stays(leaf) and leaf.sharding != place for leaf in leaves]
+    sent = iter(jax.device_put([leaf for leaf, stays in zip(leaves, stay, strict=True) if not stays], place))
+    placed = [_copy_on(place, leaf) if stays else next(sent) for leaf, stays in zip(leaves, stay, strict=True)]
+    return jax.tree.unflatten(structure, placed)
+
+
+def _stays(leaf: Any) -> bool:
+    if not isinstance(leaf, jax.Array) or jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        return False
+    return leaf.nbytes >= _KEPT_BYTES and not leaf.is_deleted()
+
+
+def _copy_on(place: Sharding, array: jax.Array) -> jax.Array:
+    number = id(array)
     of_array, copies = _copies.get(number, (None, {}))
-    if of_array is None or of_array() is not leaf:
+    if of_array is None or of_array() is not array:
         # Its copies go with the array: its number may be that of another one then.
-        of_array, copies = _copies[number] = weakref.ref(leaf, lambda _: _copies.pop(number, None)), {}
+        of_array, copies = _copies[number] = weakref.ref(array, lambda _: _copies.pop(number, None)), {}
     if place not in copies:
-        copies[place] = jax.device_put(leaf, place)
+        copies[place] = jax.device_put(array, place)
     return copies[place]
 
 
