@@ -1407,7 +1407,7 @@ def add_training(add, folder, files):
         {
             "epochs": "count",
             "rows": "count",
-            "models_per_device": "count",
+            "models_per_device": OPTIONAL,
             "reproducible": "flag",
             "checkpoint_every": "count",
             "lr_patience": OPTIONAL,

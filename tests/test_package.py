@@ -101,7 +101,8 @@ def test_the_library_does_not_know_the_experiments():
 def test_no_experiment_imports_another():
     shared = {"harness", "images"}
     for name, imported in graph("experiments", folders=True).items():
-        assert imported <= shared, name
+        if name != "plan":  # it reads the settings of the others
+            assert imported <= shared, name
 
 
 @pytest.mark.parametrize("package", ONLY)

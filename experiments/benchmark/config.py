@@ -30,6 +30,10 @@ class Config(Settings):
     threads: int = option(_cores(), "threads of PyTorch; jaxsens uses every core", at_least=1, identity=False)
     rows: tuple[int, ...] = option((2, 4, 16), "blocks of substitutions to choose from, jaxsens", at_least=1, fewest=1)
     batches: tuple[int, ...] = option((2, 4, 8, 16, 32, 128), "batches to choose from, PyTorch", at_least=1, fewest=1)
+    inputs: tuple[int, ...] = option(
+        (1,), "examples evaluated at once to choose from; PyTorch's batches hold at most those of the most", at_least=1,
+        fewest=1,
+    )  # fmt: skip
     compile: bool = option(True, "whether torch.compile is tried, on the best batch")
     published: bool = option(True, "whether the published procedures are timed too")
     length: int = option(100, "bits of a string, for recognizers")
@@ -84,7 +88,8 @@ PRESETS = {
         steps=6, cubes=(6,), boofun=6, models=2, train_size=(1, 1, 4, 2), train_length=4, train_strings=8, sums=9,
     ),
     "accelerator": Config(
-        cases=CASES, seconds=5.0, rows=(8, 101), batches=(101, 1024, 8192), operations=1e14, tokens=256,
+        cases=CASES, seconds=5.0, rows=(8, 101), batches=(101, 1024, 8192), inputs=(1, 16, 128), operations=1e14,
+        tokens=256,
         hidden=(4096, 4096), train_size=(4, 4, 32, 4), train_length=100, train_strings=4096,
     ),
 }  # fmt: skip

@@ -126,16 +126,18 @@ def substitutions(
     length = tokens.shape[1]
     programs = []
     for by, make in zip(("jaxsens", "plain"), ours, strict=True):
-        for rows in config.rows:
+        for rows, inputs in itertools.product(config.rows, config.inputs):
             substitute = make(rows)
             done = flops.count(substitute, variables, tokens[0], tokens[0])
-            run = _changes(substitute, perturbation, variables, tokens)
-            programs.append(Program(by, f"blocks of {rows}", run, done.operations, length, done.bytes))
+            run = _changes(substitute, perturbation, variables, tokens, inputs)
+            how = f"blocks of {rows}" + (f", {inputs} examples at once" if inputs > 1 else "")
+            programs.append(Program(by, how, run, done.operations, length, done.bytes))
     plainly = flops.count(ours[1](length + 1), variables, tokens[0], tokens[0]).operations
     if forward:
         changed = np.stack([np.asarray(perturbation(None, None, x)) for x in tokens])
         inputs = (tokens.astype(np.int64), changed.astype(np.int64)) if tokens.dtype == np.int32 else (tokens, changed)
-        for rows in (b for b in config.batches if b <= max(length + 1, min(config.batches))):
+        largest = max((length + 1) * max(config.inputs), min(config.batches))
+        for rows in (b for b in config.batches if b <= largest):
             programs.append(_in_batches(forward, inputs, rows, plainly, compile=config.compile))
         if config.published:
             evaluations = min(pytorch.procedures.MASKS, length) if published == "five_masks" else length
@@ -160,11 +162,10 @@ def _in_batches(
 
 
 def _changes(
-    substitute: Substitute, perturbation: Perturbation, variables: PyTree, tokens: np.ndarray
+    substitute: Substitute, perturbation: Perturbation, variables: PyTree, tokens: np.ndarray, inputs: int
 ) -> Callable[[int], np.ndarray]:
-    measure = token.token_sensitivity(
-        substitute, perturbation, change=changes.absolute_change, execution=Execution(chunk=tokens.shape[1] + 1)
-    )
+    execution = Execution(chunk=inputs * (tokens.shape[1] + 1))
+    measure = token.token_sensitivity(substitute, perturbation, change=changes.absolute_change, execution=execution)
     return lambda count: measure(jax.random.key(0), variables, tokens[:count]).changes[:, 0]
 
 

@@ -165,7 +165,7 @@ class Bench:
         """
         require_same(run, images=fingerprint(self.data.train, self.data.validation, self.data.test), **self._models())
         run.record(
-            data=self.data.source, dataset=self.data.name, models=sorted(self.given), budget_bytes=memory.BYTES,
+            data=self.data.source, dataset=self.data.name, models=sorted(self.given), budget_bytes=memory.budget(),
             estimators_precision="highest",
         )  # fmt: skip
         results: Results = {}

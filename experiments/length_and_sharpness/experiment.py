@@ -84,7 +84,7 @@ def execute(config: Config, out: Path, data: np.ndarray | None = None) -> Path:
     config = config if data is None else with_functions(config, data)
     with harness.Run.open(out, config, experiment="length_and_sharpness", trains=True) as run:
         parameters = baselines.parameter_count(config.architecture)
-        run.record(budget_bytes=memory.BYTES, precision="highest", parameters=parameters, setting=setting(config))
+        run.record(budget_bytes=memory.budget(), precision="highest", parameters=parameters, setting=setting(config))
         results: Results = {}
         with tqdm(list(units(config, data)), desc="units", unit="unit", dynamic_ncols=True) as bar:
             for section, place, compute, nonfinite in bar:

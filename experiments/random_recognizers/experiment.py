@@ -49,7 +49,7 @@ def execute(config: Config, out: Path, data: Array | None = None) -> Path:
         config, data = with_strings(config, data)
     members = models(config)
     with harness.Run.open(out, config, experiment="random_recognizers") as run:
-        run.record(budget_bytes=memory.BYTES, estimators_precision="highest", setting=SETTING)
+        run.record(budget_bytes=memory.budget(), estimators_precision="highest", setting=SETTING)
         control = {n: run.unit(f"functions-{n}", partial(random_functions, config, n)) for n in config.control_lengths}
         work = ((model.name, partial(measure, config, model, data)) for model in members)
         results = []

@@ -8,6 +8,7 @@ import numpy as np
 
 from jaxsens.boolean.decisions import UNDEFINED, decide
 from jaxsens.execution import memory
+from jaxsens.execution.execution import DEFAULT, Execution
 from jaxsens.typing import Array, PyTree, Substitute, SubstituteAt
 
 __all__ = ["check_finite", "check_fit", "decide_neighbors", "default_chunk", "exhaustive", "flips", "neighbor_logits"]
@@ -76,14 +77,15 @@ def exhaustive(strings: np.ndarray) -> bool:
     return count == 2**length and len(np.unique(np.packbits(strings, axis=1), axis=0)) == count
 
 
-def default_chunk(logits: NeighborLogits, length: int, params: PyTree) -> int:
-    """Return the number of forwards that fit ``memory.BYTES``, from the memory of one string's substitution.
+def default_chunk(logits: NeighborLogits, length: int, params: PyTree, execution: Execution = DEFAULT) -> int:
+    """Return the number of forwards that fit ``memory.budget``, from the memory of one string's substitution.
 
     Example:
         >>> default_chunk(lambda bits, params: 1.0 * bits, 3, None) > 0
         True
     """
-    return memory.chunk_of(logits, jax.ShapeDtypeStruct((length,), np.int32), params) * (length + 1)
+    one = jax.ShapeDtypeStruct((length,), np.int32)
+    return memory.chunk_of(logits, one, params, execution=execution) * (length + 1)
 
 
 def check_fit(logits: NeighborLogits, length: int, params: PyTree) -> np.dtype:

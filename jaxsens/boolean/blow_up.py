@@ -144,7 +144,7 @@ def blow_ups(
         one = _one_of(strings)
         _check_internals(internals, params, one)
         require_independent(internals, params, strings, execution=execution)
-        forwards = execution.chunk or memory.chunk_of(internals, params, one)
+        forwards = execution.chunk or memory.chunk_of(internals, params, one, execution=execution)
         tau = parallel.map_items(
             parallel.bind(_blow_ups, internals), strings, params, execution=execution.replace(chunk=forwards)
         )
@@ -206,7 +206,7 @@ def influences(
         flips = np.arange(length) if sites is None else _inside("sites", _indices("sites", sites), 0, length)
         _check_internals(internals, params, one)
         require_independent(internals, params, strings, execution=execution)
-        forwards = execution.chunk or memory.chunk_of(internals, params, one)
+        forwards = execution.chunk or memory.chunk_of(internals, params, one, execution=execution)
         rows = min(forwards, len(flips) + 1)
         observed = tuple((where % (length + 1)).tolist())
         fn = parallel.bind(_bit_influences, internals, observed, layers, rows)

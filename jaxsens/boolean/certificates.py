@@ -103,10 +103,10 @@ def _changes(row: Array) -> Array:
 
 
 def _one_by_one(fn: Callable[[Array], Array], table: Array, name: str) -> jax.Array:
-    """Return ``fn`` of every table, as many at once as fit ``memory.BYTES``."""
+    """Return ``fn`` of every table, as many at once as fit ``memory.budget``."""
     n, size = variables(table), table.shape[-1]
     if n > LARGEST_SEARCHED:
         raise ValueError(f"table: {name} searches at most {LARGEST_SEARCHED} variables, got n = {n}")
     rows = table.reshape(-1, size)
-    batch = min(len(rows), max(1, memory.BYTES // (2 * size**2)))
+    batch = min(len(rows), max(1, memory.budget() // (2 * size**2)))
     return jax.lax.map(fn, rows, batch_size=batch).reshape(table.shape[:-1])

@@ -69,17 +69,20 @@ def sensitivity_profile(
         for primitive in (substitute, substitute if reference is None else reference)
     )
 
-    def evaluate(fn: Callable[..., PyTree], strings: np.ndarray, forwards: int, *shared: PyTree) -> PyTree:
+    def evaluate(
+        fn: Callable[..., PyTree], strings: np.ndarray, forwards: int, *shared: PyTree, how: Execution = execution
+    ) -> PyTree:
         items = max(1, forwards // (strings.shape[1] + 1))
-        return parallel.map_items(fn, strings, *shared, execution=execution.replace(chunk=items))
+        return parallel.map_items(fn, strings, *shared, execution=how.replace(chunk=items))
 
     def audited(sample: np.ndarray, strings: np.ndarray, decisions: np.ndarray, forwards: int, params: PyTree) -> Audit:
         chosen = strings[sample]
         narrow = evaluate(plain, chosen, forwards, params)
         with jax.enable_x64(True):
             params = jax.tree.map(_widened, params)
-            at_once = execution.chunk or bit_flips.default_chunk(exact, strings.shape[1], params)
-            wide = evaluate(exact, chosen, at_once, params)
+            how = parallel.in_float64(execution)
+            at_once = execution.chunk or bit_flips.default_chunk(exact, strings.shape[1], params, how)
+            wide = evaluate(exact, chosen, at_once, params, how=how)
         bit_flips.check_finite(~np.isfinite(wide), sample, " in float64")
         changed = (decide(wide, margin) != decisions[sample]).mean(1)
         everything = len(sample) == len(strings) and bit_flips.exhaustive(strings)
@@ -94,7 +97,7 @@ def sensitivity_profile(
         substitution.require_independent_outputs(substitute, params, strings, execution=execution)
         if audit:
             _check_width(exact, length, params)
-        forwards = execution.chunk or bit_flips.default_chunk(plain, length, params)
+        forwards = execution.chunk or bit_flips.default_chunk(plain, length, params, execution)
         decisions, nonfinite = evaluate(
             parallel.bind(bit_flips.decide_neighbors, plain), strings, forwards, params, np.float64(margin)
         )

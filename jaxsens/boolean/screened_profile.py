@@ -126,7 +126,7 @@ def screened_sensitivity_profile(
         for logits in (full, low):
             bit_flips.check_fit(logits, length, params)
         substitution.require_independent_outputs(substitute, params, strings, execution=execution)
-        forwards = execution.chunk or bit_flips.default_chunk(full, length, params)
+        forwards = execution.chunk or bit_flips.default_chunk(full, length, params, execution)
         at_once = execution.replace(chunk=max(1, forwards // (length + 1)))
         silent = execution.replace(progress=None)
 

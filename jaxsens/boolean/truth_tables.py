@@ -10,6 +10,8 @@ O'Donnell, Analysis of Boolean Functions (2014). ``block_sensitivity`` and ``cer
 ``certificates``. The file is long since every function comes with its definition, cost and an example.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -87,12 +89,7 @@ def sensitivity(table: Array, /) -> jax.Array:
         >>> sensitivity([0, 1, 1, 1]).tolist()      # "or" of two bits
         [2, 1, 1, 0]
     """
-    words = _words(table)
-    total = jnp.zeros_like(words)
-    for difference in _differences(words):  # bytes cannot overflow: at most 30 ones each
-        total = (total.reshape(*difference.shape[:-2], -1, difference.shape[-1]) + difference).reshape(words.shape)
-    counts = jax.lax.bitcast_convert_type(total, jnp.int8)
-    return counts.reshape(*table.shape[:-1], -1)[..., : table.shape[-1]]
+    return jax.lax.platform_dependent(table, tpu=_sensitivity_in_lanes, default=_sensitivity_in_words)
 
 
 @of_tables
@@ -114,9 +111,13 @@ def profile(table: Array, /) -> jax.Array:
         >>> profile([0, 1, 1, 1]).tolist()      # one string of sensitivity 0, two of 1, one of 2
         [1, 2, 1]
     """
-    counts = sensitivity(table).reshape(-1, table.shape[-1])
-    count = jax.vmap(lambda row: jnp.zeros(variables(table) + 1, jnp.int32).at[row.astype(jnp.int32)].add(1))
-    return count(counts).reshape(*table.shape[:-1], -1)
+    counts, n = sensitivity(table).reshape(-1, table.shape[-1]), variables(table)
+
+    # On an accelerator, all threads would add to a few addresses.
+    profiles = jax.lax.platform_dependent(
+        counts, cpu=functools.partial(_profile_by_addition, n=n), default=functools.partial(_profile_by_comparison, n=n)
+    )
+    return profiles.reshape(*table.shape[:-1], -1)
 
 
 @of_tables
@@ -201,15 +202,7 @@ def influences(table: Array, /) -> jax.Array:
         >>> influences([0, 0, 1, 1]).tolist()      # the first of two bits
         [1.0, 0.0]
     """
-    words, n = _words(table), variables(table)
-    counts = []
-    for difference in _differences(words):
-        repeats = words.shape[-1] // (difference.shape[-3] * difference.shape[-1])
-        ones = jax.lax.population_count(difference).astype(jnp.int32)
-        counts.append(repeats * ones.sum((-3, -2, -1)))
-    if n == 0:
-        return jnp.zeros((*table.shape[:-1], 0), jnp.float32)
-    return (jnp.stack(counts[len(counts) - n :], -1) / (4 * words.shape[-1])).astype(jnp.float32)
+    return jax.lax.platform_dependent(table, tpu=_influences_in_lanes, default=_influences_in_words)
 
 
 @of_tables
@@ -324,8 +317,84 @@ def _stability(table: Array, rho: Array, /) -> jax.Array:
     return total
 
 
+def _profile_by_addition(counts: Array, n: int) -> Array:
+    return jax.vmap(lambda row: jnp.zeros(n + 1, jnp.int32).at[row.astype(jnp.int32)].add(1))(counts)
+
+
+def _profile_by_comparison(counts: Array, n: int) -> Array:
+    return jnp.stack([(counts == k).sum(-1, dtype=jnp.int32) for k in range(n + 1)], -1)
+
+
+_LANES = 128
+"""Entries of a tile's last axis on a TPU, which a shorter axis would leave empty."""
+
+
+def _in_lanes(table: Array) -> Array:
+    """Return tables ``[..., 2**n]`` as ``[..., 2**n / lanes, lanes]``."""
+    return table.reshape(*table.shape[:-1], -1, min(_LANES, table.shape[-1]))
+
+
+def _with_bit_flipped(table: Array, distance: int) -> Array:
+    """Return a table in lanes with each entry replaced by the one at that distance, whose index differs in one bit."""
+    lanes = table.shape[-1]
+    axis = -1 if distance < lanes else -2
+    step = distance if distance < lanes else distance // lanes
+    index = jnp.arange(table.shape[axis])
+    at_one = ((index & step) != 0).reshape((1,) * (table.ndim + axis) + (-1,) + (1,) * (-1 - axis))
+    return jnp.where(at_one, jnp.roll(table, step, axis), jnp.roll(table, -step, axis))
+
+
+def _influences_in_lanes(table: Array) -> Array:
+    lanes, n = _in_lanes(table.astype(jnp.int32)), variables(table)
+    flips = [(lanes != _with_bit_flipped(lanes, 2**i)).sum((-2, -1), dtype=jnp.int32) for i in reversed(range(n))]
+    if n == 0:
+        return jnp.zeros((*table.shape[:-1], 0), jnp.float32)
+    return (jnp.stack(flips, -1) / table.shape[-1]).astype(jnp.float32)
+
+
+def _influences_in_words(table: Array) -> Array:
+    words, n = _words(table), variables(table)
+    counts = []
+    for difference in _differences(words):
+        repeats = words.shape[-1] // (difference.shape[-3] * difference.shape[-1])
+        ones = jax.lax.population_count(difference).astype(jnp.int32)
+        counts.append(repeats * ones.sum((-3, -2, -1)))
+    if n == 0:
+        return jnp.zeros((*table.shape[:-1], 0), jnp.float32)
+    return (jnp.stack(counts[len(counts) - n :], -1) / (4 * words.shape[-1])).astype(jnp.float32)
+
+
+def _sensitivity_in_lanes(table: Array) -> Array:
+    lanes = _in_lanes(table.astype(jnp.int32))
+    flips = [(lanes != _with_bit_flipped(lanes, 2**i)).astype(jnp.int32) for i in range(variables(table))]
+    return sum(flips, jnp.zeros_like(lanes)).astype(jnp.int8).reshape(table.shape)
+
+
+def _sensitivity_in_words(table: Array) -> Array:
+    words = _words(table)
+    total = jnp.zeros_like(words)
+    for difference in _differences(words):  # bytes cannot overflow: at most 30 ones each
+        total = (total.reshape(*difference.shape[:-2], -1, difference.shape[-1]) + difference).reshape(words.shape)
+    counts = jax.lax.bitcast_convert_type(total, jnp.int8)
+    return counts.reshape(*table.shape[:-1], -1)[..., : table.shape[-1]]
+
+
 def _sums(table: Array) -> Array:
-    """Return ``2**n fhat`` as integers: a butterfly, two positions at a time, which halves the passes over memory."""
+    """Return ``2**n fhat`` as integers."""
+    return jax.lax.platform_dependent(table, tpu=_sums_in_lanes, default=_sums_in_pairs)
+
+
+def _sums_in_lanes(table: Array) -> Array:
+    sums = _in_lanes(1 - 2 * table.astype(jnp.int32))
+    index = jnp.arange(table.shape[-1]).reshape((1,) * (table.ndim - 1) + sums.shape[-2:])
+    for i in range(variables(table)):
+        partner = _with_bit_flipped(sums, 2**i)
+        sums = jnp.where((index & 2**i) != 0, partner - sums, sums + partner)
+    return sums.reshape(table.shape)
+
+
+def _sums_in_pairs(table: Array) -> Array:
+    """Add up as a butterfly does, two positions at a time, which halves the passes over memory."""
     sums = 1 - 2 * table.astype(jnp.int32)
     lead, left = table.shape[:-1], variables(table)
     while left:

@@ -122,7 +122,7 @@ class CorruptionErrors:
         labels = _checked_labels(model, params, images, batch[1])
         require_independent(model, params, images, execution=self.execution)
         one = jax.ShapeDtypeStruct((1, *images.shape[1:]), np.uint8)
-        chunk = self.execution.chunk or memory.chunk_of(model, params, one)
+        chunk = self.execution.chunk or memory.chunk_of(model, params, one, execution=self.execution)
         execution = self.execution.replace(chunk=chunk)
         items, levels = (index, images, labels), np.asarray(self.severities, np.int32)
         clean = parallel.map_items(

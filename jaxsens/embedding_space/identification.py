@@ -160,8 +160,8 @@ def identifiability(
         indices = states.chosen_layers(encode, layers, params, tokens, mask)
         states.require_independent_states(encode, params, tokens, mask, execution)
         compared = min(block, len(rows.table))
-        most = max(1, memory.BYTES // (4 * compared * tokens.shape[1]))
-        at_once = execution.chunk or min(most, states.default_chunk(encode, params, tokens, mask))
+        most = max(1, memory.budget() // (4 * compared * tokens.shape[1]))
+        at_once = execution.chunk or min(most, states.default_chunk(encode, params, tokens, mask, execution))
         encoding, running = states.Encoding(encode, indices), execution.replace(chunk=at_once)
         nearest, proven, finite = parallel.map_items(
             parallel.bind(_nearest_to_states, encoding, Search(1, compared, metric)),

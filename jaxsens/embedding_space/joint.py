@@ -147,7 +147,7 @@ def joint_shifts(
         alternatives = states.checked_alternatives(tokens, alternatives, replaced)
         indices = states.chosen_layers(encode, layers, params, tokens, mask)
         states.require_independent_states(encode, params, tokens, mask, execution)
-        forwards = execution.chunk or states.default_chunk(encode, params, tokens, mask)
+        forwards = execution.chunk or states.default_chunk(encode, params, tokens, mask, execution)
         count, groups, size = places.shape
         sequence = np.repeat(np.arange(count), groups)
         parts = parallel.map_items(

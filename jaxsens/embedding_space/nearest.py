@@ -147,7 +147,7 @@ def nearest_tokens(
     count, width = rows.table.shape
     block = min(block, count)
     searched = np.flatnonzero(allowed).astype(np.int32)
-    room = max(1, memory.BYTES // (4 * (block + (k + SPARE) * width)))
+    room = max(1, memory.budget() // (4 * (block + (k + SPARE) * width)))
     ids, distances, proven = parallel.map_items(
         parallel.bind(_nearest_to_row, Search(k, block, metric)),
         searched,

@@ -69,7 +69,7 @@ def embedding_shifts(
         indices = states.chosen_layers(encode, layers, params, tokens, mask)
         states.require_independent_states(encode, params, tokens, mask, execution)
         length = tokens.shape[1]
-        forwards = execution.chunk or states.default_chunk(encode, params, tokens, mask)
+        forwards = execution.chunk or states.default_chunk(encode, params, tokens, mask, execution)
         rows = min(forwards, length + 1)
         places = _places(sites, rows)
         parts = parallel.map_items(

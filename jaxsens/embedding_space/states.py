@@ -165,16 +165,18 @@ def _sequences_first(encode: Apply, params: PyTree, batch: tuple[Array, ...]) ->
     return jnp.moveaxis(encode(params, *batch), 1, 0)
 
 
-def default_chunk(encode: Apply, params: PyTree, tokens: np.ndarray, mask: np.ndarray | None) -> int:
-    """Return the number of forwards that fit ``memory.BYTES``.
+def default_chunk(
+    encode: Apply, params: PyTree, tokens: np.ndarray, mask: np.ndarray | None, execution: Execution
+) -> int:
+    """Return the number of forwards that fit ``memory.budget``.
 
     Example:
         >>> table, ids = np.eye(4, dtype=np.float32), np.array([[1, 2]], np.int32)
-        >>> default_chunk(lambda params, tokens: params[tokens][None], table, ids, None) > 0
+        >>> default_chunk(lambda params, tokens: params[tokens][None], table, ids, None, Execution()) > 0
         True
     """
     one = jax.tree.map(lambda a: jax.ShapeDtypeStruct((1, *a.shape[1:]), a.dtype), (tokens, mask))
-    return memory.chunk_of(_call(encode), params, *one)
+    return memory.chunk_of(_call(encode), params, *one, execution=execution)
 
 
 def require_finite(values: Sequence[np.ndarray], sites: np.ndarray) -> None:

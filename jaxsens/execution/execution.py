@@ -21,10 +21,12 @@ class Execution:
     its numbers.
 
     Attributes:
-        chunk: Model forwards evaluated at once on a device, at least one item's. ``None`` fits ``memory.BYTES``, the
-            same on every machine. Draws do not depend on it; values do by rounding only.
+        chunk: Model forwards evaluated at once on a device, at least one item's. ``None`` fits ``memory.budget``, the
+            same on every machine of a platform. Draws do not depend on it; values do by rounding only.
         precision: Precision of matrix products, as in ``jax.default_matmul_precision``; ``"highest"`` is float32 on
-            every platform, where the default of JAX is TF32 on a GPU and bfloat16 on a TPU.
+            every platform, where the default of JAX is TF32 on a GPU and bfloat16 on a TPU. An algorithm of the
+            platform is faster at nearly the same error, as ``"TF32_TF32_F32_X3"`` is on a GPU and
+            ``"BF16_BF16_F32_X3"`` on a TPU: see ``execution.precision``, which measures it.
         backend: ``"pmap"`` or ``"shard_map"``; results are equal to the bit. ``"jit"`` uses the first device only, and
             on a CPU a thread for each core. XLA may round gradients otherwise in a program for several devices;
             ``"jit"`` has the program of one device, whatever the number of devices is.
@@ -69,6 +71,12 @@ class Execution:
         if not isinstance(self.check, bool):
             raise ValueError(f"check must be True or False, got {self.check!r}")
 
+    @property
+    def platform(self) -> str:
+        """The platform of the devices: ``"cpu"``, ``"gpu"`` or ``"tpu"``."""
+        platform = self.devices[0].platform if self.devices else jax.default_backend()
+        return {"cuda": "gpu", "rocm": "gpu"}.get(platform, platform)
+
     def replace(self, **changes: Any) -> Self:
         """Return this value with some attributes replaced."""
         return replace(self, **changes)
@@ -109,4 +117,4 @@ def require_execution(execution: Any) -> None:
 
 
 DEFAULT = Execution()
-"""All devices, full precision, a chunk that fits ``memory.BYTES``, no progress bar."""
+"""All devices, full precision, a chunk that fits ``memory.budget``, no progress bar."""

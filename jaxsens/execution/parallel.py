@@ -5,6 +5,11 @@ whole chunks in a loop whose trip count is an argument of the compiled program. 
 are the same for every number of devices and of chunks on a device. (A trip count known at compile time would not do:
 XLA unrolls a loop of one step and then rounds differently.)
 
+On a GPU, XLA chooses kernels by timing them, in every process anew, and adds the terms of a scatter in any order.
+Results of several processes, and of a run that is resumed, are then equal up to rounding. Start Python with
+``XLA_FLAGS="--xla_gpu_deterministic_ops=true --xla_gpu_autotune_level=0"`` for equal bits, or with the first flag and a
+folder of chosen kernels that all processes share, ``--xla_gpu_per_fusion_autotune_cache_dir=DIR``.
+
 Of several processes (``jax.distributed``) each evaluates whole chunks; the results are gathered once, at the end. The
 file is long because devices, meshes and processes appear in no other.
 """
@@ -15,6 +20,7 @@ import contextvars
 import functools
 import os
 import time
+import weakref
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -28,12 +34,14 @@ from tqdm.auto import tqdm
 
 from jaxsens.execution import checks, memory, threads
 from jaxsens.execution.execution import DEFAULT, Execution, require_devices, require_execution
+from jaxsens.execution.precision import require_precision
 from jaxsens.typing import Array, PyTree
 
 __all__ = [
     "bind",
     "compiling_only",
     "describe_devices",
+    "in_float64",
     "local_devices",
     "map_items",
     "replicate",
@@ -44,6 +52,11 @@ __all__ = [
 # Chunks that one launch may take to a device, and bytes of items: bounds for the buffers, without effect on results.
 _LAUNCH_CHUNKS = 64
 _LAUNCH_BYTES = 2**24
+# Buffers of items, and of results, that take next to no time to fill.
+_SMALL_BYTES = 2**20
+# Bytes of each process's results that are gathered at once, and of the smallest array that stays on the devices.
+_GATHERED_BYTES = 2**24
+_KEPT_BYTES = 2**16
 # A launch grows until it takes this long: short enough for a progress bar, long enough for launching to cost nothing.
 _LAUNCH_SECONDS = 0.25
 
@@ -62,12 +75,14 @@ def map_items(fn: Callable[..., PyTree], items: PyTree, *shared: PyTree, executi
         fn: A pure function of one item. It is compiled once for each value (by ``==``) and each set of shapes; see
             ``bind`` for functions that are created in every call.
         items: Pytree of arrays ``[n ...]``, kept on the host and sent to the devices chunk by chunk.
-        *shared: Pytrees that are the same for every item, copied to every device once per call.
+        *shared: Pytrees that are the same for every item. Large arrays of JAX are copied to every device once, and stay
+            there as long as they exist; arrays on the host, which may change, are copied in every call.
         execution: How to run; its ``chunk`` counts items here.
 
     Raises:
         ValueError: If there are no items, if they disagree on how many there are, if they are random keys, masked
-            arrays or traced, or if a 64-bit number, of items or shared, does not fit 32 bits and JAX narrows it.
+            arrays or traced, if the platform does not have the precision, or if a 64-bit number, of items or shared,
+            does not fit 32 bits and JAX narrows it.
 
     Example:
         >>> map_items(lambda x, y: x * y, np.arange(3.0, dtype=np.float32), np.float32(2))
@@ -78,18 +93,19 @@ def map_items(fn: Callable[..., PyTree], items: PyTree, *shared: PyTree, executi
     items = checks.host_arrays(items, "items")
     shared = checks.device_arrays(shared, "shared arguments")
     checks.require_outside()
+    require_precision(execution)
     count = _leading(items)
     devices = _lanes(execution)
     chunk = execution.chunk
     if chunk is None:
         one = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), items)
-        chunk = memory.chunk_of(fn, one, *shared)
+        chunk = memory.chunk_of(fn, one, *shared, execution=execution)
     chunk = min(chunk, count)
     total = -(-count // chunk)
-    first, stop = _share_of_process(total)
-    capacity = _capacity(items, chunk, total)
+    first, stop = _share(total, jax.process_index())
     program, everywhere = _program(fn, chunk, execution.backend, devices, execution.precision)
-    shared = jax.device_put(shared, everywhere)
+    shared = _placed(everywhere, shared)
+    capacity = _capacity(fn, items, shared, chunk, total)
     if _compiling_only.get():
         index = np.zeros((len(devices), capacity * chunk), int)
         nothing = program(np.zeros(len(devices), np.int32), jax.tree.map(lambda a: a[index], items), shared)
@@ -135,6 +151,16 @@ class _Bound:
 
     def __call__(self, *args: PyTree) -> PyTree:
         return self.fn(*self.static, *args)
+
+
+def in_float64(execution: Execution) -> Execution:
+    """Return where a program in float64 runs: on the host where the devices are TPUs, which emulate it.
+
+    Example:
+        >>> in_float64(DEFAULT) == DEFAULT
+        True
+    """
+    return execution.replace(devices=jax.local_devices(backend="cpu")) if execution.platform == "tpu" else execution
 
 
 @contextlib.contextmanager
@@ -260,21 +286,32 @@ def _leading(items: PyTree) -> int:
     return count
 
 
-def _each(total: int) -> int:
-    return -(-total // jax.process_count())
-
-
-def _share_of_process(total: int) -> tuple[int, int]:
-    each = _each(total)
+def _share(total: int, process: int) -> tuple[int, int]:
+    """Return the chunks ``[first, stop)`` of a process: the numbers of chunks of two processes differ by 1 at most."""
+    each, more = divmod(total, jax.process_count())
+    first = process * each + min(process, more)
     # A process beyond the last chunk repeats it; the gathered result leaves its results out.
-    first = min(jax.process_index() * each, total - 1)
-    return first, min(first + each, total)
+    return (first, first + each + (process < more)) if each or process < more else (total - 1, total)
 
 
-def _capacity(items: PyTree, chunk: int, total: int) -> int:
+def _capacity(fn: Callable[..., PyTree], items: PyTree, shared: tuple[PyTree, ...], chunk: int, total: int) -> int:
+    """Return how many chunks a launch has room for on a device; this decides the program, and not its results."""
     size = chunk * sum(leaf[0].nbytes for leaf in jax.tree.leaves(items))
+    most = min(_LAUNCH_CHUNKS, max(1, _LAUNCH_BYTES // max(size, 1)))
     # Rounded up, so that a similar number of items uses the same program.
-    return int(np.clip(_LAUNCH_BYTES // max(size, 1), 1, min(_LAUNCH_CHUNKS, 1 << (total - 1).bit_length())))
+    enough = min(most, 1 << (total - 1).bit_length())
+    if enough == most or most * size > _SMALL_BYTES:
+        return enough
+    leaves, tree = jax.tree.flatten((jax.tree.map(lambda a: a[0], items), *shared))
+    results = _result_bytes(fn, tree, tuple((leaf.shape, leaf.dtype) for leaf in leaves))
+    # Room that costs next to nothing is always there, so that every number of items uses the same program.
+    return most if most * chunk * results <= _SMALL_BYTES else enough
+
+
+@functools.lru_cache(maxsize=256)
+def _result_bytes(fn: Callable[..., PyTree], tree: jax.tree_util.PyTreeDef, shapes: tuple[tuple, ...]) -> int:
+    arguments = jax.tree.unflatten(tree, [jax.ShapeDtypeStruct(*shape) for shape in shapes])
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(jax.eval_shape(fn, *arguments)))
 
 
 @functools.lru_cache(maxsize=64)
@@ -395,15 +432,59 @@ def _bar(label: str | None, total: int) -> Iterator[Callable[[int], None]]:
 
 
 def _gather(results: PyTree, total: int, chunk: int) -> PyTree:
-    """Gather the results of all processes; as bytes, since JAX would narrow float64."""
-    if jax.process_count() == 1:
+    """Gather the results of all processes; as bytes, since JAX would narrow float64.
+
+    They are gathered piece by piece, as devices and the buffers of communication would otherwise hold all of them.
+    """
+    processes = jax.process_count()
+    if processes == 1:
         return results
-    length = _each(total) * chunk
+    shares = [_share(total, process) if process < total else (0, 0) for process in range(processes)]
+    lengths = [(stop - first) * chunk for first, stop in shares]
 
     def gather(part: np.ndarray) -> np.ndarray:
-        padded = np.zeros((length, *part.shape[1:]), part.dtype)
-        padded[: len(part)] = part
-        whole = np.asarray(multihost_utils.process_allgather(padded.view(np.uint8).reshape(length, -1)))
-        return whole.reshape(-1).view(part.dtype).reshape(-1, *part.shape[1:])
+        whole = np.empty((total * chunk, *part.shape[1:]), part.dtype)
+        rows = min(lengths[0], max(1, _GATHERED_BYTES // max(part[0].nbytes, 1)))
+        piece = np.zeros((rows, *part.shape[1:]), part.dtype)
+        for start in range(0, lengths[0], rows):
+            mine = part[start : start + rows]
+            piece[: len(mine)] = mine
+            pieces = np.asarray(multihost_utils.process_allgather(piece.view(np.uint8).reshape(rows, -1)))
+            pieces = pieces.reshape(processes * rows, -1).view(part.dtype).reshape(processes, *piece.shape)
+            for (first, _), length, theirs in zip(shares, lengths, pieces, strict=True):
+                count = min(rows, length - start)
+                if count > 0:
+                    whole[first * chunk + start : first * chunk + start + count] = theirs[:count]
+        return whole
 
     return jax.tree.map(gather, results)
+
+
+def _placed(place: Sharding, tree: PyTree) -> PyTree:
+    """Return arrays where a program reads them; large arrays of JAX are copied once, since they cannot change."""
+    leaves, structure = jax.tree.flatten(tree)
+    stay = [_stays(leaf) and leaf.sharding != place for leaf in leaves]
+    sent = iter(jax.device_put([leaf for leaf, stays in zip(leaves, stay, strict=True) if not stays], place))
+    placed = [_copy_on(place, leaf) if stays else next(sent) for leaf, stays in zip(leaves, stay, strict=True)]
+    return jax.tree.unflatten(structure, placed)
+
+
+def _stays(leaf: Any) -> bool:
+    if not isinstance(leaf, jax.Array) or jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        return False
+    return leaf.nbytes >= _KEPT_BYTES and not leaf.is_deleted()
+
+
+def _copy_on(place: Sharding, array: jax.Array) -> jax.Array:
+    number = id(array)
+    of_array, copies = _copies.get(number, (None, {}))
+    if of_array is None or of_array() is not array:
+        # Its copies go with the array: its number may be that of another one then.
+        of_array, copies = _copies[number] = weakref.ref(array, lambda _: _copies.pop(number, None)), {}
+    if place not in copies:
+        copies[place] = jax.device_put(array, place)
+    return copies[place]
+
+
+_copies: dict[int, tuple[weakref.ref, dict[Sharding, jax.Array]]] = {}
+"""Arrays that are kept on devices, by the number of the array of which they are copies."""

@@ -1,7 +1,9 @@
 """Several processes as one run: how they connect, and how they agree on the contents of a folder.
 
-All run the same program on the same arguments, as ``scripts/launch`` starts them. ``parallel.map_items`` distributes
-its items over them; each computes everything else itself. Only the first process reads and writes files, and the others
+All run the same program on the same arguments, as SLURM's ``srun``, Open MPI's ``mpirun``, a Kubernetes job or the
+workers of a TPU pod start them, and ``scripts/launch`` on one machine. ``parallel.map_items`` distributes its items
+over them; each computes everything else itself: curvature, ``fit`` and the worst case over all examples are repeated by
+every process. Only the first process reads and writes files, and the others
 receive its decisions, so that all take the same branches and none waits for another.
 """
 
@@ -17,8 +19,15 @@ from jax.experimental import multihost_utils
 __all__ = ["VARIABLES", "from_first", "is_first", "join"]
 
 VARIABLES = ("JAXSENS_PROCESSES", "JAXSENS_PROCESS", "JAXSENS_COORDINATOR")
-"""What ``scripts/launch`` sets: the number of processes (``auto`` on a TPU pod), the index of this one, and the address
-of the first one."""
+"""What ``scripts/launch`` sets: the number of processes (``auto``: as JAX detects it, such as on a TPU pod), the index
+of this one, and the address of the first one."""
+
+_CLUSTERS = {
+    "SLURM": ("SLURM_NTASKS", "SLURM_STEP_NODELIST", "SLURM_NTASKS_PER_NODE", "SLURM_STEP_NUM_NODES"),
+    "Open MPI": ("OMPI_COMM_WORLD_SIZE", "OMPI_MCA_orte_hnp_uri", "OMPI_COMM_WORLD_LOCAL_SIZE", None),
+}
+"""Variables of engines that start processes and that JAX detects: the number of processes; one that exists only in
+started processes; the number of processes on a machine; the number of machines."""
 
 # All processes meet at the end of a run, and only a few seconds of work follow.
 _LEAVE_SECONDS = 60
@@ -26,7 +35,10 @@ _LEAST_BYTES = 1024
 
 
 def join() -> None:
-    """Connect to the other processes, if ``scripts/launch`` started this one.
+    """Connect to the other processes, if ``scripts/launch``, ``srun``, ``mpirun``, Kubernetes or GKE started several.
+
+    Where an engine starts one process on each machine, that process uses all GPUs of the machine; where it starts
+    several, JAX gives each process the GPU of its number there.
 
     It must be called before the first computation. Afterwards an uncaught exception ends the process at once, and
     SIGTERM has its default action, so that the other processes do not wait for it.
@@ -39,12 +51,20 @@ def join() -> None:
         >>> join()  # nothing to do in a process that was not started by scripts/launch
     """
     count, number, address = (os.environ.get(name) for name in VARIABLES)
-    if count is None or jax.distributed.is_initialized():
+    if jax.distributed.is_initialized():
         return
+    alone = False
+    if count is None:
+        if not _several_started():
+            return
+        count, alone = "auto", _one_on_each_machine()
     # Otherwise JAX takes SIGTERM for the notice of a preemption, and continues.
     jax.config.update("jax_enable_preemption_service", False)
     if count == "auto":
         jax.distributed.initialize(shutdown_timeout_seconds=_LEAVE_SECONDS)
+        if alone:  # JAX would give it the first GPU only
+            jax.config.update("jax_cuda_visible_devices", "all")
+            jax.config.update("jax_rocm_visible_devices", "all")
     else:
         places = _number("JAXSENS_PROCESSES", count, 1, None)
         place = _number("JAXSENS_PROCESS", number, 0, places - 1)
@@ -105,6 +125,29 @@ def _broadcast(content: bytes, size: int) -> np.ndarray:
     if is_first():
         padded[:size] = np.frombuffer(content, np.uint8)
     return np.asarray(multihost_utils.broadcast_one_to_all(padded))[:size]
+
+
+def _several_started() -> bool:
+    """Return whether an engine started several processes, this one among them, that JAX can connect."""
+    for count, present, *_ in _CLUSTERS.values():
+        if present in os.environ and _count_of(count) > 1:
+            return True
+    in_job = "KUBERNETES_SERVICE_HOST" in os.environ and "JOB_COMPLETION_INDEX" in os.environ
+    on_pod = "," in os.environ.get("TPU_WORKER_HOSTNAMES", "") and "TPU_WORKER_ID" in os.environ
+    return in_job or on_pod
+
+
+def _one_on_each_machine() -> bool:
+    """Return whether an engine started a single process on each machine."""
+    for count, present, local, machines in _CLUSTERS.values():
+        if present in os.environ:
+            return _count_of(local) == 1 or (machines is not None and _count_of(machines) == _count_of(count))
+    return False
+
+
+def _count_of(name: str) -> int:
+    text = os.environ.get(name, "")
+    return int(text) if text.isdecimal() else 0
 
 
 def _number(name: str, text: str | None, low: int, high: int | None) -> int:

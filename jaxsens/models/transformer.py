@@ -372,14 +372,17 @@ def _fused_attention(
     config: Config, query: jax.Array, key: jax.Array, value: jax.Array, mask: Array | None
 ) -> jax.Array:
     """Return heads' means ``[b h q k]`` in one operation."""
-    on_cudnn = jax.default_backend() == "gpu" and config.dtype in (jnp.bfloat16, jnp.float16)
-    mixed = jax.nn.dot_product_attention(
-        *(x.swapaxes(1, 2) for x in (query, key, value)),
+    attend = partial(
+        jax.nn.dot_product_attention,
         mask=None if mask is None else jnp.asarray(mask)[:, None, None, :],
         is_causal=config.causal,
-        implementation="cudnn" if on_cudnn else "xla",
     )
-    return mixed.swapaxes(1, 2)
+    heads, plainly = [x.swapaxes(1, 2) for x in (query, key, value)], partial(attend, implementation="xla")
+    # JAX asks for a GPU while it traces cuDNN's form; the program may nevertheless be for another platform.
+    if jax.default_backend() == "gpu" and config.dtype in (jnp.bfloat16, jnp.float16):
+        on_cudnn = partial(attend, implementation="cudnn")
+        return jax.lax.platform_dependent(*heads, cuda=on_cudnn, default=plainly).swapaxes(1, 2)
+    return plainly(*heads).swapaxes(1, 2)
 
 
 def attention_weights(

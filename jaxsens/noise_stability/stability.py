@@ -182,7 +182,7 @@ class NoiseStabilityMeasure:
         one = batches.example_spec(batch)
         batches.require_fit(fn, first, one)
         independence.require_independent(fn, first, batch, execution=self.execution)
-        forwards = self.execution.chunk or memory.chunk_of(fn, first, one)
+        forwards = self.execution.chunk or memory.chunk_of(fn, first, one, execution=self.execution)
         at_once = min(self.draws, max(1, (forwards - 1) // len(self.rhos)))
         items = (checks.require_index(index, len(tokens)), tokens, mask, sites)
         rhos, noise = np.asarray(self.rhos, np.float32), perturb.as_pytree(self.noise)

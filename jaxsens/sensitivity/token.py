@@ -191,7 +191,7 @@ def _measure(
     one = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), items)
     first = params if models is None else batches.select_model(params, 0)
     try:
-        forwards = execution.chunk or _default_chunk(substitute, first, one, sites_drawn)
+        forwards = execution.chunk or _default_chunk(substitute, first, one, sites_drawn, execution)
         at_once = min(draws, max(1, forwards // forwards_each))
         fn = parallel.bind(_example_changes, substitute, change, draws, at_once, sites_drawn)
         jax.eval_shape(fn, one, key, first, sampler)
@@ -294,9 +294,11 @@ def _require_few(substitute: Substitute | SubstituteAt, sites_drawn: int) -> int
     return sites_drawn
 
 
-def _default_chunk(substitute: Substitute | SubstituteAt, params: PyTree, one: PyTree, sites_drawn: int | None) -> int:
+def _default_chunk(
+    substitute: Substitute | SubstituteAt, params: PyTree, one: PyTree, sites_drawn: int | None, execution: Execution
+) -> int:
     """Return the forwards that fit the budget, from the memory of one example's substitution."""
     tokens, mask = one[1:3]
     few = () if sites_drawn is None else (jax.ShapeDtypeStruct((sites_drawn,), np.int32),)
-    examples = memory.chunk_of(substitute, params, tokens, tokens, mask, *few)
+    examples = memory.chunk_of(substitute, params, tokens, tokens, mask, *few, execution=execution)
     return examples * ((tokens.shape[0] if sites_drawn is None else sites_drawn) + 1)

@@ -182,8 +182,8 @@ def loss_plane(
         batches.require_fit(loss, params, one, scalar=True)
         directions = _separate(params, directions, len(axes))
         labels.check_examples(loss, loss, params, batch, execution=execution)
-        forwards = execution.chunk or memory.chunk_of(loss, params, one)
-        rows, at_once = batches.split_blocks(len(points), count, forwards, memory.BYTES // batches.bytes_of(params))
+        forwards = execution.chunk or memory.chunk_of(loss, params, one, execution=execution)
+        rows, at_once = batches.split_blocks(len(points), count, forwards, memory.room_for_copies(params, execution))
         losses = parallel.map_items(
             parallel.bind(_losses, loss, where),
             points.astype(jax.dtypes.canonicalize_dtype(points.dtype)),

@@ -74,9 +74,9 @@ class WeightNoiseEstimator:
         batches.require_fit(lambda params, block: _outputs(self.apply, self.where, block, params), shapes, one)
         first = params if models is None else batches.select_model(params, 0)
         labels.check_examples(self.apply, self.apply, first, batch, execution=self.execution)
-        forwards = self.execution.chunk or memory.chunk_of(self.apply, shapes, one)
+        forwards = self.execution.chunk or memory.chunk_of(self.apply, shapes, one, execution=self.execution)
         # Every draw has its own weights, which take memory too.
-        room = memory.BYTES // batches.bytes_of(shapes)
+        room = memory.room_for_copies(shapes, self.execution)
         rows, at_once = batches.split_blocks((models or 1) * self.draws, count, forwards, room)
         blocked = batches.in_blocks(batch, -(-count // rows), rows)
         clean = self._map(parallel.bind(_outputs, self.apply, self.where), blocked, params, models=models, chunk=1)

@@ -142,7 +142,7 @@ class WorstCaseSharpness:
                 f"group must divide the number of examples, {count}, got {each}: leave the last {count % each} out"
             )
         groups, forwards = count // each, self._forwards(batches.select_model(stacked, 0), batch)
-        room = memory.BYTES // (_COPIES * self.fn.restarts * batches.bytes_of(params))
+        room = memory.room_for_copies(params, self.execution) // (_COPIES * self.fn.restarts)
         rows, at_once = batches.split_blocks(models * groups, each, max(1, forwards // self.fn.restarts), room)
         blocks = -(-each // rows)
         within = np.minimum(np.arange(blocks * rows), each - 1).reshape(blocks, rows)
@@ -160,11 +160,13 @@ class WorstCaseSharpness:
         batch, params = host_arrays(batch, "batch"), device_arrays(params, "params")
         batch = labels.check_batch(self.fn.loss, params, batch)
         count, forwards = batches.count_of(batch), self._forwards(params, batch)
-        rows = batches.evenly(-(-count // batches.PARTS), max(1, forwards // self.fn.restarts))
-        blocks = -(-count // (batches.PARTS * rows))
         devices = parallel.local_devices(self.execution.devices)[: batches.PARTS]
-        parts = batches.in_blocks(batch, batches.PARTS, blocks, rows)
-        counted = (np.arange(batches.PARTS * blocks * rows) < count).reshape(batches.PARTS, blocks, rows)
+        # A single accelerator would evaluate the parts in turn, each too small to occupy it.
+        number = 1 if len(devices) == 1 and self.execution.platform != "cpu" else batches.PARTS
+        rows = batches.evenly(-(-count // number), max(1, forwards // self.fn.restarts))
+        blocks = -(-count // (number * rows))
+        parts = batches.in_blocks(batch, number, blocks, rows)
+        counted = (np.arange(number * blocks * rows) < count).reshape(number, blocks, rows)
         radius = device_arrays(np.asarray(self.radius), "radius")
         arguments = parallel.replicate((key, params, radius, (parts, counted)), devices)
         results = jax.tree.map(lambda leaf: np.asarray(leaf)[None], _over_parts(self.fn, devices)(*arguments))
@@ -174,7 +176,7 @@ class WorstCaseSharpness:
         one = batches.example_spec(batch)
         batches.require_fit(self.fn.loss, params, one, scalar=True)
         labels.check_examples(self.fn.loss, self.fn.loss, params, batch, execution=self.execution)
-        return self.execution.chunk or memory.chunk_of(self.fn.loss, params, one)
+        return self.execution.chunk or memory.chunk_of(self.fn.loss, params, one, execution=self.execution)
 
     def _result(self, results: tuple[np.ndarray, np.ndarray, PyTree], forwards: int, prefix: str = "") -> WorstCase:
         values, uphill, perturbation = results

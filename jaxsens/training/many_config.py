@@ -30,8 +30,9 @@ class ManyConfig:
         keep: The weights that are returned: those of a member's ``"best"`` epoch, which has its smallest validation
             loss, or of its ``"last"``.
         rows: Strings in a block. Gradients of a batch are summed over blocks; the size affects only rounding.
-        models_per_device: Members that a device trains at the same time; affects only rounding. On a CPU 1 is the
-            fastest, or nearly so; an accelerator needs many.
+        models_per_device: Members that a device trains at the same time; affects only rounding. ``None`` is 1 on a
+            CPU, where that is the fastest, or nearly so; on an accelerator all of the device's members, or as many of
+            them, in groups of one size, as fit ``memory.room_for_copies``.
         precision: Precision of matrix products, as in ``jax.default_matmul_precision``.
         checkpoint_every: Epochs between checkpoints, if a folder for them is given.
         reproducible: Whether the results are equal to the bit on any numbers of CPU cores and devices; see
@@ -54,15 +55,15 @@ class ManyConfig:
     target_loss: float | None = None
     keep: str = "best"
     rows: int = 32
-    models_per_device: int = 1
+    models_per_device: int | None = None
     precision: str = "highest"
     checkpoint_every: int = 1
     reproducible: bool = False
     optimizer: str = "adam"
 
     def __post_init__(self) -> None:
-        optional = ("lr_patience", "patience")
-        require_counts(self, ("epochs", "rows", "models_per_device", "checkpoint_every", *optional), optional=optional)
+        optional = ("lr_patience", "patience", "models_per_device")
+        require_counts(self, ("epochs", "rows", "checkpoint_every", *optional), optional=optional)
         require_reproducible(self.reproducible)
         if self.target_accuracy is not None:
             beyond = float(np.nextafter(1, 2))

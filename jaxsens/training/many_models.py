@@ -7,6 +7,7 @@ Understanding the Parameter Space Geometry of Transformers Encoding Boolean Func
 
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm.auto import tqdm
 
-from jaxsens.execution import Execution, parallel
+from jaxsens.execution import Execution, batches, memory, parallel
 from jaxsens.execution.checks import require_functions
 from jaxsens.execution.keys import require_key
 from jaxsens.training import checks
@@ -120,14 +121,15 @@ def fit_many(
     ):
         if not isinstance(value, kind):
             raise ValueError(f"{name} must be a training.{kind.__name__}, got {value!r}")
+    state = start(variables, config, members)
     devices = parallel.local_devices(devices)[: 1 if config.reproducible else None]
+    config = replace(config, models_per_device=_at_once(config, variables, len(members.batch), devices))
     decisive = checks.reproducible_setting(devices[0]) if config.reproducible else None
     checkpoint = checks.as_folder(checkpoint)
     epoch_of = Epoch(apply, criterion, config.rows, config.precision, config.optimizer)
     validation, sets = (None, None) if validation is None else _checked("validation", validation, criterion)
     if not callable(data):
         data = _checked_data(members, data, criterion, sets)
-    state = start(variables, config, members)
     words = np.asarray(jax.random.key_data(_one_each(keys, len(members.batch))))
     identity = None
     if checkpoint is not None:
@@ -157,6 +159,22 @@ def fit_many(
             if after_epoch is not None:
                 _report(after_epoch, done, state)
     return Trained({"params": state.kept}, state.status, state.epochs, state.best_epoch, state.history)
+
+
+_COPIES = 5
+"""What a member holds while it trains, in copies of its weights: weights, two moments, a gradient, and what is new."""
+
+
+def _at_once(config: ManyConfig, variables: PyTree, count: int, devices: Sequence[jax.Device]) -> int:
+    """Return how many members a device trains at the same time."""
+    execution = Execution(devices=devices)
+    if config.models_per_device is not None:
+        return config.models_per_device
+    if execution.platform == "cpu":
+        return 1
+    one = jax.eval_shape(lambda tree: batches.select_model(tree, 0), variables)
+    room = max(1, memory.room_for_copies(one, execution) // _COPIES)
+    return batches.evenly(-(-count // len(devices)), room)
 
 
 def _one_each(keys: Key, count: int) -> Key:

@@ -313,3 +313,19 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 def test_strings_and_tables_share_their_order():
     np.testing.assert_array_equal(strings.exhaustive(5), bits(5))
     assert all(a < b for a, b in pairwise(map(tuple, np.asarray(strings.exhaustive(4)).tolist())))
+
+
+@pytest.mark.parametrize("n", [0, 2, 9])
+def test_forms_for_other_platforms_give_the_same(n):
+    """With fewer entries than a tile's axis has, and with more."""
+    table = jnp.asarray(np.random.default_rng(n).integers(0, 2, (2, 2**n)).astype(bool))
+    for of_tpu, of_cpu in (
+        (truth_tables._sums_in_lanes, truth_tables._sums_in_pairs),
+        (truth_tables._sensitivity_in_lanes, truth_tables._sensitivity_in_words),
+        (truth_tables._influences_in_lanes, truth_tables._influences_in_words),
+    ):
+        np.testing.assert_array_equal(of_tpu(table), of_cpu(table))
+    counts = truth_tables.sensitivity(table)
+    np.testing.assert_array_equal(
+        truth_tables._profile_by_comparison(counts, n), truth_tables._profile_by_addition(counts, n)
+    )

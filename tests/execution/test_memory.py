@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -25,3 +27,13 @@ def test_shapes_are_enough_and_one_is_the_least(monkeypatch):
 
 def test_keys_are_no_obstacle():
     assert memory.chunk_of(lambda key: jax.random.normal(jax.random.fold_in(key, 1), (100,)), jax.random.key(0)) >= 1
+
+
+def test_a_gpu_has_room_for_more_at_once_and_for_many_weights():
+    params, x = np.zeros((10, 1000), np.float32), np.zeros((7, 10), np.float32)
+    cpu, gpu, tpu = (SimpleNamespace(platform=platform) for platform in ("cpu", "gpu", "tpu"))
+    chunks = [memory.chunk_of(network, params, x, execution=execution) for execution in (cpu, gpu, tpu)]
+    assert chunks == [memory.BYTES // 4000, 8 * memory.BYTES // 4000, memory.BYTES // 4000]
+    large = jax.ShapeDtypeStruct((memory.BYTES // 2,), np.float32)  # 128 MiB of weights: more than a chunk on a CPU
+    rooms = [memory.room_for_copies(large, execution) for execution in (cpu, gpu, tpu)]
+    assert rooms == [0, 64, 16]

@@ -142,17 +142,83 @@ def test_a_program_is_compiled_without_computing_anything(problem, devices):
     )
 
 
-def test_about_as_many_items_share_a_program(problem):
+def test_any_number_of_small_items_shares_a_program(problem):
     items, *shared = problem
     counted, traced = counting_traces()
     whole = parallel.map_items(counted, items, *shared, execution=Execution(chunk=1))
     many = len(traced)
-    for count in (17, 20):
+    for count in (3, 9, 20):
         part = parallel.map_items(
             counted, jax.tree.map(lambda a, n=count: a[:n], items), *shared, execution=Execution(chunk=1)
         )
         chex.assert_trees_all_equal(part, jax.tree.map(lambda a, n=count: a[:n], whole))
     assert len(traced) == many
+
+
+def test_room_is_not_kept_for_large_results(monkeypatch):
+    """A launch for two items does not hold 64 copies of what an item gives."""
+    rooms, original = [], parallel._capacity
+    monkeypatch.setattr(parallel, "_capacity", lambda *args: rooms.append(original(*args)) or rooms[-1])
+    for fn in (grown, jnp.negative):
+        parallel.map_items(fn, np.ones(2, np.float32), execution=Execution(chunk=1))
+    assert rooms == [2, parallel._LAUNCH_CHUNKS]
+
+
+def grown(x):
+    return x + jnp.zeros(2**15)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_arrays_of_jax_stay_on_the_devices_as_long_as_they_exist(devices, backend):
+    array = jnp.ones((300, 100))
+    execution = Execution(chunk=1, backend=backend, devices=devices[:2])
+    run = functools.partial(parallel.map_items, jnp.dot, np.ones((3, 300), np.float32), execution=execution)
+    run(array)
+    kept = parallel._copies[id(array)][1] if id(array) in parallel._copies else {}
+    before = dict(kept)
+    run(array)
+    assert all(kept[place] is copy for place, copy in before.items())
+    assert len(before) == (0 if backend == "jit" else 1), "it is on the only device of jit"
+    number = id(array)
+    del array
+    assert number not in parallel._copies
+
+
+@pytest.mark.parametrize(("total", "processes"), [(65, 16), (7, 3), (2, 4), (8, 8), (1, 1)])
+def test_shares_of_processes_are_balanced_and_gathered_in_order(monkeypatch, total, processes):
+    monkeypatch.setattr(jax, "process_count", lambda: processes)
+    monkeypatch.setattr(parallel, "_GATHERED_BYTES", 40)  # in pieces of a few rows, the last one not full
+    shares = [parallel._share(total, process) for process in range(processes)]
+    counts = [stop - first for first, stop in shares]
+    assert max(counts) - min(counts) <= 1
+    real = [share for process, share in enumerate(shares) if process < total]
+    assert [chunk for first, stop in real for chunk in range(first, stop)] == list(range(total))
+    chunk, meet = 3, threading.Barrier(processes)
+    rows = np.arange(total * chunk * 2, dtype=np.float64).reshape(-1, 2)
+    sent, found = [None] * processes, [None] * processes
+    place = threading.local()
+
+    def allgather(piece):
+        sent[place.number] = piece.copy()
+        meet.wait()
+        whole = np.stack(sent)
+        meet.wait()
+        return whole
+
+    monkeypatch.setattr(parallel.multihost_utils, "process_allgather", allgather)
+
+    def process(number):
+        place.number = number
+        first, stop = shares[number]
+        found[number] = parallel._gather(rows[first * chunk : stop * chunk], total, chunk)
+
+    threads = [threading.Thread(target=process, args=(number,)) for number in range(processes)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    for whole in found:
+        np.testing.assert_array_equal(whole, rows)
 
 
 def test_across_chunks_values_agree_up_to_rounding(problem):

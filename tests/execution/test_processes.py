@@ -1,11 +1,30 @@
 """Several processes: none is joined without variables of the launcher, and incomplete variables are refused."""
 
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
 import jax
 import numpy as np
 import pytest
 from jax.experimental import multihost_utils
 
 from jaxsens.execution import processes
+
+ROOT = Path(__file__).parents[2]
+
+SLURM = {
+    "SLURM_JOB_ID": "7", "SLURM_STEP_NODELIST": "node[3-4]", "SLURM_NTASKS": "2", "SLURM_PROCID": "1",
+    "SLURM_LOCALID": "0", "SLURM_STEP_NUM_NODES": "2",
+}  # fmt: skip
+KUBERNETES = {"KUBERNETES_SERVICE_HOST": "10.0.0.1", "JOB_COMPLETION_INDEX": "0"}
+POD = {"TPU_WORKER_HOSTNAMES": "worker-0,worker-1", "TPU_WORKER_ID": "1"}
+MPI = {
+    "OMPI_MCA_orte_hnp_uri": "1531576320.0;tcp://10.96.0.1:34911", "OMPI_COMM_WORLD_SIZE": "4",
+    "OMPI_COMM_WORLD_RANK": "2", "OMPI_COMM_WORLD_LOCAL_RANK": "0", "OMPI_COMM_WORLD_LOCAL_SIZE": "2",
+}  # fmt: skip
+ENGINES = {**SLURM, **KUBERNETES, **POD, **MPI, "SLURM_NTASKS_PER_NODE": ""}
 
 
 @pytest.fixture
@@ -19,8 +38,10 @@ def environment(monkeypatch):
     def set_to(**variables):
         for name in processes.VARIABLES:
             monkeypatch.delenv(name, raising=False)
+        for name in ("SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE", "KUBERNETES_SERVICE_HOST", "TPU_WORKER_HOSTNAMES"):
+            monkeypatch.delenv(name, raising=False)
         for name, value in variables.items():
-            monkeypatch.setenv(f"JAXSENS_{name}", value)
+            monkeypatch.setenv(name if name in ENGINES else f"JAXSENS_{name}", value)
         processes.join()
         return calls
 
@@ -52,6 +73,37 @@ def test_on_one_host_nothing_is_open_to_others(environment):
 def test_on_a_pod_no_address_is_passed(environment):
     ((words, _),) = environment(PROCESSES="auto")
     assert words == ()
+
+
+@pytest.mark.parametrize("engine", [SLURM, KUBERNETES, POD, MPI])
+def test_processes_of_an_engine_are_joined_as_jax_detects_them(environment, engine):
+    ((words, _),) = environment(**engine)
+    assert words == ()
+
+
+@pytest.mark.parametrize("engine", [SLURM | {"SLURM_NTASKS": "1"}, MPI | {"OMPI_COMM_WORLD_SIZE": "1"}, {}])
+def test_a_single_process_of_an_engine_is_not_joined(environment, engine):
+    assert environment(**engine) == []
+
+
+@pytest.mark.parametrize(
+    ("engine", "visible"),
+    [
+        (SLURM, "all"),  # a machine each
+        (SLURM | {"SLURM_STEP_NUM_NODES": "1"}, "0"),
+        (MPI, "0"),
+        (MPI | {"OMPI_COMM_WORLD_LOCAL_SIZE": "1"}, "all"),
+    ],
+)
+def test_a_process_alone_on_its_machine_uses_all_gpus(environment, monkeypatch, engine, visible):
+    before = jax.config.values["jax_cuda_visible_devices"], jax.config.values["jax_rocm_visible_devices"]
+    jax.config.update("jax_cuda_visible_devices", "0")  # as JAX sets it for the first process of a machine
+    try:
+        environment(**engine)
+        assert jax.config.values["jax_cuda_visible_devices"] == visible
+    finally:
+        for name, value in zip(("jax_cuda_visible_devices", "jax_rocm_visible_devices"), before, strict=True):
+            jax.config.update(name, value)
 
 
 @pytest.mark.parametrize(
@@ -104,3 +156,24 @@ def test_an_error_of_the_first_is_one_of_all(monkeypatch):
     monkeypatch.setattr(multihost_utils, "broadcast_one_to_all", lambda a: wire.pop(0))
     with pytest.raises(RuntimeError, match="in the first process: ZeroDivisionError"):
         processes.from_first(pytest.fail)
+
+
+JOINED = """
+import jax, numpy as np
+from jaxsens.execution import Execution, map_items, processes
+processes.join()
+rows = np.random.default_rng(0).normal(size=(11, 5)).astype(np.float32)
+doubled = map_items(lambda x, w: x * w, rows, np.float32(2), execution=Execution(chunk=2))
+assert (doubled == 2 * rows).all()
+said = processes.from_first(lambda: b"by the first").decode()
+print(f"process {jax.process_index()} of {jax.process_count()}: {said}", flush=True)
+"""
+
+
+@pytest.mark.skipif(shutil.which("mpirun") is None, reason="Open MPI is not installed")
+def test_two_processes_under_mpirun_are_one_run():
+    command = ["mpirun", "--allow-run-as-root", "--oversubscribe", "-np", "2", sys.executable, "-c", JOINED]
+    ended = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=300, check=False)
+    assert ended.returncode == 0, ended.stderr
+    for number in range(2):
+        assert f"process {number} of 2: by the first" in ended.stdout

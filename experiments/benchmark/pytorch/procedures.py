@@ -11,21 +11,25 @@ from jaxsens.typing import Array
 
 
 def substitutions(forward: Forward, tokens: Array, alternatives: Array, rows: int) -> Callable[[int], np.ndarray]:
-    """Return ``run(count)``: how the outputs of the first examples change, ``[count t]``, ``rows`` copies at once."""
+    """Return ``run(count)``: how the outputs of the first examples change, ``[count t]``, ``rows`` copies at once.
+
+    Where a batch is larger than the copies of an example, it holds those of several.
+    """
     x, y = tensor(tokens), tensor(alternatives)
     length = x.shape[1]
     places = torch.arange(length, device=x.device)
+    together = -(-rows // (length + 1))
 
     @inference
     def run(count: int) -> np.ndarray:
         results = []
-        for clean, changed in zip(x[:count], y[:count], strict=True):
-            copies = clean.repeat(length + 1, *[1] * (clean.ndim))
-            copies[places, places] = changed
-            outputs = torch.cat([forward(part) for part in copies.split(rows)]).float()
-            outputs = outputs.reshape(length + 1, -1)
-            results.append((outputs[:-1] - outputs[-1:]).abs().sum(1))
-        return torch.stack(results).cpu().numpy()
+        for clean, changed in zip(x[:count].split(together), y[:count].split(together), strict=True):
+            copies = clean[:, None].repeat(1, length + 1, *[1] * (clean.ndim - 1))
+            copies[:, places, places] = changed
+            outputs = torch.cat([forward(part) for part in copies.flatten(0, 1).split(rows)]).float()
+            outputs = outputs.reshape(len(clean), length + 1, -1)
+            results.append((outputs[:, :-1] - outputs[:, -1:]).abs().sum(2))
+        return torch.cat(results).cpu().numpy()
 
     return run
 

@@ -242,12 +242,16 @@ class Windows:
         own = own_down.clip(0, height - 1)[:, :, None] * width + own_across.clip(0, width - 1)[:, None]
         around = down[:, :, None] * clean.shape[1] + across[:, None]
 
-        def lay(one: tuple[jax.Array, ...]) -> jax.Array:
-            window, own, around, inside = one
+        def lay(window: jax.Array, own: jax.Array, around: jax.Array, inside: jax.Array) -> jax.Array:
             return jnp.where(inside[..., None], _pixels(window, own), _pixels(clean, around))
 
-        # In a separate loop and behind a barrier, since XLA would repeat it for each of a kernel's shifted copies.
-        return jax.lax.optimization_barrier(jax.lax.map(lay, (x, own, around, inside))), NO_PADDING
+        def in_turn(*windows: jax.Array) -> jax.Array:
+            return jax.lax.map(lambda one: lay(*one), windows)
+
+        # A loop is the fastest on a CPU, and a launch for each window on an accelerator. Behind a barrier, since XLA
+        # would repeat it for each of a kernel's shifted copies.
+        laid = jax.lax.platform_dependent(x, own, around, inside, cpu=in_turn, default=jax.vmap(lay))
+        return jax.lax.optimization_barrier(laid), NO_PADDING
 
     def whole(self, x: jax.Array, name: str) -> jax.Array:
         """Return whole images ``[r h w c]``."""

@@ -7,21 +7,25 @@ Substitutions of one input share everything that a single token does not change:
 - *Last layer*: where one row is read (a class token, the last token of a GPT-2), one query is enough, see
   ``last_layer``. Where the mean over tokens is read, every row is needed and nothing is saved.
 
+- *Layers between*, where heads are as wide as the model and have no biases, as in the first paper's ViTs: the matrices
+  of queries and keys are multiplied once, and those of values and outputs, so that no keys and values are formed.
+
 Where a token enters the embeddings of its neighbors, too, as in a ViT with shifted patch tokenization, all of them are
 substituted together: the embedding is computed for each substitution, and the first layer shares the queries, keys,
 values and scores of all other tokens.
 
-The layers between are evaluated plainly, because attention carries the change to every token. For depth l, width d,
+The layers between are evaluated for every token, because attention carries the change to all. For depth l, width d,
 hidden width f and T tokens, a row of a layer takes ``8 d^2 + 4 d f + 4 T d`` operations; the first layer keeps
 ``2 d^2 + 4 d f + 2 T d`` of them, the last one next to none. ``operations`` counts: with f = 4 d, T = 128 and a class
 token the ratio, plain over shared, is 1.26 for 6 layers of width 384, 1.12 for 12 layers of width 768; with a mean over
-tokens, 1.05 and 1.02. For the first paper's ViTs on CIFAR-10 it is 1.24 (shifts by a pixel, 5 embeddings for a patch),
-1.23 (by half a patch, 9 embeddings) and 1.10 (the simple one). Two CPU cores gave 1.26 for the first of all, both ways
-in blocks of 2, the best for both.
+tokens, 1.05 and 1.02. For the first paper's ViTs on CIFAR-10 it is 1.77 with a class token, 1.24 (shifts by a pixel, 5
+embeddings for a patch), 1.23 (by half a patch, 9 embeddings) and 1.48 (the simple one). Two CPU cores gave 1.26 for the
+first of all, both ways in blocks of 2, the best for both.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -30,7 +34,7 @@ import jax.numpy as jnp
 from jaxsens.models.common import require, require_flags, require_rows
 from jaxsens.models.substitution.last_layer import last_layer, row_that_is_read
 from jaxsens.models.text import encoder
-from jaxsens.models.transformer import Block, Config, Transformer
+from jaxsens.models.transformer import Block, Config, Transformer, attention_weights
 from jaxsens.substitution import chosen_sites, require_matching
 from jaxsens.typing import Array, PyTree, SubstituteAt
 
@@ -109,7 +113,12 @@ def operations(config: Config, count: int, sites: int | None = None) -> tuple[in
     plain = config.depth * inputs * total * row
     if config.depth == 1:
         return plain, first
-    return plain, first + (config.depth - 2) * inputs * total * row + last
+    between = inputs * total * row
+    if _folds(config):
+        between = inputs * total * (4 * d * d * h + mlp + 4 * total * h * d) + 4 * d * d * e
+        if not config.reads_one_row:
+            last = between
+    return plain, first + (config.depth - 2) * between + last
 
 
 @dataclass(frozen=True)
@@ -149,7 +158,9 @@ class SharedLayers:
             y = first_layer(sites, seen)
             one_row = config.depth > 1 and config.reads_one_row
             for index in range(1, config.depth - 1 if one_row else config.depth):
-                y = Block(config).apply({"params": params[f"block_{index}"]}, y, seen)
+                layer = params[f"block_{index}"]
+                folded = {"method": partial(_folded, weights=layer["attention"])} if _folds(config) else {}
+                y = Block(config).apply({"params": layer}, y, seen, **folded)
             if one_row:
                 last, place = params[f"block_{config.depth - 1}"], row_that_is_read(config, real, y.shape[1])
                 y, seen = (
@@ -241,6 +252,30 @@ def _first_layer(block: Block, shared: _Shared, sites: jax.Array, mask: jax.Arra
     value = jnp.where(as_value, shared.values[1][:, sites].swapaxes(0, 1)[:, :, None], shared.values[0][None])
     x = jnp.where(here[:, :, None], shared.x[1][sites][:, None], shared.x[0][None])
     return block.after_attention(x, block.attention.mix(scores, value, mask))
+
+
+def _folds(config: Config) -> bool:
+    """Return whether a layer takes fewer operations without keys and values."""
+    plain_scores = not (config.projection_biases or config.local_attention or config.fused_attention)
+    return plain_scores and config.head_size >= config.width
+
+
+def _folded(block: Block, x: jax.Array, mask: jax.Array | None, weights: PyTree) -> jax.Array:
+    """Return activations ``[r t d]`` after a layer: ``(x Q)(x K)' = (x Q K') x'`` and ``w (x V) O = (w x) V O``."""
+    config, attention = block.config, block.attention
+    split = (config.width, config.heads, config.head_size)
+    query, key, value = (weights[n]["kernel"].astype(config.dtype).reshape(split) for n in ("query", "key", "value"))
+    out = weights["out"]["kernel"].astype(config.dtype).reshape(*split[1:], config.width)
+    seen, heads = block.attended(x), (*x.shape[:2], config.heads, config.width)
+    asked = seen @ jnp.einsum("dhk,ehk->dhe", query, key).reshape(config.width, -1)
+    asked = asked.reshape(heads).swapaxes(1, 2)
+    scores = jnp.einsum("rhqd,rtd->rhqt", asked, seen, preferred_element_type=config.logits_dtype)
+    given = attention_weights(config, scores * attention.scale(), mask, causal=config.causal).astype(config.dtype)
+    means = jnp.einsum("rhqt,rtd->rhqd", given, seen).swapaxes(1, 2).reshape(*x.shape[:2], -1)
+    mixed = means @ jnp.einsum("dhk,hko->hdo", value, out).reshape(-1, config.width)
+    if config.output_bias:
+        mixed += weights["out"]["bias"].astype(config.dtype)[None, None]
+    return block.after_attention(x, mixed)
 
 
 def _share_clean(block: Block, x: jax.Array) -> tuple[jax.Array, ...]:

@@ -275,6 +275,8 @@ def _first_layer(config: Config, weights: PyTree, shared: _Shared, own: _Own) ->
         sums = jnp.where(own.dominant[:, :, h, None], without_dominant[None, :, h], every[None, :, h])
         mixed += own.kept[:, :, h, None] * sums
         mixed += own.left[:, :, h, None] * leaving[:, None, h] + own.come[:, :, h, None] * coming[:, None, h]
+    # Without the barrier XLA repeats the loop over heads in several kernels of a GPU, which take 40 s to compile.
+    mixed = jax.lax.platform_dependent(mixed, cpu=lambda a: a, default=jax.lax.optimization_barrier)
     x = _after(config, weights, shared.x[None], None if shared.base is None else shared.base[None], mixed)
     if config.depth == 1:  # then the end of string is the only row, and it is never the one replaced
         return x
