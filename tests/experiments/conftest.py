@@ -20,6 +20,7 @@ EXPERIMENTS = (
     "simplicity_bias",
     "sparse_tokens",
     "kernels",
+    "language",
 )
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
 WORDS = [
@@ -67,6 +68,8 @@ def smoke_config(request):
         if name == "token_shifts":
             small = {"kinds": ("minilm",), "seeds": 1, "parts": 1}
             return dataclasses.replace(preset, **small, **request.getfixturevalue("tiny_bert"))
+        if name == "language":
+            return dataclasses.replace(preset, texts=request.getfixturevalue("tiny_bert")["texts"])
         return preset
 
     return config
