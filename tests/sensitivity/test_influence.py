@@ -79,7 +79,7 @@ def test_in_a_mean_pool_every_token_so_far_matters_as_much(padding):
 
 
 def test_a_decoder_is_measured_fast_and_plainly_with_equal_answers():
-    sizes = {"width": 8, "depth": 2, "heads": 2, "key_heads": 1, "head_size": 4, "hidden": 6}
+    sizes = {"width": 8, "depth": 1, "heads": 2, "key_heads": 1, "head_size": 4, "hidden": 6}
     states, every = (
         llama.Llama(llama.Config(**sizes, vocabulary=VOCABULARY, positions=8, read_out=read_out))
         for read_out in ("states", "every")
@@ -87,9 +87,9 @@ def test_a_decoder_is_measured_fast_and_plainly_with_equal_answers():
     draws = np.random.default_rng(1)
     variables = jax.tree.map(lambda leaf: draws.normal(size=leaf.shape).astype(np.float32), encoder.shapes_of(states))
     sampler, mask = perturb.replace_uniform(VOCABULARY), np.broadcast_to(np.arange(LENGTH) < 4, TEXTS.shape)
-    fast = token_influence(causal(states, 2, 2), sampler, head=encoder.next_logits(states), draws=2)
+    fast = token_influence(causal(states, 2, 2), sampler, head=encoder.next_logits(states))
     plain = token_influence(
-        substitution.one_at_a_time(models.evaluation(every)), sampler, draws=2, execution=Execution(chunk=3)
+        substitution.one_at_a_time(models.evaluation(every)), sampler, execution=Execution(chunk=3)
     )
     found, expected = (measure(KEY, variables, TEXTS, mask) for measure in (fast, plain))
     np.testing.assert_allclose(found.changes, expected.changes, atol=2e-5)
