@@ -40,7 +40,7 @@ class Config(Settings):
     weight_decay: float = option(1e-4, "weight decay of AdamW", at_least=0)
     batch: int = option(32, "texts in a training step", at_least=1)
     epochs: int = option(100, "passes over the training texts", at_least=1)
-    vocabulary: int = option(8_000, "tokens that the tokenizer learns from the training texts", at_least=8)
+    vocabulary: int = option(8_000, "tokens that the tokenizer learns from the training texts", at_least=300)
     longest: int = option(128, "tokens of a text; longer ones are cut", at_least=3)
     training_texts: int | None = option(None, "training texts; all by default", at_least=1)
     held_out: float = option(0.1, "share of the training texts to choose the learning rate on", above=0, below=1)
@@ -83,7 +83,7 @@ PRESETS = {
     ),
     "smoke": replace(
         _CONTROLLED, families=("lstm", "roberta"), seeds=2, learning_rates=(1e-3,), width=8, depth=1, heads=2, epochs=2,
-        batch=8, vocabulary=40, longest=12, noise=(15.0,), measured=3, draws=1, curve_points=2, curve_texts=2,
+        batch=8, vocabulary=300, longest=12, noise=(15.0,), measured=3, draws=1, curve_points=2, curve_texts=2,
     ),
     "controlled": _CONTROLLED,
     "paper": Config(),

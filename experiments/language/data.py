@@ -15,7 +15,7 @@ __all__ = ["ORDINARY", "PADDING", "Reading", "load", "train_tokenizer"]
 PADDING = -1
 """Marks padding in what models learn from."""
 
-_SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
+_SPECIAL = ("[PAD]", "[CLS]", "[SEP]")
 
 ORDINARY = len(_SPECIAL)
 """The first id of a word or a part of one."""
@@ -89,7 +89,10 @@ def load(config: Config, name: str, data: text.TextData | None = None) -> Readin
 
 
 def train_tokenizer(texts: Sequence[text.Text], vocabulary: int) -> tokenizer.Tokenizer:
-    """Learn a WordPiece tokenizer of lower-case English from texts; a pair becomes one text with a separator.
+    """Learn a byte-level BPE tokenizer, of RoBERTa's kind; a pair becomes one text with a separator.
+
+    Pairs of equal count are merged in the order of their ids, so that equal texts give equal tokenizers. (WordPiece of
+    the same package numbers the inner letters of words in a random order.)
 
     Raises:
         ImportError: If the package ``tokenizers`` is missing.
@@ -98,12 +101,12 @@ def train_tokenizer(texts: Sequence[text.Text], vocabulary: int) -> tokenizer.To
         import tokenizers as package
     except ImportError as error:
         raise ImportError("this experiment needs the package tokenizers: pip install 'jaxsens[text]'") from error
-    rules = package.Tokenizer(package.models.WordPiece(unk_token="[UNK]"))
-    rules.normalizer = package.normalizers.BertNormalizer()
-    rules.pre_tokenizer = package.pre_tokenizers.BertPreTokenizer()
-    trainer = package.trainers.WordPieceTrainer(
-        vocab_size=vocabulary, special_tokens=list(_SPECIAL), show_progress=False
-    )
+    rules = package.Tokenizer(package.models.BPE())
+    rules.pre_tokenizer = package.pre_tokenizers.ByteLevel(add_prefix_space=True)
+    trainer = package.trainers.BpeTrainer(
+        vocab_size=vocabulary, special_tokens=list(_SPECIAL), show_progress=False,
+        initial_alphabet=sorted(package.pre_tokenizers.ByteLevel.alphabet()),
+    )  # fmt: skip
     rules.train_from_iterator(_parts(texts), trainer)
     rules.post_processor = package.processors.TemplateProcessing(
         single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B [SEP]",

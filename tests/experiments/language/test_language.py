@@ -41,7 +41,7 @@ def test_another_word_is_another_one_and_all_are_as_likely():
 
 def test_frozen_parameters_get_no_gradient_and_the_others_do():
     module = models.module(SMOKE, "lstm_frozen", 9)
-    variables, ids = encoder.init(module, KEY), np.array([[2, 5, 6, -1]], np.int32)
+    variables, ids = encoder.init(module, KEY), np.array([[1, 5, 6, -1]], np.int32)
 
     def loss(params, family):
         return jnp.sum(models.train_apply(family, module)({"params": params}, ids, KEY)[0] ** 2)
@@ -55,16 +55,20 @@ def test_frozen_parameters_get_no_gradient_and_the_others_do():
 
 def test_the_published_roberta_normalizes_the_noisy_token_again():
     module = models.module(SMOKE, "roberta", 9)
-    params = encoder.init(module, KEY)["params"]
-    params |= {name: jnp.zeros_like(params[name]) for name in ("positions", "types")}
+    draws = np.random.default_rng(0)
+    shapes = encoder.shapes_of(module)["params"]
+    params = jax.tree.map(lambda leaf: draws.normal(0, 0.5, leaf.shape).astype(np.float32), shapes)
+    params |= {name: np.zeros_like(params[name]) for name in ("positions", "types")}
+    width = np.ones(SMOKE.width, np.float32)
+    params["norm_embedding"] = {"scale": width, "bias": 0 * width}
     x = 5 + 4 * jax.random.normal(KEY, (3, SMOKE.width))
     mean, deviation = x.mean(-1, keepdims=True), x.std(-1, keepdims=True)
     ones = jnp.ones(3, bool)
     published = of_embeddings(module, "published", 2)({"params": params}, x, x, ones)
     by_hand = of_embeddings(module, "raw", 2)({"params": params}, *[(x - mean) / deviation] * 2, ones)
     plain = of_embeddings(module, "raw", 2)({"params": params}, x, x, ones)
-    np.testing.assert_allclose(published[0], by_hand[0], atol=1e-4)
-    assert np.abs(np.asarray(published[0] - plain[0])).max() > 1e-3
+    np.testing.assert_allclose(published[0], by_hand[0], atol=1e-3)
+    assert np.abs(np.asarray(published[0] - plain[0])).max() > 1e-2
 
 
 def planted(config, family, rate, share, seed=0, frequent=0.9):
@@ -131,8 +135,8 @@ def test_texts_become_ids_of_a_tokenizer_that_is_trained_on_those_to_learn_from(
     ids, (_, mask, sites, _) = first.train[0], first.measured
     assert ids.shape == (29, config.longest)
     assert (len(first.validation[1]), len(first.test[1])) == (3, 8)
-    assert (ids[:, 0] == 2).all()
-    assert first.measured.tokens[sites].min() >= 1
+    assert (ids[:, 0] == 1).all()
+    assert first.measured.tokens[sites].min() >= data.ORDINARY
     assert (mask == (first.train[0][: config.measured] != data.PADDING)).all()
     with pytest.raises(ValueError, match="measured=99 and batch=8 need as many training texts, got 29"):
         data.load(replace(config, measured=99), "own")
