@@ -81,7 +81,7 @@ def _embedded_again(module: Any, variables: PyTree, x: Array, mask: Array | None
 
     def through(module: Any, x: Array, mask: Array | None) -> jax.Array:
         places = token_ids.positions_of(mask, x.shape[:2]) + module.config.position_offset
-        again = x + module.positions[places] + module.types[jnp.zeros(x.shape[:2], jnp.int32)]
+        again = x + token_ids.look_up(module.positions, places, x.dtype) + jnp.asarray(module.types)[:1][None]
         return module.from_embeddings(module.norm_embedding(again), mask)
 
     return module.apply(variables, x, mask, method=through)

@@ -33,7 +33,7 @@ SETTING = {
     "unigram": "counts of tokens in other texts, plus one each",
 }
 
-SHOWN = ("subject", "replaced_by", "quantity", "total_mean", "total_standard_error", "effective_context_mean")
+SHOWN = ("subject", "replaced_by", "quantity", "total_mean", "total_sem", "effective_context_mean")
 
 
 def execute(config: Config, out: Path, data: TextData | None = None) -> Path:
