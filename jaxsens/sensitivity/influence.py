@@ -136,7 +136,8 @@ def prediction_changes(clean: Array, changed: Array) -> jax.Array:
     changed distribution from the clean one, in nats.
 
     Example:
-        >>> prediction_changes(jnp.log(jnp.array([0.5, 0.5])), jnp.log(jnp.array([0.25, 0.75]))).round(3).tolist()
+        >>> found = prediction_changes(jnp.log(jnp.array([0.5, 0.5])), jnp.log(jnp.array([0.25, 0.75])))
+        >>> [round(value, 3) for value in found.tolist()]
         [1.0, 0.25, 0.144]
     """
     return _compare(_distributions(clean), _distributions(changed))
