@@ -79,7 +79,7 @@ _CONTROLLED = Config(
 PRESETS = {
     "laptop": replace(
         _CONTROLLED, seeds=3, learning_rates=(3e-4, 1e-3, 3e-3), width=64, depth=2, heads=4, epochs=8,
-        vocabulary=2_000, longest=48, training_texts=1_500, measured=48, draws=1, curve_points=3, curve_texts=24,
+        vocabulary=4_000, longest=72, training_texts=1_500, measured=48, draws=1, curve_points=3, curve_texts=24,
     ),
     "smoke": replace(
         _CONTROLLED, families=("lstm", "roberta"), seeds=2, learning_rates=(1e-3,), width=8, depth=1, heads=2, epochs=2,
