@@ -12,6 +12,7 @@ import numpy as np
 from jaxsens.plots.looks import BLUE, in_order
 from jaxsens.plots.maps import draw_image, draw_patches, heat, pixels_of
 from jaxsens.plots.style import COLUMN, PAGE, SMALL, new_figure
+from jaxsens.plots.token_matrix import token_matrix
 from jaxsens.typing import Array
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ __all__ = [
     "mosaic",
     "plane",
     "points",
+    "token_matrix",
 ]
 
 _COLOR = BLUE

@@ -4,6 +4,7 @@ import dataclasses
 import fcntl
 import importlib
 import json
+import shutil
 
 import jax
 import numpy as np
@@ -20,6 +21,8 @@ EXPERIMENTS = (
     "simplicity_bias",
     "sparse_tokens",
     "kernels",
+    "language",
+    "language_models",
 )
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
 WORDS = [
@@ -57,6 +60,20 @@ def tiny_bert(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def tiny_llama(tmp_path_factory, tiny_bert):
+    """A folder with a tiny Llama and the same tokenizer, and the same texts."""
+    from jaxsens.models import pretrained
+    from jaxsens.models.text import encoder, llama
+
+    folder = tmp_path_factory.mktemp("llama")
+    shutil.copy(f"{tiny_bert['model']}/tokenizer.json", folder)
+    sizes = {"width": 8, "depth": 1, "heads": 2, "key_heads": 1, "head_size": 4, "hidden": 8}
+    module = llama.Llama(llama.Config(**sizes, vocabulary=len(WORDS), positions=16))
+    pretrained.save(folder, module, encoder.init(module, jax.random.key(0)))
+    return {"model": str(folder), "texts": tiny_bert["texts"]}
+
+
+@pytest.fixture(scope="session")
 def smoke_config(request):
     """``smoke_config(name)``: the configuration of an experiment's smoke run."""
 
@@ -67,6 +84,10 @@ def smoke_config(request):
         if name == "token_shifts":
             small = {"kinds": ("minilm",), "seeds": 1, "parts": 1}
             return dataclasses.replace(preset, **small, **request.getfixturevalue("tiny_bert"))
+        if name == "language":
+            return dataclasses.replace(preset, texts=request.getfixturevalue("tiny_bert")["texts"])
+        if name == "language_models":
+            return dataclasses.replace(preset, **request.getfixturevalue("tiny_llama"))
         return preset
 
     return config

@@ -84,6 +84,8 @@ def every_result():
     yield measured
     yield jaxsens.SampledSensitivity(measured, np.arange(5), looks, True, 0.1, components, allocation, 99)
     yield jaxsens.ScreenedSensitivity(measured, Screening(1e-3, 40, 4, 3, 0))
+    bigram = substitution.one_at_a_time(lambda logits, ids: logits[ids])
+    yield jaxsens.sensitivity.token_influence(bigram, jaxsens.perturb.replace_uniform(3))(KEY, TABLE, IDS)
     yield estimate.from_values([0.25, 0.5, np.pi], unit="draws")
     yield components
     yield curve
@@ -123,6 +125,7 @@ NAMES = [
     "Sensitivity",
     "SampledSensitivity",
     "ScreenedSensitivity",
+    "TokenInfluence",
     "Estimate",
     "Components",
     "NoiseStability",

@@ -1,10 +1,11 @@
 """Reading and writing ``config.json`` of Llama, Mistral, Qwen 2 and Qwen 3, which are one decoder here."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
 from jaxsens.models.common import require, require_flags, require_positive
-from jaxsens.models.text import llama
+from jaxsens.models.text import llama, rotary
 
 __all__ = ["DEFAULTS", "NAMES", "family_of", "read", "write"]
 
@@ -37,7 +38,7 @@ def read(family: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return the arguments of ``llama.Config`` that settings of an architecture give.
 
     Raises:
-        ValueError: If a setting is missing or not supported, such as a rotation whose frequencies are scaled.
+        ValueError: If a setting is missing or not supported, such as rotations that are scaled by a text's length.
 
     Example:
         >>> sizes = {"width": 8, "depth": 1, "heads": 4, "key_heads": 2, "head_size": 2, "hidden": 9}
@@ -61,7 +62,7 @@ def read(family: str, settings: Mapping[str, Any]) -> dict[str, Any]:
         taken["projection_biases"] = True
     if family == "llama":
         taken["mlp_biases"] = mlp
-    return taken | {"normalized_queries": family == "qwen3", "theta": _theta(settings)} | _window(family, settings)
+    return taken | {"normalized_queries": family == "qwen3", **_rotation(settings)} | _window(family, settings)
 
 
 def write(config: llama.Config) -> dict[str, Any]:
@@ -75,7 +76,10 @@ def write(config: llama.Config) -> dict[str, Any]:
     family = family_of(config)
     settings = {theirs: getattr(config, ours) for ours, theirs in _SIZES.items()}
     settings |= {"num_key_value_heads": config.key_heads, "head_dim": config.head_size}
-    settings |= {"rope_theta": config.theta, "rope_parameters": {"rope_theta": config.theta, "rope_type": "default"}}
+    settings |= {
+        "rope_theta": config.theta,
+        "rope_parameters": {"rope_theta": config.theta, **_written(config.scaling)},
+    }
     if family in ("llama", "qwen3"):
         settings["attention_bias"] = config.out_biases
     if family == "llama":
@@ -117,13 +121,58 @@ def _first(value: Any, otherwise: Any) -> Any:
     return otherwise if value is None else value
 
 
-def _theta(settings: Mapping[str, Any]) -> float:
+_SCALING = {
+    "linear": {"factor": "factor"},
+    "llama3": {
+        "factor": "factor",
+        "original": "original_max_position_embeddings",
+        "low": "low_freq_factor",
+        "high": "high_freq_factor",
+    },
+    "yarn": {
+        "factor": "factor",
+        "original": "original_max_position_embeddings",
+        "slow": "beta_slow",
+        "fast": "beta_fast",
+        "whole": "truncate",
+        "amplitude": "attention_factor",
+    },
+}
+"""The settings of each way of scaling."""
+
+
+def _rotation(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the base of the frequencies of rotations, and how they are scaled."""
     rotation = settings.get("rope_parameters") or settings.get("rope_scaling") or {}
+    require(isinstance(rotation, Mapping), "rope_parameters in config.json", rotation, "an object of settings")
     kind = rotation.get("rope_type", rotation.get("type", "default"))
-    require(kind == "default", "rope_type in config.json", kind, "'default': frequencies that are scaled are not read")
+    known = ("default", *_SCALING)
+    require(kind in known, "rope_type in config.json", kind, f"one of {', '.join(known)}")
     share = rotation.get("partial_rotary_factor", settings.get("partial_rotary_factor", 1))
     require(share == 1, "partial_rotary_factor in config.json", share, "1: nothing else is supported")
-    return rotation.get("rope_theta", settings.get("rope_theta", 1e4))
+    theta = {"theta": rotation.get("rope_theta", settings.get("rope_theta", 1e4))}
+    if kind == "default":
+        return theta
+    given = {name: rotation[theirs] for name, theirs in _SCALING[kind].items() if rotation.get(theirs) is not None}
+    if kind == "yarn" and "original" not in given:
+        given["original"] = settings.get("original_max_position_embeddings", settings["max_position_embeddings"])
+    scales = [rotation.get(name) for name in ("mscale", "mscale_all_dim")]
+    for name in ("factor",) if kind == "linear" else ("factor", "original"):
+        require(name in given, f"{_SCALING[kind][name]} of rope_type {kind!r} in config.json", None, "given")
+    if kind == "yarn" and all(scales) and "amplitude" not in given:
+        first, second = (0.1 * scale * math.log(max(given["factor"], 1)) + 1 for scale in scales)
+        given["amplitude"] = first / second
+    try:
+        return theta | {"scaling": rotary.Scaling(kind=kind, **given)}
+    except ValueError as error:
+        raise ValueError(f"rope_parameters in config.json: {error}") from error
+
+
+def _written(scaling: rotary.Scaling | None) -> dict[str, Any]:
+    if scaling is None:
+        return {"rope_type": "default"}
+    values = {theirs: getattr(scaling, name) for name, theirs in _SCALING[scaling.kind].items()}
+    return {"rope_type": scaling.kind} | {name: value for name, value in values.items() if value is not None}
 
 
 def _window(family: str, settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Exact fast substitutions, each equal to ``jaxsens.one_at_a_time`` of the same model.
 
     substitute = substitution.encoder(module)           # transformers over tokens: first and last layer shared
-    substitute = substitution.causal(module)            # GPT-2, LSTM: what comes before the token is shared
+    substitute = substitution.causal(module)            # GPT-2, Llama, LSTM: what is before the token is shared
     substitute = substitution.recognizer(config)        # recognizers of bit strings, likewise
     substitute = substitution.convolutional(module)     # CNN, ConvMixer, ConvNeXt, ResNet, DenseNet: on windows
 

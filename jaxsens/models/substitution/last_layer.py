@@ -4,10 +4,12 @@
 are applied to one vector for each head, in place of all tokens.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
-from jaxsens.models.transformer import Block, Config, attention_weights, without_itself
+from jaxsens.models.transformer import Block, attention_weights, without_itself
 from jaxsens.typing import Array, PyTree
 
 __all__ = ["last_layer", "row_that_is_read"]
@@ -59,7 +61,7 @@ def last_layer(block: Block, x: jax.Array, mask: Array | None, place: Array | in
     return block.after_attention(jax.lax.dynamic_slice_in_dim(x, place, 1, axis=1), mixed)
 
 
-def row_that_is_read(config: Config, real: Array | None, count: int) -> Array | int:
+def row_that_is_read(config: Any, real: Array | None, count: int) -> Array | int:
     """Return the place of the class token, or of a causal model's last token, among ``real [t]``, ``count`` tokens.
 
     Example:

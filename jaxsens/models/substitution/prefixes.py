@@ -1,15 +1,16 @@
 """All single-token substitutions of a text through a causal model, exactly, for about half of the work.
 
 In a causal model a token changes nothing before it. A substitution needs only the positions from its token on, and what
-the text itself leaves there: keys and values of a GPT-2, the state of an LSTM. Over all tokens of a text that is half
-of the positions. Where a GPT-2 reads its last token, the last layer is evaluated for that one row, see ``last_layer``.
+the text itself leaves there: keys and values of a GPT-2 or a Llama, the state of an LSTM. Over all tokens of a text
+that is half of the positions. Where a decoder reads its last token, the last layer is evaluated for that one row, see
+``cached_keys``.
 
 Substitutions are evaluated in blocks of ``rows`` neighboring tokens, and positions in tiles of ``tile``, from the tile
 of a block's first token to the end. Blocks are taken from the last to the first: a block then overwrites only positions
 that are not needed again, and all keys and values before it are those of the text. For T tokens, plain over shared is
 ``2 / (1 + rows / T + tile / T)``, and for a depth l with one row read ``l / (l - 1)`` of that. On a CPU, products of
 fewer than about 128 rows times positions are slow, and a step of an LSTM takes about as long for a few rows as for
-many: there the plain way can be as fast.
+many: there the plain way can be as fast. A sliding window only hides keys: those before it are multiplied, too.
 """
 
 from collections.abc import Callable
@@ -21,22 +22,23 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxsens.models.common import require, require_flags, require_positive
-from jaxsens.models.substitution.last_layer import last_layer, row_that_is_read
-from jaxsens.models.text import encoder, gpt2, lstm
-from jaxsens.models.transformer import Block, attention_weights
+from jaxsens.models.substitution.cached_keys import Cache, Layers
+from jaxsens.models.substitution.last_layer import row_that_is_read
+from jaxsens.models.text import encoder, gpt2, llama, lstm, token_ids
 from jaxsens.substitution import chosen_sites, require_matching
 from jaxsens.typing import Array, PyTree, SubstituteAt
 
-__all__ = ["SharedPrefixes", "operations", "substitute"]
+__all__ = ["Causal", "SharedPrefixes", "operations", "substitute"]
+
+Causal = gpt2.GPT2 | llama.Llama | lstm.LSTM
+"""The causal models of this library."""
 
 
-def substitute(
-    module: gpt2.GPT2 | lstm.LSTM, rows: int = 8, tile: int = 16, *, embeddings: bool = False
-) -> SubstituteAt:
+def substitute(module: Causal, rows: int = 8, tile: int = 16, *, embeddings: bool = False) -> SubstituteAt:
     """Make the primitive for a causal model, equal to ``one_at_a_time(evaluation(module))`` up to rounding.
 
     Args:
-        module: A ``gpt2.GPT2`` or an ``lstm.LSTM``.
+        module: A ``gpt2.GPT2``, a ``llama.Llama`` or an ``lstm.LSTM``.
         rows: Substitutions evaluated at once. Fewer skip more of the prefix.
         tile: Positions evaluated at once. Fewer skip more of the prefix.
         embeddings: Whether tokens and alternatives are embeddings ``[t d]``, as ``encoder.embed`` makes them; then it
@@ -61,11 +63,13 @@ def substitute(
     """
     require_positive(rows=rows, tile=tile)
     require_flags(embeddings=embeddings)
-    require(isinstance(module, gpt2.GPT2 | lstm.LSTM), "module", type(module).__name__, "a GPT2 or an LSTM")
+    require(isinstance(module, Causal), "module", type(module).__name__, "a GPT2, a Llama or an LSTM")
     return SharedPrefixes(module, rows, tile, embeddings)
 
 
-def operations(config: gpt2.Config | lstm.Config, count: int, rows: int = 8, tile: int = 16) -> tuple[int, int]:
+def operations(
+    config: gpt2.Config | llama.Config | lstm.Config, count: int, rows: int = 8, tile: int = 16
+) -> tuple[int, int]:
     """Return the floating-point operations of a text and its substitutions: evaluated plainly, and as here.
 
     Multiplications and additions of matrix products, between the embedding and the read-out.
@@ -89,12 +93,23 @@ def operations(config: gpt2.Config | lstm.Config, count: int, rows: int = 8, til
     if isinstance(config, lstm.Config):
         each = 4 * lstm.GATES * config.width**2
         return config.depth * (count + 1) * count * each, config.depth * evaluated * each
-    d, f = config.width, config.hidden
-    layers = config.depth - config.reads_one_row
-    shared = layers * evaluated * (8 * d**2 + 4 * d * f + 4 * positions * d)
+    whole, last, remembered = _operations_of_a_row(config, positions)
+    shared = (config.depth - config.reads_one_row) * evaluated * whole
     if config.reads_one_row:
-        shared += blocks * rows * (8 * d**2 + 4 * d * f + 4 * positions * config.heads * d)
-    return config.depth * (count + 1) * count * (8 * d**2 + 4 * d * f + 4 * count * d), shared
+        shared += blocks * rows * last + evaluated * remembered
+    return config.depth * (count + 1) * count * _operations_of_a_row(config, count)[0], shared
+
+
+def _operations_of_a_row(config: gpt2.Config | llama.Config, positions: int) -> tuple[int, int, int]:
+    """Return the operations of a layer for one row; of a last layer for the row that is read, and for every other."""
+    d, f = config.width, config.hidden
+    if isinstance(config, llama.Config):
+        queries, keys = config.heads * config.head_size, config.key_heads * config.head_size
+        remembered = 4 * d * keys
+        row = 4 * d * queries + 6 * d * f + 4 * positions * queries
+        return row + remembered, row, remembered
+    row = 8 * d**2 + 4 * d * f
+    return row + 4 * positions * d, row + 4 * positions * config.heads * d, 0
 
 
 class _Plan(NamedTuple):
@@ -150,7 +165,7 @@ class SharedPrefixes:
         True
     """
 
-    module: gpt2.GPT2 | lstm.LSTM
+    module: Causal
     rows: int = 8
     tile: int = 16
     embeddings: bool = False
@@ -194,81 +209,67 @@ class _Sequences(NamedTuple):
     """What the substitutions of a block have at all positions, from their first tile on; before it, what the text has.
 
     Attributes:
-        keys: Of each layer ``[rows heads t k]``.
-        values: Of each layer ``[rows heads t k]``.
+        caches: Keys and values of each layer ``[rows heads t k]``.
         states: What enters the last layer ``[rows t d]``, if one row of it is read.
         results: The outputs of all blocks.
     """
 
-    keys: tuple[jax.Array, ...]
-    values: tuple[jax.Array, ...]
+    caches: tuple[Cache, ...]
     states: jax.Array | None
     results: jax.Array
 
 
 def _decoder(
-    module: gpt2.GPT2, variables: PyTree, plan: _Plan, x: jax.Array, seen: jax.Array | None, count: int
+    module: gpt2.GPT2 | llama.Llama,
+    variables: PyTree,
+    plan: _Plan,
+    x: jax.Array,
+    seen: jax.Array | None,
+    count: int,
 ) -> jax.Array:
-    """Return the outputs ``[blocks rows *k]`` of a GPT-2."""
-    config, params, block_of = module.config, variables["params"], Block(module.config)
-    blocks, rows = plan.sites.shape
-    layers = [params[f"block_{index}"] for index in range(config.depth - config.reads_one_row)]
+    """Return the outputs ``[blocks rows *k]`` of a GPT-2 or a Llama."""
+    config, (blocks, rows) = module.config, plan.sites.shape
+    places = token_ids.positions_of(None if seen is None else seen[None], (1, x.shape[1]))[0]
+    layers = Layers(module, variables, places, seen)
     place = row_that_is_read(config, None if seen is None else seen[:count], count)
-
-    def read(states: jax.Array) -> jax.Array:
-        """Return the outputs of what leaves the layers ``[r t d]``."""
-        if config.reads_one_row:
-            last, mask = params[f"block_{config.depth - 1}"], jnp.broadcast_to(real[None], states.shape[:2])
-            states = block_of.apply({"params": last}, states, mask, place, last["attention"], method=last_layer)
-        return module.apply(variables, module.apply(variables, states, method="finish"), None, method="read")
-
     # Where one row is read, no position after the text may be seen.
     real = jnp.arange(x.shape[1]) < count if seen is None else seen
-    y, keys, values = x[:1], [], []
-    for layer in layers:
-        start = [jnp.zeros((1, config.heads, x.shape[1], config.head_size), config.dtype)] * 2
-        y, key, value = block_of.apply({"params": layer}, y, *start, seen, 0, method=_onward)
-        keys.append(key)
-        values.append(value)
+
+    def through(y: jax.Array, caches: tuple[Cache, ...], start: Array | int) -> tuple[jax.Array, tuple[Cache, ...]]:
+        after = []
+        for index, cache in enumerate(caches):
+            y, cache = layers.onward(index, y, cache, start)
+            after.append(cache)
+        return y, tuple(after)
+
+    def read(states: jax.Array, cache: Cache) -> jax.Array:
+        """Return the outputs of what leaves the layers, or enters the last of which one row is read ``[r t d]``."""
+        if config.reads_one_row:
+            states = layers.last_row(states, cache, place, real)
+        return module.apply(variables, module.apply(variables, states, method="finish"), None, method="read")
 
     def step(carry: _Sequences, block: Array, tile: Array) -> _Sequences:
-        y, start, keys, values = _tile_of(plan, x, block, tile), tile * plan.tile, [], []
-        for layer, *before in zip(layers, carry.keys, carry.values, strict=True):
-            y, key, value = block_of.apply({"params": layer}, y, *before, seen, start, method=_onward)
-            keys.append(key)
-            values.append(value)
+        start = tile * plan.tile
+        y, caches = through(_tile_of(plan, x, block, tile), carry.caches, start)
         states, results = carry.states, carry.results
         if config.reads_one_row:
             states = jax.lax.dynamic_update_slice_in_dim(states, y, start, axis=1)
             kept = jax.lax.dynamic_index_in_dim(results, block, keepdims=False)
             output = jax.lax.cond(
-                tile == plan.tiles - 1, lambda states, _: read(states), lambda _, kept: kept, states, kept
+                tile == plan.tiles - 1, lambda states, _: read(states, caches[-1]), lambda _, kept: kept, states, kept
             )
             results = jax.lax.dynamic_update_index_in_dim(results, output, block, 0)
         else:
             place_of = [jnp.asarray(index, jnp.int32) for index in (block, 0, start, 0)]
-            results = jax.lax.dynamic_update_slice(results, read(y)[None], place_of)
-        return _Sequences(tuple(keys), tuple(values), states, results)
+            results = jax.lax.dynamic_update_slice(results, read(y, ())[None], place_of)
+        return _Sequences(caches, states, results)
 
-    clean = read(y)
+    y, caches = through(x[:1], tuple(layers.empty(index) for index in range(config.depth)), 0)
+    clean = read(y, caches[-1])
     results = jnp.broadcast_to(clean, (blocks, rows, *clean.shape[1:]))
-    keys, values, y = jax.tree.map(lambda a: jnp.repeat(a, rows, axis=0), (tuple(keys), tuple(values), y))
-    carry = _run(plan, step, _Sequences(keys, values, y if config.reads_one_row else None, results))
+    caches, y = jax.tree.map(lambda a: jnp.repeat(a, rows, axis=0), (caches, y))
+    carry = _run(plan, step, _Sequences(caches, y if config.reads_one_row else None, results))
     return carry.results if config.reads_one_row else carry.results[:, :, :count]
-
-
-def _onward(
-    block: Block, x: jax.Array, keys: jax.Array, values: jax.Array, seen: jax.Array | None, first: Array | int
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Return the activations after a layer of the tokens ``x [r p d]`` from ``first`` on, and all keys and values."""
-    attention, mask = block.attention, None if seen is None else seen[None]
-    query, key, value = attention.project(block.attended(x))
-    keys = jax.lax.dynamic_update_slice_in_dim(keys, key, first, axis=2)
-    values = jax.lax.dynamic_update_slice_in_dim(values, value, first, axis=2)
-    scores = attention.scores(query, keys)
-    weights = attention_weights(block.config, scores, mask, causal=True, first=first).astype(block.config.dtype)
-    mixed = attention.join(jnp.einsum("rhpt,rhtk->rhpk", weights, values))
-    return block.after_attention(x, mixed), keys, values
 
 
 class _Recurrence(NamedTuple):

@@ -5,6 +5,7 @@ and therefore share compiled code.
 """
 
 import functools
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +21,7 @@ __all__ = [
     "from_embeddings",
     "hidden_states",
     "init",
+    "next_logits",
     "require_variables",
     "shapes_of",
     "train_apply",
@@ -125,6 +127,27 @@ def hidden_states(module: nn.Module, *, normalize_last: bool = False) -> Apply:
     return bind(_call, module, "hidden_states", (("normalize_last", True),) if normalize_last else ())
 
 
+def next_logits(module: nn.Module) -> Callable[[PyTree, Array], jax.Array]:
+    """Return ``head(variables, states [*n d]) -> logits [*n vocabulary]`` of a language model's next token.
+
+    Applied to what a module with the read-out ``"states"`` gives, it equals the read-out ``"every"``. A measure that
+    reads logits row by row then holds those of one text at a time, and not those of all its substitutions.
+
+    Raises:
+        ValueError: If the module is no language model; when called, if the variables do not fit it.
+
+    Example:
+        >>> from jaxsens.models.text import gpt2
+        >>> sizes = {"width": 4, "depth": 1, "heads": 1, "hidden": 4, "vocabulary": 5, "positions": 4}
+        >>> module = gpt2.GPT2(gpt2.Config(**sizes, read_out="states"))
+        >>> jax.eval_shape(next_logits(module), shapes_of(module), np.zeros((2, 4), np.float32)).shape
+        (2, 5)
+    """
+    known = hasattr(module, "next_logits")
+    require(known, "module", type(module).__name__, "a language model: a GPT2 or a Llama")
+    return bind(_logits, module)
+
+
 def train_apply(module: nn.Module, *, padding: int) -> TrainApply:
     """Return ``train_apply(variables, tokens, key) -> (logits, variables)`` for padded texts: training mode.
 
@@ -160,6 +183,11 @@ def _call(
 ) -> jax.Array:
     require_variables(module, variables)
     return module.apply(variables, tokens, mask, method=method, **dict(options))
+
+
+def _logits(module: nn.Module, variables: PyTree, states: Array, /) -> jax.Array:
+    require_variables(module, variables)
+    return module.apply(variables, states, method="next_logits")
 
 
 def _train(module: nn.Module, padding: int, variables: PyTree, tokens: Array, key: Key, /) -> tuple[jax.Array, PyTree]:

@@ -15,7 +15,7 @@ from jaxsens.typing import Array
 
 __all__ = ["GPT2", "READ_OUTS", "Config"]
 
-READ_OUTS = ("last", "next", "every")
+READ_OUTS = ("last", "next", "every", "states")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -26,8 +26,9 @@ class Config(transformer.Config):
         vocabulary: Number of token ids.
         positions: The largest number of tokens of a text.
         read_out: The outputs, from the normalized final activations: those of the ``"last"`` real token ``[b d]``; the
-            logits of the ``"next"`` token after it ``[b vocabulary]``, by products with the embeddings; or such logits
-            after ``"every"`` token ``[b t vocabulary]``.
+            logits of the ``"next"`` token after it ``[b vocabulary]``, by products with the embeddings; such logits
+            after ``"every"`` token ``[b t vocabulary]``; or the final activations of every token, its ``"states"``
+            ``[b t d]``, which ``encoder.next_logits`` maps to those logits.
         classes: The number of logits of a linear classifier on the ``"last"`` read-out; None without one.
 
     Raises:
@@ -58,7 +59,7 @@ class Config(transformer.Config):
     @property
     def reads_one_row(self) -> bool:
         """Whether the last token is read, and not every one."""
-        return self.read_out != "every"
+        return self.read_out in ("last", "next")
 
     @property
     def example(self) -> jax.ShapeDtypeStruct:
@@ -99,12 +100,16 @@ class GPT2(Transformer):
     def read(self, x: jax.Array, mask: Array | None, *, train: bool = False) -> jax.Array:
         """Map final activations ``[b t d]`` to outputs, as ``read_out`` says."""
         config = self.config
-        if config.read_out != "every":
+        if config.reads_one_row:
             x = token_ids.last_token(x, mask)
-        if config.read_out == "last":
-            dropped = self.drop(x, deterministic=not train)
-            return x.astype(config.logits_dtype) if config.classes is None else self.classifier(dropped)
-        table = jnp.asarray(self.tokens, config.dtype)
+        if config.classes is not None:
+            return self.classifier(self.drop(x, deterministic=not train))
+        return x.astype(config.logits_dtype) if config.read_out in ("last", "states") else self.next_logits(x)
+
+    def next_logits(self, x: jax.Array) -> jax.Array:
+        """Map final activations ``[... d]`` to the logits of the next token ``[... vocabulary]``."""
+        config = self.config
+        table, x = jnp.asarray(self.tokens, config.dtype), jnp.asarray(x, config.dtype)
         return jnp.einsum("...d,vd->...v", x, table, preferred_element_type=config.logits_dtype)
 
 

@@ -1,8 +1,8 @@
 """The decoder of Llama (Touvron et al. 2023, arXiv 2302.13971), Mistral, and Qwen 2 and 3: models of text.
 
 Differences from GPT-2: activations are divided by their root mean square (Zhang and Sennrich 2019, arXiv 1910.07467);
-positions are rotations of queries and keys (Su et al. 2021, arXiv 2104.09864); several queries share a key and a value
-(Ainslie et al. 2023, arXiv 2305.13245); and the MLP is gated (Shazeer 2020, arXiv 2002.05202).
+positions are rotations of queries and keys (``rotary``); several queries share a key and a value (Ainslie et al. 2023,
+arXiv 2305.13245); and the MLP is gated (Shazeer 2020, arXiv 2002.05202).
 """
 
 import dataclasses
@@ -23,12 +23,13 @@ from jaxsens.models.common import (
     require_positive,
 )
 from jaxsens.models.text import token_ids
+from jaxsens.models.text.rotary import Scaling, rotate
 from jaxsens.models.transformer import ACTIVATIONS, small_normal
 from jaxsens.typing import Array
 
-__all__ = ["READ_OUTS", "Config", "Llama", "RootMeanSquare", "rotate"]
+__all__ = ["READ_OUTS", "Block", "Config", "Llama", "RootMeanSquare"]
 
-READ_OUTS = ("last", "next", "every")
+READ_OUTS = ("last", "next", "every", "states")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -44,7 +45,8 @@ class Config:
         hidden: Width of the hidden layer of a block's MLP.
         vocabulary: Number of token ids.
         positions: The largest number of tokens of a text.
-        theta: Base of the rotations' frequencies ``theta^(-2 i / head_size)``.
+        theta: Base of the rotations' frequencies ``theta^(-2 i / head_size)``; above 1 where they are scaled.
+        scaling: How these frequencies are scaled, a ``rotary.Scaling``; None for not at all.
         activation: One of ``transformer.ACTIVATIONS``.
         epsilon: What normalization adds to the mean square.
         projection_biases: Whether queries, keys and values have biases.
@@ -55,8 +57,9 @@ class Config:
         full_layers: The first blocks, which have no window.
         tied: Whether logits are products with the embeddings, and not with a matrix of their own.
         read_out: The outputs, from the normalized final activations: those of the ``"last"`` real token ``[b d]``; the
-            logits of the ``"next"`` token after it ``[b vocabulary]``; or such logits after ``"every"`` token
-            ``[b t vocabulary]``.
+            logits of the ``"next"`` token after it ``[b vocabulary]``; such logits after ``"every"`` token
+            ``[b t vocabulary]``; or the final activations of every token, its ``"states"`` ``[b t d]``, which
+            ``encoder.next_logits`` maps to those logits.
         dtype: The dtype of activations. Attention weights and outputs are at least float32.
 
     Raises:
@@ -76,6 +79,7 @@ class Config:
     vocabulary: int
     positions: int
     theta: float = 1e4
+    scaling: Scaling | None = None
     activation: str = "silu"
     epsilon: float = 1e-6
     projection_biases: bool = False
@@ -94,6 +98,9 @@ class Config:
         require(self.heads % self.key_heads == 0, "key_heads", self.key_heads, f"a divisor of the heads {self.heads}")
         require(self.head_size % 2 == 0, "head_size", self.head_size, "even, as pairs of numbers are rotated")
         require_number("theta", self.theta, lambda theta: theta > 0, "a finite number above 0")
+        if self.scaling is not None:
+            require(isinstance(self.scaling, Scaling), "scaling", self.scaling, "a rotary.Scaling, or None")
+            require(self.theta > 1, "theta", self.theta, "above 1 where frequencies are scaled")
         require_number("epsilon", self.epsilon, lambda epsilon: epsilon > 0, "a finite number above 0")
         require_choice("activation", self.activation, ACTIVATIONS)
         require_choice("read_out", self.read_out, READ_OUTS)
@@ -112,9 +119,19 @@ class Config:
         return self.heads // self.key_heads
 
     @property
+    def causal(self) -> bool:
+        """True: a token sees itself and what comes before it."""
+        return True
+
+    @property
     def classes(self) -> None:
         """None: it has no classifier."""
         return
+
+    @property
+    def reads_one_row(self) -> bool:
+        """Whether the last token is read, and not every one."""
+        return self.read_out in ("last", "next")
 
     @property
     def logits_dtype(self) -> Any:
@@ -143,7 +160,7 @@ class Llama(nn.Module):
         """Declare the parameters."""
         config = self.config
         self.tokens = self.param("tokens", small_normal, (config.vocabulary, config.width))
-        self.block = [_Block(config, index) for index in range(config.depth)]
+        self.block = [Block(config, index) for index in range(config.depth)]
         self.norm = RootMeanSquare(config)
         if not config.tied and config.read_out != "last":
             self.head = self.param("head", small_normal, (config.vocabulary, config.width))
@@ -160,33 +177,47 @@ class Llama(nn.Module):
 
     def from_embeddings(self, x: Array, mask: Array | None = None, *, train: bool = False) -> jax.Array:  # noqa: ARG002
         """Map what ``embed`` returns, ``[b t d]``, and ``mask [b t]`` to outputs; it has no dropout."""
-        return self._read(self.norm(self._states(x, mask)[-1]), mask)
+        return self.read(self.finish(self._states(x, mask)[-1]), mask)
 
     def hidden_states(self, tokens: Array, mask: Array | None = None, *, normalize_last: bool = False) -> jax.Array:
         """Return ``[l+1 b t d]``: what enters the first block, then what leaves each."""
         states = self._states(self.embed(tokens, mask), mask)
-        return jnp.stack([*states[:-1], self.norm(states[-1])] if normalize_last else states)
+        return jnp.stack([*states[:-1], self.finish(states[-1])] if normalize_last else states)
+
+    def begin(self, x: Array, mask: Array | None) -> tuple[jax.Array, Array | None]:
+        """Return checked embeddings ``[b t d]``, padding set to zero, and the mask."""
+        expected = f"[b, t, {self.config.width}], as embed returns them"
+        require(np.ndim(x) == 3 and np.shape(x)[2] == self.config.width, "embeddings' shape", np.shape(x), expected)
+        require_mask(mask, np.shape(x)[:2])
+        x = jnp.asarray(x, self.config.dtype)
+        return (x if mask is None else jnp.where(mask[:, :, None], x, 0)), mask
+
+    def finish(self, x: jax.Array) -> jax.Array:
+        """Return the last block's activations ``[... d]`` as the read-out sees them."""
+        return self.norm(x)
+
+    def read(self, x: jax.Array, mask: Array | None) -> jax.Array:
+        """Map final activations ``[b t d]`` to outputs, as ``read_out`` says."""
+        config = self.config
+        if config.reads_one_row:
+            x = token_ids.last_token(x, mask)
+        return x.astype(config.logits_dtype) if config.read_out in ("last", "states") else self.next_logits(x)
+
+    def next_logits(self, x: jax.Array) -> jax.Array:
+        """Map final activations ``[... d]`` to the logits of the next token ``[... vocabulary]``."""
+        config = self.config
+        has_head = config.tied or config.read_out != "last"
+        require(has_head, "read_out", config.read_out, "another where logits have a matrix of their own")
+        table = jnp.asarray(self.tokens if config.tied else self.head, config.dtype)
+        x = jnp.asarray(x, config.dtype)
+        return jnp.einsum("...d,vd->...v", x, table, preferred_element_type=config.logits_dtype)
 
     def _states(self, x: Array, mask: Array | None) -> list[jax.Array]:
-        config = self.config
-        expected = f"[b, t, {config.width}], as embed returns them"
-        require(np.ndim(x) == 3 and np.shape(x)[2] == config.width, "embeddings' shape", np.shape(x), expected)
-        require_mask(mask, np.shape(x)[:2])
-        x = jnp.asarray(x, config.dtype)
-        states = [x if mask is None else jnp.where(mask[:, :, None], x, 0)]
-        places = token_ids.positions_of(mask, x.shape[:2])
+        states = [self.begin(x, mask)[0]]
+        places = token_ids.positions_of(mask, states[0].shape[:2])
         for block in self.block:
             states.append(block(states[-1], places, mask))
         return states
-
-    def _read(self, x: jax.Array, mask: Array | None) -> jax.Array:
-        config = self.config
-        if config.read_out != "every":
-            x = token_ids.last_token(x, mask)
-        if config.read_out == "last":
-            return x.astype(config.logits_dtype)
-        table = jnp.asarray(self.tokens if config.tied else self.head, config.dtype)
-        return jnp.einsum("...d,vd->...v", x, table, preferred_element_type=config.logits_dtype)
 
 
 class RootMeanSquare(nn.Module):
@@ -210,29 +241,59 @@ class RootMeanSquare(nn.Module):
         return wide.astype(self.config.dtype) * jnp.expand_dims(scale, range(x.ndim - 1))
 
 
-class _Block(nn.Module):
-    """Attention and gated MLP, each added to what goes in, with a normalization before each."""
+class Block(nn.Module):
+    """Attention and gated MLP, each added to what goes in, with a normalization before each.
+
+    Example:
+        >>> sizes = {"width": 2, "depth": 1, "heads": 2, "key_heads": 1, "head_size": 2, "hidden": 2}
+        >>> block, x = Block(Config(**sizes, vocabulary=5, positions=7), 0), np.zeros((3, 4, 2), np.float32)
+        >>> jax.eval_shape(block.init_with_output, jax.random.key(0), x, jnp.arange(4)[None], None)[0].shape
+        (3, 4, 2)
+    """
 
     config: Config
     index: int
 
-    @nn.compact
+    def setup(self) -> None:
+        """Declare the parameters."""
+        config = self.config
+        self.norm_attention, self.norm_mlp = RootMeanSquare(config), RootMeanSquare(config)
+        self.attention = _Attention(config)
+        self.gate, self.expand = (_dense(config, config.hidden, config.mlp_biases) for _ in range(2))
+        self.contract = _dense(config, config.width, config.mlp_biases)
+
     def __call__(self, x: jax.Array, places: jax.Array, mask: Array | None) -> jax.Array:
         """Map activations ``[b t d]`` of tokens at positions ``[b t]`` to the same shape; no token sees padding."""
+        keys, values = self.remembered(x, places)
+        return self.attend(x, places, keys, values, places, mask)
+
+    def remembered(self, x: jax.Array, places: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Return the rotated keys and the values ``[b n t k]`` of tokens ``x [b t d]`` at positions ``[b t]``."""
+        return self.attention.remembered(self.norm_attention(x), places)
+
+    def attend(
+        self, x: jax.Array, places: jax.Array, keys: jax.Array, values: jax.Array, there: jax.Array, mask: Array | None
+    ) -> jax.Array:
+        """Return what leaves the block for tokens ``x [b q d]``, which see keys and values ``[b n t k]`` before them.
+
+        Args:
+            x: What enters the block.
+            places: Positions of these tokens ``[b q]``.
+            keys: What ``remembered`` returns for all tokens.
+            values: The same.
+            there: Positions of all tokens ``[b t]``.
+            mask: Which of all tokens are real ``[b t]``; by default all.
+        """
         config = self.config
-        window = config.window if self.index >= config.full_layers else None
-        seen = places[:, :, None] >= places[:, None, :]  # [b q t]
-        if window is not None:
-            seen &= places[:, :, None] - places[:, None, :] < window
+        apart = places[:, :, None] - there[:, None, :]
+        seen = apart >= 0  # [b q t]
+        if config.window is not None and self.index >= config.full_layers:
+            seen &= apart < config.window
         if mask is not None:
             seen &= jnp.asarray(mask)[:, None, :]
-        attended = RootMeanSquare(config, name="norm_attention")(x)
-        x = x + _Attention(config, name="attention")(attended, places, seen)
-        y = RootMeanSquare(config, name="norm_mlp")(x)
-        gate, expand = (_dense(config, config.hidden, config.mlp_biases, name)(y) for name in ("gate", "expand"))
-        return x + _dense(config, config.width, config.mlp_biases, "contract")(
-            ACTIVATIONS[config.activation](gate) * expand
-        )
+        x = x + self.attention(self.norm_attention(x), places, keys, values, seen)
+        y = self.norm_mlp(x)
+        return x + self.contract(ACTIVATIONS[config.activation](self.gate(y)) * self.expand(y))
 
 
 class _Attention(nn.Module):
@@ -240,52 +301,44 @@ class _Attention(nn.Module):
 
     config: Config
 
-    @nn.compact
-    def __call__(self, x: jax.Array, places: jax.Array, seen: jax.Array) -> jax.Array:
-        """Map ``x [b t d]`` at positions ``[b t]`` to the same shape; ``seen [b q t]`` says who attends to whom."""
-        config = self.config
-
-        def project(name: str, heads: int) -> jax.Array:
-            y = _dense(config, heads * config.head_size, config.projection_biases, name)(x)
-            return y.reshape(*y.shape[:2], heads, config.head_size).swapaxes(1, 2)  # [b h t k]
-
-        query, key = project("query", config.heads), project("key", config.key_heads)
-        value = project("value", config.key_heads)
+    def setup(self) -> None:
+        config, size = self.config, self.config.head_size
+        self.query = _dense(config, config.heads * size, config.projection_biases)
+        self.key, self.value = (_dense(config, config.key_heads * size, config.projection_biases) for _ in range(2))
         if config.normalized_queries:
-            query = RootMeanSquare(config, name="norm_query")(query)
-            key = RootMeanSquare(config, name="norm_key")(key)
-        query, key = (rotate(y, places, config.theta) for y in (query, key))
+            self.norm_query, self.norm_key = RootMeanSquare(config), RootMeanSquare(config)
+        self.out = _dense(config, config.width, config.out_biases)
+
+    def remembered(self, x: jax.Array, places: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Return the rotated keys and the values ``[b n t k]`` of ``x [b t d]``."""
+        key, value = (self._by_head(projected, self.config.key_heads) for projected in (self.key(x), self.value(x)))
+        if self.config.normalized_queries:
+            key = self.norm_key(key)
+        return rotate(key, places, self.config.theta, self.config.scaling), value
+
+    def __call__(
+        self, x: jax.Array, places: jax.Array, keys: jax.Array, values: jax.Array, seen: jax.Array
+    ) -> jax.Array:
+        """Map ``x [b q d]`` at positions ``[b q]`` to the same shape; ``seen [b q t]`` says who attends to whom."""
+        config = self.config
+        query = self._by_head(self.query(x), config.heads)
+        if config.normalized_queries:
+            query = self.norm_query(query)
+        query = rotate(query, places, config.theta, config.scaling)
         query = query.reshape(len(query), config.key_heads, config.groups, *query.shape[2:])
-        scores = jnp.einsum("bngqk,bntk->bngqt", query, key, preferred_element_type=config.logits_dtype)
+        scores = jnp.einsum("bngqk,bntk->bngqt", query, keys, preferred_element_type=config.logits_dtype)
         # The lowest number rather than infinity: a row that sees no token at all then has no nan.
         lowest = jnp.finfo(scores.dtype).min
         weights = nn.softmax(jnp.where(seen[:, None, None], scores * config.head_size**-0.5, lowest))
-        mixed = jnp.einsum("bngqt,bntk->bqngk", weights.astype(config.dtype), value)
-        return _dense(config, config.width, config.out_biases, "out")(mixed.reshape(*x.shape[:2], -1))
+        mixed = jnp.einsum("bngqt,bntk->bqngk", weights.astype(config.dtype), values)
+        return self.out(mixed.reshape(*x.shape[:2], -1))
+
+    def _by_head(self, y: jax.Array, heads: int) -> jax.Array:
+        return y.reshape(*y.shape[:2], heads, self.config.head_size).swapaxes(1, 2)  # [b h t k]
 
 
-def rotate(x: jax.Array, places: jax.Array, theta: float) -> jax.Array:
-    """Return queries or keys ``[b h t k]``, rotated by their positions ``[b t]``.
-
-    Numbers i and i + k/2 of a token at position p are the two coordinates of a point, which is turned by the angle
-    ``p theta^(-2 i / k)``.
-
-    Example:
-        >>> quarter = jnp.array([[np.pi / 2]])
-        >>> rotate(jnp.array([[[[1.0, 0.0]]]]), quarter, theta=10.0).round(3).ravel().tolist()
-        [-0.0, 1.0]
-    """
-    size = x.shape[-1]
-    wide = jnp.promote_types(jnp.float32, x.dtype)
-    frequencies = jnp.asarray(float(theta) ** (-np.arange(0, size, 2) / size), wide)
-    angles = places.astype(wide)[:, None, :, None] * frequencies[None, None, None]
-    cos, sin = jnp.cos(angles), jnp.sin(angles)
-    first, second = jnp.split(x.astype(wide), 2, axis=-1)
-    return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1).astype(x.dtype)
-
-
-def _dense(config: Config, width: int, biases: bool, name: str) -> nn.Dense:
-    return nn.Dense(width, use_bias=biases, dtype=config.dtype, kernel_init=small_normal, name=name)
+def _dense(config: Config, width: int, biases: bool) -> nn.Dense:
+    return nn.Dense(width, use_bias=biases, dtype=config.dtype, kernel_init=small_normal)
 
 
 def __dir__() -> list[str]:

@@ -33,6 +33,10 @@ ODD = {"hidden_size": 14, "num_hidden_layers": 3, "num_attention_heads": 7, "int
 TEXT = {"vocab_size": 29, "max_position_embeddings": 19, "num_labels": 3}
 DECODER = {"vocab_size": 29, "n_positions": 19, "num_labels": 3, "pad_token_id": 0}
 ROTARY = ENCODER | {"vocab_size": 29, "max_position_embeddings": 19, "pad_token_id": 0}
+SCALED = {"rope_theta": 50.0, "factor": 4.0, "original_max_position_embeddings": 12}  # as pairs, to be hashed
+LLAMA3 = tuple((SCALED | {"rope_type": "llama3", "low_freq_factor": 0.5, "high_freq_factor": 2.0}).items())
+YARN = tuple((SCALED | {"rope_type": "yarn", "beta_fast": 4.0, "beta_slow": 0.5}).items())
+LINEAR = (("rope_type", "linear"), ("rope_theta", 50.0), ("factor", 3.0))
 IMAGE = {"image_size": 8, "patch_size": 4, "num_labels": 3}
 STAGES = {"image_size": 16, "patch_size": 2, "num_stages": 2, "hidden_sizes": (4, 6), "depths": (1, 2)}
 
@@ -56,6 +60,9 @@ TEXT_MODELS = {
         "LlamaConfig",
         ROTARY | {"head_dim": 6, "attention_bias": True, "mlp_bias": True, "rms_norm_eps": 1e-2, "hidden_act": "gelu"},
     ),
+    "Llama, linear": ("LlamaForCausalLM", "LlamaConfig", ROTARY | {"rope_parameters": LINEAR}),
+    "Llama 3": ("LlamaForCausalLM", "LlamaConfig", ROTARY | {"head_dim": 12, "rope_parameters": LLAMA3}),
+    "Llama, YaRN": ("LlamaForCausalLM", "LlamaConfig", ROTARY | {"head_dim": 16, "rope_parameters": YARN}),
     "Mistral": ("MistralForCausalLM", "MistralConfig", ROTARY | {"sliding_window": 4, "num_key_value_heads": 3}),
     "Qwen 2": (
         "Qwen2ForCausalLM",
@@ -96,6 +103,7 @@ IMAGE_MODELS = {
 def theirs(name, config, **sizes):
     """A model of theirs with weights large enough that every one matters."""
     torch.manual_seed(0)
+    sizes = {setting: dict(value) if setting == "rope_parameters" else value for setting, value in sizes.items()}
     config = getattr(transformers, config)(**sizes, attn_implementation="eager")
     model = getattr(transformers, name)(config).eval()
     with torch.no_grad():

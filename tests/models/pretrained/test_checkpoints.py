@@ -27,7 +27,7 @@ from jaxsens.models import pretrained
 from jaxsens.models.images import convnext
 from jaxsens.models.pretrained.configs import KINDS
 from jaxsens.models.pretrained.vit import resize_positions
-from jaxsens.models.text import bert, encoder, gpt2, llama, lstm, tokenizer
+from jaxsens.models.text import bert, encoder, gpt2, llama, lstm, rotary, tokenizer
 
 quick = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 
@@ -36,6 +36,7 @@ TEXT = {"vocabulary": 7, "positions": 5}
 IMAGE = {"image_shape": (4, 4, 3), "patch": 2}
 GATED = {"hidden": 16, "activation": "silu"}  # two thirds of 4 x 6
 WORDS = "embeddings.word_embeddings.weight"
+SCALED = rotary.Scaling(kind="yarn", factor=2.0, original=5, slow=0.5, amplitude=1.5)
 DECODER = {**SIZES, **TEXT, "key_heads": 1, "head_size": 2}
 STAGES = {"image_shape": (8, 12, 3), "stem": 2, "widths": (2, 3), "depths": (1, 2)}
 
@@ -65,7 +66,7 @@ MODULES = {
     "LlamaForCausalLM": llama.Llama(llama.Config(**DECODER, tied=False, mlp_biases=True, read_out="every")),
     "MistralModel": llama.Llama(llama.Config(**DECODER, window=2, read_out="last")),
     "Qwen2ForCausalLM": llama.Llama(llama.Config(**DECODER, projection_biases=True, window=2, full_layers=1)),
-    "Qwen3ForCausalLM": llama.Llama(llama.Config(**DECODER, normalized_queries=True, theta=100.0)),
+    "Qwen3ForCausalLM": llama.Llama(llama.Config(**DECODER, normalized_queries=True, theta=100.0, scaling=SCALED)),
     "ConvNextV2ForImageClassification": convnext.ConvNeXt(convnext.Config(**STAGES, patch=4, classes=2)),
     "ConvNextV2Model": convnext.ConvNeXt(
         convnext.Config(**STAGES, patch=2, activation="relu", epsilon=1e-3, drop_path=0.1, classes=None)
@@ -527,8 +528,13 @@ def test_settings_that_are_not_supported_are_named(changes, message, tmp_path):
         ("GPT2Model", {"n_inner": None, "n_embd": "6"}, "n_embd in config.json is '6', but must be an integer"),
         (
             "LlamaForCausalLM",
-            {"rope_parameters": {"rope_type": "yarn"}},
-            "rope_type in config.json is 'yarn', but must",
+            {"rope_parameters": {"rope_type": "dynamic", "factor": 2.0}},
+            "rope_type in config.json is 'dynamic', but must be one of default, linear, llama3, yarn",
+        ),
+        (
+            "LlamaForCausalLM",
+            {"rope_parameters": {"rope_type": "llama3", "factor": 2.0}},
+            "original_max_position_embeddings of rope_type 'llama3' in config.json is None, but must be given",
         ),
         ("LlamaForCausalLM", {"attention_bias": "no"}, "attention_bias in config.json is 'no', but must be True or"),
         ("LlamaForCausalLM", {"num_key_value_heads": 2}, "key_heads is 2, but must be a divisor of the heads 3"),

@@ -11,7 +11,7 @@ import pytest
 from jaxsens import models, substitution
 from jaxsens.execution import flops
 from jaxsens.models.substitution import causal, causal_operations
-from jaxsens.models.text import bert, encoder, gpt2, lstm
+from jaxsens.models.text import bert, encoder, gpt2, llama, lstm
 
 # Compiling is what takes long; what LLVM makes of the program is not what is tested.
 quick = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
@@ -24,6 +24,12 @@ def decoder(**changes):
     return gpt2.GPT2(gpt2.Config(**sizes | changes))
 
 
+def rotated(**changes):
+    """A Llama of which several queries share a key."""
+    sizes = {"width": 12, "depth": 2, "heads": 4, "key_heads": 2, "head_size": 4, "hidden": 10}
+    return llama.Llama(llama.Config(**{**sizes, "vocabulary": VOCABULARY, "positions": 9} | changes))
+
+
 def recurrent(**changes):
     return lstm.LSTM(lstm.Config(**{"vocabulary": VOCABULARY, "width": 6, "depth": 2, "classes": 3} | changes))
 
@@ -34,6 +40,8 @@ CASES = {
     "last token": (decoder(read_out="last", classes=2, attention="relu"), 2, 7),
     "every token": (decoder(read_out="every"), 3, 3),
     "one layer": (decoder(depth=1), 8, 4),
+    "Llama, next token": (rotated(tied=False, normalized_queries=True), 3, 2),
+    "Llama, states": (rotated(read_out="states", window=3, full_layers=1, projection_biases=True), 2, 3),
     "LSTM": (recurrent(), 3, 2),
     "LSTM, mean": (recurrent(read_out="mean"), 2, 3),
 }
@@ -65,7 +73,7 @@ def test_equals_the_plain_one_in_float64(name, float64):
     plain, fast = quick(plain_of(module)), quick(causal(module, rows, tile))
     for mask in MASKS.values():
         expected, found = (run(variables, tokens, alternatives, mask) for run in (plain, fast))
-        if module.config.read_out == "every" and mask is not None:  # outputs at padding are not defined
+        if module.config.read_out in ("every", "states") and mask is not None:  # outputs at padding are not defined
             expected, found = ([outputs[..., mask, :] for outputs in pair] for pair in (expected, found))
         scale = np.abs(expected[1]).max()
         assert found[0].dtype == np.float64
@@ -74,7 +82,7 @@ def test_equals_the_plain_one_in_float64(name, float64):
             np.testing.assert_allclose(a / scale, b / scale, rtol=0, atol=1e-9)
 
 
-@pytest.mark.parametrize("name", ["next token", "LSTM"])
+@pytest.mark.parametrize("name", ["next token", "Llama, next token", "LSTM"])
 def test_is_no_less_exact_in_float32(name):
     module, rows, tile = CASES[name]
     variables, tokens, alternatives = example(module)
@@ -110,8 +118,17 @@ def test_embeddings_are_tokens_too():
         np.testing.assert_allclose(a, b, rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize("make", [decoder, rotated])
+def test_logits_of_states_are_those_of_every_token(make):
+    states, every = make(read_out="states"), make(read_out="every")
+    variables, tokens, _ = example(every)
+    expected = models.evaluation(every)(variables, tokens[None])
+    found = encoder.next_logits(states)(variables, models.evaluation(states)(variables, tokens[None]))
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
+
+
 def test_a_token_that_is_replaced_by_itself_changes_no_bit():
-    for name in ("next token", "LSTM"):
+    for name in ("next token", "Llama, states", "LSTM"):
         module, rows, tile = CASES[name]
         variables, tokens, _ = example(module)
         clean, changed = quick(causal(module, rows, tile))(variables, tokens, tokens)
@@ -123,8 +140,13 @@ WIDE = {"width": 128, "heads": 4, "hidden": 512, "positions": 64}
 
 @pytest.mark.parametrize(
     ("module", "ratio"),
-    [(decoder(**WIDE, depth=3), 2.34), (decoder(**WIDE, read_out="every"), 1.59), (recurrent(width=128), 1.59)],
-    ids=["next token", "every token", "LSTM"],
+    [
+        (decoder(**WIDE, depth=3), 2.34),
+        (decoder(**WIDE, read_out="every"), 1.59),
+        (rotated(**WIDE, depth=3, head_size=32), 2.28),
+        (recurrent(width=128), 1.59),
+    ],
+    ids=["next token", "every token", "Llama", "LSTM"],
 )
 def test_operations_are_those_of_the_programs(module, ratio):
     count, rows, tile = 64, 4, 8
@@ -138,6 +160,8 @@ def test_operations_are_those_of_the_programs(module, ratio):
     if getattr(config, "reads_one_row", False):  # the read-out is in a condition, and counted in every turn of the loop
         turns = sum(8 - max(0, site) // tile for site in range(60, -5, -rows))
         last = 8 * 128**2 + 4 * 128 * 512 + 4 * count * config.heads * 128
+        if isinstance(config, llama.Config):
+            last = 4 * 128**2 + 6 * 128 * 512 + 4 * count * 128
         counted += (turns - 17) * rows * last
     np.testing.assert_allclose([plain, shared], [said_plain, counted], rtol=0.02)
     assert round(said_plain / said_shared, 2) == ratio
@@ -145,7 +169,7 @@ def test_operations_are_those_of_the_programs(module, ratio):
 
 def test_other_modules_are_refused():
     module = bert.Bert(bert.Config(width=4, depth=1, heads=1, hidden=4, vocabulary=5, positions=4))
-    with pytest.raises(ValueError, match=r"module.*Bert.*GPT2 or an LSTM"):
+    with pytest.raises(ValueError, match=r"module.*Bert.*GPT2, a Llama or an LSTM"):
         causal(module)
     with pytest.raises(ValueError, match="tile"):
         causal(decoder(), tile=0)

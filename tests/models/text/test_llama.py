@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from jaxsens.models.text import encoder, llama
+from jaxsens.models.text import encoder, llama, rotary
 
 SIZES = {"width": 6, "depth": 1, "heads": 4, "key_heads": 2, "head_size": 4, "hidden": 5, "vocabulary": 9}
 CONFIG = llama.Config(**SIZES, positions=8, normalized_queries=True, window=3, tied=False, read_out="every")
@@ -18,11 +18,40 @@ def test_scores_of_rotated_queries_and_keys_depend_on_the_distance_alone():
     query, key = np.random.default_rng(0).normal(size=(2, 1, 2, 5, 6)).astype(np.float32)
     places = np.array([[0, 1, 2, 5, 9]])
     scores = [
-        llama.rotate(query, at, 100.0) @ llama.rotate(key, at, 100.0).swapaxes(-1, -2) for at in (places, places + 7)
+        rotary.rotate(query, at, 100.0) @ rotary.rotate(key, at, 100.0).swapaxes(-1, -2) for at in (places, places + 7)
     ]
     np.testing.assert_allclose(*scores, rtol=0, atol=1e-5)
     assert np.abs(scores[0] - query @ key.swapaxes(-1, -2)).max() > 0.1
-    np.testing.assert_allclose(llama.rotate(query, 0 * places, 100.0), query)
+    np.testing.assert_allclose(rotary.rotate(query, 0 * places, 100.0), query)
+
+
+def test_linear_scaling_is_a_shorter_text_and_the_others_keep_the_highest_frequencies():
+    at = np.arange(6)[None]
+    query = np.random.default_rng(0).normal(size=(1, 2, 6, 8)).astype(np.float32)
+    shorter = rotary.rotate(query, at / 4, 100.0)
+    scaled = rotary.rotate(query, at, 100.0, rotary.Scaling(kind="linear", factor=4.0))
+    np.testing.assert_allclose(scaled, shorter, rtol=0, atol=1e-6)
+    plain = rotary.frequencies(1e4, 64)[0]
+    for kind in ("llama3", "yarn"):
+        turns, amplitude = rotary.frequencies(1e4, 64, rotary.Scaling(kind=kind, factor=8.0, original=4096))
+        ratio = plain / turns
+        assert (ratio[0], round(ratio[-1], 9)) == (1, 8)
+        assert (np.diff(ratio) > -1e-9).all()
+        assert amplitude == (1 if kind == "llama3" else 0.1 * np.log(8) + 1)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"kind": "dynamic"}, "kind is 'dynamic', but must be one of linear, llama3, yarn"),
+        ({"kind": "yarn"}, "original is None, but must be an integer of at least 1"),
+        ({"factor": 0.5}, "factor is 0.5, but must be a finite number of at least 1"),
+        ({"kind": "llama3", "original": 8, "high": 1.0}, "high is 1.0, but must be above low, 1.0"),
+    ],
+)
+def test_scalings_that_cannot_work_are_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        rotary.Scaling(**{"kind": "linear", "factor": 2.0} | changes)
 
 
 def test_a_token_reaches_those_after_it_in_the_window_and_padding_nothing():

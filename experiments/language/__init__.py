@@ -1,0 +1,1 @@
+"""Sentence classifiers trained from scratch: is a transformer less sensitive to one token than an LSTM?"""

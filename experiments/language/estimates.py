@@ -1,0 +1,163 @@
+"""Estimates of ``experiments.language``, made once for tables, claims and figures."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from experiments import harness
+from experiments.harness import verdicts
+from experiments.language.config import Config
+from experiments.language.measure import name_of
+from jaxsens.statistics import estimate
+from jaxsens.statistics.correlation import rank_correlation
+from jaxsens.statistics.estimate import Estimate
+from jaxsens.typing import Array
+
+__all__ = ["Family", "choose", "cross_task", "curve_rows", "logits", "position_rows", "quantities", "rows"]
+
+
+def quantities(config: Config) -> list[str]:
+    """Return the names of the measured sensitivities."""
+    kinds = ("raw", "renormalized", "published", "sentence")
+    return [name_of(kind, variance) for variance in config.noise for kind in kinds] + ["words"]
+
+
+def choose(found: Mapping[float, Mapping[str, Array]]) -> float:
+    """Return the learning rate with the smallest loss on held-out texts; of equal ones the smallest."""
+    return min(sorted(found), key=lambda rate: float(found[rate]["loss"]))
+
+
+class Family:
+    """The models of a family on a data set, at its learning rate: one for each seed."""
+
+    def __init__(self, config: Config, name: str, rate: float, models: Sequence[Mapping[str, Array]]) -> None:
+        self.name, self.rate, self.models = name, rate, list(models)
+        self.parameters = int(self.models[0]["parameters"])
+        self.points, self._matched, self._draws = config.points, config.matched, config.draws
+
+    def values(self, quantity: str) -> np.ndarray:
+        """Return a sensitivity, or ``test_correct`` or ``train_correct``, model by text ``[seeds n]``."""
+        stacked = np.stack([np.asarray(model[quantity], np.float64) for model in self.models])
+        return stacked if stacked.ndim == 2 else np.nanmean(stacked, 2)
+
+    def trials(self, quantity: str) -> int:
+        """Return how many replacements the sensitivity of a text is a mean of, on average over texts."""
+        first = np.asarray(self.models[0][quantity], np.float64)
+        sites = 1.0 if first.ndim == 1 else np.isfinite(first).sum(1).mean()
+        return max(1, round(self._draws * sites))
+
+    def estimate(self, quantity: str) -> Estimate:
+        """Return the mean over models and texts."""
+        return estimate.over_models(self.values(quantity), rate=True)
+
+    @property
+    def matched(self) -> np.ndarray | None:
+        """Sensitivity ``[seeds b]`` at the first point where a model knows the training texts; None if one never does.
+
+        The accuracy that counts as knowing is ``config.matched``.
+        """
+        at = [np.flatnonzero(np.mean(model["curve_accuracy"], 1) >= self._matched) for model in self.models]
+        if not all(len(points) for points in at):
+            return None
+        return np.stack([model["curve_sensitivity"][points[0]] for model, points in zip(self.models, at, strict=True)])
+
+    def curve(self, what: str) -> list[Estimate]:
+        """Return ``sensitivity`` or ``accuracy`` after each of ``points``."""
+        stacked = np.stack([model[f"curve_{what}"] for model in self.models]).astype(np.float64)
+        return [estimate.over_models(stacked[:, point], rate=True) for point in range(stacked.shape[1])]
+
+    def by_position(self, quantity: str) -> tuple[list[Estimate], np.ndarray]:
+        """Return sensitivities from the last site of a text on backwards, and of how many texts each is a mean."""
+        values = np.stack([np.asarray(model[quantity], np.float64) for model in self.models])  # [seeds b t]
+        sites = np.isfinite(values[0])
+        longest = int(sites.sum(1).max())
+        aligned = np.full((*values.shape[:2], longest), np.nan)
+        for text, row in enumerate(sites):
+            places = np.flatnonzero(row)[::-1]
+            aligned[:, text, : len(places)] = values[:, text, places]
+        counts = np.isfinite(aligned[0]).sum(0)
+        means = [
+            estimate.over_models(aligned[:, np.isfinite(aligned[0, :, place]), place], rate=True)
+            for place in range(longest)
+            if counts[place] > 1
+        ]
+        return means, counts[counts > 1]
+
+
+Findings = Mapping[str, Mapping[str, Family]]
+"""The families of every data set."""
+
+
+def logits(subject: Family, reference: Family, quantity: str, other: str | None = None) -> Estimate:
+    """Return the difference of two families, as one of logits of rates; see `verdicts.on_logits`.
+
+    With ``other``, the reference is measured by another quantity; models are paired where both are the same.
+    """
+    first, second = (
+        verdicts.on_logits(family.values(name), family.trials(name))
+        for family, name in ((subject, quantity), (reference, other or quantity))
+    )
+    return estimate.over_models(first - second) if subject is reference else estimate.difference(first, second)
+
+
+def rows(config: Config, findings: Findings) -> list[dict[str, Any]]:
+    """Return a row for every family and data set."""
+    table = []
+    for dataset, families in findings.items():
+        for family in families.values():
+            row: dict[str, Any] = {
+                "dataset": dataset, "family": family.name, "models": len(family.models),
+                "parameters": family.parameters, "learning_rate": family.rate,
+            }  # fmt: skip
+            for name in ("test_correct", "train_correct", *quantities(config)):
+                row |= harness.cells(family.estimate(name), f"{name}_")
+            known = family.matched
+            row |= (
+                dict.fromkeys(harness.cells(family.estimate("words"), "matched_"))
+                if known is None
+                else harness.cells(estimate.over_models(known, rate=True), "matched_")
+            )
+            table.append(row)
+    return table
+
+
+def curve_rows(findings: Findings) -> list[dict[str, Any]]:
+    """Return a row for every family, data set and point of training."""
+    return [
+        {"dataset": dataset, "family": family.name, "epoch": epoch}
+        | harness.cells(sensitivity, "sensitivity_")
+        | harness.cells(accuracy, "train_accuracy_")
+        for dataset, families in findings.items()
+        for family in families.values()
+        for epoch, sensitivity, accuracy in zip(
+            family.points, family.curve("sensitivity"), family.curve("accuracy"), strict=True
+        )
+    ]
+
+
+def position_rows(config: Config, findings: Findings) -> list[dict[str, Any]]:
+    """Return a row for every family, data set and place of a token, counted from the last one of a text."""
+    return [
+        {"dataset": dataset, "family": family.name, "tokens_after": place, "texts": int(texts)}
+        | harness.cells(one, "sensitivity_")
+        for dataset, families in findings.items()
+        for family in families.values()
+        for place, (one, texts) in enumerate(zip(*family.by_position(name_of("raw", config.noise[0])), strict=True))
+    ]
+
+
+def cross_task(config: Config, findings: Findings) -> list[dict[str, Any]]:
+    """Return for every two data sets how families rank by noise on the one and by other words on the other."""
+    table = []
+    for first, families in findings.items():
+        for second in findings:
+            shared = [name for name in families if name in findings[second]]
+            if first == second or len(shared) < 2:
+                continue
+            noise = [families[name].values(name_of("raw", config.noise[0])).mean() for name in shared]
+            words = [findings[second][name].values("words").mean() for name in shared]
+            found = rank_correlation(np.array(noise), np.array(words)) if len(shared) > 3 else None
+            row = {"noise_on": first, "words_on": second, "families": len(shared)}
+            table.append(row | dict(zip(("rank_correlation", "low", "high"), found or (None,) * 3, strict=True)))
+    return table

@@ -1,0 +1,107 @@
+"""Is a transformer that is trained from scratch on sentences less sensitive to one token than an LSTM?
+
+Trains an LSTM, RoBERTa with softmax and with ReLU attention, and GPT-2 on sentences or pairs of them, several seeds
+each, at the learning rate of a grid that does best on held-out texts. Measures how often a prediction changes when the
+embedding of one token gets Gaussian noise (Vasudeva et al., Transformers Learn Low Sensitivity Functions, s.6): at the
+same place and scale in all families; and in the published ways, with an LSTM whose embedding and classifier stay random
+and a RoBERTa that normalizes the noisy token once more. Decides claims C5 and C6 of experiments/CLAIMS.md.
+
+    python -m experiments.language --preset laptop --data-dir DIR
+    python -m experiments.language --preset paper --data-dir DIR           # on an accelerator
+    python -m experiments.language --preset laptop --texts mine.jsonl      # your sentences, with columns text and label
+
+Leaves families.csv (the table that is printed), search.csv (learning rates), training.csv, positions.csv,
+cross_task.csv, comparison.csv, figures and manifest.json in the folder --out. Needs the extra ``text``.
+"""
+
+from functools import partial
+from pathlib import Path
+
+from tqdm.auto import tqdm
+
+from experiments import harness
+from experiments.language import claims, estimates, figures
+from experiments.language.config import PRESETS, Config
+from experiments.language.data import load
+from experiments.language.measure import search, train_and_measure
+from jaxsens.data.text import TextData
+
+__all__ = ["EXPERIMENT", "PRESETS", "execute"]
+
+SETTING = {
+    "optimizer": "AdamW; with the schedule cosine a warm-up over a tenth of the steps",
+    "learning rate": "smallest loss on held-out texts, of one more model for each rate",
+    "raw noise": "on the embedding of one token, in units of the variance of that embedding",
+    "renormalized noise": "the same, then brought back to the mean and variance of the embedding",
+    "published noise": "in absolute units; RoBERTa's embedding layer is applied once more, with positions",
+    "words": "another token of the vocabulary, all being equally likely",
+    "frozen LSTM": "no gradient of embedding, its normalization and classifier; weight decay acts on them",
+    "pairs": "one text with a separator, without types of tokens",
+}
+
+SHOWN = (
+    "dataset", "family", "learning_rate", "parameters", "train_correct_mean", "test_correct_mean", "words_mean",
+)  # fmt: skip
+
+
+def execute(config: Config, out: Path, data: TextData | None = None) -> Path:
+    """Run the experiment, or the rest of it, in the folder ``out``.
+
+    Args:
+        config: The settings.
+        out: The folder of the run.
+        data: Your texts with labels 0 and 1, in place of the file ``config.texts``, which then only names them.
+
+    Raises:
+        ValueError: If texts do not fit the settings, or ``out`` holds a run with others.
+    """
+    findings: dict[str, dict[str, estimates.Family]] = {}
+    searched = []
+    with harness.Run.open(out, config, experiment="language", trains=True) as run:
+        for name in config.sets:
+            reading = load(config, name, data)
+            run.record(
+                matmul_precision="highest", setting=SETTING,
+                **{f"texts {name}": f"{reading.source}; {reading.vocabulary} tokens, {reading.cut:.0%} of texts cut"},
+            )  # fmt: skip
+            findings[name] = {}
+            for family in tqdm(config.families, desc=name, unit="family", dynamic_ncols=True):
+                label = f"{name}-{family}"
+                found = {
+                    rate: run.unit(
+                        f"{label}-search-{rate:g}", partial(search, config, reading, family, rate),
+                        allow_nonfinite=["loss"],
+                    )
+                    for rate in (config.learning_rates if len(config.learning_rates) > 1 else ())
+                }  # fmt: skip
+                rate = estimates.choose(found) if found else config.learning_rates[0]
+                searched += [
+                    {"dataset": name, "family": family, "learning_rate": tried, "chosen": tried == rate}
+                    | {what: float(value) if value < float("inf") else None for what, value in unit.items()}
+                    for tried, unit in found.items()
+                ]
+                models = [
+                    run.unit(
+                        f"{label}-seed{seed}", partial(train_and_measure, config, reading, family, rate, seed),
+                        allow_nonfinite=estimates.quantities(config),
+                    )
+                    for seed in range(config.seeds)
+                ]  # fmt: skip
+                findings[name][family] = estimates.Family(config, family, rate, models)
+        rows = estimates.rows(config, findings)
+        run.table("families", rows)
+        if searched:
+            run.table("search", searched)
+        run.table("training", estimates.curve_rows(findings))
+        run.table("positions", estimates.position_rows(config, findings))
+        if cross := estimates.cross_task(config, findings):
+            run.table("cross_task", cross)
+        run.comparison(claims.claims(config, findings))
+        for file, figure in figures.draw(config, findings).items():
+            run.figure(file, figure)
+        print(harness.format_table(rows, SHOWN))
+        print(run.compiling)
+    return out
+
+
+EXPERIMENT = harness.Experiment("language", PRESETS, execute, __doc__)

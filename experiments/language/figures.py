@@ -1,0 +1,92 @@
+"""Figures of ``experiments.language``: sensitivity by treatment, during training, and by place in a text."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from experiments import harness
+from experiments.language.config import Config
+from experiments.language.estimates import Findings
+from experiments.language.measure import name_of
+from jaxsens import plots
+from jaxsens.plots.lines import line_with_interval
+from jaxsens.plots.style import finish, grid
+from jaxsens.statistics.estimate import Estimate
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+LABELS = {
+    "lstm": "LSTM",
+    "lstm_frozen": "LSTM, frozen",
+    "roberta": "RoBERTa",
+    "roberta_relu": "RoBERTa, ReLU",
+    "gpt2": "GPT-2",
+}
+"""Names of the families as figures show them."""
+
+LOOKS = plots.in_order(list(LABELS.values()))
+
+TITLES = {"mrpc": "MRPC", "sst2": "SST-2", "qqp": "QQP", "own": "own texts"}
+
+
+def draw(config: Config, findings: Findings) -> dict[str, "Figure"]:
+    """Return the figures by the names of their files."""
+    figures = {}
+    for dataset, families in findings.items():
+        panels = {
+            treatment: {
+                LABELS[name]: harness.mean_and_interval(family.estimate(name_of(treatment, config.noise[0])))
+                for name, family in families.items()
+            }
+            for treatment in ("raw", "renormalized", "published", "sentence")
+        }
+        panels["another word"] = {
+            LABELS[name]: harness.mean_and_interval(family.estimate("words")) for name, family in families.items()
+        }
+        figures[f"sensitivity_{dataset}"] = plots.dots(
+            panels, heading=f"Sensitivity, noise of variance {config.noise[0]:g}", looks=LOOKS,
+            quantity="share of predictions changed", dataset=TITLES[dataset], sample=_sample(config),
+        )  # fmt: skip
+    rows = {
+        quantity: {
+            TITLES[dataset]: {
+                LABELS[name]: (np.asarray(family.points), *_columns(family.curve(what)))
+                for name, family in families.items()
+            }
+            for dataset, families in findings.items()
+        }
+        for what, quantity in (
+            ("sensitivity", "share of predictions changed"),
+            ("accuracy", "accuracy on training texts"),
+        )
+    }
+    figures["training"] = plots.curve_grid(
+        rows, heading=f"Sensitivity during training, raw noise of variance {config.noise[0]:g}", looks=LOOKS,
+        sample=_sample(config),
+    )  # fmt: skip
+    figures["positions"] = _positions(config, findings)
+    return figures
+
+
+def _positions(config: Config, findings: Findings) -> "Figure":
+    figure, axes = grid(len(findings), across=2, height=3.0)
+    for ax, (dataset, families) in zip(axes, findings.items(), strict=False):
+        for place, (name, family) in enumerate(families.items()):
+            means, _ = family.by_position(name_of("raw", config.noise[0]))
+            look = LOOKS[LABELS[name]]
+            line_with_interval(
+                ax, np.arange(len(means)), *_columns(means), look, place=(place, len(families)), label=LABELS[name]
+            )
+        ax.set(title=TITLES[dataset], xlabel="tokens after the noisy one", ylabel="share of predictions changed")
+        ax.legend(frameon=False)
+    heading = f"Sensitivity by place, raw noise of variance {config.noise[0]:g}"
+    return finish(figure, heading, "", _sample(config), title=True)
+
+
+def _columns(estimates: list[Estimate]) -> np.ndarray:
+    return np.array([harness.mean_and_interval(one) for one in estimates]).T
+
+
+def _sample(config: Config) -> str:
+    return f"{config.seeds} models each"

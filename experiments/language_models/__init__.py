@@ -1,0 +1,1 @@
+"""Sensitivity of a modern language model: which next-token predictions change with which token."""
