@@ -44,7 +44,7 @@ def execute(config: Config, out: Path, data: ImageData | None = None, models: Ma
         ValueError: If data or models do not fit the settings, or ``out`` holds a run with others.
     """
     bench = Bench(config, load(config, data), models or {})
-    names = (*config.architectures, *bench.given)
+    names = (*config.names, *bench.given)
     bench.require_built(names)
     with harness.Run.open(out, config, experiment="vision", trains=True) as run:
         results = bench.results(run, names, partial(train_and_measure, run, bench), partial(measure_fixed, bench))

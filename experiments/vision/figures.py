@@ -7,7 +7,7 @@ import numpy as np
 from experiments.harness import mean_and_interval
 from experiments.images.data import Data
 from experiments.images.labels import dataset_label, model_label
-from experiments.vision.claims import PUBLISHED
+from experiments.vision.claims import PUBLISHED, counterpart
 from experiments.vision.config import Config
 from experiments.vision.estimates import CURVES, Findings
 from jaxsens import plots
@@ -42,7 +42,7 @@ def training(config: Config, data: Data, findings: Findings) -> "Figure | None":
 def sensitivity(config: Config, data: Data, findings: Findings) -> "Figure":
     """Draw the sensitivity of every architecture, and the published values."""
     published = PUBLISHED.get(data.name, ("", {}))[1]
-    marks = {_broken(name): [value] for name, value in published.items() if name in findings.summaries}
+    marks = {_broken(name): [published[one]] for name in findings.summaries if (one := counterpart(name)) in published}
     bars = {
         _broken(name): mean_and_interval(summary.estimates["sensitivity"])
         for name, summary in findings.summaries.items()
