@@ -25,7 +25,7 @@ __all__ = ["Bench", "Results", "function_scale", "logits", "parameter_count"]
 Results = dict[str, list[Mapping[str, Array]]]
 """Name of a model to what was measured of it, one entry for each seed."""
 
-_KEYS = harness.Keys("train", "noise", "weights", "probes", "starts", "dropout")
+_KEYS = harness.Keys("train", "noise", "weights", "probes", "starts", "dropout", "corruptions")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -204,17 +204,22 @@ class Bench:
         )  # fmt: skip
         results: Results = {}
         trained = [name for name in names if self.fixed(name) is None]
-        total = sum(self.config.seeds + len(self.config.rates(name)) for name in trained) + len(names) - len(trained)
+        total = len(names) - len(trained) + len(trained) * self.config.seeds
+        total += sum(len(self.config.rates(name)) for name in {self.config.searched(name) for name in trained})
+        best: dict[str, float] = {}
         with tqdm(desc="all models", total=total, unit="model", dynamic_ncols=True) as bar:
             for name in names:
                 if self.fixed(name) is not None:
                     results[name] = [run.unit(f"{name}-given", partial(measure_fixed, name))]
                     bar.update()
                     continue
-                best = self.best_rate(run, name, bar)
+                searched = self.config.searched(name)
+                if searched not in best:
+                    best[searched] = self.best_rate(run, searched, bar)
+                unit = partial(train_and_measure, name, best[searched])
                 results[name] = []
                 for seed in range(self.config.seeds):
-                    results[name].append(run.unit(f"{name}-seed{seed}", partial(train_and_measure, name, best, seed)))
+                    results[name].append(run.unit(f"{name}-seed{seed}", partial(unit, seed)))
                     bar.update()
         run.record(chunk={name: int(measured[0]["chunk"]) for name, measured in results.items()})
         return results

@@ -162,6 +162,10 @@ class ImageSettings(Settings):
         """Return the learning rates to try for a model, by its name."""
         return self.learning_rates or learning_rates(self.dataset, name)
 
+    def searched(self, name: str) -> str:
+        """Return the model whose search chooses the learning rate of a model: by default itself."""
+        return name
+
     def training(self, learning_rate: float, weight_decay: float = 0.0) -> training.Config:
         """Return the settings of ``training.fit`` at a learning rate."""
         decays = self.optimizer == "adam" and weight_decay > 0

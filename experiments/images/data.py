@@ -1,5 +1,6 @@
 """Images of the experiments as tokens, with labels: of a named data set, or of the user."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,7 +10,7 @@ from jaxsens.data import images
 from jaxsens.data.images import ImageData
 from jaxsens.typing import Array
 
-__all__ = ["Data", "load"]
+__all__ = ["Data", "load", "pixels"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,6 +34,13 @@ class Data:
     train: tuple[Array, Array]
     validation: tuple[Array, Array]
     test: tuple[Array, Array]
+
+
+def pixels(data: Data, tokens: Array) -> np.ndarray:
+    """Return the images uint8 ``[n h w c]`` that tokens ``[n t d]`` were made of."""
+    side = math.isqrt(tokens.shape[-1] // data.image_shape[-1])
+    whole = images.from_patches(np.asarray(tokens), side, data.image_shape)
+    return np.rint((whole / 2 + 0.5) * 255).astype(np.uint8)
 
 
 def load(config: ImageSettings, data: ImageData | None = None) -> Data:

@@ -94,6 +94,11 @@ def test_images_that_do_not_fit_the_settings_are_refused(tmp_path):
     mine = ImageData("mine", *[np.zeros((30, 4, 4, 1), np.uint8), np.zeros(30, int)] * 2, classes=2, source="here")
     with pytest.raises(ValueError, match="patch=None, variance=None: set both"):
         image_data.load(SMOKE, mine)
+    random = np.random.default_rng(0).integers(0, 256, (30, 4, 4, 3), dtype=np.uint8)
+    colored = ImageData("mine", *[random, np.zeros(30, int)] * 2, classes=2, source="here")
+    tokens = image_data.load(replace(SMOKE, patch=2, variance=0.5, test_examples=30), colored)
+    order = np.random.default_rng(0).permutation(30)
+    np.testing.assert_array_equal(image_data.pixels(tokens, tokens.test[0]), random[order], "bytes, from tokens")
     loaded = image_data.load(replace(SMOKE, patch=2, variance=0.5), mine)
     assert (loaded.name, loaded.image_shape, loaded.train[0].shape[1:]) == ("mine", (4, 4, 1), (4, 4))
 
