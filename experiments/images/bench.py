@@ -142,10 +142,12 @@ class Bench:
         if after_epoch is not None:
             after_epoch(0, variables)
         changed = self.intervention(name)
+        treatment = TREATMENTS.get(name) or TREATMENTS.get(split_name(name)[0])
+        optimizer = None if treatment is None else treatment.optimizer
         return training.fit(
             jax.random.fold_in(key, 1), models.train_apply(self.module(name)), variables, *self.data.train,
-            self.config.training(learning_rate, changed.weight_decay), after_epoch=after_epoch, checkpoint=checkpoint,
-            progress=label, objective=changed.objective,
+            self.config.training(learning_rate, changed.weight_decay, optimizer), after_epoch=after_epoch,
+            checkpoint=checkpoint, progress=label, objective=changed.objective,
         )  # fmt: skip
 
     def checkpoint(self, run: harness.Run, name: str) -> Path | None:

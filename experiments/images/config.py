@@ -7,6 +7,8 @@ from experiments.harness import Settings, option
 from jaxsens import perturb, training
 
 __all__ = [
+    "CHANGED",
+    "CHANGES",
     "LAPTOP",
     "PAPER",
     "PUBLISHED_RATES",
@@ -19,6 +21,15 @@ __all__ = [
     "Treatment",
     "learning_rates",
 ]
+
+CHANGES: dict[str, tuple[str, Any]] = {
+    "depth_1": ("depth", 1), "depth_4": ("depth", 4), "depth_12": ("depth", 12), "heads_1": ("heads", 1),
+    "heads_8": ("heads", 8), "heads_16": ("heads", 16), "adam": ("optimizer", "adam"), "sgd": ("optimizer", "sgd"),
+}  # fmt: skip
+"""One change of a transformer, or of its optimizer, by the ending of its name."""
+
+CHANGED = ("vit", "vit_small_data")
+"""The transformers that are trained with each of `CHANGES`, too, such as ``vit_depth_4``."""
 
 SETTINGS = {
     "digits": (2, 1.0),
@@ -40,12 +51,14 @@ class Treatment:
         fields: Fields of the model's configuration to replace.
         regularized: Whether it is trained with the sensitivity regularizer.
         published: Its published size in ``models.MODELS``, where no size belongs to the data set.
+        optimizer: The optimizer in place of that of the settings.
     """
 
     model: str
     fields: tuple[tuple[str, Any], ...] = ()
     regularized: bool = False
     published: str = "paper"
+    optimizer: str | None = None
 
 
 @dataclass(frozen=True)
@@ -86,6 +99,14 @@ REGULARIZED = "_regularized"
 """Ends the name of a model that is trained with the sensitivity regularizer."""
 
 TREATMENTS |= {name + REGULARIZED: replace(plain, regularized=True) for name, plain in TREATMENTS.items()}
+
+for _plain in CHANGED:
+    for _change, (_field, _value) in CHANGES.items():
+        if _field == "optimizer":
+            _changed = replace(TREATMENTS[_plain], optimizer=_value)
+        else:
+            _changed = replace(TREATMENTS[_plain], fields=(*TREATMENTS[_plain].fields, (_field, _value)))
+        TREATMENTS[f"{_plain}_{_change}"] = _changed
 
 PUBLISHED_RATES: dict[str, dict[str, float]] = {
     "mnist": {"vit_small_data": 0.01, "mlp": 0.01},
@@ -166,14 +187,14 @@ class ImageSettings(Settings):
         """Return the model whose search chooses the learning rate of a model: by default itself."""
         return name
 
-    def training(self, learning_rate: float, weight_decay: float = 0.0) -> training.Config:
-        """Return the settings of ``training.fit`` at a learning rate."""
-        decays = self.optimizer == "adam" and weight_decay > 0
-        name = "adamw" if decays else self.optimizer
-        optimizer = training.Optimizer(name, weight_decay=weight_decay, schedule=self.schedule)
-        return training.Config(
-            self.epochs, self.batch, learning_rate, optimizer, self.parts, reproducible=self.reproducible
-        )
+    def training(
+        self, learning_rate: float, weight_decay: float = 0.0, optimizer: str | None = None
+    ) -> training.Config:
+        """Return the settings of ``training.fit`` at a learning rate, with another optimizer if one is named."""
+        name = optimizer or self.optimizer
+        name = "adamw" if name == "adam" and weight_decay > 0 else name
+        rule = training.Optimizer(name, weight_decay=weight_decay, schedule=self.schedule)
+        return training.Config(self.epochs, self.batch, learning_rate, rule, self.parts, reproducible=self.reproducible)
 
 
 def learning_rates(dataset: str, name: str) -> tuple[float]:

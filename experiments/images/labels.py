@@ -1,5 +1,7 @@
 """Names of models and data sets for readers: in figures and printed tables, never in a CSV."""
 
+from experiments.images.config import CHANGED, CHANGES
+
 __all__ = ["INTERVENTIONS", "dataset_label", "model_label", "split_name"]
 
 _MODELS = {
@@ -16,6 +18,12 @@ _MODELS = {
     "resnet": "ResNet",
     "densenet": "DenseNet",
     "convnext": "ConvNeXt V2",
+}
+_SHOWN = {"adam": "Adam", "sgd": "SGD"}
+_MODELS |= {
+    f"{name}_{change}": f"{_MODELS[name]}, {_SHOWN.get(change, change.replace('_', ' '))}"
+    for name in CHANGED
+    for change in CHANGES
 }
 INTERVENTIONS = {
     "regularized": "regularized",

@@ -57,6 +57,10 @@ class Config(ImageSettings):
     )
     corrupted: int = option(10_000, "test images that are corrupted", at_least=2)
     deviation: float = option(0.005, "standard deviation of the noise on the weights", at_least=0)
+    second_dataset: str | None = option(
+        None, "data set that a linear probe of every model is fitted to; none by default"
+    )
+    probe_examples: int = option(2000, "training images of the probes", at_least=10)
     tolerance: float = option(
         0.02, "difference of clean accuracies up to which a control is compared with a treatment", above=0
     )

@@ -28,7 +28,8 @@ SCOPES = {"all": "over all models", "architecture": "within architectures"}
 PREDICTORS = ("sensitivity", "prediction_sharpness", "relative_output_sharpness")
 """What may go with errors on corrupted images, beside the error on clean ones."""
 
-OUTCOMES = ("corruption_error", "error_not_noise", "degradation")
+OUTCOMES = ("corruption_error", "error_not_noise", "degradation", "probe_error", "probe_corruption_error")
+"""What may go with `PREDICTORS`; the last two on a second data set."""
 
 Pair = tuple[str, str]
 """Names of the subject and of the reference of a difference."""

@@ -1,38 +1,30 @@
 """How sensitive and how robust one trained model is: every measure of ``experiments.robustness``."""
 
-from dataclasses import dataclass
 from typing import Any
 
 from experiments import harness
 from experiments.images.bench import Bench, function_scale, logits, parameter_count
 from experiments.images.data import pixels
+from experiments.robustness import probe
+from experiments.robustness.tokens import Tokens
 from jaxsens import changes, corruptions, models, perturb, substitution, training
-from jaxsens.data import images
 from jaxsens.execution import Execution
 from jaxsens.sensitivity import token
 from jaxsens.sharpness import average
 from jaxsens.typing import Apply, Array, PyTree
 
-__all__ = ["Tokens", "measure", "measure_fixed", "train_and_measure"]
+__all__ = ["measure", "measure_fixed", "train_and_measure"]
 
 
-@dataclass(frozen=True)
-class Tokens:
-    """Makes tokens ``[b t d]`` of the bytes of images ``[b h w c]``, as `experiments.images.data.load` does."""
-
-    patch: int
-
-    def __call__(self, bytes_: Array) -> Array:
-        """Return the tokens."""
-        return images.to_patches(images.normalize(bytes_), self.patch)
-
-
-def train_and_measure(run: harness.Run, bench: Bench, name: str, learning_rate: float, seed: int) -> dict[str, Any]:
+def train_and_measure(
+    run: harness.Run, bench: Bench, second: probe.Second | None, name: str, learning_rate: float, seed: int
+) -> dict[str, Any]:
     """Train one model, and measure everything."""
     label = f"{name}-seed{seed}"
     variables, losses = bench.train(name, learning_rate, seed, label, checkpoint=bench.checkpoint(run, label))
     apply = models.evaluation(bench.module(name))
-    return measure(bench, apply, variables, label) | {"learning_rate": learning_rate, "losses": losses}
+    found = measure(bench, apply, variables, label) | probe.measure(bench, second, name, variables, label)
+    return found | {"learning_rate": learning_rate, "losses": losses}
 
 
 def measure_fixed(bench: Bench, name: str) -> dict[str, Any]:

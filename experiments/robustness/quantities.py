@@ -54,6 +54,9 @@ def quantities(config: Config) -> dict[str, Quantity]:
         f"error_{name}": Quantity(f"error on corrupted images, {'all but noise' if name == 'not_noise' else name}")
         for name in groups(config)
     }
+    if config.second_dataset is not None:
+        text = f"error of linear probes on {config.second_dataset}"
+        found |= {"probe_error": Quantity(text), "probe_corruption_error": Quantity(f"{text}, corrupted")}
     return found | {
         "degradation": Quantity("error on corrupted images minus that on the same images as they are", rate=False),
         "output_sharpness": Quantity("output sharpness, sum over logits of |change|", rate=False),
@@ -72,6 +75,10 @@ def values(config: Config, models: list[Mapping[str, Array]], name: str) -> np.n
     if name == "degradation":
         clean = np.stack([model["wrong_clean"] for model in models])
         return values(config, models, "corruption_error") - clean
+    if name == "probe_error":
+        return np.stack([model["probe_wrong_clean"] for model in models]).astype(np.float64)
+    if name == "probe_corruption_error":
+        return np.stack([model["probe_wrong"] for model in models]).mean((2, 3), dtype=np.float64)
     if name == "corruption_error" or name.startswith("error_"):
         wrong = np.stack([model["wrong"] for model in models])
         kind = name.removeprefix("error_")

@@ -1,16 +1,22 @@
 """Verdicts of ``experiments.vision``: claims C1 to C4 on token sensitivity, and C13 on the regularizer."""
 
-from collections.abc import Iterable, Iterator
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 
 from experiments.harness import Claim, corrected, verdicts
+from experiments.images.config import CHANGED, CHANGES
 from experiments.vision.config import Config
 from experiments.vision.estimates import RELATIVE, Findings
+from experiments.vision.matched import Matched
 
 __all__ = ["LOWER", "PUBLISHED", "claims", "counterpart", "uses"]
 
 LOWER = partial(verdicts.mean, below=0.0, effect=3.0)
 """A difference is below 0; its power is that at three standard deviations of a model."""
+
+EQUAL = partial(verdicts.mean, within=(-math.log(2), math.log(2)), effect=3.0)
+"""Odds differ by less than a factor of two."""
 
 PUBLISHED = {
     "fashion_mnist": ("C1", {"vit": 0.0098, "mlp": 0.0559, "mlp_sigmoid": 0.0505, "cnn": 0.0453}),
@@ -38,7 +44,9 @@ Row = tuple[Claim, verdicts.Verdict | None]
 """A row of comparison.csv, and its verdict before the verdicts of the claim are corrected together."""
 
 
-def claims(config: Config, dataset: str, findings: Findings) -> list[Claim]:
+def claims(
+    config: Config, dataset: str, findings: Findings, matched: Mapping[tuple[str, str, str], Matched] | None = None
+) -> list[Claim]:
     """Return the rows of comparison.csv: a verdict where the paper has both sides of a comparison.
 
     Differences are judged by `verdicts.mean`, frequencies on the logit scale; Holm's correction is for each claim.
@@ -47,11 +55,14 @@ def claims(config: Config, dataset: str, findings: Findings) -> list[Claim]:
         config: Settings of the run.
         dataset: Name of the data set.
         findings: Estimates of the run.
+        matched: Comparisons at equal accuracy, if there are any.
     """
     compared = [*_comparisons(config, dataset, findings)]
     for pair in _REGULARIZED:
         if pair in findings.differences:
             compared += _flatness(config, dataset, findings, pair)
+    compared += _changes(config, dataset, findings)
+    compared += _at_equal_accuracy(config, dataset, findings, matched or {})
     return [*_levels(config, dataset, findings), *corrected(compared)]
 
 
@@ -59,9 +70,15 @@ def uses(config: Config) -> dict[str, verdicts.Use]:
     """Return the rules that claims are judged by, with their units at these settings."""
     design = verdicts.Design.at_best(config.seeds, config.learning_rates)
     judged = partial(LOWER, models=(config.seeds, config.seeds))
-    compared = len(TRANSFORMERS) * max(len(_references(published)) for _, published in PUBLISHED.values())
+    equal = partial(EQUAL, models=(config.seeds, config.seeds))
+    references = max(len(_references(published)) for _, published in PUBLISHED.values())
+    compared, changed = len(TRANSFORMERS) * references, len(CHANGED) * len(CHANGES) * (references + 1)
     return {
         "C1": verdicts.Use(judged, config.seeds, design, together=compared),
+        "C15": verdicts.Use(judged, config.seeds, design, together=changed),
+        "C15, no difference": verdicts.Use(equal, config.seeds, design, together=changed),
+        "C1, equal accuracy": verdicts.Use(LOWER, config.seeds, design, together=compared),
+        "C4, of given models": verdicts.Use(LOWER, config.measured, verdicts.NOT_TRAINED),
         "C13": verdicts.Use(judged, config.seeds, design, together=len(_REGULARIZED) * (len(PUBLISHED_SHARPNESS) + 1)),
     }
 
@@ -93,6 +110,47 @@ def _comparisons(config: Config, dataset: str, findings: Findings) -> Iterator[R
             )  # fmt: skip
 
 
+def _changes(config: Config, dataset: str, findings: Findings) -> Iterator[Row]:
+    """Judge C15: a transformer of another depth, number of heads or optimizer is less sensitive, and as much so."""
+    _, published = PUBLISHED.get(dataset, ("", {}))
+    place = "Vasudeva et al., App."
+    for plain in CHANGED:
+        for changed in (f"{plain}_{change}" for change in CHANGES):
+            if changed not in findings.summaries:
+                continue
+            for reference in _references(findings.summaries):
+                claimed = {counterpart(plain), reference} <= set(published)
+                yield _difference(
+                    config, findings, "C15" if claimed else "", "sensitivity", changed, reference, dataset,
+                    "transformer lower" if claimed else "no such comparison", place,
+                )  # fmt: skip
+            if plain in findings.summaries:
+                yield _difference(
+                    config, findings, "C15", "sensitivity", changed, plain, dataset, "no effect", place, rule=EQUAL
+                )
+
+
+def _at_equal_accuracy(
+    config: Config, dataset: str, findings: Findings, matched: Mapping[tuple[str, str, str], Matched]
+) -> Iterator[Row]:
+    """Judge the comparisons of the paper at equal accuracy: seeds are the units."""
+    claim, published = PUBLISHED.get(dataset, ("", {}))
+    for (images, subject, reference), one in matched.items():
+        if subject not in TRANSFORMERS or not _references([reference]):
+            continue
+        claimed = {counterpart(subject), reference} <= set(published)
+        kind = "training" if images == "train" else "test"
+        row = Claim.of(
+            f"{claim}, equal {kind} accuracy" if claimed else "",
+            f"token sensitivity at equal {kind} accuracy, difference of logits", one.logits, subject=subject,
+            reference=reference, dataset=dataset, place="Vasudeva et al., control, not in the paper",
+            note=f"mean accuracy {one.accuracies.mean():.3f}; sensitivities {one.subject.mean:.4g}, "
+            f"{one.reference.mean:.4g}",
+        )  # fmt: skip
+        design = _design(config, findings, (subject, reference))
+        yield row, LOWER(one.logits, design=design) if claimed else None
+
+
 def _flatness(config: Config, dataset: str, findings: Findings, pair: tuple[str, str]) -> Iterator[Row]:
     """Judge C13: regularized minus plain, as it is, and with the size of the function divided out."""
     for quantity, published in PUBLISHED_SHARPNESS.items():
@@ -120,8 +178,9 @@ def _difference(
     dataset: str,
     published: str | None,
     place: str,
+    rule: Callable[..., verdicts.Verdict] = LOWER,
 ) -> Row:
-    """Return the row of a difference, of logits where it is one of frequencies; a claim is that it is below 0."""
+    """Return the row of a difference, of logits where it is one of frequencies; by default, that it is below 0."""
     compared = {name: findings.summaries[name] for name in (subject, reference)}
     notes = (f"{name}: {_model(config, findings, name)}" for name in compared)
     logits = findings.logits[subject, reference].get(quantity)
@@ -133,9 +192,15 @@ def _difference(
     if not claim:
         return row, None
     counts = tuple(len(summary.models) for summary in compared.values())
+    return row, rule(paired, design=_design(config, findings, (subject, reference)), models=counts)
+
+
+def _design(config: Config, findings: Findings, names: tuple[str, str]) -> verdicts.Design:
+    """Return how two architectures were trained."""
+    compared = {name: findings.summaries[name] for name in names}
     best = {name: one.learning_rate for name, one in compared.items() if one.learning_rate is not None}
-    design = verdicts.Design(min(counts), {name: config.rates(name) for name in best}, best)
-    return row, LOWER(paired, design=design, models=counts)
+    fewest = min(len(one.models) for one in compared.values())
+    return verdicts.Design(fewest, {name: config.rates(name) for name in best}, best)
 
 
 def _model(config: Config, findings: Findings, name: str) -> str:
