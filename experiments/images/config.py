@@ -144,6 +144,9 @@ class ImageSettings(Settings):
     variance: float | None = option(None, "variance of the noise on a token; that of the data set if none", at_least=0)
     seed: int = option(0, "random seed for data, weights and noise")
     seeds: int = option(3, "trained models of each architecture", at_least=1)
+    halves: bool = option(
+        False, "whether classes are joined to two, the first and the second half, as in the paper's MNIST"
+    )
     train_examples: int = option(60_000, "training images at most, validation images among them", at_least=1)
     validation: float = option(
         0.15, "fraction of the training images held out to choose the learning rate", above=0, below=1

@@ -56,11 +56,15 @@ def load(config: ImageSettings, data: ImageData | None = None) -> Data:
     if data is None:
         # Whole where it fits: what a run takes is then a random sample, not the first that are stored.
         limit = config.train_examples if config.dataset == "imagenet2012" else None
-        data = images.load(config.dataset, data_dir=config.data_dir, limit=limit)
+        count = 1000 if config.dataset == "imagenet2012" else 10
+        classes = [range(count // 2), range(count // 2, count)] if config.halves else None
+        data = images.load(config.dataset, data_dir=config.data_dir, limit=limit, classes=classes)
     elif config.patch is None or config.variance is None:
         raise ValueError(
             f"patch={config.patch}, variance={config.variance}: set both in the configuration for your own images"
         )
+    elif config.halves:
+        raise ValueError("halves=True is for a named data set: join the classes of your own images yourself")
 
     def split(which: Array, labels: Array, count: int) -> tuple[Array, Array]:
         chosen = np.random.default_rng(config.seed).permutation(len(labels))[:count]

@@ -16,7 +16,10 @@ from jaxsens.data.images import ImageData
 from jaxsens.execution import Execution
 from jaxsens.typing import Array, Key, PyTree
 
-__all__ = ["Second", "in_shape", "load", "measure", "record", "require_probes", "ridge", "with_head"]
+__all__ = ["Second", "head_of", "in_shape", "load", "measure", "record", "require_probes", "ridge", "with_head"]
+
+HEADS = ("head", "classifier")
+"""Names of the last layer of a model."""
 
 STRENGTHS = tuple(10.0**power for power in range(-6, 2))
 """Ridge penalties that are tried, relative to the mean variance of the features."""
@@ -88,15 +91,21 @@ def with_head(module: Any, variables: PyTree, kernel: Array, bias: Array) -> tup
     Raises:
         ValueError: If its last layer is no dense layer with the name ``head``.
     """
-    params = variables["params"]
-    if not hasattr(getattr(module, "config", None), "classes") or set(params.get("head", ())) != {"kernel", "bias"}:
+    params, last = variables["params"], head_of(variables)
+    if not hasattr(getattr(module, "config", None), "classes") or last is None:
         raise ValueError(
             f"second_dataset needs models whose last layer is a dense one named 'head' and whose config has 'classes', "
             f"got a {type(module).__name__}: leave out second_dataset or this model"
         )
     head = {"kernel": np.asarray(kernel, np.float32), "bias": np.asarray(bias, np.float32)}
     changed = type(module)(dataclasses.replace(module.config, classes=head["bias"].size))
-    return changed, {**variables, "params": {**params, "head": head}}
+    return changed, {**variables, "params": {**params, last: head}}
+
+
+def head_of(variables: PyTree) -> str | None:
+    """Return the name of the last layer among the parameters, or None."""
+    params = variables["params"]
+    return next((name for name in HEADS if set(params.get(name, ())) == {"kernel", "bias"}), None)
 
 
 def ridge(features: Array, labels: Array, classes: int) -> tuple[np.ndarray, np.ndarray]:
@@ -133,7 +142,8 @@ def measure(bench: Bench, second: Second | None, name: str, variables: PyTree, l
         return {}
     config, cut = bench.config, Tokens(bench.config.token)
     module = bench.module(name)
-    width = variables["params"].get("head", {}).get("kernel", np.zeros((1, 1))).shape[0]
+    last = head_of(variables)
+    width = 1 if last is None else variables["params"][last]["kernel"].shape[0]
     inner, inner_variables = with_head(module, variables, np.eye(width), np.zeros(width))
     features = logits(models.evaluation(inner), inner_variables, np.asarray(cut(second.train[0])))
     probe, probe_variables = with_head(module, variables, *ridge(features, second.train[1], second.classes))

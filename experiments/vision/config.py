@@ -78,7 +78,7 @@ PRESETS = {
     ),
     "controlled": replace(
         Config(), dataset="cifar10", seeds=5, learning_rates=(0.0003, 0.001, 0.005, 0.02, 0.1, 0.2, 0.5),
-        architectures=(*PUBLISHED_RATES["cifar10"], *(f"vit_small_data_{change}" for change in CHANGES)),
+        architectures=(*PUBLISHED_RATES["cifar10"], *(f"vit_small_data_{one}" for one in CHANGES if one != "sgd")),
         matched=True, test_images=True, variances=(0.25, 4.0), squares=(2, 8), whole_variances=(0.025,),
     ),
 }  # fmt: skip

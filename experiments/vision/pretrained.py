@@ -52,7 +52,9 @@ class Renormalized:
     def __call__(self, variables: PyTree, tokens: Array) -> Array:
         """Return the logits ``[b k]``."""
         pixels = tokens.reshape(*tokens.shape[:-1], -1, len(self.mean)) / 2 + 0.5
-        pixels = (pixels - np.float32(self.mean)) / np.float32(self.deviation)
+        channels = (*[1] * (pixels.ndim - 1), len(self.mean))
+        mean, deviation = (np.float32(one).reshape(channels) for one in (self.mean, self.deviation))
+        pixels = (pixels - mean) / deviation
         return self.apply(variables, pixels.reshape(tokens.shape))
 
 

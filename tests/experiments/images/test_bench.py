@@ -99,6 +99,11 @@ def test_images_that_do_not_fit_the_settings_are_refused(tmp_path):
     tokens = image_data.load(replace(SMOKE, patch=2, variance=0.5, test_examples=30), colored)
     order = np.random.default_rng(0).permutation(30)
     np.testing.assert_array_equal(image_data.pixels(tokens, tokens.test[0]), random[order], "bytes, from tokens")
+    halved, whole = (image_data.load(replace(SMOKE, halves=halves)) for halves in (True, False))
+    np.testing.assert_array_equal(halved.test[1], whole.test[1] >= 5)
+    assert halved.classes == 2
+    with pytest.raises(ValueError, match="halves=True is for a named data set"):
+        image_data.load(replace(SMOKE, patch=2, variance=0.5, halves=True), mine)
     loaded = image_data.load(replace(SMOKE, patch=2, variance=0.5), mine)
     assert (loaded.name, loaded.image_shape, loaded.train[0].shape[1:]) == ("mine", (4, 4, 1), (4, 4))
 

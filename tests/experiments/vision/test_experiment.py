@@ -180,7 +180,7 @@ def test_depth_heads_and_optimizer_are_compared_with_the_others_and_with_the_pla
 
 
 def first_pixel(variables, tokens):
-    return tokens[:, 0, :2] * np.float32([1, 0])
+    return tokens[:, 0, :2] * np.float32([[1, 0]])
 
 
 def test_squares_of_another_side_and_the_whole_image_are_the_same_function_of_the_pixels():

@@ -30,7 +30,8 @@ def save_random_models(folder, classes):
             module = type(module)(replace(module.config, stem=4, patch=4))
         variables = models.init(module, jax.random.key(number))
         # Random heads say the same of every image: larger ones do not.
-        variables["params"]["head"]["kernel"] = 20 * variables["params"]["head"]["kernel"]
+        head = variables["params"]["head" if name == "convnext" else "classifier"]
+        head["kernel"] = 20 * head["kernel"]
         models.pretrained.save(folder / name, module, variables)
         settings = {"image_mean": MEANS[name], "image_std": DEVIATIONS[name]}
         (folder / name / "preprocessor_config.json").write_text(json.dumps(settings))
