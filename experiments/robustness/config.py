@@ -108,7 +108,7 @@ _LAPTOP = replace(
     Config(),
     **LAPTOP
     | {
-        "dataset": "cifar10", "train_examples": 6000, "test_examples": 2000, "epochs": 10, "measured": 100,
+        "dataset": "cifar10", "train_examples": 4000, "test_examples": 2000, "epochs": 8, "measured": 100,
         "learning_rates": (0.001, 0.003, 0.01),
     },
     architectures=("vit", "mlp", "cnn", "convmixer"), treatments=("regularized", "augmented", "mixup"), seeds=3,
