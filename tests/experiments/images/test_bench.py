@@ -11,7 +11,7 @@ from tqdm import tqdm
 from experiments.flatness.config import PRESETS as FLATNESS
 from experiments.images import data as image_data
 from experiments.images.bench import Bench, function_scale, logits
-from experiments.images.config import PUBLISHED_RATES, TREATMENTS, Intervention
+from experiments.images.config import CHANGED, CHANGES, PUBLISHED_RATES, TREATMENTS, Intervention
 from experiments.images.labels import dataset_label, model_label
 from experiments.vision.config import PRESETS
 from jaxsens import models, plots, training
@@ -215,5 +215,7 @@ def test_labels_are_for_readers():
     assert model_label("convmixer_regularized") == "ConvMixer, regularized"
     assert model_label("mine") == "mine"
     assert model_label("resnet_weight_decay") == "ResNet, weight decay"
-    plots.style([model_label(name) for name in TREATMENTS if "regularized" not in name])  # warns if two look alike
+    changed = {f"{plain}_{change}" for plain in CHANGED for change in CHANGES}
+    plots.style([model_label(name) for name in set(TREATMENTS) - changed if "regularized" not in name])  # or it warns
+    assert model_label("vit_small_data_depth_4") == "ViT, small data, depth 4"
     assert dataset_label("fashion_mnist") == "Fashion-MNIST"
