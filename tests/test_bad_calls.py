@@ -1448,6 +1448,8 @@ def add_training(add, folder, files):
         {"radius": "size", "objective": "function", "scale": "function"},
     )
     add("NoiseConsistency", training.NoiseConsistency, {}, {"variance": "size", "strength": "fraction"})
+    add("GaussianAugmentation", training.GaussianAugmentation, {}, {"variance": "size"})
+    add("Mixup", training.Mixup, {}, {"alpha": "positive"})
     add(
         "NoiseStabilityPenalty",
         training.NoiseStabilityPenalty,

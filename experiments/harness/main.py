@@ -19,7 +19,8 @@ __all__ = ["Experiment"]
 
 _INPUTS = (
     "experiments.harness.inputs", "experiments.harness.manifest", "experiments.harness.storage", "experiments.images",
-    "jaxsens.data", "jaxsens.models.pretrained", "jaxsens.models.text.tokenizer",
+    "experiments.robustness.probe", "experiments.vision.pretrained", "jaxsens.data",
+    "jaxsens.models.pretrained", "jaxsens.models.text.tokenizer",
 )  # fmt: skip
 """Where errors are about what a user gave, beside the modules ``data`` of experiments."""
 

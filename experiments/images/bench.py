@@ -13,8 +13,9 @@ from tqdm.auto import tqdm
 
 from experiments import harness
 from experiments.harness.inputs import fingerprint, require_same
-from experiments.images.config import REGULARIZED, TREATMENTS, ImageSettings
+from experiments.images.config import TREATMENTS, ImageSettings, Intervention
 from experiments.images.data import Data
+from experiments.images.labels import INTERVENTIONS, split_name
 from jaxsens import models, parameters, training
 from jaxsens.execution import Execution, memory
 from jaxsens.typing import Apply, Array, Key, PyTree
@@ -24,7 +25,7 @@ __all__ = ["Bench", "Results", "function_scale", "logits", "parameter_count"]
 Results = dict[str, list[Mapping[str, Array]]]
 """Name of a model to what was measured of it, one entry for each seed."""
 
-_KEYS = harness.Keys("train", "noise", "weights", "probes", "starts", "dropout")
+_KEYS = harness.Keys("train", "noise", "weights", "probes", "starts", "dropout", "corruptions")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -37,6 +38,8 @@ class Bench:
         given: The user's models by name. A Linen module is trained as the models of ``TREATMENTS`` are; it is called as
             ``module(tokens [b t d], mask=None, train=False)`` and returns logits ``[b classes]``. A pair ``(apply,
             variables)`` is measured without training: ``apply(variables, tokens [b t d])``.
+        interventions: By name, what changes in the training of ``NAME_INTERVENTION`` compared with ``NAME``; beside
+            ``regularized``, the sensitivity regularizer with the noise of the settings.
 
     Raises:
         ValueError: If a name of ``given`` is taken, or no name of a unit.
@@ -45,14 +48,31 @@ class Bench:
     config: ImageSettings
     data: Data
     given: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    interventions: Mapping[str, Intervention] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name in self.given:
-            if not re.fullmatch("[a-z][a-z0-9_]*", name) or name in TREATMENTS or name.endswith(REGULARIZED):
+            if not re.fullmatch("[a-z][a-z0-9_]*", name) or name in TREATMENTS or split_name(name)[1]:
+                endings = ", ".join(f"'_{one}'" for one in INTERVENTIONS)
                 raise ValueError(
                     f"models has the name {name!r}: allowed are lower-case letters, digits and _, not ending with "
-                    f"{REGULARIZED!r}, and none of {sorted(TREATMENTS)}"
+                    f"{endings}, and none of {sorted(TREATMENTS)}"
                 )
+
+    def intervention(self, name: str) -> Intervention:
+        """Return what changes in the training of a model, by its name; nothing for most.
+
+        Raises:
+            ValueError: If the run has no such intervention.
+        """
+        _, ending = split_name(name)
+        if ending in self.interventions:
+            return self.interventions[ending]
+        if ending == "regularized":
+            return Intervention(training.NoiseConsistency(variance=self.config.noise))
+        if ending and name not in TREATMENTS:
+            raise ValueError(f"{name!r} must end with one of {sorted(self.interventions)}, the interventions")
+        return Intervention()
 
     def key(self, purpose: str, *numbers: int) -> Key:
         """Return the key of a purpose: all models see the same noise, so that their differences are paired."""
@@ -65,12 +85,24 @@ class Bench:
 
     def module(self, name: str) -> Any:
         """Return the Linen module of a model by its name."""
-        if (plain := name.removesuffix(REGULARIZED)) in self.given:
-            return self.given[plain]
+        dropout = self.intervention(name).dropout
+        if name not in TREATMENTS:
+            name = split_name(name)[0]
+        module = self.given[name] if name in self.given else self._named(name)
+        if dropout is None:
+            return module
+        config = getattr(module, "config", None)
+        if not hasattr(config, "dropout"):
+            raise ValueError(f"{name} has no dropout: leave out this architecture, or the intervention 'dropout'")
+        return type(module)(dataclasses.replace(config, dropout=dropout))
+
+    def _named(self, name: str) -> Any:
+        """Return the Linen module of a model of ``TREATMENTS``."""
         treatment, config = TREATMENTS[name], self.config
         variants = models.MODELS[treatment.model].variants
         for_data = f"paper_{self.data.name}"
-        variant = for_data if config.variant == "paper" and for_data in variants else config.variant
+        published = for_data if for_data in variants else treatment.published
+        variant = published if config.variant == "paper" else config.variant
         if variant not in variants:
             raise ValueError(
                 f"variant must be 'small' for {name} on {self.data.name}: there are {sorted(variants)} only"
@@ -82,15 +114,16 @@ class Bench:
         return type(module)(dataclasses.replace(module.config, **dict(treatment.fields)))
 
     def require_built(self, names: Sequence[str]) -> None:
-        """Raise ValueError if a model does not fit: now, not in an hour."""
+        """Raise ValueError if a model does not fit, or has no learning rate: now, not in an hour."""
         for name in names:
             if self.fixed(name) is None:
                 self.module(name)
+                self.config.rates(name)
 
     def initial_variables(self, name: str, key: Key) -> PyTree:
         """Return the variables of a model before training."""
         module = self.module(name)
-        if name.removesuffix(REGULARIZED) in self.given:
+        if split_name(name)[0] in self.given:
             return module.init(key, jax.numpy.zeros_like(self.data.train[0][:1]))
         return models.init(module, key)
 
@@ -108,11 +141,13 @@ class Bench:
         variables = self.initial_variables(name, jax.random.fold_in(key, 0))
         if after_epoch is not None:
             after_epoch(0, variables)
-        regularized = name.endswith(REGULARIZED)
+        changed = self.intervention(name)
+        treatment = TREATMENTS.get(name) or TREATMENTS.get(split_name(name)[0])
+        optimizer = None if treatment is None else treatment.optimizer
         return training.fit(
             jax.random.fold_in(key, 1), models.train_apply(self.module(name)), variables, *self.data.train,
-            self.config.training(learning_rate), after_epoch=after_epoch, checkpoint=checkpoint, progress=label,
-            objective=training.NoiseConsistency(variance=self.config.noise) if regularized else None,
+            self.config.training(learning_rate, changed.weight_decay, optimizer), after_epoch=after_epoch,
+            checkpoint=checkpoint, progress=label, objective=changed.objective,
         )  # fmt: skip
 
     def checkpoint(self, run: harness.Run, name: str) -> Path | None:
@@ -136,17 +171,18 @@ class Bench:
         Raises:
             FloatingPointError: If the model diverged at every one.
         """
-        if len(self.config.learning_rates) == 1:
+        rates = self.config.rates(name)
+        if len(rates) == 1:
             bar.update()
-            return self.config.learning_rates[0]
+            return rates[0]
         accuracies = []
-        for rate in self.config.learning_rates:
+        for rate in rates:
             tried = run.unit(f"{name}-rate{rate:g}", partial(self.validation_accuracy, name, rate))
             accuracies.append(float(tried["validation_accuracy"]))
             bar.update()
         if max(accuracies) == 0:
-            raise FloatingPointError(f"{name} diverged at every learning rate {self.config.learning_rates}")
-        return self.config.learning_rates[int(np.argmax(accuracies))]
+            raise FloatingPointError(f"{name} diverged at every learning rate {rates}")
+        return rates[int(np.argmax(accuracies))]
 
     def results(
         self,
@@ -169,18 +205,23 @@ class Bench:
             estimators_precision="highest",
         )  # fmt: skip
         results: Results = {}
-        trained = sum(self.fixed(name) is None for name in names)
-        total = trained * (self.config.seeds + len(self.config.learning_rates)) + len(names) - trained
+        trained = [name for name in names if self.fixed(name) is None]
+        total = len(names) - len(trained) + len(trained) * self.config.seeds
+        total += sum(len(self.config.rates(name)) for name in {self.config.searched(name) for name in trained})
+        best: dict[str, float] = {}
         with tqdm(desc="all models", total=total, unit="model", dynamic_ncols=True) as bar:
             for name in names:
                 if self.fixed(name) is not None:
                     results[name] = [run.unit(f"{name}-given", partial(measure_fixed, name))]
                     bar.update()
                     continue
-                best = self.best_rate(run, name, bar)
+                searched = self.config.searched(name)
+                if searched not in best:
+                    best[searched] = self.best_rate(run, searched, bar)
+                unit = partial(train_and_measure, name, best[searched])
                 results[name] = []
                 for seed in range(self.config.seeds):
-                    results[name].append(run.unit(f"{name}-seed{seed}", partial(train_and_measure, name, best, seed)))
+                    results[name].append(run.unit(f"{name}-seed{seed}", partial(unit, seed)))
                     bar.update()
         run.record(chunk={name: int(measured[0]["chunk"]) for name, measured in results.items()})
         return results

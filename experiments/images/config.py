@@ -6,7 +6,30 @@ from typing import Any, Literal
 from experiments.harness import Settings, option
 from jaxsens import perturb, training
 
-__all__ = ["LAPTOP", "PAPER", "REGULARIZED", "SETTINGS", "SMOKE", "TREATMENTS", "ImageSettings", "Treatment"]
+__all__ = [
+    "CHANGED",
+    "CHANGES",
+    "LAPTOP",
+    "PAPER",
+    "PUBLISHED_RATES",
+    "REGULARIZED",
+    "SETTINGS",
+    "SMOKE",
+    "TREATMENTS",
+    "ImageSettings",
+    "Intervention",
+    "Treatment",
+    "learning_rates",
+]
+
+CHANGES: dict[str, tuple[str, Any]] = {
+    "depth_1": ("depth", 1), "depth_4": ("depth", 4), "depth_12": ("depth", 12), "heads_1": ("heads", 1),
+    "heads_8": ("heads", 8), "heads_16": ("heads", 16), "adam": ("optimizer", "adam"), "sgd": ("optimizer", "sgd"),
+}  # fmt: skip
+"""One change of a transformer, or of its optimizer, by the ending of its name."""
+
+CHANGED = ("vit", "vit_small_data")
+"""The transformers that are trained with each of `CHANGES`, too, such as ``vit_depth_4``."""
 
 SETTINGS = {
     "digits": (2, 1.0),
@@ -27,11 +50,30 @@ class Treatment:
         model: Its name in ``models.MODELS``.
         fields: Fields of the model's configuration to replace.
         regularized: Whether it is trained with the sensitivity regularizer.
+        published: Its published size in ``models.MODELS``, where no size belongs to the data set.
+        optimizer: The optimizer in place of that of the settings.
     """
 
     model: str
     fields: tuple[tuple[str, Any], ...] = ()
     regularized: bool = False
+    published: str = "paper"
+    optimizer: str | None = None
+
+
+@dataclass(frozen=True)
+class Intervention:
+    """What changes in the training of a model.
+
+    Attributes:
+        objective: The loss in place of cross-entropy.
+        weight_decay: Weight decay of the optimizer.
+        dropout: Rate of dropout, of models that have it; None to leave it as it is.
+    """
+
+    objective: training.objectives.Objective | None = None
+    weight_decay: float = 0.0
+    dropout: float | None = None
 
 
 TREATMENTS = {
@@ -42,21 +84,47 @@ TREATMENTS = {
     "cnn": Treatment("cnn"),
     "convmixer": Treatment("convmixer"),
     "vit_dropout": Treatment("vit", fields=(("normalize_patches", False), ("dropout", 0.1))),
+    "vit_small_data": Treatment("vit_small_data"),
+    "vit_simple": Treatment("vit_simple"),
+    "vit_imagenet": Treatment("vit_imagenet", published="large"),
+    "resnet": Treatment("resnet"),
+    "densenet": Treatment("densenet"),
+    "convnext": Treatment("convnext", published="tiny"),
 }
 """Models by name. The published ViTs normalize the pixels of each patch, which removes the scale of the noise on it:
 ``vit_patch_norm`` does so, in both sizes; ``vit`` sees the same noise as all others. They also drop one activation in
-ten, as ``vit_dropout`` does."""
+ten, as ``vit_dropout`` does. ``vit_small_data`` and ``vit_simple`` are the published ones, with all of their parts."""
 
 REGULARIZED = "_regularized"
 """Ends the name of a model that is trained with the sensitivity regularizer."""
 
 TREATMENTS |= {name + REGULARIZED: replace(plain, regularized=True) for name, plain in TREATMENTS.items()}
 
+for _plain in CHANGED:
+    for _change, (_field, _value) in CHANGES.items():
+        if _field == "optimizer":
+            _changed = replace(TREATMENTS[_plain], optimizer=_value)
+        else:
+            _changed = replace(TREATMENTS[_plain], fields=(*TREATMENTS[_plain].fields, (_field, _value)))
+        TREATMENTS[f"{_plain}_{_change}"] = _changed
+
+PUBLISHED_RATES: dict[str, dict[str, float]] = {
+    "mnist": {"vit_small_data": 0.01, "mlp": 0.01},
+    "fashion_mnist": {"vit_small_data": 0.1, "mlp": 0.1, "mlp_sigmoid": 0.5, "cnn": 0.005},
+    "cifar10": {
+        "vit_small_data": 0.1, "vit_small_data_regularized": 0.16, "vit_simple": 0.2, "resnet": 0.001,
+        "densenet": 0.005, "convmixer": 0.06,
+    },
+    "svhn_cropped": {"vit_small_data": 0.1, "resnet": 0.0015},
+}  # fmt: skip
+"""Data set to the models that the paper trained on it, with their learning rates of plain SGD (App. D; of the
+regularized one s.7.1). That of the ViT on SVHN is not stated: it is the one on CIFAR-10."""
+
 PAPER = (
     "the paper: plain SGD, batches of 100, a learning rate for each architecture (ViT 0.1 or 0.2, MLP 0.1, sigmoid "
     "0.5, CNN 0.005, ConvMixer 0.06), all training images, number of epochs not stated (50 in its code), 5 draws on "
     "about 30 % of the training images, one run; its ViTs normalize the pixels of a patch (vit_patch_norm does, vit "
-    "does not) and use shifted patch tokenization, a class token and dropout"
+    "does not) and use shifted patch tokenization, a class token and dropout (vit_small_data does)"
 )
 """How the published models were trained, for the manifest."""
 
@@ -76,6 +144,9 @@ class ImageSettings(Settings):
     variance: float | None = option(None, "variance of the noise on a token; that of the data set if none", at_least=0)
     seed: int = option(0, "random seed for data, weights and noise")
     seeds: int = option(3, "trained models of each architecture", at_least=1)
+    halves: bool = option(
+        False, "whether classes are joined to two, the first and the second half, as in the paper's MNIST"
+    )
     train_examples: int = option(60_000, "training images at most, validation images among them", at_least=1)
     validation: float = option(
         0.15, "fraction of the training images held out to choose the learning rate", above=0, below=1
@@ -111,12 +182,38 @@ class ImageSettings(Settings):
         """Variance of the noise on a token, in normalized pixels squared."""
         return SETTINGS[self.dataset][1] if self.variance is None else self.variance
 
-    def training(self, learning_rate: float) -> training.Config:
-        """Return the settings of ``training.fit`` at a learning rate."""
-        optimizer = training.Optimizer(self.optimizer, schedule=self.schedule)
-        return training.Config(
-            self.epochs, self.batch, learning_rate, optimizer, self.parts, reproducible=self.reproducible
+    def rates(self, name: str) -> tuple[float, ...]:
+        """Return the learning rates to try for a model, by its name."""
+        return self.learning_rates or learning_rates(self.dataset, name)
+
+    def searched(self, name: str) -> str:
+        """Return the model whose search chooses the learning rate of a model: by default itself."""
+        return name
+
+    def training(
+        self, learning_rate: float, weight_decay: float = 0.0, optimizer: str | None = None
+    ) -> training.Config:
+        """Return the settings of ``training.fit`` at a learning rate, with another optimizer if one is named."""
+        name = optimizer or self.optimizer
+        name = "adamw" if name == "adam" and weight_decay > 0 else name
+        rule = training.Optimizer(name, weight_decay=weight_decay, schedule=self.schedule)
+        return training.Config(self.epochs, self.batch, learning_rate, rule, self.parts, reproducible=self.reproducible)
+
+
+def learning_rates(dataset: str, name: str) -> tuple[float]:
+    """Return the learning rate that the paper states for a model on a data set, as a grid of one.
+
+    Raises:
+        ValueError: If it states none.
+    """
+    published = PUBLISHED_RATES.get(dataset, {})
+    if name not in published:
+        stated = f"only for {', '.join(published)}" if published else "for no model"
+        raise ValueError(
+            f"learning_rates is empty, and on {dataset} the paper states a learning rate {stated}, got {name!r}: give "
+            "the rates to try, such as --learning-rates 0.01,0.03,0.1"
         )
+    return (published[name],)
 
 
 LAPTOP: dict[str, Any] = {

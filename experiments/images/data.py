@@ -1,5 +1,6 @@
 """Images of the experiments as tokens, with labels: of a named data set, or of the user."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,7 +10,7 @@ from jaxsens.data import images
 from jaxsens.data.images import ImageData
 from jaxsens.typing import Array
 
-__all__ = ["Data", "load"]
+__all__ = ["Data", "load", "pixels"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +36,13 @@ class Data:
     test: tuple[Array, Array]
 
 
+def pixels(data: Data, tokens: Array) -> np.ndarray:
+    """Return the images uint8 ``[n h w c]`` that tokens ``[n t d]`` were made of."""
+    side = math.isqrt(tokens.shape[-1] // data.image_shape[-1])
+    whole = images.from_patches(np.asarray(tokens), side, data.image_shape)
+    return np.rint((whole / 2 + 0.5) * 255).astype(np.uint8)
+
+
 def load(config: ImageSettings, data: ImageData | None = None) -> Data:
     """Load the images, and cut them into training, validation and test tokens.
 
@@ -48,11 +56,15 @@ def load(config: ImageSettings, data: ImageData | None = None) -> Data:
     if data is None:
         # Whole where it fits: what a run takes is then a random sample, not the first that are stored.
         limit = config.train_examples if config.dataset == "imagenet2012" else None
-        data = images.load(config.dataset, data_dir=config.data_dir, limit=limit)
+        count = 1000 if config.dataset == "imagenet2012" else 10
+        classes = [range(count // 2), range(count // 2, count)] if config.halves else None
+        data = images.load(config.dataset, data_dir=config.data_dir, limit=limit, classes=classes)
     elif config.patch is None or config.variance is None:
         raise ValueError(
             f"patch={config.patch}, variance={config.variance}: set both in the configuration for your own images"
         )
+    elif config.halves:
+        raise ValueError("halves=True is for a named data set: join the classes of your own images yourself")
 
     def split(which: Array, labels: Array, count: int) -> tuple[Array, Array]:
         chosen = np.random.default_rng(config.seed).permutation(len(labels))[:count]

@@ -9,6 +9,8 @@ sensitive than an MLP and a CNN, and C13, that training with the sensitivity reg
     python -m experiments.vision --preset laptop                       # UCI digits, no download
     python -m experiments.vision --preset laptop --dataset fashion_mnist --data-dir DIR
     python -m experiments.vision --preset paper --dataset cifar10 --data-dir DIR
+    python -m experiments.vision --preset controlled --data-dir DIR    # CIFAR-10, five seeds, one grid, equal accuracy
+    python -m experiments.vision --preset imagenet --weights VIT,CONVNEXT --image-folder DIR    # no training
 
 Leaves architectures.csv (the table that is printed), models.csv (a row for each trained model), training.csv (curves),
 differences.csv (between architectures, paired), comparison.csv, four figures and manifest.json in the folder ``--out``.
@@ -22,7 +24,7 @@ from typing import Any
 from experiments import harness
 from experiments.images.bench import Bench
 from experiments.images.data import load
-from experiments.vision import report
+from experiments.vision import pretrained, report
 from experiments.vision.config import PRESETS, Config
 from experiments.vision.measure import measure_fixed, train_and_measure
 from jaxsens.data.images import ImageData
@@ -43,8 +45,12 @@ def execute(config: Config, out: Path, data: ImageData | None = None, models: Ma
     Raises:
         ValueError: If data or models do not fit the settings, or ``out`` holds a run with others.
     """
+    if config.pretrained:
+        if data is not None or models:
+            raise ValueError("pretrained = True reads weights and image_folder: give no data and no models")
+        return pretrained.execute(config, out)
     bench = Bench(config, load(config, data), models or {})
-    names = (*config.architectures, *bench.given)
+    names = (*config.names, *bench.given)
     bench.require_built(names)
     with harness.Run.open(out, config, experiment="vision", trains=True) as run:
         results = bench.results(run, names, partial(train_and_measure, run, bench), partial(measure_fixed, bench))

@@ -1,5 +1,6 @@
 """Figures of ``experiments.vision``: sensitivity during and after training, against sharpness, and over an image."""
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -7,7 +8,8 @@ import numpy as np
 from experiments.harness import mean_and_interval
 from experiments.images.data import Data
 from experiments.images.labels import dataset_label, model_label
-from experiments.vision.claims import PUBLISHED
+from experiments.vision.claims import PUBLISHED, counterpart
+from experiments.vision.conditions import Condition
 from experiments.vision.config import Config
 from experiments.vision.estimates import CURVES, Findings
 from jaxsens import plots
@@ -17,7 +19,7 @@ from jaxsens.statistics.estimate import Estimate
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["sensitivity", "sharpness", "token_map", "training"]
+__all__ = ["conditions", "sensitivity", "sharpness", "token_map", "training"]
 
 
 def training(config: Config, data: Data, findings: Findings) -> "Figure | None":
@@ -42,7 +44,7 @@ def training(config: Config, data: Data, findings: Findings) -> "Figure | None":
 def sensitivity(config: Config, data: Data, findings: Findings) -> "Figure":
     """Draw the sensitivity of every architecture, and the published values."""
     published = PUBLISHED.get(data.name, ("", {}))[1]
-    marks = {_broken(name): [value] for name, value in published.items() if name in findings.summaries}
+    marks = {_broken(name): [published[one]] for name in findings.summaries if (one := counterpart(name)) in published}
     bars = {
         _broken(name): mean_and_interval(summary.estimates["sensitivity"])
         for name, summary in findings.summaries.items()
@@ -77,6 +79,33 @@ def token_map(config: Config, data: Data, findings: Findings) -> "Figure":
         np.clip(images, 0, 1), {label: one[most] for label, one in maps.items()}, config.token, sample=sample,
         dataset=dataset_label(data.name),
     )  # fmt: skip
+
+
+def conditions(
+    config: Config, data: Data, findings: Findings, by_condition: Mapping[str, Mapping[Condition, Estimate]]
+) -> "dict[str, Figure]":
+    """Draw sensitivity on training images by the variance of the noise and by what gets it."""
+    kinds = {
+        "variances": ("variance of the noise on a patch", lambda one: one.square == config.token, "variance"),
+        "squares": ("side of the squares (pixels)", lambda one: one.variance == config.noise, "square"),
+        "whole_image": ("variance of the noise on the whole image", lambda one: one.square is None, "variance"),
+    }
+    drawn = {}
+    for name, (x, belongs, field) in kinds.items():
+        chosen = [one for one in next(iter(by_condition.values())) if one.images == "train" and belongs(one)]
+        chosen = sorted((one for one in chosen if getattr(one, field)), key=lambda one: getattr(one, field))
+        if len(chosen) < 2:
+            continue
+        at = [getattr(one, field) for one in chosen]
+        series = {
+            model_label(model): (at, *np.array([mean_and_interval(found[one]) for one in chosen]).T)
+            for model, found in by_condition.items()
+        }
+        drawn[name] = plots.side_by_side(
+            {"": plots.Quantity("fraction of predictions changed", series, log=False)}, x=x,
+            heading="Sensitivity", dataset=dataset_label(data.name), sample=_sample(config, findings.images),
+        )  # fmt: skip
+    return drawn
 
 
 def _sample(config: Config, images: int) -> str:

@@ -8,6 +8,7 @@ import numpy as np
 
 from experiments import harness
 from experiments.images.bench import Bench, function_scale, logits, parameter_count
+from experiments.vision import conditions
 from jaxsens import changes, models, perturb, substitution, training
 from jaxsens.execution import Execution
 from jaxsens.sensitivity import token
@@ -22,7 +23,8 @@ def train_and_measure(run: harness.Run, bench: Bench, name: str, learning_rate: 
 
     Returns:
         What `measure` gives; ``learning_rate``; ``losses`` of the epochs; and ``curve_epochs [e]``,
-        ``curve_sensitivity [e b]`` and ``curve_accuracy [e n]``.
+        ``curve_sensitivity [e b]`` and ``curve_accuracy [e n]``; ``curve_train_accuracy [e b]`` if sensitivity is to be
+        compared at equal accuracy.
     """
     config, label = bench.config, f"{name}-seed{seed}"
     apply = models.evaluation(bench.module(name))
@@ -38,13 +40,16 @@ def train_and_measure(run: harness.Run, bench: Bench, name: str, learning_rate: 
     for epoch in epochs:
         if epoch not in curve:  # measured before this training was resumed
             curve[epoch] = run.unit(f"{label}-epoch{epoch}", partial(_lost, label, epoch))
-    return measure(bench, apply, variables, label) | {
+    found = {
         "learning_rate": learning_rate,
         "losses": losses,
         "curve_epochs": np.asarray(epochs),
         "curve_sensitivity": np.stack([curve[epoch]["sensitivity"] for epoch in epochs]),
         "curve_accuracy": np.stack([curve[epoch]["accuracy"] for epoch in epochs]),
     }
+    if config.matched:
+        found["curve_train_accuracy"] = np.stack([curve[epoch]["train_accuracy"] for epoch in epochs])
+    return measure(bench, apply, variables, label) | found
 
 
 def measure_fixed(bench: Bench, name: str) -> dict[str, Any]:
@@ -59,7 +64,7 @@ def measure(bench: Bench, apply: Apply, variables: PyTree, label: str) -> dict[s
     Returns:
         ``parameters``: how many; ``test_correct [n]``; ``sensitivity [b t]``, shares of draws that change the
         prediction; ``output_sharpness [draws]``, sums over logits of |change|; ``prediction_sharpness [draws]``, shares
-        of predictions changed; ``scale``, the size of the logits; ``chunk``.
+        of predictions changed; ``scale``, the size of the logits; ``chunk``; and what `conditions.measure` returns.
     """
     config, tokens = bench.config, bench.data.train[0][: bench.config.measured]
     sensitivity = _sensitivity(bench, apply, config.draws, f"{label}: tokens")(bench.key("noise"), variables, tokens)
@@ -76,6 +81,7 @@ def measure(bench: Bench, apply: Apply, variables: PyTree, label: str) -> dict[s
         # Output sharpness is divided by it, to tell a flat function from a small one.
         "scale": function_scale(logits(apply, variables, tokens)),
         "chunk": sensitivity.chunk,
+        **conditions.measure(bench, apply, variables, label),
     }
 
 
@@ -83,8 +89,12 @@ def _point(bench: Bench, apply: Apply, variables: PyTree) -> dict[str, Any]:
     """Measure a model during its training, with a single draw."""
     tokens = bench.data.train[0][: bench.config.curve_examples]
     sensitivity = _sensitivity(bench, apply, 1, None)(bench.key("noise"), variables, tokens)
-    accuracy = training.accuracy(apply, variables, *bench.data.test)
-    return {"sensitivity": sensitivity.per_example, "accuracy": accuracy}
+    point = {"sensitivity": sensitivity.per_example}
+    point |= {"accuracy": training.accuracy(apply, variables, *bench.data.test)}
+    if bench.config.matched:
+        labels = bench.data.train[1][: bench.config.curve_examples]
+        point["train_accuracy"] = training.accuracy(apply, variables, tokens, labels)
+    return point
 
 
 def _sensitivity(bench: Bench, apply: Apply, draws: int, label: str | None) -> Callable[..., token.Sensitivity]:

@@ -1,6 +1,6 @@
 """Output of ``experiments.vision``: tables, claims, figures, and a table for the terminal."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -13,8 +13,10 @@ from experiments.images.data import Data
 from experiments.images.labels import dataset_label, model_label
 from experiments.vision import figures
 from experiments.vision.claims import claims
+from experiments.vision.conditions import Condition, conditions, levels
 from experiments.vision.config import Config
 from experiments.vision.estimates import QUANTITIES, Findings, summarize
+from experiments.vision.matched import Matched, compare
 from jaxsens.statistics.estimate import Estimate
 
 __all__ = ["write"]
@@ -30,7 +32,15 @@ def write(run: harness.Run, config: Config, data: Data, results: Results) -> Non
         run.table("training", rows)
     if len(results) > 1:
         run.table("differences", list(_difference_rows(findings)))
-    run.comparison(claims(config, data.name, findings))
+    matched = compare(results, data.train[0].shape[1]) if config.matched else {}
+    if rows := list(_matched_rows(matched)):
+        run.table("matched", rows)
+    if conditions(config):
+        by_condition = levels(config, results)
+        run.table("conditions", list(_condition_rows(by_condition)))
+        for name, figure in figures.conditions(config, data, findings, by_condition).items():
+            run.figure(name, figure)
+    run.comparison(claims(config, data.name, findings, matched))
     for draw in (figures.training, figures.sensitivity, figures.sharpness):
         if (figure := draw(config, data, findings)) is not None:
             run.figure(draw.__name__, figure)
@@ -69,6 +79,21 @@ def _difference_rows(findings: Findings) -> Iterator[dict[str, Any]]:
                 yield row | cells(paired[quantity], "difference_")
 
 
+def _matched_rows(matched: Mapping[tuple[str, str, str], Matched]) -> Iterator[dict[str, Any]]:
+    for (images, subject, reference), one in matched.items():
+        if subject < reference:
+            row = {"equal_accuracy_on": images, "subject": subject, "reference": reference}
+            row |= {"accuracy": float(one.accuracies.mean())} | cells(one.subject, "subject_")
+            yield row | cells(one.reference, "reference_") | cells(one.logits, "difference_of_logits_")
+
+
+def _condition_rows(by_condition: Mapping[str, Mapping[Condition, Estimate]]) -> Iterator[dict[str, Any]]:
+    for name, found in by_condition.items():
+        for condition, one in found.items():
+            row = {"architecture": name, "images": condition.images, "variance": condition.variance}
+            yield row | {"square": condition.square or "whole image"} | cells(one, "sensitivity_")
+
+
 def _all_cells(estimates: dict[str, Estimate]) -> dict[str, float | None]:
     return {column: cell for name, one in estimates.items() for column, cell in cells(one, f"{name}_").items()}
 
@@ -79,7 +104,7 @@ def _setting(config: Config, data: Data, findings: Findings) -> str:
         f"{data.source}; {config.seeds} seeds, {config.optimizer}, {config.schedule} learning rate, {config.epochs} "
         f"epochs on {len(data.train[1])} images, {findings.images} of them measured with {config.draws} draws, noise "
         f"variance {config.noise:g} on patches of {config.token}; weight noise of deviation {config.deviation:g}, "
-        "evaluation mode; accuracies are not matched"
+        f"evaluation mode; accuracies are {'matched in matched.csv' if config.matched else 'not matched'}"
     )
 
 

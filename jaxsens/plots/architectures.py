@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from jaxsens.plots.lines import intervals_as, line_with_interval
-from jaxsens.plots.looks import hatch, mark_of, style
+from jaxsens.plots.looks import Looks, hatch, mark_of, style
 from jaxsens.plots.style import (
     COLUMN,
     PAGE,
@@ -102,6 +102,7 @@ def scatter_with_intervals(
     y_unit: str = "fraction of predictions changed",
     seeds: Mapping[str, tuple[Array, Array]] | None = None,
     level: float = 0.95,
+    looks: Looks | None = None,
     title: str | bool | None = True,
 ) -> "Figure":
     """Draw one quantity against another, one point with intervals in both directions for each model.
@@ -118,6 +119,7 @@ def scatter_with_intervals(
         y_unit: Its unit.
         seeds: label -> ``(x [n], y [n])``, a faint dot for each seed.
         level: Confidence level of the intervals.
+        looks: Looks of labels that are settings rather than models; see `in_order`.
         title: True for quantity, data and sample; a text to write in their place; False or None for no title.
 
     Raises:
@@ -140,7 +142,7 @@ def scatter_with_intervals(
     figure = new_figure(COLUMN, 4.3)
     ax = figure.subplots()
     floors = [log_floor([c[i] for c in checked.values()] + [d[j] for d in dots.values()]) for i, j in ((0, 0), (3, 1))]
-    styles = style(list(points))
+    styles = style(list(points), looks)
     for label, columns in checked.items():
         require_ordered(f"points[{label!r}], x", *columns[:3])
         require_ordered(f"points[{label!r}], y", *columns[3:])

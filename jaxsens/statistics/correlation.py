@@ -18,7 +18,13 @@ _ARRANGEMENTS = 5040  # of units within their groups, up to which all are tried
 
 
 def rank_correlation(
-    x: Array, y: Array, *, groups: Array | None = None, clusters: Array | None = None, level: float = 0.95
+    x: Array,
+    y: Array,
+    *,
+    groups: Array | None = None,
+    clusters: Array | None = None,
+    covariate: Array | None = None,
+    level: float = 0.95,
 ) -> tuple[float, float, float] | None:
     """Return Spearman's rank correlation of ``x [m]`` and ``y [m]`` with the ends of its interval.
 
@@ -26,7 +32,11 @@ def rank_correlation(
     without the levels of the groups, such as those of architectures. In groups of a few models that is nearer to 0 than
     the correlation of the population (with four, 0.67 for 0.79).
 
-    The interval is `fisher_interval` with ``n - g - 1`` degrees of freedom for n units and g groups. Where units can be
+    With a covariate z it is the partial rank correlation: that of what is left of the ranks of x and of y after linear
+    regression on the ranks of z, ``(r_xy - r_xz r_yz) / sqrt((1 - r_xz^2) (1 - r_yz^2))``.
+
+    The interval is `fisher_interval` with ``n - g - 1`` degrees of freedom for n units and g groups, and one less with
+    a covariate. Where units can be
     arranged within their groups in at most 5040 ways, the interval contains 0 unless the permutation test over all of
     them (of cluster means) rejects at the same level: in four groups of two units it always does. Units are models,
     or clusters of models that are alike, such as the seeds of one treatment: then as many as there are clusters, which
@@ -41,15 +51,16 @@ def rank_correlation(
         y: Another.
         groups: The group of every model ``[m]``, by default one for all.
         clusters: The cluster of every model ``[m]``, each within one group; by default every model is its own.
+        covariate: A number for every model ``[m]`` whose part in both is taken out.
         level: Level of the interval.
 
     Returns:
-        ``(r, low, high)``; None with fewer than ``FEWEST + g + 1`` units, or where no group has two different x, or
-        two different y.
+        ``(r, low, high)``; None with fewer than ``FEWEST + g + 1`` units (one more with a covariate), or where no group
+        has two different x, or two different y, or the covariate leaves nothing of one of them.
 
     Raises:
-        ValueError: If x, y, groups and clusters are not vectors of one length, x or y is masked, or ``level`` is not
-            strictly between 0 and 1.
+        ValueError: If x, y, groups, clusters and the covariate are not vectors of one length, x or y is masked, or
+            ``level`` is not strictly between 0 and 1.
         FloatingPointError: If a number is not finite.
 
     Example:
@@ -61,10 +72,11 @@ def rank_correlation(
     x, y, groups, clusters = _columns(x, y, groups, clusters)
     names = np.unique(groups)
     freedom = len(np.unique(clusters)) - len(names) - 1
-    a, b = np.zeros(len(x)), np.zeros(len(x))
-    for name in names:
-        members = groups == name
-        a[members], b[members] = (stats.rankdata(column[members]) - (members.sum() + 1) / 2 for column in (x, y))
+    a, b = _centered_ranks(x, groups), _centered_ranks(y, groups)
+    if covariate is not None:
+        freedom -= 1
+        known = _centered_ranks(_columns(covariate, y, groups, clusters)[0], groups)
+        a, b = _without(a, known), _without(b, known)
     size = math.sqrt((a @ a) * (b @ b))
     if freedom < FEWEST or size == 0:
         return None
@@ -74,6 +86,23 @@ def rank_correlation(
     if p is not None and p > 1 - level:
         low, high = min(low, 0.0), max(high, 0.0)
     return r, low, high
+
+
+def _centered_ranks(values: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    """Return the ranks of values within their groups ``[m]``, as distances from the mean rank of the group."""
+    ranks = np.zeros(len(values))
+    for name in np.unique(groups):
+        members = groups == name
+        ranks[members] = stats.rankdata(values[members]) - (members.sum() + 1) / 2
+    return ranks
+
+
+def _without(ranks: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Return what is left of ranks after regression on others; exactly zero where that is rounding."""
+    if not known.any():
+        return ranks
+    left = ranks - known * (ranks @ known) / (known @ known)
+    return left if left @ left > 1e-9 * (ranks @ ranks) else np.zeros_like(left)
 
 
 def _columns(x: Array, y: Array, groups: Array | None, clusters: Array | None) -> tuple[np.ndarray, ...]:

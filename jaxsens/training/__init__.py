@@ -6,7 +6,13 @@ trained = training.fit_many(key, apply, training.stack(models), members, data, t
 
 from jaxsens.training.many_models import ManyConfig, Members, Trained, fit_many, stack
 from jaxsens.training.member_epoch import CROSS_ENTROPY, SQUARED_ERROR, Criterion
-from jaxsens.training.objectives import CrossEntropy, NoiseConsistency, NoiseStabilityPenalty
+from jaxsens.training.objectives import (
+    CrossEntropy,
+    GaussianAugmentation,
+    Mixup,
+    NoiseConsistency,
+    NoiseStabilityPenalty,
+)
 from jaxsens.training.one_model import Config, Diverged, accuracy, fit
 from jaxsens.training.optimizers import Optimizer
 from jaxsens.training.result import Fitted
@@ -20,8 +26,10 @@ __all__ = [
     "CrossEntropy",
     "Diverged",
     "Fitted",
+    "GaussianAugmentation",
     "ManyConfig",
     "Members",
+    "Mixup",
     "NoiseConsistency",
     "NoiseStabilityPenalty",
     "Optimizer",

@@ -12,7 +12,7 @@ from jaxsens.execution.checks import require_finite
 from jaxsens.noise_stability.correlated import CorrelatedGaussian, require_rhos
 from jaxsens.typing import Array, Key, PyTree, TrainApply
 
-__all__ = ["CrossEntropy", "NoiseConsistency", "NoiseStabilityPenalty", "Objective"]
+__all__ = ["CrossEntropy", "GaussianAugmentation", "Mixup", "NoiseConsistency", "NoiseStabilityPenalty", "Objective"]
 
 
 class Objective(Protocol):
@@ -102,6 +102,90 @@ class NoiseConsistency:
         moved, _ = train_apply(variables, jnp.where(chosen, noisy, tokens), forward)
         penalty = jnp.mean((moved - logits) ** 2)
         return (1 - self.strength) * _cross_entropy(logits, labels) + self.strength * penalty, updated
+
+
+@dataclass(frozen=True)
+class GaussianAugmentation:
+    """Cross-entropy of the examples and of copies of them with Gaussian noise on all tokens, with their labels.
+
+    ``(CE(f(X), y) + CE(f(X + E), y)) / 2`` with ``E ~ N(0, variance)``, drawn anew at every step. Both halves are one
+    batch, so that batch statistics are those of both. (Vasudeva et al., Transformers Learn Low Sensitivity Functions,
+    s.7.1, where the copies are added to the training set.)
+
+    Attributes:
+        variance: Variance of the noise, for each element of a token.
+
+    Raises:
+        ValueError: If the variance is negative or not finite.
+
+    Example:
+        >>> def train_apply(variables, tokens, key):
+        ...     return tokens[:, 0], variables
+        >>> tokens, labels = jnp.array([[[0.0, 0.0]]]), jnp.array([1])
+        >>> loss, _ = GaussianAugmentation(variance=0.0)(train_apply, {}, tokens, labels, jax.random.key(0))
+        >>> f"{loss:.4f}"  # log 2
+        '0.6931'
+    """
+
+    class_labels: ClassVar[bool] = True
+
+    variance: float = 0.1
+
+    def __post_init__(self) -> None:
+        perturb.gaussian(self.variance)
+
+    def __call__(
+        self, train_apply: TrainApply, variables: PyTree, tokens: Array, labels: Array, key: Key
+    ) -> tuple[Array, PyTree]:
+        """Return the loss and the updated variables."""
+        forward, noise = jax.random.split(key)
+        noisy = perturb.gaussian(self.variance)(noise, jnp.uint32(0), tokens)
+        logits, updated = train_apply(variables, jnp.concatenate([tokens, noisy]), forward)
+        return _cross_entropy(logits, jnp.concatenate([labels, labels])), updated
+
+
+@dataclass(frozen=True)
+class Mixup:
+    """Cross-entropy of weighted means of two examples, with their labels weighted alike.
+
+    ``l CE(f(M), y) + (1 - l) CE(f(M), y')`` with ``M = l X + (1 - l) X'``, where ``(X', y')`` is another example of the
+    batch and ``l ~ Beta(alpha, alpha)``, one for each batch. (Zhang et al., mixup: Beyond Empirical Risk Minimization,
+    ICLR 2018, s.2.)
+
+    Attributes:
+        alpha: The parameter of the Beta distribution; small ones leave the examples nearly as they are.
+
+    Raises:
+        ValueError: If alpha is not a finite number above 0.
+
+    Example:
+        >>> def train_apply(variables, tokens, key):
+        ...     return tokens[:, 0], variables
+        >>> tokens, labels = jnp.array([[[3.0, 3.0]], [[5.0, 5.0]]]), jnp.array([1, 0])
+        >>> loss, _ = Mixup(alpha=1.0)(train_apply, {}, tokens, labels, jax.random.key(0))
+        >>> f"{loss:.4f}"  # log 2
+        '0.6931'
+    """
+
+    class_labels: ClassVar[bool] = True
+
+    alpha: float = 0.2
+
+    def __post_init__(self) -> None:
+        if require_finite("alpha", self.alpha) <= 0:
+            raise ValueError(f"alpha must be a finite number above 0, got {self.alpha}")
+
+    def __call__(
+        self, train_apply: TrainApply, variables: PyTree, tokens: Array, labels: Array, key: Key
+    ) -> tuple[Array, PyTree]:
+        """Return the loss and the updated variables."""
+        forward, order, share = jax.random.split(key, 3)
+        partner = jax.random.permutation(order, len(tokens))
+        weight = jax.random.beta(share, self.alpha, self.alpha)
+        mixed = weight * tokens + (1 - weight) * tokens[partner]
+        logits, updated = train_apply(variables, mixed, forward)
+        own, other = _cross_entropy(logits, labels), _cross_entropy(logits, labels[partner])
+        return weight * own + (1 - weight) * other, updated
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,8 @@ class Optimizer:
     Attributes:
         name: ``"sgd"``, ``"adam"`` or ``"adamw"``.
         momentum: Momentum of SGD.
-        weight_decay: Decoupled weight decay of AdamW, multiplied by the learning rate.
+        weight_decay: Weight decay, multiplied by the learning rate: decoupled for AdamW; for SGD, ``weight_decay *
+            params`` is added to the gradient.
         schedule: ``"constant"``, or ``"cosine"``, which decays to zero at the last step.
         warmup: The fraction of all steps over which the learning rate rises linearly from zero.
 
@@ -43,9 +44,10 @@ class Optimizer:
                 raise ValueError(f"{field} must be one of {allowed}, got {getattr(self, field)!r}")
         for field, below in (("momentum", 1), ("warmup", 1), ("weight_decay", float("inf"))):
             require_number(field, getattr(self, field), f"at least 0 and below {below}", 0, below)
-        for field, owner in (("momentum", "sgd"), ("weight_decay", "adamw")):
-            if getattr(self, field) and self.name != owner:
-                raise ValueError(f"{field} belongs to {owner!r}, got {getattr(self, field)} for {self.name!r}")
+        for field, owners in (("momentum", ("sgd",)), ("weight_decay", ("adamw", "sgd"))):
+            if getattr(self, field) and self.name not in owners:
+                names = " or ".join(map(repr, owners))
+                raise ValueError(f"{field} belongs to {names}, got {getattr(self, field)} for {self.name!r}")
 
     def direction(self) -> optax.GradientTransformation:
         """Return the transformation of gradients into the direction of descent, at learning rate 1."""
@@ -64,8 +66,14 @@ class Optimizer:
         return optax.join_schedules([optax.linear_schedule(1 / warm, 1.0, warm - 1), after], [warm])
 
 
+def _sgd(optimizer: Optimizer) -> optax.GradientTransformation:
+    direction = optax.trace(optimizer.momentum) if optimizer.momentum else optax.identity()
+    decay = optimizer.weight_decay
+    return optax.chain(optax.add_decayed_weights(decay), direction) if decay else direction
+
+
 _DIRECTIONS = {
-    "sgd": lambda o: optax.trace(o.momentum) if o.momentum else optax.identity(),
+    "sgd": _sgd,
     "adam": lambda o: optax.scale_by_adam(),  # noqa: ARG005
     "adamw": lambda o: optax.chain(optax.scale_by_adam(), optax.add_decayed_weights(o.weight_decay)),
 }

@@ -13,6 +13,7 @@ import pytest
 EXPERIMENTS = (
     "vision",
     "flatness",
+    "robustness",
     "token_shifts",
     "random_recognizers",
     "recognizer_geometry",
@@ -81,6 +82,8 @@ def smoke_config(request):
         preset = importlib.import_module(f"experiments.{name}.experiment").PRESETS["smoke"]
         if name == "flatness":  # one architecture: compiling takes most of the time
             return dataclasses.replace(preset, architectures=("mlp",))
+        if name == "robustness":
+            return dataclasses.replace(preset, treatments=("regularized",))
         if name == "token_shifts":
             small = {"kinds": ("minilm",), "seeds": 1, "parts": 1}
             return dataclasses.replace(preset, **small, **request.getfixturevalue("tiny_bert"))

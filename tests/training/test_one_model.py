@@ -244,6 +244,7 @@ BAD = {
     "weight_decay belongs to 'adamw'": lambda p: training.Optimizer("adam", weight_decay=0.5),
     "strength must lie in": lambda p: training.NoiseConsistency(strength=1.5),
     "variance must be": lambda p: training.NoiseConsistency(variance=-1.0),
+    "alpha must be a finite number above 0": lambda p: training.Mixup(alpha=0.0),
     "rhos must be": lambda p: training.NoiseStabilityPenalty(rho=1.5),
     r"strength must lie in \[0, 1\], got 2": lambda p: training.NoiseStabilityPenalty(strength=2.0),
 }
@@ -260,6 +261,10 @@ def test_bad_arguments_are_named(problem, match):
     [
         (training.Optimizer("sgd"), optax.sgd(0.1)),
         (training.Optimizer("sgd", momentum=0.9), optax.sgd(0.1, momentum=0.9)),
+        (
+            training.Optimizer("sgd", momentum=0.9, weight_decay=0.3),
+            optax.chain(optax.add_decayed_weights(0.3), optax.sgd(0.1, momentum=0.9)),
+        ),
         (training.Optimizer("adam"), optax.adam(0.1)),
         (training.Optimizer("adamw", weight_decay=0.3), optax.adamw(0.1, weight_decay=0.3)),
     ],
@@ -446,3 +451,32 @@ def test_logits_that_are_not_finite_are_no_wrong_answers(problem):
     tokens[5] = np.nan
     with pytest.raises(FloatingPointError, match="not finite for example 5"):
         training.accuracy(evaluate, variables, tokens, labels)
+
+
+def test_gaussian_augmentation_has_the_expected_loss_of_examples_and_noisy_copies():
+    """Logits ``(0, x)`` with label 1: ``(l(x) + E l(x + 2 n)) / 2`` with ``l(x) = log(1 + exp(-x))`` and normal n."""
+    tokens, labels = np.full((40_000, 1, 1), 0.7, np.float32), np.ones(40_000, int)
+    nodes, weights = np.polynomial.hermite_e.hermegauss(60)
+    noisy = np.log1p(np.exp(-(0.7 + 2 * nodes))) @ weights / weights.sum()
+    loss, _ = training.GaussianAugmentation(variance=4.0)(first_against_zero, {}, tokens, labels, KEY)
+    np.testing.assert_allclose(loss, (np.log1p(np.exp(-0.7)) + noisy) / 2, atol=0.01)
+
+
+def test_mixup_weights_labels_as_it_weights_examples():
+    """Where tokens are the one-hot labels, mixed tokens are the mixed labels."""
+    labels = np.arange(12) % 3
+    seen = []
+
+    def identity(variables, tokens, key):
+        seen.append(tokens[:, 0])
+        return tokens[:, 0], variables
+
+    loss, _ = training.Mixup(alpha=1.0)(identity, {}, jnp.eye(3)[labels][:, None], labels, KEY)
+    expected = -(seen[0] * jax.nn.log_softmax(seen[0])).sum(1).mean()
+    np.testing.assert_allclose(loss, expected, rtol=1e-6)
+    np.testing.assert_allclose(seen[0].mean(0), np.full(3, 1 / 3), rtol=1e-6)
+    assert not np.isin(np.asarray(seen[0]), [0.0, 1.0]).all()
+
+
+def first_against_zero(variables, tokens, key):
+    return jnp.stack([jnp.zeros(len(tokens)), tokens[:, 0, 0]], 1), variables

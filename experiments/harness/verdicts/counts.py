@@ -95,12 +95,13 @@ def correlation(
     sign: int = 1,
     groups: Array | None = None,
     clusters: Array | None = None,
+    covariate: Array | None = None,
     effect: float = 0.8,
 ) -> Verdict:
     """Judge that a rank correlation is positive (``sign=1``) or negative (-1), by `rank_correlation`'s interval.
 
-    Assumes independent clusters; with fewer than `FEWEST_UNITS` of them, less one for each group after the first, the
-    verdict is inconclusive. Contradicted if the interval lies wholly on the other side of 0.
+    Assumes independent clusters; with fewer than `FEWEST_UNITS` of them, less one for each group after the first and
+    one for a covariate, the verdict is inconclusive. Contradicted if the interval lies wholly on the other side of 0.
 
     Args:
         x: A number for every model ``[m]``.
@@ -109,6 +110,7 @@ def correlation(
         sign: 1 or -1.
         groups: As in `rank_correlation`.
         clusters: As in `rank_correlation`.
+        covariate: As in `rank_correlation`.
         effect: The alternative of the power: the size of the correlation of normal variables.
     """
     if sign not in (1, -1):
@@ -118,16 +120,20 @@ def correlation(
     claim = Region.of(0.0, None, None) if sign == 1 else Region.of(None, 0.0, None)
     units = len(np.unique(np.arange(len(x)) if clusters is None else clusters))
     free = units + 1 - len(np.unique(np.zeros(len(x)) if groups is None else groups))  # as many without groups
+    grouped = free < units
+    free -= covariate is not None
 
     def judge(error: float) -> Judgment:
-        measured = rank_correlation(x, y, groups=groups, clusters=clusters, level=1 - error)
+        settings = {"groups": groups, "clusters": clusters, "covariate": covariate}
+        measured = rank_correlation(x, y, **settings, level=1 - error)
         return (UNDECIDED, None, None) if measured is None else claim.judge(*measured[1:])
 
-    less = "" if free == units else ", less one for each further group"
+    less = ", less one for each further group" if grouped else ""
+    less += ", less one for the covariate" if covariate is not None else ""
     few = f"{free} independent units{less}; {FEWEST_UNITS} are needed for a rank correlation"
     return judged(
         judge,
-        rule=f"rank correlation {claim.words}",
+        rule=f"{'' if covariate is None else 'partial '}rank correlation {claim.words}",
         contradicted_if=f"interval {claim.opposite}",
         units=units,
         level=level("correlation", free),

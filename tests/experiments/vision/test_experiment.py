@@ -9,7 +9,9 @@ import pytest
 from flax import linen as nn
 from scipy import special
 
-from experiments.vision import experiment, measure
+from experiments.images.bench import Bench
+from experiments.images.data import load
+from experiments.vision import conditions, experiment, matched, measure
 from experiments.vision.claims import claims
 from experiments.vision.estimates import QUANTITIES, summarize
 from jaxsens.data.images import ImageData
@@ -132,6 +134,75 @@ def test_a_measurement_lost_behind_a_checkpoint_says_what_to_do():
         measure._lost("mlp-seed0", 1)
 
 
+def test_an_accuracy_that_falls_between_two_measurements_is_interpolated_where_it_is_first_reached():
+    accuracy, sensitivity = [0.1, 0.5, 0.4, 0.9], np.array([[0.0, 0.2], [0.4, 0.2], [0.6, 0.0], [0.8, 1.0]])
+    np.testing.assert_allclose(matched.at_accuracy(accuracy, sensitivity, 0.3), [0.2, 0.2])
+    np.testing.assert_allclose(matched.at_accuracy(accuracy, sensitivity, 0.7), [0.7, 0.5])
+    np.testing.assert_allclose(matched.at_accuracy(accuracy, sensitivity, 0.05), [0.0, 0.2])
+    with pytest.raises(ValueError, match=r"level must be at most the largest accuracy, 0\.9"):
+        matched.at_accuracy(accuracy, sensitivity, 0.95)
+
+
+def during_training(share, last):
+    """Models whose sensitivity is a share of their accuracy, all through their training."""
+    models = invented(share * last)
+    at = np.linspace(0, last, 6)
+    for model in models:
+        model["curve_epochs"] = np.arange(6)
+        model["curve_sensitivity"] = share * at[:, None] * np.linspace(0.5, 1.5, 40)
+        model["curve_accuracy"] = model["curve_train_accuracy"] = np.repeat(at[:, None], 40, 1)
+        model["curve_sensitivity"] += 1e-3 * np.random.default_rng(len(models)).random((6, 40))
+    models[0]["curve_sensitivity"] *= 1.01
+    return models
+
+
+def test_what_follows_from_accuracy_alone_is_no_difference_at_equal_accuracy():
+    for share, verdict in ((0.4, "inconclusive"), (0.1, "supported")):
+        results = {"vit": during_training(share, 0.5), "mlp": during_training(0.4, 0.9)}
+        compared = matched.compare(results, 4)
+        np.testing.assert_allclose(compared["test", "vit", "mlp"].accuracies, 0.5)
+        rows = claims(SEARCHED, "fashion_mnist", summarize(results), compared)
+        found = {row.claim: row for row in rows if row.reference == "mlp"}
+        assert found["C1"].verdict == "supported", "it is less sensitive, as it is less accurate"
+        for kind in ("training", "test"):
+            row = found[f"C1, equal {kind} accuracy"]
+            assert (row.verdict, row.units) == (verdict, 3)
+
+
+def test_depth_heads_and_optimizer_are_compared_with_the_others_and_with_the_plain_transformer():
+    results = {"vit": invented(0.1), "vit_depth_4": invented(0.1), "vit_adam": invented(0.5), "mlp": invented(0.3)}
+    rows = claims(SEARCHED, "fashion_mnist", summarize(results))
+    found = {(row.subject, row.reference): row for row in rows if row.claim == "C15"}
+    assert {pair: row.verdict for pair, row in found.items()} == {
+        ("vit_depth_4", "mlp"): "supported", ("vit_depth_4", "vit"): "supported",
+        ("vit_adam", "mlp"): "contradicted", ("vit_adam", "vit"): "contradicted",
+    }  # fmt: skip
+    assert found["vit_adam", "vit"].rule.startswith("mean within")
+
+
+def first_pixel(variables, tokens):
+    return tokens[:, 0, :2] * np.float32([[1, 0]])
+
+
+def test_squares_of_another_side_and_the_whole_image_are_the_same_function_of_the_pixels():
+    """Only the first pixel decides: of 64, 4 and 1 squares it is in one; noise on any other changes nothing."""
+    config = replace(SMOKE, measured=20, squares=(1, 4), whole_variances=(1.0,), test_images=True, variances=(1.0,))
+    bench = Bench(config, load(config))
+    found = conditions.measure(bench, first_pixel, {}, "first pixel")
+    assert set(found) == {
+        "sensitivity_train_1_1",
+        "sensitivity_train_4_1",
+        "sensitivity_train_whole_1",
+        "sensitivity_test_2_1",
+    }
+    whole = found["sensitivity_train_whole_1"].mean()
+    assert whole > 0.1
+    for square, count in ((1, 64), (4, 4)):
+        shares = found[f"sensitivity_train_{square}_1"] * count
+        assert set(shares) <= {0.0, 0.5, 1.0}, "two draws, one square"
+        assert shares.mean() == pytest.approx(whole, abs=0.3)
+
+
 class Linear(nn.Module):
     @nn.compact
     def __call__(self, tokens, mask=None, train=False):
@@ -147,7 +218,10 @@ def test_the_users_images_and_models_are_measured_and_others_refused(tmp_path):
     draws = np.random.default_rng(0)
     split = [(draws.integers(0, 256, (n, 4, 4, 1), dtype=np.uint8), np.arange(n) % 2) for n in (40, 10)]
     data = ImageData("mine", *split[0], *split[1], classes=2, source="made here")
-    config = replace(SMOKE, architectures=("mlp",), seeds=1, patch=2, variance=0.5, train_examples=40)
+    config = replace(
+        SMOKE, architectures=("mlp",), seeds=1, patch=2, variance=0.5, train_examples=40, matched=True,
+        test_images=True, variances=(2.0,),
+    )  # fmt: skip
     models = {"linear": Linear(), "pixels": (first_pixels, {"scale": np.float32(2)})}
     folder = experiment.execute(config, tmp_path / "run", data, models)
     rows = {row["architecture"]: row for row in read(folder / "models.csv")}
@@ -156,6 +230,11 @@ def test_the_users_images_and_models_are_measured_and_others_refused(tmp_path):
     assert rows["linear"]["parameters"] == "34"
     assert {row["dataset"] for row in read(folder / "comparison.csv")} == {"mine"}
     assert {row["architecture"] for row in read(folder / "training.csv")} == {"mlp", "linear"}
+    of_pixels = [row for row in read(folder / "conditions.csv") if row["architecture"] == "pixels"]
+    assert [(row["images"], row["variance"], row["square"]) for row in of_pixels] == [
+        ("train", "0.5", "2"), ("train", "2.0", "2"), ("test", "0.5", "2")
+    ]  # fmt: skip
+    assert {(row["subject"], row["reference"]) for row in read(folder / "matched.csv")} == {("linear", "mlp")}
     # The first two pixels decide: no noise on another patch changes the prediction.
     apply_map = np.load(folder / "units" / "pixels-given.npz")["sensitivity"]
     assert apply_map[:, 0].any()

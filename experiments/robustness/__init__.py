@@ -1,0 +1,1 @@
+"""Are less sensitive classifiers of images more robust to corruptions of them?"""

@@ -1,0 +1,170 @@
+"""Estimates of ``experiments.robustness``, made once: levels, differences, relative errors, rank correlations.
+
+A model and its treatments start from the same weights and see the images in the same order, seed by seed: differences
+between treatments of an architecture are paired over seeds and over images (or draws of the weights).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from experiments.harness import verdicts
+from experiments.images.bench import Results
+from experiments.images.labels import split_name
+from experiments.robustness.config import Config
+from experiments.robustness.quantities import errors, quantities, values
+from jaxsens.statistics import estimate
+from jaxsens.statistics.correlation import rank_correlation
+from jaxsens.statistics.estimate import Estimate
+from jaxsens.typing import Array
+
+__all__ = ["PREDICTORS", "SCOPES", "Findings", "reference_of", "scopes", "summarize"]
+
+SCOPES = {"all": "over all models", "architecture": "within architectures"}
+"""The groups within which models are compared, and their description."""
+
+PREDICTORS = ("sensitivity", "prediction_sharpness", "relative_output_sharpness")
+"""What may go with errors on corrupted images, beside the error on clean ones."""
+
+OUTCOMES = ("corruption_error", "error_not_noise", "degradation", "probe_error", "probe_corruption_error")
+"""What may go with `PREDICTORS`; the last two on a second data set."""
+
+Pair = tuple[str, str]
+"""Names of the subject and of the reference of a difference."""
+
+
+@dataclass(frozen=True, eq=False)
+class Findings:
+    """All estimates of a run.
+
+    Attributes:
+        results: What was measured, by name of the model and treatment.
+        levels: Name to quantity to its estimate.
+        means: Name to quantity to the means of its models ``[seeds]``.
+        accuracies: Name to the accuracy by corruption and severity ``[c s]``.
+        relative: Name to the mean corruption error relative to the reference, and with the clean errors subtracted;
+            None where the reference makes no more errors than that.
+        differences: Pair to quantity to subject minus reference, for treatments of one architecture.
+        logits: Pair to the difference of logits of token sensitivity: see `verdicts.on_logits`.
+        correlations: Rows of correlations.csv.
+    """
+
+    results: Results
+    levels: Mapping[str, Mapping[str, Estimate]]
+    means: Mapping[str, Mapping[str, np.ndarray]]
+    accuracies: Mapping[str, Estimate]
+    relative: Mapping[str, tuple[Estimate | None, Estimate | None]]
+    differences: Mapping[Pair, Mapping[str, Estimate]]
+    logits: Mapping[Pair, Estimate]
+    correlations: list[dict[str, Any]]
+
+
+def summarize(config: Config, results: Results) -> Findings:
+    """Estimate everything that tables, claims and figures show."""
+    known = quantities(config)
+    means = {name: {key: values(config, models, key).mean(1) for key in known} for name, models in results.items()}
+    pairs = [
+        (subject, reference)
+        for subject in results
+        for reference in results
+        if subject != reference and split_name(subject)[0] == split_name(reference)[0]
+    ]
+    return Findings(
+        results=results,
+        levels={
+            name: {key: estimate.over_models(values(config, models, key), rate=one.rate) for key, one in known.items()}
+            for name, models in results.items()
+        },
+        means=means,
+        accuracies={
+            name: estimate.over_models(1.0 - np.stack([model["wrong"] for model in models]), rate=True)
+            for name, models in results.items()
+        },
+        relative={name: _relative(config, results, name) for name in results},
+        differences={
+            pair: {key: _paired(*(values(config, results[name], key) for name in pair)) for key in known}
+            for pair in pairs
+        },
+        logits={pair: _paired(*(_on_logits(config, results[name]) for name in pair)) for pair in pairs},
+        correlations=_correlations(means),
+    )
+
+
+def reference_of(config: Config, names: Sequence[str]) -> str:
+    """Return the model that relative corruption errors are relative to.
+
+    Raises:
+        ValueError: If the run has no such model.
+    """
+    name = names[0] if config.reference is None else config.reference
+    if name not in names:
+        raise ValueError(f"reference must be one of {', '.join(names)}, the models of the run, got {name!r}")
+    return name
+
+
+def scopes(names: Sequence[str]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Return the groups within which models are compared, and their units, by the keys of `SCOPES`.
+
+    Args:
+        names: Architecture and treatment of every model ``[m]``.
+
+    Returns:
+        dict: Group of every model ``[m]``, and cluster ``[m]``: the seeds of a treatment are one unit.
+    """
+    clusters = np.array(names)
+    return {
+        "all": (np.zeros(len(names), int), clusters),
+        "architecture": (np.array([split_name(name)[0] for name in names]), clusters),
+    }
+
+
+def _paired(subject: np.ndarray, reference: np.ndarray) -> Estimate:
+    """Estimate subject minus reference ``[seeds units]``, of the same seeds and units."""
+    return estimate.over_models(subject - reference)
+
+
+def _on_logits(config: Config, models: list[Mapping[str, Array]]) -> np.ndarray:
+    return verdicts.on_logits(values(config, models, "sensitivity"), models[0]["sensitivity"].shape[1])
+
+
+def _relative(config: Config, results: Results, name: str) -> tuple[Estimate | None, Estimate | None]:
+    """Return the relative errors of the models of a name, each with the reference model of its seed."""
+    references = results[reference_of(config, list(results))]
+    pairs = [
+        (errors(config, model), errors(config, references[seed % len(references)]))
+        for seed, model in enumerate(results[name])
+    ]
+    found: list[Estimate | None] = []
+    for degradation in (False, True):
+        below = [other.per_corruption.mean - degradation * other.clean.mean for _, other in pairs]
+        if min(one.min() for one in below) <= 0:
+            found.append(None)
+            continue
+        ratios = [own.relative_to(other, degradation=degradation).values for own, other in pairs]
+        found.append(estimate.over_models(np.stack(ratios)))
+    return found[0], found[1]
+
+
+def _correlations(means: Mapping[str, Mapping[str, np.ndarray]]) -> list[dict[str, Any]]:
+    """Return rank correlations over models, with and without the error on clean test images as a covariate."""
+    names = [name for name, of_name in means.items() for _ in of_name["sensitivity"]]
+
+    def column(key: str) -> np.ndarray:
+        return np.concatenate([of_name[key] for of_name in means.values()])
+
+    rows = []
+    outcomes = [outcome for outcome in OUTCOMES if outcome in next(iter(means.values()))]
+    for scope, (groups, clusters) in scopes(names).items():
+        for predictor in PREDICTORS:
+            for outcome in outcomes:
+                for covariate in ("", "test_error"):
+                    known = column(covariate) if covariate else None
+                    r = rank_correlation(
+                        column(predictor), column(outcome), groups=groups, clusters=clusters, covariate=known
+                    )
+                    row = {"quantity": predictor, "correlated_with": outcome, "covariate": covariate, "scope": scope}
+                    row |= {"models": len(names), "units": len(set(names)), "groups": len(np.unique(groups))}
+                    rows.append(row | dict(zip(("r", "low", "high"), (None,) * 3 if r is None else r, strict=True)))
+    return rows

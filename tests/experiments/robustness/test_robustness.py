@@ -1,0 +1,177 @@
+"""Laws of the robustness experiment: its tables agree, verdicts follow from paired differences and partial ranks."""
+
+import csv
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from experiments.robustness import experiment
+from experiments.robustness.claims import claims
+from experiments.robustness.estimates import summarize
+from experiments.robustness.quantities import quantities
+from jaxsens.corruptions import CorruptionError
+from jaxsens.data import images
+
+SMOKE = experiment.PRESETS["smoke"]
+RATES = (0.001, 0.003, 0.01)
+INVENTED = replace(SMOKE, learning_rates=RATES, severities=(1, 2), corruptions=("gaussian_noise", "fog", "contrast"))
+
+
+def read(path):
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_tables_agree(smoke_run, smoke_config):
+    folder, config = smoke_run("robustness"), smoke_config("robustness")
+    models = read(folder / "models.csv")
+    assert [row["model"] for row in models] == ["mlp"] * 3 + ["mlp_regularized"] * 3
+    levels = {(row["model"], row["quantity"]): row for row in read(folder / "treatments.csv")}
+    differences = {row["quantity"]: row for row in read(folder / "differences.csv")}
+    assert {(row["subject"], row["reference"]) for row in differences.values()} == {("mlp_regularized", "mlp")}
+    for quantity in quantities(config):
+        means = {
+            name: np.mean([float(row[quantity]) for row in models if row["model"] == name])
+            for name in ("mlp", "mlp_regularized")
+        }
+        for name, mean in means.items():
+            np.testing.assert_allclose(float(levels[name, quantity]["mean"]), mean, rtol=1e-9, atol=1e-12)
+        expected = means["mlp_regularized"] - means["mlp"]
+        np.testing.assert_allclose(float(differences[quantity]["mean"]), expected, rtol=1e-6, atol=1e-9)
+    accuracies = [float(row["accuracy"]) for row in read(folder / "corruptions.csv") if row["model"] == "mlp"]
+    assert len(accuracies) == len(config.corruptions) * len(config.severities)
+    np.testing.assert_allclose(1 - np.mean(accuracies), float(levels["mlp", "corruption_error"]["mean"]))
+    assert float(levels["mlp", "relative_corruption_error"]["mean"]) == pytest.approx(1), "it is its own reference"
+
+
+def invented(sensitivity, corrupted, clean=0.2, seeds=3, key=0):
+    """Results of models with known rates; the models of a seed see the same images, harder by what is random of it."""
+    rng = np.random.default_rng(key)
+    models = []
+    for seed in range(seeds):
+        hard = np.linspace(0, 1, 400)[:, None, None] + 0.02 * np.random.default_rng(seed).normal(size=(1, 3, 2))
+        models.append(
+            {
+                "parameters": np.int64(10),
+                "learning_rate": np.float64(0.003),
+                "losses": np.ones(2),
+                "train_correct": np.ones(50),
+                "test_correct": np.linspace(0, 1, 500) > clean + 0.002 * seed,
+                "sensitivity": (rng.random((200, 4)) < sensitivity).astype(float),
+                "wrong": hard > 1 - corrupted,
+                "wrong_clean": np.linspace(0, 1, 400) > 1 - clean,
+                "output_sharpness": 1 + 0.01 * rng.normal(size=6),
+                "prediction_sharpness": 0.1 * rng.random(6),
+                "scale": np.float64(1.0),
+            }
+        )
+    return models
+
+
+def judged(results, claim, config=INVENTED):
+    """Return the verdicts of a claim by subject, reference and quantity."""
+    rows = claims(config, "cifar10", summarize(config, results))
+    return {(row.subject, row.reference, row.quantity.partition(",")[0]): row for row in rows if row.claim == claim}
+
+
+@pytest.mark.parametrize(
+    ("treated", "verdict"),
+    [((0.1, 0.3), "supported"), ((0.5, 0.6), "contradicted"), ((0.3, 0.4), "inconclusive")],
+)
+def test_verdicts_follow_the_difference_paired_over_seeds(treated, verdict):
+    results = {"vit": invented(0.3, 0.4), "vit_regularized": invented(*treated, key=verdict == "inconclusive")}
+    for row in judged(results, "C11").values():
+        assert (row.verdict, row.units) == (verdict, 3), row.quantity
+    assert not judged(results, "C12")
+    errors = judged(results, "C11")["vit_regularized", "vit", "error on corrupted images"]
+    np.testing.assert_allclose(errors.measured, treated[1] - 0.4, atol=0.005)
+    assert errors.rule.startswith("mean below 0")
+
+
+def test_a_control_decides_only_at_equal_clean_accuracy():
+    results = {"vit": invented(0.3, 0.4), "vit_regularized": invented(0.1, 0.3), "vit_mixup": invented(0.3, 0.4)}
+    pair = ("vit_regularized", "vit_mixup", "error on corrupted images")
+    assert judged(results, "C11, control")[pair].verdict == "supported"
+    results["vit_mixup"] = invented(0.3, 0.4, clean=0.25)
+    row = judged(results, "C11, control")[pair]
+    assert (row.verdict, row.reason) == ("inconclusive", "clean accuracies differ by 0.050; 0.02 is allowed")
+
+
+def test_clean_accuracy_is_taken_out_of_the_rank_correlation():
+    """What goes with sensitivity through the clean error only is no evidence; what is left beside it is."""
+    names = [f"{plain}{treatment}" for plain in ("vit", "mlp", "cnn", "resnet") for treatment in ENDINGS]
+    quality = np.linspace(0.1, 0.4, len(names))
+    noise = 0.02 * np.random.default_rng(3).normal(size=(2, len(names)))
+    through = {
+        name: invented(q + a, q + 0.2 + b, clean=q, key=i)
+        for i, (name, q, a, b) in enumerate(zip(names, quality, *noise, strict=True))
+    }
+    beside = {
+        name: invented(q, q + 0.2, clean=0.2 + 0.001 * (7 * i % 16), key=i)
+        for i, (name, q) in enumerate(zip(names, quality, strict=True))
+    }
+    for results, verdict in ((through, "inconclusive"), (beside, "supported")):
+        rows = [
+            row for row in claims(INVENTED, "cifar10", summarize(INVENTED, results))
+            if (row.claim, row.subject) == ("C10", "over all models")
+        ]  # fmt: skip
+        assert [row.verdict for row in rows] == ["supported", verdict]
+        assert rows[0].units == len(names), "the seeds of a treatment are one unit"
+        assert rows[1].rule.startswith("partial rank correlation above 0")
+
+
+ENDINGS = ("", "_regularized", "_augmented", "_mixup")
+
+
+def test_relative_errors_are_those_of_the_result_of_the_library():
+    results = {"vit": invented(0.3, 0.4), "mlp": invented(0.3, 0.6)}
+    relative = summarize(INVENTED, results).relative
+    kinds = (INVENTED.corruptions, INVENTED.severities, "cifar10")
+    pairs = [
+        [CorruptionError(results[name][seed]["wrong"], results[name][seed]["wrong_clean"], *kinds) for name in results]
+        for seed in range(3)
+    ]
+    expected = np.mean([mlp.relative_to(vit).mean for vit, mlp in pairs])
+    np.testing.assert_allclose(relative["mlp"][0].mean, expected)
+    expected = np.mean([mlp.relative_to(vit, degradation=True).mean for vit, mlp in pairs])
+    np.testing.assert_allclose(relative["mlp"][1].mean, expected)
+    perfect = {"vit": invented(0.3, 0.0, clean=0.0), "mlp": invented(0.3, 0.6)}
+    assert summarize(INVENTED, perfect).relative["mlp"] == (None, None), "no ratio to a model without errors"
+
+
+def test_the_papers_rates_are_those_of_its_interventions():
+    paper = experiment.PRESETS["paper"]
+    rates = {name: paper.rates(name)[0] for name in ("vit_small_data", "resnet_mixup", "vit_small_data_regularized")}
+    assert rates == {"vit_small_data": 0.1, "resnet_mixup": 0.001, "vit_small_data_regularized": 0.16}
+    assert paper.rates("vit_small_data_augmented") == (0.2,)
+    assert SMOKE.searched("vit_mixup") == "vit", "all treatments of an architecture share its rate"
+    assert paper.searched("vit_mixup") == "vit_mixup"
+
+
+def pixels(variables, tokens):
+    return tokens.reshape(len(tokens), -1)[:, :10] * variables["scale"]
+
+
+def test_the_users_models_and_images_are_measured_and_what_does_not_fit_is_refused(tmp_path):
+    digits = images.load("digits")
+    config = replace(SMOKE, treatments=(), seeds=1, patch=2, variance=1.0, corruptions=("contrast",), reference="fixed")
+    models = {"fixed": (pixels, {"scale": np.float32(2)})}
+    folder = experiment.execute(config, tmp_path / "run", digits, models)
+    rows = {row["model"]: row for row in read(folder / "models.csv")}
+    assert list(rows) == ["mlp", "fixed"]
+    assert (rows["fixed"]["parameters"], rows["fixed"]["learning_rate"]) == ("1", "")
+    for match, change, given in (
+        ("'saturate' needs images in color", {"corruptions": ("saturate",)}, models),
+        ("reference must be one of mlp", {}, {}),
+        ("mlp has no dropout", {"treatments": ("dropout",)}, models),
+    ):
+        with pytest.raises(ValueError, match=match):
+            experiment.execute(replace(config, **change), tmp_path / "other", digits, given)
+    for match, change in {
+        "corruptions must be of": {"corruptions": ("rain",)},
+        "severities must be below 6": {"severities": (6,)},
+        "treatments must be of": {"treatments": ("cutout",)},
+    }.items():
+        with pytest.raises(ValueError, match=match):
+            replace(config, **change)
