@@ -1,7 +1,7 @@
 """Addition modulo p as a data set: all pairs of numbers, and a random part of them to learn.
 
-The task on which grokking is studied (Power et al., Grokking, 2022, arXiv 2201.02177; Nanda et al., Progress Measures for
-Grokking via Mechanistic Interpretability, ICLR 2023).
+The task on which grokking is studied (Power et al., Grokking, 2022, arXiv 2201.02177; Nanda et al., Progress Measures
+for Grokking via Mechanistic Interpretability, ICLR 2023).
 """
 
 from dataclasses import dataclass

@@ -109,7 +109,7 @@ def init(config: Config, key: Key) -> PyTree:
 
 
 def embed(config: Config) -> Callable[[PyTree, Array], jax.Array]:
-    """Return ``embed(variables, pairs [b 2]) -> vectors [b 2 d]``, without positions, as ``from_embeddings`` takes them.
+    """Return ``embed(variables, pairs [b 2]) -> vectors [b 2 d]``, without positions: what ``from_embeddings`` takes.
 
     Raises:
         ValueError: When called, if pairs or variables do not fit the configuration.

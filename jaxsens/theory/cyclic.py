@@ -2,8 +2,8 @@
 
 A network that has learned to add modulo p computes ``cos(2 pi k (a + b - c) / p)`` for a few key frequencies k. The
 measures of Nanda et al. (Progress Measures for Grokking via Mechanistic Interpretability, ICLR 2023, s.5) follow from
-the part of the logits that has this form: the restricted loss keeps that part only, the excluded loss takes it away, and
-the Gini coefficient tells whether weights have few frequencies. A frequency k stands for k and p - k, k from 1 to
+the part of the logits that has this form: the restricted loss keeps that part only, the excluded loss takes it away,
+and the Gini coefficient tells whether weights have few frequencies. A frequency k stands for k and p - k, k from 1 to
 (p - 1) / 2; p is odd.
 """
 

@@ -1,8 +1,8 @@
 """Training of many models with the whole data set in every step, with measurements at equal distances.
 
 All steps between two measurements are one program, in which neither weights nor moments leave the device; models are
-distributed over the devices, each on one of them. On a CPU whose cores are devices (``parallel.use_every_core``) a model
-of a few thousand examples then keeps one core busy, where its products are too small to be shared by several.
+distributed over the devices, each on one of them. On a CPU whose cores are devices (``parallel.use_every_core``) a
+model of a few thousand examples then keeps one core busy; its products are too small to be shared by several.
 """
 
 import os
@@ -87,7 +87,7 @@ class FullBatchTrained(NamedTuple):
     Attributes:
         variables: ``{"params": ...}`` with a leading axis ``[m]``, on the host.
         steps: Steps after which models were measured ``[p]``.
-        history: What ``measure`` returned, ``[m p *k]`` by name.
+        history: What ``measure`` returned, ``[m p *k]`` by name, float32.
 
     Example:
         >>> FullBatchTrained({"params": {}}, np.array([0, 10]), {"loss": np.ones((3, 2))}).history["loss"].shape
@@ -171,7 +171,9 @@ def fit_full_batch(
     )  # fmt: skip
     moments = jax.tree.map(np.asarray, jax.vmap(adam(0.0).init)(params))
     first = _measured(measure, 0, params, count)
-    history = {name: np.full((count, len(config.points), *a.shape[1:]), np.nan, a.dtype) for name, a in first.items()}
+    history = {
+        name: np.full((count, len(config.points), *a.shape[1:]), np.nan, np.float32) for name, a in first.items()
+    }
     state = _State(Weights(params, moments), _put(history, 0, first))
     identity = None
     if checkpoint is not None:
@@ -258,12 +260,12 @@ def _measured(
     for name, values in found.items():
         if values.shape[:1] != (count,) or values.dtype.kind != "f":
             raise ValueError(f"measure must return floats [{count} *k], got {values.dtype} {values.shape} for {name!r}")
-    return found
+    return {name: values.astype(np.float32) for name, values in found.items()}
 
 
 def _put(history: dict[str, np.ndarray], place: int, found: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    shapes = {name: (a.shape[:1] + a.shape[2:], a.dtype) for name, a in history.items()}
-    if shapes != {name: (a.shape, a.dtype) for name, a in found.items()}:
+    shapes = {name: a.shape[:1] + a.shape[2:] for name, a in history.items()}
+    if shapes != {name: a.shape for name, a in found.items()}:
         raise ValueError(f"measure must return the same arrays each time, {sorted(shapes)}, got {sorted(found)}")
     history = {name: a.copy() for name, a in history.items()}
     for name, values in found.items():
