@@ -222,10 +222,11 @@ def _params(config: Config, variables: PyTree) -> PyTree:
 def _pairs(config: Config, pairs: Array) -> jax.Array:
     """Return pairs as integers, or raise ValueError."""
     require_unmasked("pairs", pairs)
-    shape, kind = np.shape(pairs), np.dtype(getattr(pairs, "dtype", np.asarray(pairs).dtype)).kind
+    traced = isinstance(pairs, jax.core.Tracer)
+    values = pairs if traced else np.asarray(pairs)
+    shape, kind = values.shape, np.dtype(values.dtype).kind
     require(len(shape) == 2 and shape[1] == PAIR and kind in "iu", "pairs", (kind, shape), "integers [b 2]")
-    if not isinstance(pairs, jax.core.Tracer):
-        values = np.asarray(pairs)
+    if not traced:
         wrong = values[(values < 0) | (values >= config.numbers)]
         require(not len(wrong), "pairs", wrong[:1].tolist(), f"from 0 to {config.numbers - 1}")
     return jnp.asarray(pairs, jnp.int32)

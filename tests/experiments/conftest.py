@@ -20,6 +20,7 @@ EXPERIMENTS = (
     "simplicity_bias",
     "sparse_tokens",
     "kernels",
+    "grokking",
 )
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
 WORDS = [
