@@ -11,7 +11,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 from experiments.grokking.config import KEYS, Config
 from jaxsens import changes, perturb
@@ -80,7 +79,7 @@ class OnDevice:
         same = ~changed(clean, apply(variables, unit * copies(keys, vectors / unit)))
         return {
             "logits": logits, "token_sensitivity": token.mean(), "pair_sensitivity": pair.mean(),
-            "weight_norm": optax.global_norm(params),
+            "weight_norm": jnp.sqrt(sum((leaf**2).sum() for leaf in jax.tree.leaves(params))),
             "output_sharpness": jax.lax.map(of_weights, jnp.arange(self.weight_draws, dtype=jnp.uint32)).mean(),
             "noise_stability": same.mean(),
         }  # fmt: skip
