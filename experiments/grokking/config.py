@@ -154,9 +154,9 @@ PRESETS = {
     ),
     "smoke": Config(
         modulus=7, fraction=0.6, seeds=3, epochs=60, every=20, rates=(0.005, 0.01), decays=(1.0,),
-        architectures=("published",), treatments=("penalty",), width=8, heads=2, hidden=16, frequencies=2, smoothing=20, weight_draws=1, parity_length=6, parity_relevant=2, parity_strings=32,
-        parity_batch=8, parity_epochs=6, parity_probes=16, parity_points=3, parity_heads=2, parity_head_size=4,
-        parity_depth=1, rows=8,
+        architectures=("published",), treatments=("penalty",), width=8, heads=2, hidden=16, frequencies=2,
+        smoothing=20, weight_draws=1, parity_length=6, parity_relevant=2, parity_strings=32, parity_batch=8,
+        parity_epochs=6, parity_probes=16, parity_points=3, parity_heads=2, parity_head_size=4, parity_depth=1, rows=8,
     ),
     "paper": Config(),
 }  # fmt: skip

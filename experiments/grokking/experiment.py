@@ -52,7 +52,7 @@ def execute(config: Config, out: Path) -> Path:
     with harness.Run.open(out, config, experiment="grokking", trains=True) as run:
         run.record(matmul_precision="highest", setting=SETTING)
         for group in tqdm(config.groups, desc="groups", unit="group", dynamic_ncols=True):
-            checkpoint = run.folder / "checkpoints" / group.name
+            checkpoint = run.folder / "checkpoints"
             compute = partial(train.learn, config, group, checkpoint)
             results[group] = run.unit(group.name, compute, allow_nonfinite=MEASURES)
             run.discard(checkpoint)
