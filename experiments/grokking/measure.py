@@ -63,7 +63,9 @@ class OnDevice:
         def of_draw(draw: Array) -> tuple[Array, Array]:
             moved = noisy(draw)
             at = (jnp.arange(2) == token for token in range(2))
-            one = [changed(clean, apply(variables, jnp.where(here[:, None], moved, vectors))).mean() for here in at]
+            one = [
+                changed(clean, apply(variables, jnp.where(here[None, :, None], moved, vectors))).mean() for here in at
+            ]
             return jnp.stack(one).mean(), changed(clean, apply(variables, moved)).mean()
 
         token, pair = jax.lax.map(of_draw, jnp.arange(self.draws, dtype=jnp.uint32))

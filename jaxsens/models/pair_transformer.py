@@ -180,7 +180,7 @@ def _from_pairs(config: Config, variables: PyTree, pairs: Array, mask: None = No
 
 def _score_and_value(config: Config, params: PyTree, vectors: Array, place: int) -> jax.Array:
     """Return the scores of each head and the values ``[n h + d]`` of vectors ``[n d]`` at a place."""
-    tokens = _norm(config, params, "attention", vectors + params["positions"][place])
+    tokens = _norm(config, params, "attention", vectors + params["positions"][place : place + 1])
     query = _norm(config, params, "attention", _last(params)) @ params["query"]
     keys = params["key"].reshape(config.width, config.heads, config.head_size)
     asked = jnp.einsum("dhk,hk->dh", keys, query.reshape(config.heads, config.head_size))
@@ -193,17 +193,17 @@ def _read_out(config: Config, params: PyTree, parts: Sequence[Array]) -> jax.Arr
     weights = jnp.repeat(jax.nn.softmax(scores, 0), config.head_size, -1)
     context = sum(weights[i] * part[:, config.heads :] for i, part in enumerate(parts))
     if not (config.residual or config.normalized):
-        hidden = jax.nn.relu(context @ (params["out"] @ params["expand"]) + params["expand_bias"])
-        bias = params["contract_bias"] @ params["readout"] + params["readout_bias"]
+        hidden = jax.nn.relu(context @ (params["out"] @ params["expand"]) + params["expand_bias"][None])
+        bias = params["contract_bias"][None] @ params["readout"] + params["readout_bias"][None]
         return hidden @ (params["contract"] @ params["readout"]) + bias
     mixed = context @ params["out"] + (_last(params) if config.residual else 0)
-    hidden = jax.nn.relu(_norm(config, params, "mlp", mixed) @ params["expand"] + params["expand_bias"])
-    answer = hidden @ params["contract"] + params["contract_bias"] + (mixed if config.residual else 0)
-    return _norm(config, params, "final", answer) @ params["readout"] + params["readout_bias"]
+    hidden = jax.nn.relu(_norm(config, params, "mlp", mixed) @ params["expand"] + params["expand_bias"][None])
+    answer = hidden @ params["contract"] + params["contract_bias"][None] + (mixed if config.residual else 0)
+    return _norm(config, params, "final", answer) @ params["readout"] + params["readout_bias"][None]
 
 
 def _last(params: PyTree) -> jax.Array:
-    return params["embedding"][-1] + params["positions"][-1]
+    return params["embedding"][-1:] + params["positions"][-1:]
 
 
 def _norm(config: Config, params: PyTree, name: str, x: Array) -> jax.Array:
@@ -211,7 +211,7 @@ def _norm(config: Config, params: PyTree, name: str, x: Array) -> jax.Array:
         return x
     centered = x - x.mean(-1, keepdims=True)
     scale = jax.lax.rsqrt((centered**2).mean(-1, keepdims=True) + EPSILON)
-    return centered * scale * params[f"{name}_gain"] + params[f"{name}_offset"]
+    return centered * scale * params[f"{name}_gain"][None] + params[f"{name}_offset"][None]
 
 
 def _params(config: Config, variables: PyTree) -> PyTree:

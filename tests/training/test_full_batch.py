@@ -83,7 +83,7 @@ def test_an_interrupted_training_resumes_to_the_same_bytes(tmp_path):
         ({"measure": lambda done, variables: None}, "measure must return arrays"),
         ({"measure": lambda done, variables: {"a": np.zeros(3)}}, "measure must return floats"),
         ({"measure": lambda done, variables: {str(done): np.zeros(2)}}, "measure must return the same arrays"),
-        ({"key": 3}, "keys must be one typed key"),
+        ({"key": np.zeros((2, 2), np.uint32)}, "keys must be one typed key"),
         ({"progress": 3}, "progress must be a label"),
         ({"measure": None}, "measure"),
     ],
