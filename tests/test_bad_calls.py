@@ -1790,6 +1790,7 @@ def add_noise_stability(add, folder, files):
             lambda key, tokens, measure=measure, built=built: measure(**built)(key, W, tokens),
             {"key": KEY, "tokens": TOKENS},
             {"key": "key", "tokens": tokens},
+            ("batch",),
         )
     numbers = bad(None, "a", float("nan"), float("inf"), Thing(), 1j)
     add(
@@ -1816,6 +1817,7 @@ def add_noise_stability(add, folder, files):
         noise_stability.exact_noise_stability,
         {"values": [0, 1, 1, 0], "rhos": [0.5]},
         {"values": tables, "rhos": rhos},
+        ("table",),
     )
     curve = noise_stability.NoiseStability(np.linspace(-1, 1, 3), np.ones((2, 3)), rate=False, draws=1)
     add(
@@ -1827,7 +1829,7 @@ def add_noise_stability(add, folder, files):
     )
     bound = noise_stability.sensitivity_bound
     add("all_tables", bound.all_tables, {"n": 1}, {"n": [*KINDS["count"], *bad(5)]})
-    add("degree_slack", bound.degree_slack, {"tables": [0, 1, 1, 0]}, {"tables": tables}, ("table",))
+    add("degree_slack", bound.degree_slack, {"tables": [0, 1, 1, 0]}, {"tables": tables}, ("table", "the last axis"))
     add(
         "stability_slack",
         bound.stability_slack,
@@ -1845,16 +1847,24 @@ def add_theory(add, folder, files):
     add("walsh.degree_weights", walsh.degree_weights, {"values": np.ones(4)}, {"values": values})
     add("walsh.degrees", walsh.degrees, {"n": 2}, {"n": KINDS["whole"]})
     add("walsh.signs", walsh.signs, {"n": 2}, {"n": "count"})
-    kernels = [*values, *bad(np.ones((4, 2)), np.ones((3, 3)), np.ones((2, 2, 2)))]
-    add("walsh.kernel_spectrum", walsh.kernel_spectrum, {"kernel": np.eye(4)}, {"kernel": kernels}, ("values",))
+    kernels = [*values, *bad(np.ones((4, 2)), np.ones((3, 3)))]
+    add(
+        "walsh.kernel_spectrum",
+        walsh.kernel_spectrum,
+        {"kernel": np.eye(4)},
+        {"kernel": kernels},
+        ("values", "the last axis"),
+    )
     add(
         "structure",
         theory.structure,
         {"kernel": np.eye(4), "tokens": 1},
         {"kernel": kernels, "tokens": bad(0, 3, -1, 1.5, None, "a", [], Thing())},
-        ("values",),
+        ("values", "the last axis"),
     )
-    add("counterexample", theory.counterexample, {"kernel": np.eye(4)}, {"kernel": kernels}, ("values",))
+    add(
+        "counterexample", theory.counterexample, {"kernel": np.eye(4)}, {"kernel": kernels}, ("values", "the last axis")
+    )
     add(
         "cube_tokens",
         theory.cube_tokens,
@@ -1999,13 +2009,13 @@ def add_synthetic(add, folder, files):
     )
     add(
         "pair_transformer.evaluation",
-        apply,
+        lambda variables, pairs: apply(variables, pairs),
         {"variables": variables, "pairs": np.array([[0, 1]])},
         {"variables": bad(None, {}, 3, W, Thing()), "pairs": pairs},
     )
     add(
         "pair_transformer.from_embeddings",
-        pair_transformer.from_embeddings(config),
+        lambda variables, vectors: pair_transformer.from_embeddings(config)(variables, vectors),
         {"variables": variables, "vectors": np.zeros((1, 2, 4))},
         {"vectors": bad(None, "text", Thing(), np.zeros((1, 3, 4)), np.zeros((2, 4)), np.zeros((1, 2, 5)))},
     )
@@ -2027,7 +2037,7 @@ def add_synthetic(add, folder, files):
     }  # fmt: skip
     rates = bad(None, "a", 0.1, [0.1], [0.1, float("nan")], [0.1, -1.0], [[0.1, 0.1]], Thing(), [1j, 1j])
     add("fit_full_batch", training.fit_full_batch, right, {
-        "keys": [v for v in KINDS["key"]], "loss": "function", "variables": bad(None, {}, 3, W, {"params": {}}, {"params": {"w": np.zeros(3)}}, Thing()), "data": bad(None, "a", Thing(), np.zeros(3), {}),
+        "keys": [v for v in KINDS["key"] if not isinstance(v[0], functools.partial)], "loss": "function", "variables": bad(None, {}, 3, W, {"params": {}}, {"params": {"w": np.zeros(3)}}, Thing()), "data": bad(None, "a", Thing(), np.zeros(3), {}),
         "config": bad(None, 3, {}, training.Config(epochs=1)), "learning_rate": [*rates, *bad([0.1, 0.0])], "weight_decay": rates, "measure": "function", "progress": bad(3, [], Thing()),
     })  # fmt: skip
 

@@ -51,9 +51,11 @@ def gini(values: Array) -> float:
         >>> gini([1.0, 1.0, 1.0, 1.0]), gini([0.0, 0.0, 0.0, 5.0])
         (0.0, 0.75)
     """
-    values = np.sort(checks.host_values(values, "values").astype(np.float64))
-    if values.ndim != 1 or not len(values) or not np.isfinite(values).all() or values[0] < 0:
+    values = checks.host_values(values, "values")
+    fits = values.ndim == 1 and len(values) and values.dtype.kind in "iuf"
+    if not fits or not np.isfinite(values).all() or values.min() < 0:
         raise ValueError(f"values must be one or more finite numbers of at least 0, [n], got {values!r}")
+    values = np.sort(values.astype(np.float64))
     total, count = values.sum(), len(values)
     ranks = 2 * np.arange(1, count + 1) - count - 1
     return float((ranks * values).sum() / (count * total)) if total else 0.0
@@ -112,7 +114,7 @@ def key_frequencies(power: Array, count: int) -> np.ndarray:
         [2, 3]
     """
     power = checks.host_values(power, "power")
-    if power.ndim != 1 or not np.isfinite(power).all():
+    if power.ndim != 1 or power.dtype.kind not in "iuf" or not np.isfinite(power).all():
         raise ValueError(f"power must be finite numbers [n], got shape {power.shape}")
     if checks.require_count("count", count) > len(power):
         raise ValueError(f"count must be at most the {len(power)} frequencies, got {count}")
@@ -159,7 +161,8 @@ def excluded(logits: Array, frequencies: Array) -> np.ndarray:
         >>> bool(np.allclose(parts, logits))
         True
     """
-    return np.asarray(logits, np.float64) - _component(mean_by_sum(logits), frequencies)
+    means = mean_by_sum(logits)
+    return np.asarray(logits, np.float64) - _component(means, frequencies)
 
 
 def _component(means: np.ndarray, frequencies: Array) -> np.ndarray:
