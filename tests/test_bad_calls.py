@@ -25,14 +25,26 @@ import optax
 import jaxsens
 from experiments import harness
 from experiments.harness import verdicts
-from jaxsens import boolean, changes, corruptions, curvature, embedding_space, norm_balls, perturb, scales, training
+from jaxsens import (
+    boolean,
+    changes,
+    corruptions,
+    curvature,
+    embedding_space,
+    noise_stability,
+    norm_balls,
+    perturb,
+    scales,
+    theory,
+    training,
+)
 from jaxsens import labels as class_labels
 from jaxsens.boolean import blow_up, decisions, languages, lipschitz, strings, truth_tables
 from jaxsens.curvature import density
-from jaxsens.data import image_folder, images, patches, text, word_frequency
+from jaxsens.data import image_folder, images, modular_addition, patches, sparse_tokens, text, word_frequency
 from jaxsens.embedding_space import smallest_shifts, vocabulary
 from jaxsens.execution import Execution, checks, fix_cpu_threads, require_key
-from jaxsens.models import pretrained, recognizers
+from jaxsens.models import pair_transformer, pretrained, recognizers
 from jaxsens.models.images import cnn, convmixer, densenet, mlp, resnet, simple_vit, small_data_vit, vit
 from jaxsens.models.recognizers import baselines
 from jaxsens.models.text import bert, gpt2, lstm, tokenizer
@@ -1765,6 +1777,273 @@ def add_harness(add, folder, files):
     )
 
 
+def add_noise_stability(add, folder, files):
+    """Add the calls of noise stability."""
+    tokens = [v for v in arrays(TOKENS, finite=False, real=False) if not isinstance(v[0], list)]
+    rhos = bad(None, "a", [], [2.0], [0.5, 0.5], [float("nan")], [-1.5], 0.5, Thing(), [[0.5]], [1j], lambda: 0)
+    for name, measure, right, kinds in (
+        ("noise_stability", noise_stability.noise_stability, {"noise": noise_stability.CorrelatedGaussian(), "rhos": [0.5]}, {"noise": "function", "rhos": rhos, "product": "function"}),
+        ("all_tokens_change", noise_stability.all_tokens_change, {"perturbation": NOISE}, {"perturbation": "function", "change": "function"}),
+    ):  # fmt: skip
+        built = {"apply": token_apply, **right}
+        add(name, measure, built, {"apply": "function", "draws": "count", "execution": "execution", **kinds})
+        add(
+            f"{name} called",
+            lambda key, tokens, measure=measure, built=built: measure(**built)(key, W, tokens),
+            {"key": KEY, "tokens": TOKENS},
+            {"key": "key", "tokens": tokens},
+            ("batch",),
+        )
+    numbers = bad(None, "a", float("nan"), float("inf"), Thing(), 1j)
+    add(
+        "CorrelatedGaussian",
+        noise_stability.CorrelatedGaussian,
+        {"variance": 1.0},
+        {"variance": [*numbers, *bad(-1.0)], "mean": numbers},
+    )
+    add("Redrawn", noise_stability.Redrawn, {"sampler": NOISE}, {"sampler": "function"})
+    tables = bad(
+        None,
+        "text",
+        Thing(),
+        {},
+        [],
+        np.zeros(3, bool),
+        np.zeros((2, 3)),
+        [[1, 2], [3]],
+        np.array([0, 1, 2, 0]),
+        np.array([0, 1j]),
+    )
+    add(
+        "exact_noise_stability",
+        noise_stability.exact_noise_stability,
+        {"values": [0, 1, 1, 0], "rhos": [0.5]},
+        {"values": tables, "rhos": rhos},
+        ("table",),
+    )
+    curve = noise_stability.NoiseStability(np.linspace(-1, 1, 3), np.ones((2, 3)), rate=False, draws=1)
+    add(
+        "noise_stability.degree_weights",
+        noise_stability.degree_weights,
+        {"stability": curve, "degree": 1},
+        {"stability": bad(None, 3, [], "a", Thing(), np.ones((2, 3))), "degree": [*KINDS["whole"], *bad(3)]},
+        ("rhos",),
+    )
+    bound = noise_stability.sensitivity_bound
+    add("all_tables", bound.all_tables, {"n": 1}, {"n": [*KINDS["count"], *bad(5)]})
+    add("degree_slack", bound.degree_slack, {"tables": [0, 1, 1, 0]}, {"tables": tables}, ("table", "the last axis"))
+    add(
+        "stability_slack",
+        bound.stability_slack,
+        {"tables": [0, 1, 1, 0], "rhos": [0.5]},
+        {"tables": tables, "rhos": rhos, "exponent": "choice"},
+        ("table", "exponent"),
+    )
+
+
+def add_theory(add, folder, files):
+    """Add the calls of kernels, and of Fourier analysis on the cube and modulo p."""
+    walsh, cyclic = theory.walsh, theory.cyclic
+    values = bad(None, "text", Thing(), {}, [], np.zeros(3), [[1, 2], [3]], np.array([1j, 0]))
+    add("walsh.transform", walsh.transform, {"values": np.ones(4)}, {"values": values})
+    add("walsh.degree_weights", walsh.degree_weights, {"values": np.ones(4)}, {"values": values})
+    add("walsh.degrees", walsh.degrees, {"n": 2}, {"n": KINDS["whole"]})
+    add("walsh.signs", walsh.signs, {"n": 2}, {"n": "count"})
+    kernels = [*values, *bad(np.ones((4, 2)), np.ones((3, 3)))]
+    add(
+        "walsh.kernel_spectrum",
+        walsh.kernel_spectrum,
+        {"kernel": np.eye(4)},
+        {"kernel": kernels},
+        ("values", "the last axis"),
+    )
+    add(
+        "structure",
+        theory.structure,
+        {"kernel": np.eye(4), "tokens": 1},
+        {"kernel": kernels, "tokens": bad(0, 3, -1, 1.5, None, "a", [], Thing())},
+        ("values", "the last axis"),
+    )
+    add(
+        "counterexample", theory.counterexample, {"kernel": np.eye(4)}, {"kernel": kernels}, ("values", "the last axis")
+    )
+    add(
+        "cube_tokens",
+        theory.cube_tokens,
+        {"bits": 2, "tokens": 1},
+        {"bits": [*KINDS["count"], *bad(13)], "tokens": [*KINDS["count"], *bad(3)]},
+    )
+    inputs = bad(
+        None, "text", Thing(), {}, [], np.ones((2, 3)), np.full((2, 2, 2), np.nan), np.ones((2, 2, 2), complex)
+    )
+    for kernel in (theory.conjugate_kernel, theory.tangent_kernel):
+        second = [value for value in inputs if value[0] is not None] + bad(np.ones((2, 3, 2)))
+        add(
+            kernel.__name__,
+            kernel,
+            {"first": np.ones((2, 2, 2))},
+            {
+                "first": inputs,
+                "second": second,
+                "score": bad("nope", "softmax", 3, None, Thing()),
+                "read_out": bad("nope", 3, None, Thing()),
+            },
+        )
+    add(
+        "finite_width_kernel",
+        theory.finite_width_kernel,
+        {"kind": "conjugate"},
+        {
+            "kind": "choice",
+            "score": "choice",
+            "read_out": "choice",
+            "width": "count",
+            "networks": [*KINDS["count"], *bad(1)],
+            "execution": "execution",
+        },
+    )
+    add(
+        "finite_width_kernel called",
+        lambda key, tokens: theory.finite_width_kernel("conjugate", width=2, networks=2)(key, tokens),
+        {"key": KEY, "tokens": np.ones((2, 2, 2))},
+        {"key": "key", "tokens": inputs},
+    )
+    real = bad(
+        None,
+        "text",
+        Thing(),
+        {},
+        [],
+        np.ones(4),
+        np.ones(1),
+        np.array([1.0, np.nan, 0.0]),
+        np.array([1j, 0, 0]),
+        [[1, 2], [3]],
+    )
+    add("frequency_power", cyclic.frequency_power, {"weights": np.ones(3)}, {"weights": real})
+    grids = [*real, *bad(np.ones((3, 3)), np.ones((3, 5, 1)), np.full((3, 3, 1), np.inf))]
+    frequencies = bad(None, "a", [], [0], [2], [1, 1], [0.5], 1, Thing(), [[1]], [True])
+    for part in (cyclic.restricted, cyclic.excluded):
+        add(
+            part.__name__,
+            part,
+            {"logits": np.ones((3, 3, 1)), "frequencies": [1]},
+            {"logits": grids, "frequencies": frequencies},
+        )
+    for part in (cyclic.mean_by_sum, cyclic.sum_power):
+        add(part.__name__, part, {"logits": np.ones((3, 3, 1))}, {"logits": grids})
+    add(
+        "gini",
+        cyclic.gini,
+        {"values": np.ones(3)},
+        {"values": bad(None, "a", [], [-1.0], [np.nan], 3.0, np.ones((2, 2)), Thing(), [1j])},
+    )
+    add(
+        "key_frequencies",
+        cyclic.key_frequencies,
+        {"power": np.ones(3), "count": 1},
+        {"power": bad(None, "a", 3.0, [np.nan], np.ones((2, 2)), Thing()), "count": [*KINDS["count"], *bad(4)]},
+    )
+
+
+def add_synthetic(add, folder, files):
+    """Add the calls of synthetic data, and of the model and the training that learn it."""
+    law = {"vocabulary": 23, "length": 12, "sparse": 1, "frequent": 3, "excess": 1, "pool": 5}
+    kinds = {name: "whole" if name == "excess" else "count" for name in law}
+    add("SparseTokens", sparse_tokens.SparseTokens, law, kinds)
+    task = sparse_tokens.SparseTokens(**law)
+    add(
+        "SparseTokens.draw",
+        task.draw,
+        {"key": KEY, "count": 1},
+        {"key": "key", "count": "count", "sparse_of_other_label": "flag"},
+    )
+    add(
+        "SparseTokens.sensitivity",
+        task.sensitivity,
+        {"solution": "sparse"},
+        {"solution": "choice", "ties": "choice", "replace_by_itself": "flag"},
+    )
+    exact = {"own": 1, "other": 0, "ids": 1, "length": 2, "vocabulary": 4}
+    add(
+        "exact_sensitivity",
+        sparse_tokens.exact_sensitivity,
+        exact,
+        {
+            "own": "count",
+            "other": "whole",
+            "ids": "count",
+            "length": "count",
+            "vocabulary": "count",
+            "ties": "choice",
+            "replace_by_itself": "flag",
+        },
+    )
+    add("ModularAddition", modular_addition.ModularAddition, {"modulus": 5}, {"modulus": [*KINDS["count"], *bad(1)]})
+    add(
+        "ModularAddition.split",
+        modular_addition.ModularAddition(5).split,
+        {"key": KEY, "fraction": 0.5},
+        {"key": "key", "fraction": [*KINDS["positive"], *bad(1.0, 1e-3)]},
+    )
+    sizes = {"numbers": 5, "width": 4, "heads": 2, "hidden": 4}
+    add(
+        "pair_transformer.Config",
+        pair_transformer.Config,
+        sizes,
+        {**dict.fromkeys(sizes, "count"), "residual": "flag", "normalized": "flag"},
+    )
+    config = pair_transformer.Config(**sizes)
+    variables, apply = pair_transformer.init(config, KEY), pair_transformer.evaluation(config)
+    add("pair_transformer.init", pair_transformer.init, {"config": config, "key": KEY}, {"key": "key"})
+    pairs = bad(
+        None,
+        "text",
+        Thing(),
+        {},
+        [[0, 5]],
+        [[-1, 0]],
+        [[0.0, 1.0]],
+        [[0, 1, 5]],
+        [0, 1],
+        [[True, False]],
+        np.ma.masked_array([[0, 1]], [[True, False]]),
+    )
+    add(
+        "pair_transformer.evaluation",
+        lambda variables, pairs: apply(variables, pairs),
+        {"variables": variables, "pairs": np.array([[0, 1]])},
+        {"variables": bad(None, {}, 3, W, Thing()), "pairs": pairs},
+    )
+    add(
+        "pair_transformer.from_embeddings",
+        lambda variables, vectors: pair_transformer.from_embeddings(config)(variables, vectors),
+        {"variables": variables, "vectors": np.zeros((1, 2, 4))},
+        {"vectors": bad(None, "text", Thing(), np.zeros((1, 3, 4)), np.zeros((2, 4)), np.zeros((1, 2, 5)))},
+    )
+    add(
+        "FullBatchConfig",
+        training.FullBatchConfig,
+        {"steps": 4, "every": 2},
+        {
+            "steps": "count",
+            "every": [*KINDS["count"], *bad(3)],
+            "models_per_device": "count",
+            "reproducible": "flag",
+            "precision": bad("fast", 3, [], Thing()),
+        },
+    )
+    right = {
+        "keys": KEY, "loss": lambda variables, data, key: (variables["params"]["w"] - data).sum(), "variables": {"params": {"w": np.zeros((2, 1), np.float32)}}, "data": np.zeros((2, 1), np.float32),
+        "config": training.FullBatchConfig(steps=1, every=1), "learning_rate": [0.1, 0.1], "weight_decay": [0.0, 0.0], "measure": lambda done, variables: {"w": np.zeros(2)},
+    }  # fmt: skip
+    rates = bad(None, "a", 0.1, [0.1], [0.1, float("nan")], [0.1, -1.0], [[0.1, 0.1]], Thing(), [1j, 1j])
+    add("fit_full_batch", training.fit_full_batch, right, {
+        "keys": [v for v in KINDS["key"] if not isinstance(v[0], functools.partial)], "loss": "function", "variables": bad(None, {}, 3, W, {"params": {}}, {"params": {"w": np.zeros(3)}}, Thing()), "data": bad(None, "a", Thing(), np.zeros(3), {}),
+        "config": bad(None, 3, {}, training.Config(epochs=1)), "learning_rate": [*rates, *bad([0.1, 0.0])], "weight_decay": rates, "measure": "function", "progress": bad(3, [], Thing()),
+    })  # fmt: skip
+
+
 PARTS = (
     add_execution,
     add_samplers,
@@ -1779,6 +2058,9 @@ PARTS = (
     add_training,
     add_models,
     add_harness,
+    add_noise_stability,
+    add_theory,
+    add_synthetic,
 )
 
 

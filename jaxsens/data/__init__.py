@@ -1,13 +1,13 @@
-"""Data sets of images and texts, synthetic tokens, patches, and word frequencies.
+"""Data sets of images and texts, synthetic tokens, modular addition, patches, and word frequencies.
 
-The modules ``images``, ``text``, ``patches``, ``sparse_tokens`` and ``word_frequency`` are imported when they are first
-used; tensorflow_datasets, when a data set is loaded.
+The modules ``images``, ``text``, ``patches``, ``sparse_tokens``, ``modular_addition`` and ``word_frequency`` are
+imported when they are first used; tensorflow_datasets, when a data set is loaded.
 """
 
 import importlib
 from types import ModuleType
 
-__all__ = ["images", "patches", "sparse_tokens", "text", "word_frequency"]
+__all__ = ["images", "modular_addition", "patches", "sparse_tokens", "text", "word_frequency"]
 
 
 def __getattr__(name: str) -> ModuleType:

@@ -191,7 +191,7 @@ def exact_sensitivity(
         raise ValueError(
             f"own must be above other, own + other at most length, 2 ids at most vocabulary, got {numbers}"
         )
-    if ties not in TIES:
+    if not isinstance(ties, str) or ties not in TIES:
         raise ValueError(f"ties must be one of {tuple(TIES)}, got {ties!r}")
     checks.require_flag("replace_by_itself", replace_by_itself)
     total = Fraction(0)
@@ -230,7 +230,7 @@ def _shuffled(key: Key, count: int) -> Array:
 
 
 def _known(solution: str) -> str:
-    if solution not in SOLUTIONS:
+    if not isinstance(solution, str) or solution not in SOLUTIONS:
         raise ValueError(f"solution must be one of {SOLUTIONS}, got {solution!r}")
     return solution
 

@@ -112,7 +112,7 @@ def require_power(shape: tuple[int, ...]) -> int:
     """
     count = shape[-1]
     if count < 1 or count & (count - 1):
-        raise ValueError(f"the last axis must have 2**n entries, got {count}")
+        raise ValueError(f"the last axis of values must have 2**n entries, got {count}")
     return count.bit_length() - 1
 
 

@@ -4,6 +4,7 @@ variables, losses = training.fit(key, models.train_apply(module), variables, tok
 trained = training.fit_many(key, apply, training.stack(models), members, data, training.ManyConfig(epochs=10))
 """
 
+from jaxsens.training.full_batch import FullBatchConfig, FullBatchLoss, FullBatchTrained, fit_full_batch
 from jaxsens.training.many_models import ManyConfig, Members, Trained, fit_many, stack
 from jaxsens.training.member_epoch import CROSS_ENTROPY, SQUARED_ERROR, Criterion
 from jaxsens.training.objectives import (
@@ -26,6 +27,9 @@ __all__ = [
     "CrossEntropy",
     "Diverged",
     "Fitted",
+    "FullBatchConfig",
+    "FullBatchLoss",
+    "FullBatchTrained",
     "GaussianAugmentation",
     "ManyConfig",
     "Members",
@@ -37,6 +41,7 @@ __all__ = [
     "Trained",
     "accuracy",
     "fit",
+    "fit_full_batch",
     "fit_many",
     "sharpness_aware",
     "stack",

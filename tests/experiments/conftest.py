@@ -24,6 +24,7 @@ EXPERIMENTS = (
     "kernels",
     "language",
     "language_models",
+    "grokking",
 )
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
 WORDS = [

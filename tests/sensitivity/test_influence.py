@@ -88,9 +88,7 @@ def test_a_decoder_is_measured_fast_and_plainly_with_equal_answers():
     variables = jax.tree.map(lambda leaf: draws.normal(size=leaf.shape).astype(np.float32), encoder.shapes_of(states))
     sampler, mask = perturb.replace_uniform(VOCABULARY), np.broadcast_to(np.arange(LENGTH) < 4, TEXTS.shape)
     fast = token_influence(causal(states, 2, 2), sampler, head=encoder.next_logits(states))
-    plain = token_influence(
-        substitution.one_at_a_time(models.evaluation(every)), sampler, execution=Execution(chunk=3)
-    )
+    plain = token_influence(substitution.one_at_a_time(models.evaluation(every)), sampler, execution=Execution(chunk=3))
     found, expected = (measure(KEY, variables, TEXTS, mask) for measure in (fast, plain))
     np.testing.assert_allclose(found.changes, expected.changes, atol=2e-5)
     assert found.changes[..., 1].max() > 0.1

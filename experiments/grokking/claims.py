@@ -1,0 +1,139 @@
+"""Verdicts of ``experiments.grokking`` on claims C14 and C27 of ``experiments/CLAIMS.md``.
+
+C14: sensitivity has done half of its change before the test accuracy has, the mean over seeds. Judged for both ways to
+put noise on the numbers and for every architecture, of models that have grokked; other measures and the other rule
+stand beside it without a verdict. C27: with the penalty models grok in fewer epochs than without it, and than with the
+same noisy copies in its place, at every weight decay.
+"""
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from experiments import harness
+from experiments.grokking.config import Config, Group
+from experiments.grokking.estimates import FOLLOWED, Curves, speed_up
+from experiments.harness import Claim, verdicts
+from experiments.harness.verdicts import Design, Verdict
+from jaxsens.statistics import estimate
+from jaxsens.typing import Array
+
+PLACE = "Vasudeva et al., Transformers Learn Low Sensitivity Functions, s.7.3, Fig. 8"
+PENALTY_PLACE = "Haris et al., Noise Stability of Transformer Models, 2026, arXiv 2602.08287"
+PARITY_PLACE = "Vasudeva et al., Transformers Learn Low Sensitivity Functions, A.6"
+
+JUDGED = {"token_sensitivity": "one number at a time", "pair_sensitivity": "both numbers at once, as published"}
+
+MOVES_FIRST = partial(verdicts.mean, above=0.0)
+FEWER_EPOCHS = partial(verdicts.mean, below=0.0)
+
+Row = tuple[Claim, Verdict | None]
+
+
+def uses(config: Config) -> dict[str, verdicts.Use]:
+    """Return every rule by which claims are judged, with its units at these settings."""
+    plan = design(config)
+    together = len(config.architectures) * len(JUDGED)
+    used = {"C14": verdicts.Use(MOVES_FIRST, config.seeds, plan, together=together)}
+    comparisons = len(_comparisons(config))
+    if comparisons:
+        used["C27"] = verdicts.Use(FEWER_EPOCHS, config.seeds, plan, together=comparisons)
+    return used
+
+
+def design(config: Config) -> Design:
+    """Return how the models were trained: every seed draws its learning rate."""
+    return Design(config.seeds, drawn=(config.rates[0], config.rates[1]))
+
+
+def claims(config: Config, curves: Mapping[Group, Curves], parity: Mapping[str, Array]) -> list[Claim]:
+    """Return all claims of a run."""
+    rows: list[Row] = []
+    for architecture in config.architectures:
+        rows += _leads(config, curves[Group(architecture, "none", config.decay)])
+    for treated, control in _comparisons(config):
+        rows.append(_speed_up(config, curves[treated], curves[control]))
+        rows += _losses(config, curves[treated], curves[control])
+    return [*harness.corrected(rows), *_parity(config, parity)]
+
+
+def _comparisons(config: Config) -> list[tuple[Group, Group]]:
+    """Return the groups with the penalty, each with the groups that it is compared with."""
+    if "penalty" not in config.treatments:
+        return []
+    controls = [one for one in ("none", "noise") if one == "none" or one in config.treatments]
+    return [
+        (Group("published", "penalty", decay), Group("published", control, decay))
+        for decay in config.decays
+        for control in controls
+    ]
+
+
+def _fields(config: Config, curves: Curves) -> dict[str, Any]:
+    group = curves.group
+    return {
+        "subject": f"{group.architecture} architecture, {group.treatment}, weight decay {group.decay:g}",
+        "dataset": f"addition modulo {config.modulus}, {config.fraction:g} of the pairs",
+        "note": f"{int(curves.grokked.sum())} of {len(curves.rates)} seeds grokked",
+    }
+
+
+def _leads(config: Config, curves: Curves) -> list[Row]:
+    fields = _fields(config, curves) | {"place": PLACE, "reference": "test accuracy"}
+    rows: list[Row] = []
+    for name in FOLLOWED:
+        found, text = curves.lead(name), name.replace("_", " ") + (f" ({JUDGED[name]})" if name in JUDGED else "")
+        verdict = MOVES_FIRST(found, design=design(config)) if name in JUDGED else None
+        values = {} if found is None else Claim.numbers(found)
+        published = "falls before the accuracy rises" if name in JUDGED else None
+        quantity = f"lead of {text}, half change (epochs)"
+        rows.append((Claim("C14" if verdict else "", quantity, published, **fields, **values), verdict))
+    for name in JUDGED:
+        for rule, smoothed in (("correlation", False), ("half change", True)):
+            found = curves.lead(name, rule, smoothed=smoothed)
+            text = f"half change, accuracy as a trailing mean over {config.smoothing} epochs" if smoothed else rule
+            quantity = f"lead of {name.replace('_', ' ')}, {text} (epochs)"
+            rows.append((Claim("", quantity, None, **fields, **({} if found is None else Claim.numbers(found))), None))
+    return rows
+
+
+def _speed_up(config: Config, treated: Curves, control: Curves) -> Row:
+    found = speed_up(treated, control)
+    fields = _fields(config, treated) | {"place": PENALTY_PLACE, "reference": _fields(config, control)["subject"]}
+    missing = [sum(not reached for _, reached in one.grokking) for one in (treated, control)]
+    fields["note"] = f"without a test accuracy of 0.9: {missing[0]} and {missing[1]}, counted as the last epoch"
+    quantity = "log of the ratio of epochs to a test accuracy of 0.9"
+    published = f"about 35 % sooner: {np.log(0.65):.2f}"
+    row = Claim.of("C27", quantity, found, published=published, **fields)
+    return row, FEWER_EPOCHS(found, design=design(config))
+
+
+def _losses(config: Config, treated: Curves, control: Curves) -> list[Row]:
+    """Return the difference of the clean losses at the end: speeds are compared at unequal ones otherwise."""
+    rows: list[Row] = []
+    for name in ("train_loss", "test_loss"):
+        differences = treated.values[name][:, -1] - control.values[name][:, -1]
+        fields = _fields(config, treated) | {"place": "", "reference": _fields(config, control)["subject"]}
+        if np.isfinite(differences).all():
+            found = estimate.from_values(differences, rate=False)
+            text = f"difference of the clean {name.replace('_', ' ')} at the end (nats)"
+            rows.append((Claim.of("", text, found, **fields), None))
+    return rows
+
+
+def _parity(config: Config, parity: Mapping[str, Array]) -> list[Claim]:
+    share = config.parity_relevant / config.parity_length
+    fields = {
+        "subject": f"transformer, {config.parity_depth} layers", "place": PARITY_PLACE,
+        "dataset": f"parity of {config.parity_relevant} of {config.parity_length} bits, "
+        f"{config.parity_strings} strings",
+    }  # fmt: skip
+    rows = []
+    for name, published in (("sensitivity", f"tends to {share:g}"), ("test_accuracy", None)):
+        values = np.asarray(parity[name])[:, -1]
+        if np.isfinite(values).all():
+            found = estimate.from_values(values, rate=True)
+            rows.append(Claim.of("", f"{name.replace('_', ' ')} at the end", found, published=published, **fields))
+    return rows

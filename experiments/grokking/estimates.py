@@ -1,0 +1,164 @@
+"""Estimates of ``experiments.grokking``: leads of the measures, and epochs of grokking, over seeds."""
+
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from experiments import harness
+from experiments.grokking import leads
+from experiments.grokking.config import Config, Group
+from experiments.grokking.measure import MEASURES
+from jaxsens.statistics import estimate
+from jaxsens.statistics.estimate import Estimate
+from jaxsens.typing import Array
+
+FOLLOWED = tuple(name for name in MEASURES if not name.endswith("accuracy"))
+"""Measures whose lead is estimated."""
+
+RULES: dict[str, Callable[..., float | None]] = {"half change": leads.lead, "correlation": leads.correlation_lead}
+"""Rules of leads, by name."""
+
+
+class Curves:
+    """The curves of a group's models, and what follows from them."""
+
+    def __init__(self, config: Config, group: Group, unit: Mapping[str, Array]) -> None:
+        self.config, self.group = config, group
+        self.epochs = np.asarray(unit["epochs"])
+        self.rates = np.asarray(unit["learning_rate"], np.float64)
+        self.values = {name: np.asarray(unit[name], np.float64) for name in MEASURES}
+
+    @cached_property
+    def grokked(self) -> np.ndarray:
+        """Whether a model ends with a test accuracy of at least 0.9 ``[seeds]``."""
+        return self.values["test_accuracy"][:, -1] >= leads.GROKKED
+
+    @cached_property
+    def grokking(self) -> list[tuple[float, bool]]:
+        """First epoch with a test accuracy of at least 0.9 of every seed, and whether there is one."""
+        return [leads.grokking_epoch(self.epochs, one) for one in self.values["test_accuracy"]]
+
+    def leads(self, name: str, rule: str = "half change", *, smoothed: bool = False) -> list[float | None]:
+        """Return the lead of a measure in epochs for every seed; None for models that have not grokked.
+
+        ``smoothed`` puts the published trailing mean on the test accuracy, and none on the measure.
+        """
+        found: list[float | None] = []
+        for seed, grokked in enumerate(self.grokked):
+            accuracy = self.values["test_accuracy"][seed]
+            if smoothed:
+                accuracy = leads.trailing_mean(accuracy, max(self.config.smoothing // self.config.every, 1))
+            first = leads.memorized(self.values["train_accuracy"][seed])
+            found.append(RULES[rule](self.epochs, self.values[name][seed], accuracy, first) if grokked else None)
+        return found
+
+    def lead(self, name: str, rule: str = "half change", *, smoothed: bool = False) -> Estimate | None:
+        """Return the mean lead over the seeds that have one; None if there is none."""
+        known = [one for one in self.leads(name, rule, smoothed=smoothed) if one is not None]
+        return estimate.from_values(known, rate=False, unit="seeds") if known else None
+
+
+def speed_up(treated: Curves, control: Curves) -> Estimate:
+    """Return the mean over seeds of ``log(grokking epoch treated / control)``; a model without one has the last epoch.
+
+    Epochs are counted from 1 measurement on, so that the logarithm exists.
+    """
+    every = treated.config.every
+    pairs = zip(treated.grokking, control.grokking, strict=True)
+    return estimate.from_values(
+        [np.log(max(a, every) / max(b, every)) for (a, _), (b, _) in pairs], rate=False, unit="seeds"
+    )
+
+
+def all_curves(config: Config, results: Mapping[Group, Mapping[str, Array]]) -> dict[Group, Curves]:
+    """Return the curves of all groups."""
+    return {group: Curves(config, group, unit) for group, unit in results.items()}
+
+
+def curve_rows(curves: Mapping[Group, Curves]) -> list[dict[str, Any]]:
+    """Return a row for every group, seed and measured epoch."""
+    rows = []
+    for group, one in curves.items():
+        for seed, rate in enumerate(one.rates):
+            for place, epoch in enumerate(one.epochs):
+                values = {name: _finite(one.values[name][seed, place]) for name in MEASURES}
+                rows.append(
+                    {**group._asdict(), "seed": seed, "learning_rate": float(rate), "epoch": int(epoch)} | values
+                )
+    return rows
+
+
+def model_rows(curves: Mapping[Group, Curves]) -> list[dict[str, Any]]:
+    """Return a row for every model: its epoch of grokking, last values and leads."""
+    rows = []
+    for group, one in curves.items():
+        by_name = {name: one.leads(name) for name in FOLLOWED}
+        smoothed = one.leads("token_sensitivity", smoothed=True)
+        for seed, rate in enumerate(one.rates):
+            epoch, reached = one.grokking[seed]
+            row = {**group._asdict(), "seed": seed, "learning_rate": float(rate)}
+            row |= {"grokking_epoch": epoch if reached else None, "grokked": bool(one.grokked[seed])}
+            row |= {f"last_{name}": _finite(one.values[name][seed, -1]) for name in ("test_accuracy", "test_loss")}
+            row |= {f"lead_{name}": values[seed] for name, values in by_name.items()}
+            rows.append(row | {"lead_token_sensitivity_smoothed": smoothed[seed]})
+    return rows
+
+
+def lead_rows(curves: Mapping[Group, Curves]) -> list[dict[str, Any]]:
+    """Return a row for every group, measure and rule: the mean lead, and how many seeds it comes first in."""
+    rows = []
+    for group, one in curves.items():
+        first = first_movers(one)
+        for name in FOLLOWED:
+            for rule, smoothed in (*((rule, False) for rule in RULES), ("half change", True)):
+                found = one.lead(name, rule, smoothed=smoothed)
+                row = {**group._asdict(), "measure": name, "rule": f"{rule}, smoothed" if smoothed else rule}
+                row |= {"seeds": len(one.rates), "with_a_lead": 0 if found is None else found.count}
+                row["moves_before_accuracy"] = sum(
+                    lead is not None and lead > 0 for lead in one.leads(name, rule, smoothed=smoothed)
+                )
+                row["moves_first_of_all"] = first[name]
+                cells = dict.fromkeys(("mean", "sem", "low", "high")) if found is None else harness.cells(found)
+                rows.append(row | {f"lead_{key}": value for key, value in cells.items()})
+    return rows
+
+
+def first_movers(curves: Curves) -> dict[str, int]:
+    """Return in how many seeds each measure has the largest lead by half change; measures that tie count all."""
+    by_name = {name: curves.leads(name) for name in FOLLOWED}
+    counts = dict.fromkeys(FOLLOWED, 0)
+    for seed in range(len(curves.rates)):
+        known = {name: values[seed] for name, values in by_name.items() if values[seed] is not None}
+        for name, value in known.items():
+            counts[name] += value == max(known.values())
+    return counts
+
+
+def group_rows(curves: Mapping[Group, Curves]) -> list[dict[str, Any]]:
+    """Return a row for every group, which is printed."""
+    rows = []
+    for group, one in curves.items():
+        epochs = estimate.from_values([epoch for epoch, _ in one.grokking], rate=False)
+        row = {**group._asdict(), "seeds": len(one.rates), "grokked": int(one.grokked.sum())}
+        row |= harness.cells(epochs, "grokking_epoch_")
+        for name in ("test_accuracy", "test_loss", "token_sensitivity", "output_sharpness", "weight_norm"):
+            values = one.values[name][:, -1]
+            row[f"last_{name}"] = float(values.mean()) if np.isfinite(values).all() else None
+        rows.append(row)
+    return rows
+
+
+def parity_rows(unit: Mapping[str, Array]) -> list[dict[str, Any]]:
+    """Return a row for every seed and measured epoch of the sparse parity."""
+    names = ("train_accuracy", "test_accuracy", "sensitivity")
+    return [
+        {"seed": seed, "epoch": int(epoch)} | {name: _finite(unit[name][seed, place]) for name in names}
+        for seed in range(len(unit["sensitivity"]))
+        for place, epoch in enumerate(unit["epochs"])
+    ]
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
