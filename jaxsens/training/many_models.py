@@ -121,15 +121,15 @@ def fit_many(
     ):
         if not isinstance(value, kind):
             raise ValueError(f"{name} must be a training.{kind.__name__}, got {value!r}")
-    state = start(variables, config, members)
     devices = parallel.local_devices(devices)[: 1 if config.reproducible else None]
-    config = replace(config, models_per_device=_at_once(config, variables, len(members.batch), devices))
     decisive = checks.reproducible_setting(devices[0]) if config.reproducible else None
     checkpoint = checks.as_folder(checkpoint)
     epoch_of = Epoch(apply, criterion, config.rows, config.precision, config.optimizer)
     validation, sets = (None, None) if validation is None else _checked("validation", validation, criterion)
     if not callable(data):
         data = _checked_data(members, data, criterion, sets)
+    state = start(variables, config, members)
+    config = replace(config, models_per_device=_at_once(config, variables, len(members.batch), devices))
     words = np.asarray(jax.random.key_data(_one_each(keys, len(members.batch))))
     identity = None
     if checkpoint is not None:
