@@ -83,7 +83,7 @@ def convert(path: str | os.PathLike[str], folder: str | os.PathLike[str], *, dty
     try:
         package = importlib.import_module("gguf")
     except ImportError as error:
-        raise ImportError("GGUF files need the package of that name: pip install gguf") from error
+        raise ImportError("GGUF files need the package of that name: pip install 'jaxsens[text]'") from error
     try:
         reader = package.GGUFReader(str(file))
         settings = {name: field.contents() for name, field in reader.fields.items()}
