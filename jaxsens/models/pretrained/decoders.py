@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from jaxsens.models.common import require, require_flags, require_positive
+from jaxsens.models.pretrained.settings import give, take
 from jaxsens.models.text import llama, rotary
 
 __all__ = ["DEFAULTS", "NAMES", "family_of", "read", "write"]
@@ -46,9 +47,7 @@ def read(family: str, settings: Mapping[str, Any]) -> dict[str, Any]:
         >>> llama.Config(**read("llama", write(config))) == config
         True
     """
-    for theirs in _SIZES.values():
-        require(theirs in settings, f"{theirs} in config.json", None, "given")
-    taken = {ours: settings[theirs] for ours, theirs in _SIZES.items()}
+    taken = take(settings, _SIZES)
     require_positive(**{"hidden_size in config.json": taken["width"], "num_attention_heads": taken["heads"]})
     taken["key_heads"] = _first(settings.get("num_key_value_heads"), taken["heads"])
     taken["head_size"] = _first(
@@ -74,7 +73,7 @@ def write(config: llama.Config) -> dict[str, Any]:
         2
     """
     family = family_of(config)
-    settings = {theirs: getattr(config, ours) for ours, theirs in _SIZES.items()}
+    settings = give(config, _SIZES)
     settings |= {"num_key_value_heads": config.key_heads, "head_dim": config.head_size}
     settings |= {
         "rope_theta": config.theta,
