@@ -14,6 +14,9 @@ __all__ = ["FEWEST", "fisher_interval", "rank_correlation"]
 FEWEST = 3
 """Degrees of freedom for a rank correlation to have an interval: 5 units of one group."""
 
+_WIDER = 1.1
+"""How much wider the interval of a partial correlation is: each end errs in at most 0.03, from 12 to 200 units."""
+
 _ARRANGEMENTS = 5040  # of units within their groups, up to which all are tried
 
 
@@ -35,12 +38,13 @@ def rank_correlation(
     With a covariate z it is the partial rank correlation: that of what is left of the ranks of x and of y after linear
     regression on the ranks of z, ``(r_xy - r_xz r_yz) / sqrt((1 - r_xz^2) (1 - r_yz^2))``.
 
-    The interval is `fisher_interval` with ``n - g - 1`` degrees of freedom for n units and g groups, and one less with
-    a covariate. Where units can be
-    arranged within their groups in at most 5040 ways, the interval contains 0 unless the permutation test over all of
-    them (of cluster means) rejects at the same level: in four groups of two units it always does. Units are models,
-    or clusters of models that are alike, such as the seeds of one treatment: then as many as there are clusters, which
-    is right where seeds differ little and wide where they differ much.
+    The interval is `fisher_interval` with ``n - g - 1`` degrees of freedom for n units and g groups. With a covariate
+    there is one less, and the interval is 10 % wider: ranks of normal variables with nothing in common but z keep a
+    partial correlation of 0.01, and each end would err in up to 0.044. Where units can be arranged within their groups
+    in at most 5040 ways, the interval contains 0 unless the permutation test over all of them (of cluster means)
+    rejects at the same level: in four groups of two units it always does. Units are models, or clusters of models that
+    are alike, such as the seeds of one treatment: then as many as there are clusters, which is right where seeds differ
+    little and wide where they differ much.
 
     Coverage of 95 % intervals for normal pairs with correlations from -0.995 to 0.995 is 0.94 to 0.99 with 5 to 100
     units of one group. With fewer than about ten units they are too wide to decide much: five perfect ranks give
@@ -81,7 +85,8 @@ def rank_correlation(
     if freedom < FEWEST or size == 0:
         return None
     r = float(np.clip(a @ b / size, -1, 1))
-    low, high = (float(end) for end in fisher_interval(r, freedom, level))
+    wide = level if covariate is None else 2 * special.ndtr(_WIDER * special.ndtri((1 + level) / 2)) - 1
+    low, high = (float(end) for end in fisher_interval(r, freedom, wide))
     p = _permutation_p(a, b, groups, clusters)
     if p is not None and p > 1 - level:
         low, high = min(low, 0.0), max(high, 0.0)

@@ -24,6 +24,12 @@ def difference_of_logits(rng, deviation):
     return verdicts.mean(found, design=NOT_TRAINED, below=0.0, models=(3, 3))
 
 
+def given_a_common_cause(r, n):
+    """Two quantities that depend on a third one, and on nothing else in common."""
+    z, x, y = r.normal(size=(3, n))
+    return verdicts.correlation(z + x, z + y, covariate=z, design=NOT_TRAINED)
+
+
 def nulls():
     """Yield a name, what draws data where the claim is false but nearly true, and judges it, and the level it has."""
     laws = {"normal": lambda rng, n: rng.normal(size=n), "t3": lambda rng, n: rng.standard_t(3, size=n)}
@@ -61,6 +67,7 @@ def nulls():
             f"correlation, n={n}",
             lambda r, n=n: verdicts.correlation(r.normal(size=n), r.normal(size=n), design=NOT_TRAINED),
         )
+        yield f"correlation given what both depend on, n={n}", lambda r, n=n: given_a_common_cause(r, n)
     for deviation in (0.1, 0.5):
         yield f"difference of logits, deviation {deviation}", lambda r, d=deviation: difference_of_logits(r, d)
 
