@@ -9,8 +9,6 @@ from experiments.language.config import Config
 from experiments.language.estimates import Findings
 from experiments.language.measure import name_of
 from jaxsens import plots
-from jaxsens.plots.lines import line_with_interval
-from jaxsens.plots.style import finish, grid
 from jaxsens.statistics.estimate import Estimate
 
 if TYPE_CHECKING:
@@ -70,18 +68,17 @@ def draw(config: Config, findings: Findings) -> dict[str, "Figure"]:
 
 
 def _positions(config: Config, findings: Findings) -> "Figure":
-    figure, axes = grid(len(findings), across=2, height=3.0)
-    for ax, (dataset, families) in zip(axes, findings.items(), strict=False):
-        for place, (name, family) in enumerate(families.items()):
+    panels = {}
+    for dataset, families in findings.items():
+        series = {}
+        for name, family in families.items():
             means, _ = family.by_position(name_of("raw", config.noise[0]))
-            look = LOOKS[LABELS[name]]
-            line_with_interval(
-                ax, np.arange(len(means)), *_columns(means), look, place=(place, len(families)), label=LABELS[name]
-            )
-        ax.set(title=TITLES[dataset], xlabel="tokens after the noisy one", ylabel="share of predictions changed")
-        ax.legend(frameon=False)
-    heading = f"Sensitivity by place, raw noise of variance {config.noise[0]:g}"
-    return finish(figure, heading, "", _sample(config), title=True)
+            series[LABELS[name]] = np.arange(len(means)), *_columns(means)
+        panels[TITLES[dataset]] = plots.Quantity("share of predictions changed", series, log=False)
+    return plots.side_by_side(
+        panels, x="tokens after the noisy one", log_x=False, looks=LOOKS, sample=_sample(config),
+        heading=f"Sensitivity by place, raw noise of variance {config.noise[0]:g}",
+    )  # fmt: skip
 
 
 def _columns(estimates: list[Estimate]) -> np.ndarray:
