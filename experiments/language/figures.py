@@ -55,8 +55,8 @@ def draw(config: Config, findings: Findings) -> dict[str, "Figure"]:
             for dataset, families in findings.items()
         }
         for what, quantity in (
-            ("sensitivity", "share of predictions changed"),
-            ("accuracy", "accuracy on training texts"),
+            ("sensitivity", "predictions changed\n(fraction)"),
+            ("accuracy", "accuracy on training\ntexts (fraction)"),
         )
     }
     figures["training"] = plots.curve_grid(
