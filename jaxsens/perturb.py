@@ -497,7 +497,8 @@ def as_pytree(perturbation: Perturbation) -> Perturbation:
         ([0.5], [])
     """
     leaves = jax.tree.leaves(perturbation)
-    if all(isinstance(leaf, int | float | np.ndarray | jax.Array) for leaf in leaves):
+    # Shapes stand for numbers where only the shapes of results are asked for.
+    if all(isinstance(leaf, int | float | np.ndarray | jax.Array | jax.ShapeDtypeStruct) for leaf in leaves):
         return perturbation
     return jax.tree_util.Partial(perturbation)
 
