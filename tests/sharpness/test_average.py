@@ -262,7 +262,7 @@ def test_products_run_at_full_precision():
     average.output_sharpness(spy, step, draws=2, execution=Execution(chunk=2))(
         KEY, {"w": np.ones((5, 2), np.float32)}, np.ones((4, 5), np.float32)
     )
-    assert set(seen[2:]) == {"highest"}  # the first calls only ask for shapes
+    assert seen[-1] == "highest"  # calls before the last one may only ask for shapes
 
 
 def test_other_changes_are_accepted():

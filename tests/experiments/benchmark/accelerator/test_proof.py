@@ -38,7 +38,7 @@ def check_rehearsal(results, printed):
     assert results["failed"]
     named = ("not supported by dot_general on CPU", "must be an algorithm of the platform cpu")
     assert all(any(text in row["error"] for text in named) for row in results["failed"])
-    assert not any(row["precision"][:4] in ("tf32", "bf16") and row["by"] == "jaxsens" for row in results["timings"])
+    assert not any("tf32" in row["precision"] and row["by"] == "jaxsens" for row in results["timings"])
     assert {row["of"] for row in results["answers"]} == set(REHEARSED.families)
     assert [row["same_bits"] for row in results["repeats"]] == [True]
     assert {row["case"][0] for row in results["timings"]} == set("abcdeghij")
