@@ -35,9 +35,9 @@ _UNOPTIMIZED = (_HERE / "experiments", _HERE / "models", _HERE / "test_docstring
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """Mark what needs the smoke run of an experiment, which takes up to a minute."""
+    """Mark what needs the smoke run of an experiment, or the READMEs' examples, which take up to a minute."""
     for item in items:
-        if "smoke_run" in getattr(item, "fixturenames", ()):
+        if {"smoke_run", "run_blocks"} & set(getattr(item, "fixturenames", ())):
             item.add_marker("whole")
 
 

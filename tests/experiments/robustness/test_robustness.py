@@ -153,6 +153,7 @@ def pixels(variables, tokens):
     return tokens.reshape(len(tokens), -1)[:, :10] * variables["scale"]
 
 
+@pytest.mark.whole
 def test_the_users_models_and_images_are_measured_and_what_does_not_fit_is_refused(tmp_path):
     digits = images.load("digits")
     config = replace(SMOKE, treatments=(), seeds=1, patch=2, variance=1.0, corruptions=("contrast",), reference="fixed")

@@ -69,6 +69,7 @@ def read(path):
         return list(csv.DictReader(file))
 
 
+@pytest.mark.whole
 def test_models_on_disk_are_measured_in_parts_as_all_at_once(class_folders, tmp_path, monkeypatch):
     pytest.importorskip("safetensors")
     pytest.importorskip("matplotlib")
