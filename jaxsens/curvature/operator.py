@@ -164,7 +164,7 @@ class Product:
         batches.require_fit(matrix.forward, params, one)
         forward = parallel.bind(_forward, matrix)
         labels.check_examples(forward, matrix, params, batch, execution=self.execution)
-        chunk = self.execution.chunk or memory.chunk_of(matrix.forward, params, one, execution=self.execution)
+        chunk = self.execution.chunk or memory.chunk_of(matrix.forward, params, one, derivative=True)
         devices = parallel.local_devices(self.execution.devices)[: batches.PARTS]
         execution = Execution(devices=devices, precision=self.execution.precision)
         layout = _layout(count, batches.PARTS if len(devices) > 1 else 1, chunk)

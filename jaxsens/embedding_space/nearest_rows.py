@@ -183,7 +183,7 @@ def search_exactly(
         >>> ids.tolist(), distances.tolist()
         ([[2, 1]], [[1.0, 3.0]])
     """
-    at_once = max(1, memory.budget() // (8 * len(rows.table)))
+    at_once = max(1, memory.BYTES // (8 * len(rows.table)))
     pieces = [
         _search_block(np.asarray(queries[i : i + at_once], np.float64), groups[i : i + at_once], rows, k, metric)
         for i in range(0, len(queries), at_once)

@@ -53,7 +53,13 @@ def room_for_copies(params: PyTree, execution: Execution = DEFAULT) -> int:
     return BYTES * COPIES.get(execution.platform, 1) // bytes_of(params)
 
 
-def chunk_of(fn: Callable[..., PyTree], *args: PyTree, budgets: int = 1, execution: Execution = DEFAULT) -> int:
+def chunk_of(
+    fn: Callable[..., PyTree],
+    *args: PyTree,
+    budgets: int = 1,
+    execution: Execution = DEFAULT,
+    derivative: bool = False,
+) -> int:
     """Return how many evaluations of ``fn(*args)`` fit the budget, or a multiple of it, at least one.
 
     ``chunk = budgets * budget // largest intermediate result in bytes``, for arguments or their shapes.
@@ -63,6 +69,8 @@ def chunk_of(fn: Callable[..., PyTree], *args: PyTree, budgets: int = 1, executi
         *args: Its arguments, or their shapes.
         budgets: Size of the largest result allowed, in multiples of ``budget(execution)``.
         execution: Its devices decide the platform.
+        derivative: Whether derivatives are taken: they keep all intermediate results, and not one at a time. The budget
+            is ``BYTES`` on every platform then.
 
     Example:
         >>> chunk_of(lambda x: jnp.tanh(x), np.ones(2**20, np.float32)) == budget() // 2**22
@@ -70,7 +78,8 @@ def chunk_of(fn: Callable[..., PyTree], *args: PyTree, budgets: int = 1, executi
     """
     jaxpr = jax.make_jaxpr(fn)(*args)
     largest = max((_size(equation) for equation in _equations(jaxpr.jaxpr)), default=1)
-    return max(1, budgets * budget(execution) // max(largest, 1))
+    room = BYTES if derivative else budget(execution)
+    return max(1, budgets * room // max(largest, 1))
 
 
 def _equations(jaxpr: core.Jaxpr) -> Iterator[core.JaxprEqn]:

@@ -75,8 +75,9 @@ def map_items(fn: Callable[..., PyTree], items: PyTree, *shared: PyTree, executi
         fn: A pure function of one item. It is compiled once for each value (by ``==``) and each set of shapes; see
             ``bind`` for functions that are created in every call.
         items: Pytree of arrays ``[n ...]``, kept on the host and sent to the devices chunk by chunk.
-        *shared: Pytrees that are the same for every item. Large arrays of JAX are copied to every device once, and stay
-            there as long as they exist; arrays on the host, which may change, are copied in every call.
+        *shared: Pytrees that are the same for every item. Large arrays of JAX are copied to every device and stay there
+            until they are deleted or a call has others; they must not share memory with a NumPy array that changes.
+            Arrays on the host are copied in every call.
         execution: How to run; its ``chunk`` counts items here.
 
     Raises:
@@ -461,8 +462,14 @@ def _gather(results: PyTree, total: int, chunk: int) -> PyTree:
 
 
 def _placed(place: Sharding, tree: PyTree) -> PyTree:
-    """Return arrays where a program reads them; large arrays of JAX are copied once, since they cannot change."""
+    """Return arrays where a program reads them; large arrays of JAX are copied once, since they cannot change.
+
+    The copies of the last call are kept, and no others: those of many models would fill the devices.
+    """
     leaves, structure = jax.tree.flatten(tree)
+    used = {id(leaf) for leaf in leaves}
+    for number in [number for number in _copies if number not in used]:
+        _copies.pop(number, None)
     stay = [_stays(leaf) and leaf.sharding != place for leaf in leaves]
     sent = iter(jax.device_put([leaf for leaf, stays in zip(leaves, stay, strict=True) if not stays], place))
     placed = [_copy_on(place, leaf) if stays else next(sent) for leaf, stays in zip(leaves, stay, strict=True)]
@@ -477,14 +484,13 @@ def _stays(leaf: Any) -> bool:
 
 def _copy_on(place: Sharding, array: jax.Array) -> jax.Array:
     number = id(array)
-    of_array, copies = _copies.get(number, (None, {}))
-    if of_array is None or of_array() is not array:
-        # Its copies go with the array: its number may be that of another one then.
-        of_array, copies = _copies[number] = weakref.ref(array, lambda _: _copies.pop(number, None)), {}
-    if place not in copies:
-        copies[place] = jax.device_put(array, place)
-    return copies[place]
+    of_array, there, copy = _copies.get(number, (None, None, None))
+    if of_array is None or of_array() is not array or there != place:
+        # Its copy goes with the array: its number may be that of another one then.
+        copy = jax.device_put(array, place)
+        _copies[number] = weakref.ref(array, lambda _: _copies.pop(number, None)), place, copy
+    return copy
 
 
-_copies: dict[int, tuple[weakref.ref, dict[Sharding, jax.Array]]] = {}
+_copies: dict[int, tuple[weakref.ref, Sharding, jax.Array]] = {}
 """Arrays that are kept on devices, by the number of the array of which they are copies."""

@@ -19,14 +19,14 @@ __all__ = ["ALGORITHMS", "precision_errors", "require_precision"]
 _NARROW = ("F16_F16_F32", "BF16_BF16_F32", "BF16_BF16_F32_X3", "BF16_BF16_F32_X6")
 
 ALGORITHMS = {
-    "cpu": ("F32_F32_F32", "F64_F64_F64"),
+    "cpu": ("F32_F32_F32", "F64_F64_F64", "BF16_BF16_F32", "BF16_BF16_F32_X3", "BF16_BF16_F32_X6"),
     "gpu": (*_NARROW, "BF16_BF16_F32_X9", "TF32_TF32_F32", "TF32_TF32_F32_X3", "F32_F32_F32", "F64_F64_F64"),
     "tpu": ("BF16_BF16_F32", "BF16_BF16_F32_X3", "BF16_BF16_F32_X6"),
 }
 """The algorithms of products that XLA compiles for factors in float32; the other precisions work on all platforms.
 
 Found by compiling a product and a convolution for each platform with JAX 0.10. ``_X3``, ``_X6`` and ``_X9`` are the
-numbers of products that one becomes. A CPU computes in float32 under every other name that it accepts.
+numbers of products that one becomes. A CPU computes in float32 under all of its names but that of float64.
 """
 
 
@@ -40,7 +40,13 @@ def require_precision(execution: Execution) -> None:
     """
     precision, platform = execution.precision, execution.platform
     known = ALGORITHMS.get(platform)
-    if "_" in precision and precision.isupper() and known is not None and precision not in known:
+    if (
+        isinstance(precision, str)
+        and "_" in precision
+        and precision.isupper()
+        and known is not None
+        and precision not in known
+    ):
         raise ValueError(
             f"precision must be an algorithm of the platform {platform}, which has {', '.join(known)}, or a precision "
             f"of every platform, such as 'highest', got {precision!r}"
@@ -66,7 +72,7 @@ def precision_errors(
         params: Its parameters.
         batch: Examples with a leading axis b of at least 2; a few dozen are enough.
         precisions: The precisions to compare; by default ``"default"``, ``"high"``, and all of ``ALGORITHMS`` that the
-            platform has but float64.
+            platform has but float64, and on a CPU but other names of float32.
         execution: The first of its devices evaluates; its ``precision`` is the reference.
 
     Returns:
@@ -88,7 +94,10 @@ def precision_errors(
         raise ValueError("batch must have at least two examples, whose outputs can differ, got 1")
     batches.require_fit(apply, params, batches.example_spec(batch))
     if precisions is None:
-        precisions = ["default", "high", *(name for name in ALGORITHMS[execution.platform] if name[:3] != "F64")]
+        names = [name for name in ALGORITHMS[execution.platform] if name[:3] != "F64"]
+        if execution.platform == "cpu":  # its other names are float32, too
+            names = [name for name in names if name[:3] == "F32"]
+        precisions = ["default", "high", *names]
 
     def outputs(precision: str) -> np.ndarray:
         chosen = execution.replace(precision=precision)

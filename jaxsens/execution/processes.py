@@ -7,9 +7,10 @@ every process. Only the first process reads and writes files, and the others
 receive its decisions, so that all take the same branches and none waits for another.
 """
 
+import importlib.util
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import TracebackType
 
 import jax
@@ -23,11 +24,17 @@ VARIABLES = ("JAXSENS_PROCESSES", "JAXSENS_PROCESS", "JAXSENS_COORDINATOR")
 of this one, and the address of the first one."""
 
 _CLUSTERS = {
-    "SLURM": ("SLURM_NTASKS", "SLURM_STEP_NODELIST", "SLURM_NTASKS_PER_NODE", "SLURM_STEP_NUM_NODES"),
-    "Open MPI": ("OMPI_COMM_WORLD_SIZE", "OMPI_MCA_orte_hnp_uri", "OMPI_COMM_WORLD_LOCAL_SIZE", None),
+    "Open MPI": ("OMPI_COMM_WORLD_SIZE", ("OMPI_MCA_orte_hnp_uri",), "OMPI_COMM_WORLD_LOCAL_SIZE", None),
+    "SLURM": (
+        "SLURM_NTASKS",
+        ("SLURM_JOB_ID", "SLURM_STEP_NODELIST", "SLURM_PROCID", "SLURM_LOCALID"),
+        "SLURM_NTASKS_PER_NODE",
+        "SLURM_STEP_NUM_NODES",
+    ),
 }
-"""Variables of engines that start processes and that JAX detects: the number of processes; one that exists only in
-started processes; the number of processes on a machine; the number of machines."""
+"""Variables of engines that start processes and that JAX detects, in its order (``mpirun`` may run in an allocation of
+SLURM): the number of processes; those that exist in started processes; the number of processes on a machine; the number
+of machines."""
 
 # All processes meet at the end of a run, and only a few seconds of work follow.
 _LEAVE_SECONDS = 60
@@ -129,20 +136,31 @@ def _broadcast(content: bytes, size: int) -> np.ndarray:
 
 def _several_started() -> bool:
     """Return whether an engine started several processes, this one among them, that JAX can connect."""
-    for count, present, *_ in _CLUSTERS.values():
-        if present in os.environ and _count_of(count) > 1:
-            return True
+    if any(_count_of(count) > 1 for count, *_ in _present()):
+        return True
     in_job = "KUBERNETES_SERVICE_HOST" in os.environ and "JOB_COMPLETION_INDEX" in os.environ
+    in_job = in_job and _can_ask_kubernetes()
     on_pod = "," in os.environ.get("TPU_WORKER_HOSTNAMES", "") and "TPU_WORKER_ID" in os.environ
     return in_job or on_pod
 
 
+def _can_ask_kubernetes() -> bool:
+    """Return whether the package is there by which JAX asks for the other pods of a job."""
+    return importlib.util.find_spec("kubernetes") is not None
+
+
 def _one_on_each_machine() -> bool:
     """Return whether an engine started a single process on each machine."""
-    for count, present, local, machines in _CLUSTERS.values():
-        if present in os.environ:
-            return _count_of(local) == 1 or (machines is not None and _count_of(machines) == _count_of(count))
+    for count, _, local, machines in _present():
+        if _count_of(local):
+            return _count_of(local) == 1
+        return machines is not None and _count_of(machines) == _count_of(count)
     return False
+
+
+def _present() -> Iterator[tuple[str, tuple[str, ...], str, str | None]]:
+    """Yield the variables of the engines that started this process, the one that JAX chooses first."""
+    yield from (engine for engine in _CLUSTERS.values() if all(name in os.environ for name in engine[1]))
 
 
 def _count_of(name: str) -> int:

@@ -101,7 +101,7 @@ def token_influence(
         except Exception as error:
             raise misfits.misfit(substitute, sampler, _any_change, key, params, *one[1:], error) from error
         substitution.require_independent_outputs(substitute, params, tokens, mask, execution=execution)
-        texts = memory.chunk_of(fn, one, key, params, sampler)
+        texts = memory.chunk_of(fn, one, key, params, sampler, execution=execution)
         texts = max(1, execution.chunk // (length + 1)) if execution.chunk else texts
         recorded = parallel.map_items(fn, items, key, params, sampler, execution=execution.replace(chunk=texts))
         real = np.ones(sites.shape, bool) if mask is None else mask

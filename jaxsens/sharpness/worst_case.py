@@ -57,7 +57,8 @@ def worst_case_sharpness(
         norm: ``"l2"`` over all weights together, or ``"linf"``.
         scale: What perturbations are measured against, such as ``scales.by_element`` for adaptive sharpness.
         group: The number m of examples that share a perturbation, in the order of the batch; groups are distributed
-            over the devices. By default all examples share one, and are distributed themselves.
+            over the devices. By default all examples share one, and are distributed themselves: eight parts, whose sums
+            are added in order, but a single part on a single GPU or TPU, which differs by rounding.
         iterations: Gradients after the one at the weights themselves.
         restarts: Starts: the step of SAM first, then random ones on the sphere (l2) or in the box (l-infinity). The
             result is a lower bound of the maximum; at a saddle, one start of 20 iterations may fall far short of it.
@@ -176,7 +177,7 @@ class WorstCaseSharpness:
         one = batches.example_spec(batch)
         batches.require_fit(self.fn.loss, params, one, scalar=True)
         labels.check_examples(self.fn.loss, self.fn.loss, params, batch, execution=self.execution)
-        return self.execution.chunk or memory.chunk_of(self.fn.loss, params, one, execution=self.execution)
+        return self.execution.chunk or memory.chunk_of(self.fn.loss, params, one, derivative=True)
 
     def _result(self, results: tuple[np.ndarray, np.ndarray, PyTree], forwards: int, prefix: str = "") -> WorstCase:
         values, uphill, perturbation = results

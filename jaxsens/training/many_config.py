@@ -32,7 +32,7 @@ class ManyConfig:
         rows: Strings in a block. Gradients of a batch are summed over blocks; the size affects only rounding.
         models_per_device: Members that a device trains at the same time; affects only rounding. ``None`` is 1 on a
             CPU, where that is the fastest, or nearly so; on an accelerator all of the device's members, or as many of
-            them, in groups of one size, as fit ``memory.room_for_copies``.
+            them, at most 64, in groups of one size, as fit ``memory.room_for_copies``.
         precision: Precision of matrix products, as in ``jax.default_matmul_precision``.
         checkpoint_every: Epochs between checkpoints, if a folder for them is given.
         reproducible: Whether the results are equal to the bit on any numbers of CPU cores and devices; see

@@ -165,6 +165,10 @@ _COPIES = 5
 """What a member holds while it trains, in copies of its weights: weights, two moments, a gradient, and what is new."""
 
 
+_MOST = 64
+"""Members at the same time by default: their activations are memory, too, and a group ends with its last member."""
+
+
 def _at_once(config: ManyConfig, variables: PyTree, count: int, devices: Sequence[jax.Device]) -> int:
     """Return how many members a device trains at the same time."""
     execution = Execution(devices=devices)
@@ -174,7 +178,7 @@ def _at_once(config: ManyConfig, variables: PyTree, count: int, devices: Sequenc
         return 1
     one = jax.eval_shape(lambda tree: batches.select_model(tree, 0), variables)
     room = max(1, memory.room_for_copies(one, execution) // _COPIES)
-    return batches.evenly(-(-count // len(devices)), room)
+    return batches.evenly(-(-count // len(devices)), min(room, _MOST))
 
 
 def _one_each(keys: Key, count: int) -> Key:

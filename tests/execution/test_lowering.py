@@ -1,6 +1,5 @@
 """Programs for accelerators, made without one: all lower for CUDA and TPU, and none has a loop too many."""
 
-
 import jax
 import jax.numpy as jnp
 import numpy as np

@@ -34,6 +34,7 @@ def test_a_gpu_has_room_for_more_at_once_and_for_many_weights():
     cpu, gpu, tpu = (SimpleNamespace(platform=platform) for platform in ("cpu", "gpu", "tpu"))
     chunks = [memory.chunk_of(network, params, x, execution=execution) for execution in (cpu, gpu, tpu)]
     assert chunks == [memory.BYTES // 4000, 8 * memory.BYTES // 4000, memory.BYTES // 4000]
+    assert memory.chunk_of(network, params, x, execution=gpu, derivative=True) == chunks[0], "all results are kept"
     large = jax.ShapeDtypeStruct((memory.BYTES // 2,), np.float32)  # 128 MiB of weights: more than a chunk on a CPU
     rooms = [memory.room_for_copies(large, execution) for execution in (cpu, gpu, tpu)]
     assert rooms == [0, 64, 16]

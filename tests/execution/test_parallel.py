@@ -169,16 +169,18 @@ def grown(x):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_arrays_of_jax_stay_on_the_devices_as_long_as_they_exist(devices, backend):
+def test_arrays_of_jax_stay_on_the_devices_until_they_are_deleted_or_others_come(devices, backend):
     array = jnp.ones((300, 100))
     execution = Execution(chunk=1, backend=backend, devices=devices[:2])
     run = functools.partial(parallel.map_items, jnp.dot, np.ones((3, 300), np.float32), execution=execution)
     run(array)
-    kept = parallel._copies[id(array)][1] if id(array) in parallel._copies else {}
-    before = dict(kept)
+    kept = parallel._copies.get(id(array))
     run(array)
-    assert all(kept[place] is copy for place, copy in before.items())
-    assert len(before) == (0 if backend == "jit" else 1), "it is on the only device of jit"
+    assert parallel._copies.get(id(array)) is kept
+    assert (kept is None) == (backend == "jit"), "it is on the only device of jit"
+    run(jnp.ones((300, 200)))
+    assert id(array) not in parallel._copies, "many models would fill the devices"
+    run(array)
     number = id(array)
     del array
     assert number not in parallel._copies

@@ -76,13 +76,16 @@ def test_on_a_pod_no_address_is_passed(environment):
 
 
 @pytest.mark.parametrize("engine", [SLURM, KUBERNETES, POD, MPI])
-def test_processes_of_an_engine_are_joined_as_jax_detects_them(environment, engine):
+def test_processes_of_an_engine_are_joined_as_jax_detects_them(environment, monkeypatch, engine):
+    monkeypatch.setattr(processes, "_can_ask_kubernetes", lambda: True)
     ((words, _),) = environment(**engine)
     assert words == ()
 
 
-@pytest.mark.parametrize("engine", [SLURM | {"SLURM_NTASKS": "1"}, MPI | {"OMPI_COMM_WORLD_SIZE": "1"}, {}])
-def test_a_single_process_of_an_engine_is_not_joined(environment, engine):
+@pytest.mark.parametrize("engine", [SLURM | {"SLURM_NTASKS": "1"}, MPI | {"OMPI_COMM_WORLD_SIZE": "1"}, KUBERNETES, {}])
+def test_a_single_process_of_an_engine_is_not_joined(environment, monkeypatch, engine):
+    """Nor a pod that JAX cannot ask for the others: it needs the package of Kubernetes."""
+    monkeypatch.setattr(processes, "_can_ask_kubernetes", lambda: False)
     assert environment(**engine) == []
 
 
@@ -93,6 +96,7 @@ def test_a_single_process_of_an_engine_is_not_joined(environment, engine):
         (SLURM | {"SLURM_STEP_NUM_NODES": "1"}, "0"),
         (MPI, "0"),
         (MPI | {"OMPI_COMM_WORLD_LOCAL_SIZE": "1"}, "all"),
+        (SLURM | MPI, "0"),  # mpirun in an allocation of SLURM
     ],
 )
 def test_a_process_alone_on_its_machine_uses_all_gpus(environment, monkeypatch, engine, visible):

@@ -18,7 +18,7 @@ def substitutions(forward: Forward, tokens: Array, alternatives: Array, rows: in
     x, y = tensor(tokens), tensor(alternatives)
     length = x.shape[1]
     places = torch.arange(length, device=x.device)
-    together = -(-rows // (length + 1))
+    together = max(1, rows // (length + 1))  # whole examples: a remainder would be a small batch of its own
 
     @inference
     def run(count: int) -> np.ndarray:

@@ -114,6 +114,9 @@ def _config(file: Path, settings: dict[str, Any], *, tied: bool) -> llama.Config
     taken = {ours: settings[f"llama.{theirs}"] for ours, theirs in _SIZES.items()}
     kind = settings.get("llama.rope.scaling.type", "none")
     require(kind == "none", f"llama.rope.scaling.type in {file}", kind, "'none': scaled rotations are not converted")
+    for name, neutral in (("llama.rope.scale_linear", 1), ("llama.attention.sliding_window", 0)):
+        value = settings.get(name, neutral)
+        require(value == neutral, f"{name} in {file}", value, f"{neutral}: no other value is converted")
     size = settings.get("llama.attention.key_length", taken["width"] // taken["heads"])
     turned = settings.get("llama.rope.dimension_count", size)
     require(turned == size, f"llama.rope.dimension_count in {file}", turned, f"{size}, the length of a query")
