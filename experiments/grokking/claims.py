@@ -1,12 +1,15 @@
 """Verdicts of ``experiments.grokking`` on claims C14 and C27 of ``experiments/CLAIMS.md``.
 
-C14: sensitivity has done half of its change before the test accuracy has, the mean over seeds. Judged for both ways to
-put noise on the numbers and for every architecture, of models that have grokked; other measures and the other rule
-stand beside it without a verdict. C27: with the penalty models grok in fewer epochs than without it, and than with the
-same noisy copies in its place, at every weight decay.
+C14: sensitivity has done half of its fall before the test accuracy has risen half, the mean over seeds, and later in
+seeds whose accuracy rises later. Judged for both ways to put noise on the numbers and for every architecture, of models
+that have grokked; other measures, the accuracies of other seeds and the other rule stand beside it without a verdict.
+C27: with the penalty models grok in fewer epochs than without it, and than with the same noisy copies in its place, at
+every weight decay.
 """
 
+from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -18,6 +21,7 @@ from experiments.grokking.estimates import FOLLOWED, Curves, speed_up
 from experiments.harness import Claim, verdicts
 from experiments.harness.verdicts import Design, Verdict
 from jaxsens.statistics import estimate
+from jaxsens.statistics.estimate import Estimate
 from jaxsens.typing import Array
 
 PLACE = "Vasudeva et al., Transformers Learn Low Sensitivity Functions, s.7.3, Fig. 8"
@@ -26,26 +30,57 @@ PARITY_PLACE = "Vasudeva et al., Transformers Learn Low Sensitivity Functions, A
 
 JUDGED = {"token_sensitivity": "one number at a time", "pair_sensitivity": "both numbers at once, as published"}
 
-MOVES_FIRST = partial(verdicts.mean, above=0.0)
 FEWER_EPOCHS = partial(verdicts.mean, below=0.0)
 
 Row = tuple[Claim, Verdict | None]
+
+
+def falls_first(found: Estimate | None, unrelated: float, *, design: Design) -> Verdict:
+    """Judge that a measure changes before the test accuracy, and later in seeds whose accuracy rises later.
+
+    `verdicts.mean` above 0, with one condition more for "supported": ``unrelated``, the one-sided p-value of
+    `leads.following`, is at most half of the error. A decay since memorization has a mean lead above 0 too, but does
+    not follow the accuracy. Both conditions hold at the same error, so that the level is that of either (an
+    intersection-union test).
+
+    Args:
+        found: The lead over seeds, in epochs.
+        unrelated: The p-value.
+        design: How the models with a lead were trained.
+    """
+    verdict = verdicts.mean(found, design=design, above=0.0)
+    if verdict.name == "supported":
+        error = max(verdict.error, 2 * unrelated)
+        late = error > verdicts.ERROR
+        verdict = replace(verdict, error=1.0 if late else error, name="inconclusive" if late else verdict.name)
+    return replace(
+        verdict,
+        rule=f"{verdict.rule}, and a partial correlation over seeds with the epochs of the accuracy",
+        power_at=f"{verdict.power_at}, of the mean alone",
+    )
 
 
 def uses(config: Config) -> dict[str, verdicts.Use]:
     """Return every rule by which claims are judged, with its units at these settings."""
     plan = design(config)
     together = len(config.architectures) * len(JUDGED)
-    used = {"C14": verdicts.Use(MOVES_FIRST, config.seeds, plan, together=together)}
+    used = {"C14": verdicts.Use(falls_first, config.seeds, plan, together=together, examples=_examples(config.seeds))}
     comparisons = len(_comparisons(config))
     if comparisons:
         used["C27"] = verdicts.Use(FEWER_EPOCHS, config.seeds, plan, together=comparisons)
     return used
 
 
-def design(config: Config) -> Design:
-    """Return how the models were trained: every seed draws its learning rate."""
-    return Design(config.seeds, drawn=(config.rates[0], config.rates[1]))
+def _examples(units: int) -> list[tuple[Estimate, float]]:
+    """Return arguments of `falls_first`: early and following the accuracy, early and not following it, and late."""
+    early = estimate.from_values(1000.0 + np.arange(units), rate=False)
+    late = estimate.from_values(-1000.0 - np.arange(units), rate=False)
+    return [(early, 1e-6), (early, 0.5), (late, 0.5)]
+
+
+def design(config: Config, seeds: int | None = None) -> Design:
+    """Return how the models were trained: every seed draws its learning rate; ``seeds`` that are judged, or all."""
+    return Design(config.seeds if seeds is None else seeds, drawn=(config.rates[0], config.rates[1]))
 
 
 def claims(config: Config, curves: Mapping[Group, Curves], parity: Mapping[str, Array]) -> list[Claim]:
@@ -85,11 +120,18 @@ def _leads(config: Config, curves: Curves) -> list[Row]:
     rows: list[Row] = []
     for name in FOLLOWED:
         found, text = curves.lead(name), name.replace("_", " ") + (f" ({JUDGED[name]})" if name in JUDGED else "")
-        verdict = MOVES_FIRST(found, design=design(config)) if name in JUDGED else None
+        r, unrelated = curves.following(name)
+        plan = design(config, 0 if found is None else found.count)
+        verdict = falls_first(found, unrelated, design=plan) if name in JUDGED else None
         values = {} if found is None else Claim.numbers(found)
         published = "falls before the accuracy rises" if name in JUDGED else None
         quantity = f"lead of {text}, half change (epochs)"
-        rows.append((Claim("C14" if verdict else "", quantity, published, **fields, **values), verdict))
+        words = f"{_without(curves, name)}; partial correlation {r:.2f}, one-sided p {unrelated:.2g}"
+        own = fields | values | {"note": f"{fields['note']}; {words}"}
+        rows.append((Claim("C14" if verdict else "", quantity, published, **own), verdict))
+        found = curves.placebo(name)
+        quantity = f"lead of {text} over the accuracies of other seeds, half change (epochs)"
+        rows.append((Claim("", quantity, None, **fields, **({} if found is None else Claim.numbers(found))), None))
     for name in JUDGED:
         for rule, smoothed in (("correlation", False), ("half change", True)):
             found = curves.lead(name, rule, smoothed=smoothed)
@@ -97,6 +139,13 @@ def _leads(config: Config, curves: Curves) -> list[Row]:
             quantity = f"lead of {name.replace('_', ' ')}, {text} (epochs)"
             rows.append((Claim("", quantity, None, **fields, **({} if found is None else Claim.numbers(found))), None))
     return rows
+
+
+def _without(curves: Curves, name: str) -> str:
+    """Say how many of the seeds that grokked have no lead, and why."""
+    reasons = Counter(one.reason for one in curves.changes(name) if one.reason)
+    words = ", ".join(f"{count} with {reason}" for reason, count in sorted(reasons.items()))
+    return f"without a lead: {words or 'none'}"
 
 
 def _speed_up(config: Config, treated: Curves, control: Curves) -> Row:

@@ -1,6 +1,6 @@
 """Estimates of ``experiments.grokking``: leads of the measures, and epochs of grokking, over seeds."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -9,6 +9,7 @@ import numpy as np
 from experiments import harness
 from experiments.grokking import leads
 from experiments.grokking.config import Config, Group
+from experiments.grokking.leads import Change
 from experiments.grokking.measure import MEASURES
 from jaxsens.statistics import estimate
 from jaxsens.statistics.estimate import Estimate
@@ -17,8 +18,11 @@ from jaxsens.typing import Array
 FOLLOWED = tuple(name for name in MEASURES if not name.endswith("accuracy"))
 """Measures whose lead is estimated."""
 
-RULES: dict[str, Callable[..., float | None]] = {"half change": leads.lead, "correlation": leads.correlation_lead}
-"""Rules of leads, by name."""
+FALLING = ("token_sensitivity", "pair_sensitivity")
+"""Measures of which only a fall is a change, as published; others may change either way."""
+
+RULES = ("half change", "correlation")
+"""Rules of leads."""
 
 
 class Curves:
@@ -36,6 +40,11 @@ class Curves:
         return self.values["test_accuracy"][:, -1] >= leads.GROKKED
 
     @cached_property
+    def memorized(self) -> list[int]:
+        """Place at which each model has learned its examples ``[seeds]``."""
+        return [leads.memorized(one) for one in self.values["train_accuracy"]]
+
+    @cached_property
     def grokking(self) -> list[tuple[float, bool]]:
         """First epoch with a test accuracy of at least 0.9 of every seed, and whether there is one."""
         return [leads.grokking_epoch(self.epochs, one) for one in self.values["test_accuracy"]]
@@ -50,14 +59,46 @@ class Curves:
             accuracy = self.values["test_accuracy"][seed]
             if smoothed:
                 accuracy = leads.trailing_mean(accuracy, max(self.config.smoothing // self.config.every, 1))
-            first = leads.memorized(self.values["train_accuracy"][seed])
-            found.append(RULES[rule](self.epochs, self.values[name][seed], accuracy, first) if grokked else None)
+            given = self.epochs, self.values[name][seed], accuracy, self.memorized[seed]
+            if not grokked:
+                found.append(None)
+            elif rule == "correlation":
+                found.append(leads.correlation_lead(*given))
+            else:
+                found.append(leads.lead(*given, falling=name in FALLING))
         return found
 
     def lead(self, name: str, rule: str = "half change", *, smoothed: bool = False) -> Estimate | None:
         """Return the mean lead over the seeds that have one; None if there is none."""
-        known = [one for one in self.leads(name, rule, smoothed=smoothed) if one is not None]
-        return estimate.from_values(known, rate=False, unit="seeds") if known else None
+        return _over_seeds(self.leads(name, rule, smoothed=smoothed))
+
+    def changes(self, name: str) -> list[Change]:
+        """Return when a curve changes, of every seed that has grokked."""
+        return [
+            leads.change(self.epochs, self.values[name][seed], self.memorized[seed], falling=name in FALLING)
+            for seed in np.flatnonzero(self.grokked)
+        ]
+
+    def pairs(self, name: str) -> np.ndarray:
+        """Return the epochs at which a measure and the test accuracy change, and the rate, of seeds with a lead."""
+        found = zip(self.changes(name), self.changes("test_accuracy"), self.rates[self.grokked], strict=True)
+        kept = [(a.epoch, b.epoch, rate) for a, b, rate in found if a.epoch is not None and b.epoch is not None]
+        return np.reshape(kept, (-1, 3)).astype(np.float64)
+
+    def following(self, name: str) -> tuple[float, float]:
+        """Return `leads.following` over the seeds with a lead."""
+        return leads.following(*self.pairs(name).T, least=self.config.every)
+
+    def placebo(self, name: str) -> Estimate | None:
+        """Return the mean lead of a measure over the test accuracies of all other seeds; None with fewer than two."""
+        moved, risen, _ = self.pairs(name).T
+        count = len(moved)
+        return _over_seeds([] if count < 2 else ((risen.sum() - risen) / (count - 1) - moved).tolist())
+
+
+def _over_seeds(values: Sequence[float | None]) -> Estimate | None:
+    known = [one for one in values if one is not None]
+    return estimate.from_values(known, rate=False, unit="seeds") if known else None
 
 
 def speed_up(treated: Curves, control: Curves) -> Estimate:
