@@ -17,7 +17,7 @@ import numpy as np
 
 from experiments import harness
 from experiments.grokking.config import Config, Group
-from experiments.grokking.estimates import FOLLOWED, Curves, speed_up
+from experiments.grokking.estimates import FOLLOWED, Curves, failures_in_words, speed_up
 from experiments.harness import Claim, verdicts
 from experiments.harness.verdicts import Design, Verdict
 from jaxsens.statistics import estimate
@@ -111,7 +111,7 @@ def _fields(config: Config, curves: Curves) -> dict[str, Any]:
     return {
         "subject": f"{group.architecture} architecture, {group.treatment}, weight decay {group.decay:g}",
         "dataset": f"addition modulo {config.modulus}, {config.fraction:g} of the pairs",
-        "note": f"{int(curves.grokked.sum())} of {len(curves.rates)} seeds grokked",
+        "note": failures_in_words(curves),
     }
 
 

@@ -35,9 +35,21 @@ class Curves:
         self.values = {name: np.asarray(unit[name], np.float64) for name in MEASURES}
 
     @cached_property
+    def failures(self) -> dict[str, np.ndarray]:
+        """Which models fail each condition of grokking ``[seeds]``, by its name."""
+        accuracy = self.values["test_accuracy"]
+        learned = (self.values["train_accuracy"] >= leads.MEMORIZED).any(1)
+        early = accuracy[np.arange(len(accuracy)), self.memorized] >= leads.UNLEARNED
+        return {
+            f"a training accuracy below {leads.MEMORIZED:g} throughout": ~learned,
+            f"a test accuracy of {leads.UNLEARNED:g} or more at memorization": learned & early,
+            f"a test accuracy below {leads.GROKKED:g} at the end": accuracy[:, -1] < leads.GROKKED,
+        }
+
+    @cached_property
     def grokked(self) -> np.ndarray:
-        """Whether a model ends with a test accuracy of at least 0.9 ``[seeds]``."""
-        return self.values["test_accuracy"][:, -1] >= leads.GROKKED
+        """Whether a model fails no condition: it memorizes first, and generalizes by the end ``[seeds]``."""
+        return ~np.any(list(self.failures.values()), axis=0)
 
     @cached_property
     def memorized(self) -> list[int]:
@@ -113,6 +125,13 @@ def speed_up(treated: Curves, control: Curves) -> Estimate:
     )
 
 
+def failures_in_words(curves: Curves) -> str:
+    """Say how many models fail which condition of grokking; one model may fail several."""
+    counts = [f"{int(failed.sum())} with {name}" for name, failed in curves.failures.items() if failed.any()]
+    grokked = f"{int(curves.grokked.sum())} of {len(curves.rates)} seeds grokked"
+    return f"{grokked} ({', '.join(counts)})" if counts else grokked
+
+
 def all_curves(config: Config, results: Mapping[Group, Mapping[str, Array]]) -> dict[Group, Curves]:
     """Return the curves of all groups."""
     return {group: Curves(config, group, unit) for group, unit in results.items()}
@@ -141,6 +160,7 @@ def model_rows(curves: Mapping[Group, Curves]) -> list[dict[str, Any]]:
             epoch, reached = one.grokking[seed]
             row = {**group._asdict(), "seed": seed, "learning_rate": float(rate)}
             row |= {"grokking_epoch": epoch if reached else None, "grokked": bool(one.grokked[seed])}
+            row["test_accuracy_at_memorization"] = _finite(one.values["test_accuracy"][seed, one.memorized[seed]])
             row |= {f"last_{name}": _finite(one.values[name][seed, -1]) for name in ("test_accuracy", "test_loss")}
             row |= {f"lead_{name}": values[seed] for name, values in by_name.items()}
             rows.append(row | {"lead_token_sensitivity_smoothed": smoothed[seed]})

@@ -13,6 +13,9 @@ MEMORIZED = 0.99
 GROKKED = 0.9
 """Test accuracy at the end of a model that has grokked."""
 
+UNLEARNED = 0.5
+"""Test accuracy at memorization that a model which groks is below."""
+
 WINDOW = 5
 """Measurements whose median stands for the one in their middle."""
 

@@ -131,11 +131,26 @@ def test_the_mean_lead_decides_c14_and_epochs_of_grokking_decide_c27(ahead, verd
     assert one.lead("token_sensitivity", smoothed=True).mean > one.lead("token_sensitivity").mean + 2_000
 
 
+def test_a_model_that_groks_is_below_half_at_memorization_and_above_nine_tenths_at_the_end():
+    config = replace(LAPTOP, seeds=4, epochs=20_000)
+    unit = dict.fromkeys(measures.MEASURES, np.ones((4, len(EPOCHS))))
+    unit |= {"epochs": EPOCHS, "learning_rate": config.learning_rates()}
+    unit["train_accuracy"] = np.stack([step(500), step(500), step(500), step(30_000)])
+    unit["test_accuracy"] = np.stack([step(9_000), step(500), step(9_000, after=0.8), step(9_000)])
+    one = estimates.Curves(config, Group("published", "none", 1.0), unit)
+    assert one.grokked.tolist() == [True, False, False, False]
+    assert [failed.tolist().index(True) for failed in one.failures.values()] == [3, 1, 2]
+    words = estimates.failures_in_words(one)
+    assert words.startswith("1 of 4 seeds grokked (1 with")
+    assert "1 with a test accuracy of 0.5 or more at memorization, 1 with a test accuracy below 0.9" in words
+
+
 def test_models_that_do_not_grok_have_no_lead_and_decide_nothing():
     _, curves = planted(LAPTOP, 1_000)
     one = curves[Group("published", "none", 1.0)]
     one.values["test_accuracy"][:] = 0.5
-    del one.__dict__["grokked"], one.__dict__["grokking"]
+    for name in ("failures", "grokked", "grokking"):
+        one.__dict__.pop(name)
     assert one.lead("token_sensitivity") is None
     parity = {"sensitivity": np.full((3, 2), 0.1), "test_accuracy": np.ones((3, 2))}
     rows = [
