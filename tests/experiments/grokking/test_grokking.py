@@ -160,6 +160,24 @@ def test_models_that_do_not_grok_have_no_lead_and_decide_nothing():
     assert {row.reason for row in rows} == {"0 independently trained models of each kind; 3 are needed"}
 
 
+def test_models_that_never_reach_the_accuracy_do_not_decide_c27():
+    design = claims.design(LAPTOP)
+    fewer, more = (estimate.from_values(mean + np.arange(5) / 100, rate=False) for mean in (-1, 1))
+
+    def names(found):
+        return [claims.fewer_epochs(found, one, design=design).name for one in ((0, 0), (1, 0), (0, 1), (1, 1))]
+
+    assert names(fewer) == ["supported", "inconclusive", "supported", "inconclusive"]
+    assert names(more) == ["contradicted", "contradicted", "inconclusive", "inconclusive"]
+    _, curves = planted(LAPTOP, 1_000)
+    treated, control = (curves[Group("published", one, 1.0)] for one in ("penalty", "none"))
+    treated.values["test_accuracy"][0] = 0.1
+    treated.__dict__.pop("grokking")
+    row, verdict = claims._speed_up(treated.config, treated, control)
+    assert "without a test accuracy of 0.9: 1, and 0 controls" in row.note
+    assert verdict.name == "inconclusive"
+
+
 def test_a_seed_has_one_learning_rate_for_all_groups_inside_the_range():
     rates = LAPTOP.learning_rates()
     assert ((rates >= LAPTOP.rates[0]) & (rates <= LAPTOP.rates[1])).all()
