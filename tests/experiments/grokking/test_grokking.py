@@ -5,10 +5,11 @@ from dataclasses import replace
 import jax
 import numpy as np
 import pytest
+from matplotlib.text import Text
 from scipy import stats
 
 import jaxsens
-from experiments.grokking import claims, estimates, leads, train
+from experiments.grokking import claims, estimates, figures, leads, train
 from experiments.grokking import measure as measures
 from experiments.grokking.config import KEYS, PRESETS, Config, Group
 from jaxsens import noise_stability, perturb, sharpness, substitution
@@ -192,6 +193,26 @@ def test_the_penalty_is_compared_with_both_controls_at_every_weight_decay():
     assert len(LAPTOP.groups) == 4
     assert len(claims._comparisons(Config())) == 6
     assert replace(LAPTOP, treatments=()).groups == [Group(one, "none", 1.0) for one in LAPTOP.architectures]
+
+
+def test_figures_leave_out_models_that_are_not_finite_and_say_so():
+    """With one broken model of three the mean is that of two; with all broken the figure is left out."""
+    config = replace(SMOKE, treatments=())
+    unit = {name: np.ones((3, len(EPOCHS))) for name in measures.MEASURES}
+    unit |= {"epochs": EPOCHS, "learning_rate": config.learning_rates()}
+    unit["weight_norm"] = np.array([[4.0], [6.0], [1000.0]]) * np.ones(len(EPOCHS))
+    unit["token_sensitivity"][2, 5:] = np.nan
+    parity = {"epochs": np.arange(3), "sensitivity": np.full((2, 3), np.nan), "test_accuracy": np.ones((2, 3))}
+    group = Group("published", "none", 1.0)
+    curves = {group: estimates.Curves(config, group, unit)}
+    drawn = figures.draw(config, curves, parity)
+    assert set(drawn) == {"curves", "leads"}
+    texts = " ".join(text.get_text() for text in drawn["curves"].findobj(Text))
+    assert "2 of 3 seeds (published)" in texts
+    norm = next(ax for ax in drawn["curves"].axes if ax.get_ylabel() == figures.ROWS["weight_norm"])
+    assert np.allclose(norm.lines[0].get_ydata(), 5)
+    unit["token_sensitivity"][:] = np.nan
+    assert "curves" not in figures.draw(config, {group: estimates.Curves(config, group, unit)}, parity)
 
 
 def test_measures_are_those_of_the_library():
