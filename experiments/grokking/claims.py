@@ -16,7 +16,7 @@ import numpy as np
 
 from experiments import harness
 from experiments.grokking.config import Config, Group
-from experiments.grokking.estimates import FOLLOWED, Curves, failures_in_words, speed_up
+from experiments.grokking.estimates import FOLLOWED, Curves, failures_in_words, speed_up, text
 from experiments.harness import Claim, verdicts
 from experiments.harness.verdicts import Design, Verdict
 from jaxsens.statistics import estimate
@@ -52,7 +52,7 @@ def falls_first(found: Estimate | None, unrelated: float, *, design: Design) -> 
         verdict = replace(verdict, error=1.0 if late else error, name="inconclusive" if late else verdict.name)
     return replace(
         verdict,
-        rule=f"{verdict.rule}, and a partial correlation over seeds with the epochs of the accuracy",
+        rule=f"{verdict.rule}, and partial correlation with the epochs of the accuracy above 0",
         power_at=f"{verdict.power_at}, of the mean alone",
     )
 
@@ -141,24 +141,25 @@ def _leads(config: Config, curves: Curves) -> list[Row]:
     fields = _fields(config, curves) | {"place": PLACE, "reference": "test accuracy"}
     rows: list[Row] = []
     for name in FOLLOWED:
-        found, text = curves.lead(name), name.replace("_", " ") + (f" ({JUDGED[name]})" if name in JUDGED else "")
+        found, words = curves.lead(name), text(name) + (f" ({JUDGED[name]})" if name in JUDGED else "")
         r, unrelated = curves.following(name)
         plan = design(config, 0 if found is None else found.count)
         verdict = falls_first(found, unrelated, design=plan) if name in JUDGED else None
         values = {} if found is None else Claim.numbers(found)
         published = "falls before the accuracy rises" if name in JUDGED else None
-        quantity = f"lead of {text}, half change (epochs)"
-        words = f"{_without(curves, name)}; partial correlation {r:.2f}, one-sided p {unrelated:.2g}"
-        own = fields | values | {"note": f"{fields['note']}; {words}"}
+        quantity = f"lead of {words}, half change (epochs)"
+        why = "none" if r is None else f"{r:.2f}, one-sided p {unrelated:.2g}"
+        why = f"{_without(curves, name)}; partial correlation: {why}"
+        own = fields | values | {"note": f"{fields['note']}; {why}"}
         rows.append((Claim("C14" if verdict else "", quantity, published, **own), verdict))
         found = curves.placebo(name)
-        quantity = f"lead of {text} over the accuracies of other seeds, half change (epochs)"
+        quantity = f"lead of {words} over the accuracies of other seeds, half change (epochs)"
         rows.append((Claim("", quantity, None, **fields, **({} if found is None else Claim.numbers(found))), None))
     for name in JUDGED:
         for rule, smoothed in (("correlation", False), ("half change", True)):
             found = curves.lead(name, rule, smoothed=smoothed)
-            text = f"half change, accuracy as a trailing mean over {config.smoothing} epochs" if smoothed else rule
-            quantity = f"lead of {name.replace('_', ' ')}, {text} (epochs)"
+            words = f"half change, accuracy as a trailing mean over {config.smoothing} epochs" if smoothed else rule
+            quantity = f"lead of {text(name)}, {words} (epochs)"
             rows.append((Claim("", quantity, None, **fields, **({} if found is None else Claim.numbers(found))), None))
     return rows
 
@@ -189,8 +190,8 @@ def _losses(config: Config, treated: Curves, control: Curves) -> list[Row]:
         fields = _fields(config, treated) | {"place": "", "reference": _fields(config, control)["subject"]}
         if np.isfinite(differences).all():
             found = estimate.from_values(differences, rate=False)
-            text = f"difference of the clean {name.replace('_', ' ')} at the end (nats)"
-            rows.append((Claim.of("", text, found, **fields), None))
+            quantity = f"difference of the clean {text(name)} at the end (nats)"
+            rows.append((Claim.of("", quantity, found, **fields), None))
     return rows
 
 

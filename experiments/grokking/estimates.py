@@ -21,8 +21,21 @@ FOLLOWED = tuple(name for name in MEASURES if not name.endswith("accuracy"))
 FALLING = ("token_sensitivity", "pair_sensitivity")
 """Measures of which only a fall is a change, as published; others may change either way."""
 
+OF_CURRENT_FREQUENCIES = ("restricted_loss", "excluded_loss")
+"""Measures with the key frequencies of the model at each epoch; Nanda et al. take those of the final model."""
+
 RULES = ("half change", "correlation")
 """Rules of leads."""
+
+
+def text(name: str) -> str:
+    """Return the name of a measure as claims and figures show it."""
+    return name.replace("_", " ") + (", frequencies of that epoch" if name in OF_CURRENT_FREQUENCIES else "")
+
+
+def column(name: str) -> str:
+    """Return the name of a measure as tables have it."""
+    return text(name).replace(",", "").replace(" ", "_")
 
 
 class Curves:
@@ -97,7 +110,7 @@ class Curves:
         kept = [(a.epoch, b.epoch, rate) for a, b, rate in found if a.epoch is not None and b.epoch is not None]
         return np.reshape(kept, (-1, 3)).astype(np.float64)
 
-    def following(self, name: str) -> tuple[float, float]:
+    def following(self, name: str) -> tuple[float | None, float]:
         """Return `leads.following` over the seeds with a lead."""
         return leads.following(*self.pairs(name).T, least=self.config.every)
 
@@ -143,7 +156,7 @@ def curve_rows(curves: Mapping[Group, Curves]) -> list[dict[str, Any]]:
     for group, one in curves.items():
         for seed, rate in enumerate(one.rates):
             for place, epoch in enumerate(one.epochs):
-                values = {name: _finite(one.values[name][seed, place]) for name in MEASURES}
+                values = {column(name): _finite(one.values[name][seed, place]) for name in MEASURES}
                 rows.append(
                     {**group._asdict(), "seed": seed, "learning_rate": float(rate), "epoch": int(epoch)} | values
                 )
@@ -162,7 +175,7 @@ def model_rows(curves: Mapping[Group, Curves]) -> list[dict[str, Any]]:
             row |= {"grokking_epoch": epoch if reached else None, "grokked": bool(one.grokked[seed])}
             row["test_accuracy_at_memorization"] = _finite(one.values["test_accuracy"][seed, one.memorized[seed]])
             row |= {f"last_{name}": _finite(one.values[name][seed, -1]) for name in ("test_accuracy", "test_loss")}
-            row |= {f"lead_{name}": values[seed] for name, values in by_name.items()}
+            row |= {f"lead_{column(name)}": values[seed] for name, values in by_name.items()}
             rows.append(row | {"lead_token_sensitivity_smoothed": smoothed[seed]})
     return rows
 
@@ -175,7 +188,7 @@ def lead_rows(curves: Mapping[Group, Curves]) -> list[dict[str, Any]]:
         for name in FOLLOWED:
             for rule, smoothed in (*((rule, False) for rule in RULES), ("half change", True)):
                 found = one.lead(name, rule, smoothed=smoothed)
-                row = {**group._asdict(), "measure": name, "rule": f"{rule}, smoothed" if smoothed else rule}
+                row = {**group._asdict(), "measure": column(name), "rule": f"{rule}, smoothed" if smoothed else rule}
                 row |= {"seeds": len(one.rates), "with_a_lead": 0 if found is None else found.count}
                 row["moves_before_accuracy"] = sum(
                     lead is not None and lead > 0 for lead in one.leads(name, rule, smoothed=smoothed)

@@ -7,7 +7,7 @@ import numpy as np
 
 from experiments import harness
 from experiments.grokking.config import Config, Group
-from experiments.grokking.estimates import FOLLOWED, Curves
+from experiments.grokking.estimates import FOLLOWED, Curves, text
 from jaxsens import plots
 from jaxsens.statistics import estimate
 from jaxsens.typing import Array
@@ -39,12 +39,12 @@ def draw(config: Config, curves: Mapping[Group, Curves], parity: Mapping[str, Ar
     main = {one: curves[Group(one, "none", config.decay)] for one in config.architectures}
     seeds = {name: _finite(one, tuple(ROWS)) for name, one in main.items()}
     drawn = {
-        text: {
+        title: {
             f"{name} architecture": {"cross-entropy": _with_interval(one.epochs, one.values[measure][seeds[name]])}
             for name, one in main.items()
             if seeds[name].any()
         }
-        for measure, text in ROWS.items()
+        for measure, title in ROWS.items()
     }
     if all(drawn.values()):
         caption = common | {"sample": _sample(config.seeds, seeds)}
@@ -64,15 +64,18 @@ def draw(config: Config, curves: Mapping[Group, Curves], parity: Mapping[str, Ar
     return figures
 
 
-def _leads(main: Mapping[str, Curves], common: Mapping[str, str]) -> "Figure":
-    panels = {}
+def _leads(main: Mapping[str, Curves], common: dict[str, str]) -> "Figure":
+    panels, counts = {}, []
     for name, one in main.items():
         panel = {"test accuracy": (0.0, 0.0, 0.0)}
         for measure in FOLLOWED:
             found = one.lead(measure)
             if found is not None and found.count > 1:
-                panel[measure.replace("_", " ")] = harness.mean_and_interval(found)
+                panel[text(measure)] = harness.mean_and_interval(found)
+                counts.append(found.count)
         panels[f"{name} architecture"] = panel
+    if any(count < len(one.rates) for one in main.values() for count in counts):
+        common = common | {"sample": f"{min(counts)} to {max(counts)} of {common['sample']} with a lead"}
     return plots.dots(
         panels, heading="Which measure moves before the test accuracy?", quantity="lead at half of the change (epochs)",
         **common,

@@ -122,7 +122,7 @@ def grokking_epoch(epochs: Array, test_accuracy: Array) -> tuple[float, bool]:
     return (float(epochs[reached[0]]), True) if len(reached) else (float(epochs[-1]), False)
 
 
-def following(moved: Array, risen: Array, rates: Array, least: float = 1.0) -> tuple[float, float]:
+def following(moved: Array, risen: Array, rates: Array, least: float = 1.0) -> tuple[float | None, float]:
     """Return whether a measure moves later in seeds whose test accuracy rises later.
 
     The partial correlation over seeds of the logarithms of both epochs, given the logarithm of the learning rate, which
@@ -138,17 +138,17 @@ def following(moved: Array, risen: Array, rates: Array, least: float = 1.0) -> t
         least: Smaller epochs count as this one, so that the logarithm exists.
 
     Returns:
-        Correlation and p-value; 0 and 1 with fewer than 4 seeds, or if one of them does not vary.
+        Correlation and p-value; None and 1 with fewer than 4 seeds, or if one of them does not vary.
     """
     rates = np.log(np.asarray(rates, np.float64))
     if len(rates) < 4:
-        return 0.0, 1.0
+        return None, 1.0
     known = np.stack([np.ones(len(rates)), rates - rates.mean()], axis=1)
     logs = np.log(np.maximum(np.stack([moved, risen], axis=1).astype(np.float64), least))
     left = logs - known @ np.linalg.lstsq(known, logs, rcond=None)[0]
     norms = np.linalg.norm(left, axis=0)
     if (norms < 1e-9).any():
-        return 0.0, 1.0
+        return None, 1.0
     r = float(np.clip(left[:, 0] @ left[:, 1] / norms.prod(), -1, 1))
     freedom = len(rates) - 3
     return r, float(stats.t.sf(r * np.sqrt(freedom / max(1 - r**2, 1e-300)), freedom))

@@ -67,7 +67,7 @@ def test_measures_follow_the_accuracy_beyond_what_learning_rates_explain():
     rng = np.random.default_rng(0)
     rates = np.exp(rng.normal(size=12))
     slow, other = 1e6 * np.exp(rng.normal(size=(2, 12)))
-    assert leads.following(1e6 / rates, slow / rates, rates) == (0.0, 1.0)
+    assert leads.following(1e6 / rates, slow / rates, rates) == (None, 1.0)
     r, p = leads.following(slow / rates**2, 3 * slow / rates, rates)
     assert r == pytest.approx(1)
     assert p < 1e-9
@@ -75,7 +75,7 @@ def test_measures_follow_the_accuracy_beyond_what_learning_rates_explain():
     left = [np.log(one) - np.polyval(np.polyfit(np.log(rates), np.log(one), 1), np.log(rates)) for one in (slow, other)]
     assert r == pytest.approx(np.corrcoef(left)[0, 1])
     assert p == pytest.approx(stats.t.sf(r * np.sqrt(9 / (1 - r**2)), 9))
-    assert leads.following(slow[:3], slow[:3], rates[:3]) == (0.0, 1.0)
+    assert leads.following(slow[:3], slow[:3], rates[:3]) == (None, 1.0)
 
 
 def test_early_changes_that_do_not_follow_the_accuracy_support_nothing():
@@ -193,6 +193,22 @@ def test_the_penalty_is_compared_with_both_controls_at_every_weight_decay():
     assert len(LAPTOP.groups) == 4
     assert len(claims._comparisons(Config())) == 6
     assert replace(LAPTOP, treatments=()).groups == [Group(one, "none", 1.0) for one in LAPTOP.architectures]
+
+
+def test_names_of_the_losses_say_whose_frequencies_they_have():
+    """Units keep their short names; tables, claims and figures do not."""
+    assert set(estimates.OF_CURRENT_FREQUENCIES) <= set(measures.MEASURES)
+    _, curves = planted(LAPTOP, 1_000)
+    rows = [estimates.curve_rows(curves)[0], estimates.model_rows(curves)[0]]
+    rows += [{row["measure"]: 0} for row in estimates.lead_rows(curves)]
+    names = [name for row in rows for name in row if "restricted" in name or "excluded" in name]
+    assert len(names) == 4 + 2 * 3 * len(curves)
+    assert all(name.endswith("_frequencies_of_that_epoch") for name in names)
+    parity = {"sensitivity": np.full((3, 2), 0.1), "test_accuracy": np.ones((3, 2))}
+    config = replace(LAPTOP, epochs=20_000)
+    texts = [row.quantity for row in claims.claims(config, curves, parity) if "restricted" in row.quantity]
+    assert texts
+    assert all(", frequencies of that epoch" in one for one in texts)
 
 
 def test_figures_leave_out_models_that_are_not_finite_and_say_so():
