@@ -1,4 +1,4 @@
-"""How often C14 is supported where it is false, and where it is true, simulated (``-m slow -s``); about 90 s of CPU time.
+"""How often C14 is supported where it is false, and where it is true, simulated (``-m slow -s``); 90 CPU s.
 
 Invented curves of a group, without training. The false cases: a constant with noise; a decay since memorization that is
 unrelated to the test accuracy, with a time constant that depends on the learning rate, or does not, or is skewed; a
