@@ -1,23 +1,26 @@
 """Verdicts of ``experiments.grokking`` on claims C14 and C27 of ``experiments/CLAIMS.md``.
 
-C14: sensitivity has done half of its change before the test accuracy has, the mean over seeds. Judged for both ways to
-put noise on the numbers and for every architecture, of models that have grokked; other measures and the other rule
-stand beside it without a verdict. C27: with the penalty models grok in fewer epochs than without it, and than with the
-same noisy copies in its place, at every weight decay.
+C14: sensitivity has done half of its fall before the test accuracy has risen half, the mean over seeds, and later in
+seeds whose accuracy rises later. Judged for both ways to put noise on the numbers and for every architecture, of models
+that have grokked; other measures, the accuracies of other seeds and the other rule stand beside it without a verdict.
+C27: with the penalty models grok in fewer epochs than without it, and than with the same noisy copies in its place, at
+every weight decay.
 """
 
+from collections import Counter
 from collections.abc import Mapping
-from functools import partial
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from experiments import harness
 from experiments.grokking.config import Config, Group
-from experiments.grokking.estimates import FOLLOWED, Curves, speed_up
+from experiments.grokking.estimates import FOLLOWED, Curves, failures_in_words, speed_up, text
 from experiments.harness import Claim, verdicts
 from experiments.harness.verdicts import Design, Verdict
 from jaxsens.statistics import estimate
+from jaxsens.statistics.estimate import Estimate
 from jaxsens.typing import Array
 
 PLACE = "Vasudeva et al., Transformers Learn Low Sensitivity Functions, s.7.3, Fig. 8"
@@ -26,26 +29,80 @@ PARITY_PLACE = "Vasudeva et al., Transformers Learn Low Sensitivity Functions, A
 
 JUDGED = {"token_sensitivity": "one number at a time", "pair_sensitivity": "both numbers at once, as published"}
 
-MOVES_FIRST = partial(verdicts.mean, above=0.0)
-FEWER_EPOCHS = partial(verdicts.mean, below=0.0)
-
 Row = tuple[Claim, Verdict | None]
+
+
+def falls_first(found: Estimate | None, unrelated: float, *, design: Design) -> Verdict:
+    """Judge that a measure changes before the test accuracy, and later in seeds whose accuracy rises later.
+
+    `verdicts.mean` above 0, with one condition more for "supported": ``unrelated``, the one-sided p-value of
+    `leads.following`, is at most half of the error. A decay since memorization has a mean lead above 0 too, but does
+    not follow the accuracy. Both conditions hold at the same error, so that the level is that of either (an
+    intersection-union test).
+
+    Args:
+        found: The lead over seeds, in epochs.
+        unrelated: The p-value.
+        design: How the models with a lead were trained.
+    """
+    verdict = verdicts.mean(found, design=design, above=0.0)
+    if verdict.name == "supported":
+        error = max(verdict.error, 2 * unrelated)
+        late = error > verdicts.ERROR
+        verdict = replace(verdict, error=1.0 if late else error, name="inconclusive" if late else verdict.name)
+    return replace(
+        verdict,
+        rule=f"{verdict.rule}, and partial correlation with the epochs of the accuracy above 0",
+        power_at=f"{verdict.power_at}, of the mean alone",
+    )
 
 
 def uses(config: Config) -> dict[str, verdicts.Use]:
     """Return every rule by which claims are judged, with its units at these settings."""
     plan = design(config)
     together = len(config.architectures) * len(JUDGED)
-    used = {"C14": verdicts.Use(MOVES_FIRST, config.seeds, plan, together=together)}
+    used = {"C14": verdicts.Use(falls_first, config.seeds, plan, together=together, examples=_examples(config.seeds))}
     comparisons = len(_comparisons(config))
     if comparisons:
-        used["C27"] = verdicts.Use(FEWER_EPOCHS, config.seeds, plan, together=comparisons)
+        spread = np.arange(config.seeds) / 1e3
+        examples = [(estimate.from_values(mean + spread, rate=False),) for mean in (-1.0, 1.0, -spread.mean())]
+        used["C27"] = verdicts.Use(fewer_epochs, config.seeds, plan, together=comparisons, examples=examples)
     return used
 
 
-def design(config: Config) -> Design:
-    """Return how the models were trained: every seed draws its learning rate."""
-    return Design(config.seeds, drawn=(config.rates[0], config.rates[1]))
+def fewer_epochs(found: Estimate, censored: tuple[int, int] = (0, 0), *, design: Design) -> Verdict:
+    """Judge that the penalty needs fewer epochs, where some models may not have reached 0.9 by the last one.
+
+    `verdicts.mean` below 0. The epochs of a model that is censored are at least the last one. A treated one makes the
+    mean too small, so that it cannot support; a control makes it too large, so that it cannot contradict.
+
+    Args:
+        found: The logarithm of the ratio of epochs over seeds, the last epoch in the place of a censored one.
+        censored: Treated models and controls that did not reach a test accuracy of 0.9.
+        design: How the models were trained.
+    """
+    verdict = verdicts.mean(found, design=design, below=0.0)
+    withheld = {name for name, count in zip(("supported", "contradicted"), censored, strict=True) if count}
+    # Without a reason: the verdict still counts among those that are corrected together.
+    undecided = {"name": "inconclusive", "error": 1.0} if verdict.name in withheld else {}
+    return replace(
+        verdict,
+        rule=f"{verdict.rule}, and no treated model without 0.9",
+        contradicted_if=f"{verdict.contradicted_if}, and no control without 0.9",
+        **undecided,
+    )
+
+
+def _examples(units: int) -> list[tuple[Estimate, float]]:
+    """Return arguments of `falls_first`: early and following the accuracy, early and not following it, and late."""
+    early = estimate.from_values(1000.0 + np.arange(units), rate=False)
+    late = estimate.from_values(-1000.0 - np.arange(units), rate=False)
+    return [(early, 1e-6), (early, 0.5), (late, 0.5)]
+
+
+def design(config: Config, seeds: int | None = None) -> Design:
+    """Return how the models were trained: every seed draws its learning rate; ``seeds`` that are judged, or all."""
+    return Design(config.seeds if seeds is None else seeds, drawn=(config.rates[0], config.rates[1]))
 
 
 def claims(config: Config, curves: Mapping[Group, Curves], parity: Mapping[str, Array]) -> list[Claim]:
@@ -76,7 +133,7 @@ def _fields(config: Config, curves: Curves) -> dict[str, Any]:
     return {
         "subject": f"{group.architecture} architecture, {group.treatment}, weight decay {group.decay:g}",
         "dataset": f"addition modulo {config.modulus}, {config.fraction:g} of the pairs",
-        "note": f"{int(curves.grokked.sum())} of {len(curves.rates)} seeds grokked",
+        "note": failures_in_words(curves),
     }
 
 
@@ -84,30 +141,45 @@ def _leads(config: Config, curves: Curves) -> list[Row]:
     fields = _fields(config, curves) | {"place": PLACE, "reference": "test accuracy"}
     rows: list[Row] = []
     for name in FOLLOWED:
-        found, text = curves.lead(name), name.replace("_", " ") + (f" ({JUDGED[name]})" if name in JUDGED else "")
-        verdict = MOVES_FIRST(found, design=design(config)) if name in JUDGED else None
+        found, words = curves.lead(name), text(name) + (f" ({JUDGED[name]})" if name in JUDGED else "")
+        r, unrelated = curves.following(name)
+        plan = design(config, 0 if found is None else found.count)
+        verdict = falls_first(found, unrelated, design=plan) if name in JUDGED else None
         values = {} if found is None else Claim.numbers(found)
         published = "falls before the accuracy rises" if name in JUDGED else None
-        quantity = f"lead of {text}, half change (epochs)"
-        rows.append((Claim("C14" if verdict else "", quantity, published, **fields, **values), verdict))
+        quantity = f"lead of {words}, half change (epochs)"
+        why = "none" if r is None else f"{r:.2f}, one-sided p {unrelated:.2g}"
+        why = f"{_without(curves, name)}; partial correlation: {why}"
+        own = fields | values | {"note": f"{fields['note']}; {why}"}
+        rows.append((Claim("C14" if verdict else "", quantity, published, **own), verdict))
+        found = curves.placebo(name)
+        quantity = f"lead of {words} over the accuracies of other seeds, half change (epochs)"
+        rows.append((Claim("", quantity, None, **fields, **({} if found is None else Claim.numbers(found))), None))
     for name in JUDGED:
         for rule, smoothed in (("correlation", False), ("half change", True)):
             found = curves.lead(name, rule, smoothed=smoothed)
-            text = f"half change, accuracy as a trailing mean over {config.smoothing} epochs" if smoothed else rule
-            quantity = f"lead of {name.replace('_', ' ')}, {text} (epochs)"
+            words = f"half change, accuracy as a trailing mean over {config.smoothing} epochs" if smoothed else rule
+            quantity = f"lead of {text(name)}, {words} (epochs)"
             rows.append((Claim("", quantity, None, **fields, **({} if found is None else Claim.numbers(found))), None))
     return rows
+
+
+def _without(curves: Curves, name: str) -> str:
+    """Say how many of the seeds that grokked have no lead, and why."""
+    reasons = Counter(one.reason for one in curves.changes(name) if one.reason)
+    words = ", ".join(f"{count} with {reason}" for reason, count in sorted(reasons.items()))
+    return f"without a lead: {words or 'none'}"
 
 
 def _speed_up(config: Config, treated: Curves, control: Curves) -> Row:
     found = speed_up(treated, control)
     fields = _fields(config, treated) | {"place": PENALTY_PLACE, "reference": _fields(config, control)["subject"]}
-    missing = [sum(not reached for _, reached in one.grokking) for one in (treated, control)]
-    fields["note"] = f"without a test accuracy of 0.9: {missing[0]} and {missing[1]}, counted as the last epoch"
+    censored = tuple(sum(not reached for _, reached in one.grokking) for one in (treated, control))
+    fields["note"] += f"; without a test accuracy of 0.9: {censored[0]}, and {censored[1]} controls; last epoch counted"
     quantity = "log of the ratio of epochs to a test accuracy of 0.9"
     published = f"about 35 % sooner: {np.log(0.65):.2f}"
     row = Claim.of("C27", quantity, found, published=published, **fields)
-    return row, FEWER_EPOCHS(found, design=design(config))
+    return row, fewer_epochs(found, censored, design=design(config))
 
 
 def _losses(config: Config, treated: Curves, control: Curves) -> list[Row]:
@@ -118,8 +190,8 @@ def _losses(config: Config, treated: Curves, control: Curves) -> list[Row]:
         fields = _fields(config, treated) | {"place": "", "reference": _fields(config, control)["subject"]}
         if np.isfinite(differences).all():
             found = estimate.from_values(differences, rate=False)
-            text = f"difference of the clean {name.replace('_', ' ')} at the end (nats)"
-            rows.append((Claim.of("", text, found, **fields), None))
+            quantity = f"difference of the clean {text(name)} at the end (nats)"
+            rows.append((Claim.of("", quantity, found, **fields), None))
     return rows
 
 

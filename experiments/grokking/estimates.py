@@ -1,6 +1,6 @@
 """Estimates of ``experiments.grokking``: leads of the measures, and epochs of grokking, over seeds."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -9,6 +9,7 @@ import numpy as np
 from experiments import harness
 from experiments.grokking import leads
 from experiments.grokking.config import Config, Group
+from experiments.grokking.leads import Change
 from experiments.grokking.measure import MEASURES
 from jaxsens.statistics import estimate
 from jaxsens.statistics.estimate import Estimate
@@ -17,8 +18,24 @@ from jaxsens.typing import Array
 FOLLOWED = tuple(name for name in MEASURES if not name.endswith("accuracy"))
 """Measures whose lead is estimated."""
 
-RULES: dict[str, Callable[..., float | None]] = {"half change": leads.lead, "correlation": leads.correlation_lead}
-"""Rules of leads, by name."""
+FALLING = ("token_sensitivity", "pair_sensitivity")
+"""Measures of which only a fall is a change, as published; others may change either way."""
+
+OF_CURRENT_FREQUENCIES = ("restricted_loss", "excluded_loss")
+"""Measures with the key frequencies of the model at each epoch; Nanda et al. take those of the final model."""
+
+RULES = ("half change", "correlation")
+"""Rules of leads."""
+
+
+def text(name: str) -> str:
+    """Return the name of a measure as claims and figures show it."""
+    return name.replace("_", " ") + (", frequencies of that epoch" if name in OF_CURRENT_FREQUENCIES else "")
+
+
+def column(name: str) -> str:
+    """Return the name of a measure as tables have it."""
+    return text(name).replace(",", "").replace(" ", "_")
 
 
 class Curves:
@@ -31,9 +48,26 @@ class Curves:
         self.values = {name: np.asarray(unit[name], np.float64) for name in MEASURES}
 
     @cached_property
+    def failures(self) -> dict[str, np.ndarray]:
+        """Which models fail each condition of grokking ``[seeds]``, by its name."""
+        accuracy = self.values["test_accuracy"]
+        learned = (self.values["train_accuracy"] >= leads.MEMORIZED).any(1)
+        early = accuracy[np.arange(len(accuracy)), self.memorized] >= leads.UNLEARNED
+        return {
+            f"a training accuracy below {leads.MEMORIZED:g} throughout": ~learned,
+            f"a test accuracy of {leads.UNLEARNED:g} or more at memorization": learned & early,
+            f"a test accuracy below {leads.GROKKED:g} at the end": accuracy[:, -1] < leads.GROKKED,
+        }
+
+    @cached_property
     def grokked(self) -> np.ndarray:
-        """Whether a model ends with a test accuracy of at least 0.9 ``[seeds]``."""
-        return self.values["test_accuracy"][:, -1] >= leads.GROKKED
+        """Whether a model fails no condition: it memorizes first, and generalizes by the end ``[seeds]``."""
+        return ~np.any(list(self.failures.values()), axis=0)
+
+    @cached_property
+    def memorized(self) -> list[int]:
+        """Place at which each model has learned its examples ``[seeds]``."""
+        return [leads.memorized(one) for one in self.values["train_accuracy"]]
 
     @cached_property
     def grokking(self) -> list[tuple[float, bool]]:
@@ -50,14 +84,46 @@ class Curves:
             accuracy = self.values["test_accuracy"][seed]
             if smoothed:
                 accuracy = leads.trailing_mean(accuracy, max(self.config.smoothing // self.config.every, 1))
-            first = leads.memorized(self.values["train_accuracy"][seed])
-            found.append(RULES[rule](self.epochs, self.values[name][seed], accuracy, first) if grokked else None)
+            given = self.epochs, self.values[name][seed], accuracy, self.memorized[seed]
+            if not grokked:
+                found.append(None)
+            elif rule == "correlation":
+                found.append(leads.correlation_lead(*given))
+            else:
+                found.append(leads.lead(*given, falling=name in FALLING))
         return found
 
     def lead(self, name: str, rule: str = "half change", *, smoothed: bool = False) -> Estimate | None:
         """Return the mean lead over the seeds that have one; None if there is none."""
-        known = [one for one in self.leads(name, rule, smoothed=smoothed) if one is not None]
-        return estimate.from_values(known, rate=False, unit="seeds") if known else None
+        return _over_seeds(self.leads(name, rule, smoothed=smoothed))
+
+    def changes(self, name: str) -> list[Change]:
+        """Return when a curve changes, of every seed that has grokked."""
+        return [
+            leads.change(self.epochs, self.values[name][seed], self.memorized[seed], falling=name in FALLING)
+            for seed in np.flatnonzero(self.grokked)
+        ]
+
+    def pairs(self, name: str) -> np.ndarray:
+        """Return the epochs at which a measure and the test accuracy change, and the rate, of seeds with a lead."""
+        found = zip(self.changes(name), self.changes("test_accuracy"), self.rates[self.grokked], strict=True)
+        kept = [(a.epoch, b.epoch, rate) for a, b, rate in found if a.epoch is not None and b.epoch is not None]
+        return np.reshape(kept, (-1, 3)).astype(np.float64)
+
+    def following(self, name: str) -> tuple[float | None, float]:
+        """Return `leads.following` over the seeds with a lead."""
+        return leads.following(*self.pairs(name).T, least=self.config.every)
+
+    def placebo(self, name: str) -> Estimate | None:
+        """Return the mean lead of a measure over the test accuracies of all other seeds; None with fewer than two."""
+        moved, risen, _ = self.pairs(name).T
+        count = len(moved)
+        return _over_seeds([] if count < 2 else ((risen.sum() - risen) / (count - 1) - moved).tolist())
+
+
+def _over_seeds(values: Sequence[float | None]) -> Estimate | None:
+    known = [one for one in values if one is not None]
+    return estimate.from_values(known, rate=False, unit="seeds") if known else None
 
 
 def speed_up(treated: Curves, control: Curves) -> Estimate:
@@ -72,6 +138,13 @@ def speed_up(treated: Curves, control: Curves) -> Estimate:
     )
 
 
+def failures_in_words(curves: Curves) -> str:
+    """Say how many models fail which condition of grokking; one model may fail several."""
+    counts = [f"{int(failed.sum())} with {name}" for name, failed in curves.failures.items() if failed.any()]
+    grokked = f"{int(curves.grokked.sum())} of {len(curves.rates)} seeds grokked"
+    return f"{grokked} ({', '.join(counts)})" if counts else grokked
+
+
 def all_curves(config: Config, results: Mapping[Group, Mapping[str, Array]]) -> dict[Group, Curves]:
     """Return the curves of all groups."""
     return {group: Curves(config, group, unit) for group, unit in results.items()}
@@ -83,7 +156,7 @@ def curve_rows(curves: Mapping[Group, Curves]) -> list[dict[str, Any]]:
     for group, one in curves.items():
         for seed, rate in enumerate(one.rates):
             for place, epoch in enumerate(one.epochs):
-                values = {name: _finite(one.values[name][seed, place]) for name in MEASURES}
+                values = {column(name): _finite(one.values[name][seed, place]) for name in MEASURES}
                 rows.append(
                     {**group._asdict(), "seed": seed, "learning_rate": float(rate), "epoch": int(epoch)} | values
                 )
@@ -100,8 +173,9 @@ def model_rows(curves: Mapping[Group, Curves]) -> list[dict[str, Any]]:
             epoch, reached = one.grokking[seed]
             row = {**group._asdict(), "seed": seed, "learning_rate": float(rate)}
             row |= {"grokking_epoch": epoch if reached else None, "grokked": bool(one.grokked[seed])}
+            row["test_accuracy_at_memorization"] = _finite(one.values["test_accuracy"][seed, one.memorized[seed]])
             row |= {f"last_{name}": _finite(one.values[name][seed, -1]) for name in ("test_accuracy", "test_loss")}
-            row |= {f"lead_{name}": values[seed] for name, values in by_name.items()}
+            row |= {f"lead_{column(name)}": values[seed] for name, values in by_name.items()}
             rows.append(row | {"lead_token_sensitivity_smoothed": smoothed[seed]})
     return rows
 
@@ -114,7 +188,7 @@ def lead_rows(curves: Mapping[Group, Curves]) -> list[dict[str, Any]]:
         for name in FOLLOWED:
             for rule, smoothed in (*((rule, False) for rule in RULES), ("half change", True)):
                 found = one.lead(name, rule, smoothed=smoothed)
-                row = {**group._asdict(), "measure": name, "rule": f"{rule}, smoothed" if smoothed else rule}
+                row = {**group._asdict(), "measure": column(name), "rule": f"{rule}, smoothed" if smoothed else rule}
                 row |= {"seeds": len(one.rates), "with_a_lead": 0 if found is None else found.count}
                 row["moves_before_accuracy"] = sum(
                     lead is not None and lead > 0 for lead in one.leads(name, rule, smoothed=smoothed)

@@ -3,10 +3,11 @@
 Addition modulo p (Vasudeva et al., Transformers Learn Low Sensitivity Functions, s.7.3): transformers of one layer,
 without residual connections and normalization as published and with both, learn a part of all pairs with all examples
 in every step. Curves of accuracy, loss, token sensitivity, weight norm, restricted and excluded loss, Gini coefficients
-of Fourier weights, output sharpness and noise stability, without smoothing; how long before the test accuracy each of
-them moves, beside what the published smoothing would have shown. The same models with a penalty on noise stability
-(Haris et al., Noise Stability of Transformer Models, 2026), and with the same noisy copies without it. Transformers on
-a sparse parity, as in A.6 of the first paper. Measures what claims C14 and C27 of experiments/CLAIMS.md say.
+of Fourier weights, output sharpness and noise stability; how long before the test accuracy each of them moves, and
+whether later where the accuracy rises later, beside what the published smoothing would have shown. The same models with
+a penalty on noise stability (Haris et al., Noise Stability of Transformer Models, 2026), and with the same noisy copies
+without it. Transformers on a sparse parity, as in A.6 of the first paper. Measures what claims C14 and C27 of
+experiments/CLAIMS.md say.
 
     python -m experiments.grokking --preset laptop
     python -m experiments.grokking --preset paper --models-per-device 8    # on an accelerator
@@ -34,8 +35,9 @@ SETTING = {
     "learning rates": "every seed draws one, log-uniform in the range; all groups share them",
     "pairing": "all groups share the split of a seed, and groups of an architecture its weights",
     "initial weights": "embeddings N(0, 1), others uniform within 1 / sqrt(fan-in), positions 0",
-    "lead": "half of the change from the farthest to the last value, from a training accuracy of 0.99 on, unsmoothed",
-    "key frequencies": "those of the model at the measured epoch, not of the final model",
+    "lead": "last crossing of half of the way from the farthest to the last value, after a training accuracy of 0.99, "
+    "medians of 5 measurements, changes beyond 5 standard deviations of the noise, of sensitivity falls only",
+    "key frequencies": "those of that epoch, of restricted and excluded loss; not those of the final model",
     "restricted loss": "on pairs that are not learned; excluded loss on those that are",
     "noisy copies": "of the embeddings of both numbers, correlated, in units of their root mean square",
 }

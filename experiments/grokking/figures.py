@@ -1,13 +1,13 @@
 """Figures of ``experiments.grokking``: curves of all groups, and leads of the measures."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from experiments import harness
 from experiments.grokking.config import Config, Group
-from experiments.grokking.estimates import FOLLOWED, Curves
+from experiments.grokking.estimates import FOLLOWED, Curves, text
 from jaxsens import plots
 from jaxsens.statistics import estimate
 from jaxsens.typing import Array
@@ -37,66 +37,89 @@ def draw(config: Config, curves: Mapping[Group, Curves], parity: Mapping[str, Ar
     }
     figures = {}
     main = {one: curves[Group(one, "none", config.decay)] for one in config.architectures}
+    seeds = {name: _finite(one, tuple(ROWS)) for name, one in main.items()}
     drawn = {
-        text: {f"{name} architecture": {"cross-entropy": _curve(one, measure)} for name, one in main.items()}
-        for measure, text in ROWS.items()
+        title: {
+            f"{name} architecture": {"cross-entropy": _with_interval(one.epochs, one.values[measure][seeds[name]])}
+            for name, one in main.items()
+            if seeds[name].any()
+        }
+        for measure, title in ROWS.items()
     }
-    figures["curves"] = plots.curve_grid(drawn, heading="Grokking, without smoothing", **common)
+    if all(drawn.values()):
+        caption = common | {"sample": _sample(config.seeds, seeds)}
+        figures["curves"] = plots.curve_grid(drawn, heading="Grokking, without smoothing", **caption)
     figures["leads"] = _leads(main, common)
     if config.treatments:
         panels: dict[str, dict[str, plots.Curve]] = {}
         for group, one in curves.items():
             if group.architecture == "published" and group.decay in config.decays:
                 panel = panels.setdefault(f"weight decay {group.decay:g}", {})
-                panel[TREATED[group.treatment]] = _curve(one, "test_accuracy")
+                # Accuracies are finite always: of logits that are not finite as well.
+                panel[TREATED[group.treatment]] = _with_interval(one.epochs, one.values["test_accuracy"])
         figures["penalty"] = plots.curve_grid(
             {ROWS["test_accuracy"]: panels}, heading="Grokking with a penalty on noise stability", **common
         )
-    figures["parity"] = _parity(config, parity)
+    figures |= _parity(config, parity)
     return figures
 
 
-def _leads(main: Mapping[str, Curves], common: Mapping[str, str]) -> "Figure":
-    panels = {}
+def _leads(main: Mapping[str, Curves], common: dict[str, str]) -> "Figure":
+    panels, counts = {}, []
     for name, one in main.items():
         panel = {"test accuracy": (0.0, 0.0, 0.0)}
         for measure in FOLLOWED:
             found = one.lead(measure)
             if found is not None and found.count > 1:
-                panel[measure.replace("_", " ")] = harness.mean_and_interval(found)
+                panel[text(measure)] = harness.mean_and_interval(found)
+                counts.append(found.count)
         panels[f"{name} architecture"] = panel
+    if any(count < len(one.rates) for one in main.values() for count in counts):
+        common = common | {"sample": f"{min(counts)} to {max(counts)} of {common['sample']} with a lead"}
     return plots.dots(
         panels, heading="Which measure moves before the test accuracy?", quantity="lead at half of the change (epochs)",
         **common,
     )  # fmt: skip
 
 
-def _parity(config: Config, parity: Mapping[str, Array]) -> "Figure":
+def _parity(config: Config, parity: Mapping[str, Array]) -> dict[str, "Figure"]:
+    """Return the figure of the sparse parity; none if no model is finite throughout."""
     share = config.parity_relevant / config.parity_length
     setting = f"parity of {config.parity_relevant} of {config.parity_length} bits"
     texts = {
         "test_accuracy": "test accuracy\n(fraction)",
         "sensitivity": "average sensitivity\n(fraction of bit flips)",
     }
+    finite = np.all([np.isfinite(parity[name]).all(1) for name in texts], axis=0)
+    if not finite.any():
+        return {}
     rows = {
-        text: {setting: {"transformer": _with_interval(parity["epochs"], np.asarray(parity[name]))}}
+        text: {setting: {"transformer": _with_interval(parity["epochs"], np.asarray(parity[name])[finite])}}
         for name, text in texts.items()
     }
-    return plots.curve_grid(
+    figure = plots.curve_grid(
         rows, references={texts["sensitivity"]: {setting: (f"the parity's sensitivity, {share:g}", share)}},
-        heading="Sparse parity", dataset=f"{config.parity_strings:,} strings", sample=f"{config.parity_seeds} seeds",
+        heading="Sparse parity", dataset=f"{config.parity_strings:,} strings",
+        sample=_sample(config.parity_seeds, {"transformer": finite}),
     )  # fmt: skip
+    return {"parity": figure}
 
 
-def _curve(curves: Curves, measure: str) -> plots.Curve:
-    return _with_interval(curves.epochs, curves.values[measure])
+def _finite(curves: Curves, measures: Sequence[str]) -> np.ndarray:
+    """Return which seeds are finite throughout in all measures ``[seeds]``: every row then shows the same models."""
+    return np.all([np.isfinite(curves.values[name]).all(1) for name in measures], axis=0)
+
+
+def _sample(total: int, drawn: Mapping[str, np.ndarray]) -> str:
+    """Say how many seeds are drawn, by the name of what is drawn if some are left out."""
+    if all(one.all() for one in drawn.values()):
+        return f"{total} seeds"
+    counts = ", ".join(f"{int(one.sum())} of {total} seeds ({name})" for name, one in drawn.items())
+    return f"finite: {counts}"
 
 
 def _with_interval(epochs: Array, values: np.ndarray) -> plots.Curve:
-    """Return the mean over the seeds that are finite throughout, with its interval."""
-    values = values[np.isfinite(values).all(1)]
-    if not len(values):
-        values = np.zeros((1, len(epochs)))
+    """Return the mean over seeds with its interval."""
     found = estimate.from_values(values, rate=bool((values >= 0).all() and (values <= 1).all()))
     low, high = found.interval() if found.count > 1 else (found.mean, found.mean)
     return np.asarray(epochs), found.mean, np.minimum(low, found.mean), np.maximum(high, found.mean)
