@@ -43,7 +43,7 @@ class Config(Settings):
     seed: int = option(0, "random seed for splits, weights, learning rates and noise")
     modulus: int = option(113, "modulus of the addition, odd", at_least=5)
     fraction: float = option(0.3, "fraction of all pairs that is learned", above=0, below=1)
-    seeds: int = option(5, "models of each group, each with its own split, weights and learning rate", at_least=1)
+    seeds: int = option(10, "models of each group, each with its own split, weights and learning rate", at_least=1)
     epochs: int = option(20_000, "steps with all examples", at_least=1)
     every: int = option(100, "epochs between two measurements", at_least=1)
     rates: tuple[float, ...] = option(
