@@ -126,7 +126,9 @@ def _paired(subject: np.ndarray, reference: np.ndarray) -> Estimate:
 
 
 def _on_logits(config: Config, models: list[Mapping[str, Array]]) -> np.ndarray:
-    return verdicts.on_logits(values(config, models, "sensitivity"), models[0]["sensitivity"].shape[1])
+    """Return sensitivities on the logit scale; that of an image is a rate over its tokens and draws."""
+    tokens = models[0]["sensitivity"].shape[1]
+    return verdicts.on_logits(values(config, models, "sensitivity"), tokens * config.draws)
 
 
 def _relative(config: Config, results: Results, name: str) -> tuple[Estimate | None, Estimate | None]:

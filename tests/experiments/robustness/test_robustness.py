@@ -89,6 +89,16 @@ def test_verdicts_follow_the_difference_paired_over_seeds(treated, verdict):
     assert errors.rule.startswith("mean below 0")
 
 
+def test_a_rate_of_an_image_is_one_of_its_tokens_times_draws():
+    config, results = replace(INVENTED, draws=5), {"vit": invented(0.2, 0.4), "vit_regularized": invented(0.02, 0.4)}
+    of_models = {}
+    for name, models in results.items():
+        changed = np.array([5 * model["sensitivity"].sum() for model in models])
+        of_models[name] = np.log((changed + 0.5) / (5 * 200 * 4 - changed + 0.5))
+    found = summarize(config, results).logits["vit_regularized", "vit"].mean
+    np.testing.assert_allclose(found, of_models["vit_regularized"].mean() - of_models["vit"].mean(), rtol=1e-12)
+
+
 def test_a_control_decides_only_at_equal_clean_accuracy():
     results = {"vit": invented(0.3, 0.4), "vit_regularized": invented(0.1, 0.3), "vit_mixup": invented(0.3, 0.4)}
     pair = ("vit_regularized", "vit_mixup", "error on corrupted images")
