@@ -4,11 +4,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 
-import numpy as np
-
 from experiments.harness import Claim, corrected, verdicts
 from experiments.robustness.config import Config
-from experiments.robustness.estimates import SCOPES, Findings, scopes
+from experiments.robustness.estimates import SCOPES, Findings, columns_of, of_scopes
 from experiments.robustness.quantities import quantities, values
 from jaxsens.statistics import estimate
 
@@ -66,15 +64,12 @@ def uses(config: Config) -> dict[str, verdicts.Use]:
         found[claim] = verdicts.Use(LOWER, config.seeds, design, together=count * len(judged))
         if controls:
             found[f"{claim}, control"] = verdicts.Use(LOWER, config.seeds, design, together=count * len(controls))
-    names = [name for plain in config.architectures for name in _treated(config, plain)]
-    for scope, (groups, clusters) in scopes(np.repeat(names, config.seeds).tolist()).items():
-        rule = partial(verdicts.correlation, groups=groups, clusters=clusters)
-        found[f"C10, {SCOPES[scope]}"] = verdicts.Use(rule, len(names), design, together=2 * len(SCOPES))
+    counts = {"architectures": count, "treatments": 1 + len(config.treatments)}
+    for scope, words in SCOPES.items():
+        found[f"C10, {words}"] = verdicts.Use(
+            partial(verdicts.correlation), counts[scope], design, together=2 * len(SCOPES)
+        )
     return found
-
-
-def _treated(config: Config, plain: str) -> list[str]:
-    return [plain, *(f"{plain}_{treatment}" for treatment in config.treatments)]
 
 
 def _levels(config: Config, dataset: str, findings: Findings) -> Iterator[Claim]:
@@ -144,13 +139,10 @@ def _if_matched(
 
 def _correlations(config: Config, dataset: str, findings: Findings) -> Iterator[Row]:
     """Judge C10: lower sensitivity goes with fewer errors on corrupted images, also at equal clean accuracy."""
-    design = _design(config, findings, tuple(findings.results))
-    names = [name for name, models in findings.results.items() for _ in models]
-    x, y, clean = (
-        np.concatenate([means[key] for means in findings.means.values()])
-        for key in ("sensitivity", "corruption_error", "test_error")
-    )
-    for scope, (groups, clusters) in scopes(names).items():
+    members = of_scopes(list(findings.results))
+    x, y, clean = (columns_of(findings.means, key) for key in ("sensitivity", "corruption_error", "test_error"))
+    for scope, words in SCOPES.items():
+        design = _design(config, findings, tuple(members[scope]))
         for covariate in ("", "test_error"):
             (row,) = [
                 one for one in findings.correlations
@@ -162,11 +154,11 @@ def _correlations(config: Config, dataset: str, findings: Findings) -> Iterator[
                 Claim(
                     "C10", f"rank correlation of token sensitivity and error on corrupted images{given}",
                     None if covariate else "lower sensitivity goes with robustness", _CONTROL if covariate else _FIGURE,
-                    subject=SCOPES[scope], dataset=dataset, measured=row["r"], low=row["low"], high=row["high"],
-                    note=f"{row['models']} models, {row['units']} independent units in {row['groups']} groups",
+                    subject=words, dataset=dataset, measured=row["r"], low=row["low"], high=row["high"],
+                    note=f"{row['models']} models, {row['units']} independent units",
                 ),
                 verdicts.correlation(
-                    x, y, groups=groups, clusters=clusters, covariate=clean if covariate else None, design=design
+                    x[scope], y[scope], covariate=clean[scope] if covariate else None, design=design
                 ),
             )  # fmt: skip
 
