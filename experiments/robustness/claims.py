@@ -55,7 +55,8 @@ def claims(config: Config, dataset: str, findings: Findings) -> list[Claim]:
 
 def uses(config: Config) -> dict[str, verdicts.Use]:
     """Return the rules that claims are judged by, with their units at these settings."""
-    design = verdicts.Design.at_best(config.seeds, config.learning_rates)
+    plain = verdicts.Design.at_best(config.seeds, config.learning_rates)
+    design = verdicts.Design.at_best(config.seeds, () if config.shared_rate else config.learning_rates)
     count = len(config.architectures)
     judged = [key for key in _JUDGED if key in quantities(config)]
     controls = [one for one in CONTROLS if one in config.treatments]
@@ -64,11 +65,9 @@ def uses(config: Config) -> dict[str, verdicts.Use]:
         found[claim] = verdicts.Use(LOWER, config.seeds, design, together=count * len(judged))
         if controls:
             found[f"{claim}, control"] = verdicts.Use(LOWER, config.seeds, design, together=count * len(controls))
-    counts = {"architectures": count, "treatments": 1 + len(config.treatments)}
+    compared = {"architectures": (count, plain), "treatments": (1 + len(config.treatments), design)}
     for scope, words in SCOPES.items():
-        found[f"C10, {words}"] = verdicts.Use(
-            partial(verdicts.correlation), counts[scope], design, together=2 * len(SCOPES)
-        )
+        found[f"C10, {words}"] = verdicts.Use(partial(verdicts.correlation), *compared[scope], together=2 * len(SCOPES))
     return found
 
 
@@ -164,8 +163,8 @@ def _correlations(config: Config, dataset: str, findings: Findings) -> Iterator[
 
 
 def _design(config: Config, findings: Findings, names: tuple[str, ...]) -> verdicts.Design:
-    """Return how some models were trained; the rate is that of the plain training of their architecture."""
+    """Return how some models were trained; of a rate that a treatment shares, no other was tried with the treatment."""
     models = {name: findings.results[name] for name in names if "learning_rate" in findings.results[name][0]}
     best = {name: float(one[0]["learning_rate"]) for name, one in models.items()}
-    rates = {name: config.rates(name) for name in models}
+    rates = {name: config.rates(name) if config.searched(name) == name else (best[name],) for name in models}
     return verdicts.Design(min((len(one) for one in models.values()), default=0), rates, best)

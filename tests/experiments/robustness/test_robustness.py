@@ -9,7 +9,7 @@ from scipy.stats import rankdata
 
 from experiments.harness import verdicts
 from experiments.robustness import experiment
-from experiments.robustness.claims import claims
+from experiments.robustness.claims import claims, uses
 from experiments.robustness.estimates import summarize, units
 from experiments.robustness.quantities import quantities
 from jaxsens.corruptions import CorruptionError
@@ -100,6 +100,21 @@ def test_a_rate_of_an_image_is_one_of_its_tokens_times_draws():
         of_models[name] = np.log((changed + 0.5) / (5 * 200 * 4 - changed + 0.5))
     found = summarize(config, results).logits["vit_regularized", "vit"].mean
     np.testing.assert_allclose(found, of_models["vit_regularized"].mean() - of_models["vit"].mean(), rtol=1e-12)
+
+
+def test_a_rate_that_was_not_searched_with_a_treatment_decides_nothing_of_it():
+    results = {"vit": invented(0.3, 0.4), "vit_regularized": invented(0.1, 0.3)}
+    for shared, verdict in ((False, "supported"), (True, "inconclusive")):
+        config = replace(INVENTED, shared_rate=shared)
+        assert {row.verdict for row in judged(results, "C11", config).values()} == {verdict}
+        design = uses(replace(config, architectures=("vit",)))["C11"].design
+        assert bool(design.reason()) == shared
+    row = judged(results, "C11", config)["vit_regularized", "vit", "error on corrupted images"]
+    assert row.reason.startswith("no grid of learning rates of vit_regularized: 1 tried")
+    for model in results["vit_regularized"]:
+        model["learning_rate"] = np.float64(RATES[-1])
+    row = judged(results, "C11")["vit_regularized", "vit", "error on corrupted images"]
+    assert row.reason.startswith("best learning rate of vit_regularized, 0.01, is at the edge")
 
 
 def test_a_control_decides_only_at_equal_clean_accuracy():
@@ -209,7 +224,8 @@ def test_the_papers_rates_are_those_of_its_interventions():
     rates = {name: paper.rates(name)[0] for name in ("vit_small_data", "resnet_mixup", "vit_small_data_regularized")}
     assert rates == {"vit_small_data": 0.1, "resnet_mixup": 0.001, "vit_small_data_regularized": 0.16}
     assert paper.rates("vit_small_data_augmented") == (0.2,)
-    assert SMOKE.searched("vit_mixup") == "vit", "all treatments of an architecture share its rate"
+    assert SMOKE.searched("vit_mixup") == "vit_mixup", "every treatment has its own search"
+    assert replace(SMOKE, shared_rate=True).searched("vit_mixup") == "vit"
     assert paper.searched("vit_mixup") == "vit_mixup"
 
 
