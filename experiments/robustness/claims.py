@@ -4,19 +4,29 @@ from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 
+import numpy as np
+
 from experiments.harness import Claim, corrected, verdicts
 from experiments.robustness.config import Config
 from experiments.robustness.estimates import SCOPES, Findings, columns_of, of_scopes
-from experiments.robustness.quantities import quantities, values
+from experiments.robustness.quantities import quantities
+from jaxsens import corruptions
 from jaxsens.statistics import estimate
 
-__all__ = ["INTERVENTIONS", "LOWER", "PUBLISHED", "claims", "uses"]
+__all__ = ["INTERVENTIONS", "LOWER", "MISSING", "PUBLISHED", "claims", "uses"]
 
 LOWER = partial(verdicts.mean, below=0.0, effect=3.0)
 """A difference is below 0; its power is that at three standard deviations of a seed."""
 
-INTERVENTIONS = {"regularized": ("C11", "+2.4 points of accuracy"), "augmented": ("C12", "+4.6 points of accuracy")}
+INTERVENTIONS = {
+    "regularized": ("C11", "+2.4 points of accuracy, without gaussian_noise"),
+    "augmented": ("C12", "+4.6 points of accuracy, without gaussian_noise"),
+}
 """Treatment to its claim, and what the paper publishes: severity 2, mean over 14 corruptions, one ViT."""
+
+MISSING = "gaussian_noise"
+"""The corruption of the benchmark's 15 that the published means of 14 leave out: its code names it, but joined to the
+name before it."""
 
 CONTROLS = ("mixup", "weight_decay", "dropout")
 """Treatments that may raise the clean accuracy, too, and are not about noise."""
@@ -77,10 +87,15 @@ def _levels(config: Config, dataset: str, findings: Findings) -> Iterator[Claim]
         sensitivity, accuracy = PUBLISHED.get(name, (None, None)) if dataset == "cifar10" else (None, None)
         shown = {"subject": name, "dataset": dataset, "place": _FIGURE}
         yield Claim.of("", "token sensitivity", levels["sensitivity"], published=sensitivity, **shown)
-        if 2 in config.severities:
-            correct = 1 - values(config, findings.results[name], "error_severity_2")
-            mean = estimate.over_models(correct, rate=True)
-            yield Claim.of("", "accuracy, mean over corruptions, severity 2", mean, published=accuracy, **shown)
+        kept = [place for place, one in enumerate(config.corruptions) if one != MISSING]
+        if 2 in config.severities and kept:
+            wrong = np.stack([model["wrong"] for model in findings.results[name]])
+            correct = 1 - wrong[:, :, kept, config.severities.index(2)].mean(2, dtype=np.float64)
+            same = {config.corruptions[place] for place in kept} == set(corruptions.COMMON) - {MISSING}
+            yield Claim.of(
+                "", f"accuracy, mean over {len(kept)} corruptions without {MISSING}, severity 2",
+                estimate.over_models(correct, rate=True), published=accuracy if same else None, **shown,
+            )  # fmt: skip
 
 
 def _intervention(config: Config, dataset: str, findings: Findings, treatment: str) -> Iterator[Row]:
