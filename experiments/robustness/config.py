@@ -40,8 +40,11 @@ class Config(ImageSettings):
     )
     seeds: int = option(1, "trained models of each architecture and treatment", at_least=1)
     learning_rates: tuple[float, ...] = option(
-        (), "learning rates to try with the plain training of each architecture, for all of its treatments; the "
-        "published ones if none", above=0, distinct=True,
+        (), "learning rates to try with every model and treatment; the published ones if none", above=0, distinct=True
+    )
+    shared_rate: bool = option(
+        False, "whether treatments take the best rate of the plain training, which saves their search: they are not "
+        "judged then",
     )  # fmt: skip
     strength: float = option(0.25, "weight of the sensitivity regularizer", above=0, below=1)
     regularizer_variance: float = option(1.0, "variance of the noise of the sensitivity regularizer", above=0)
@@ -100,15 +103,15 @@ class Config(ImageSettings):
         return super().rates(name if stated else plain)
 
     def searched(self, name: str) -> str:
-        """Return the plain model, whose rate all treatments share; the model itself where no rate is searched."""
-        return split_name(name)[0] if self.learning_rates else name
+        """Return the model whose search chooses the rate of a model: itself, or the plain one of a shared rate."""
+        return split_name(name)[0] if self.learning_rates and self.shared_rate else name
 
 
 _LAPTOP = replace(
     Config(),
     **LAPTOP
     | {
-        "dataset": "cifar10", "train_examples": 4000, "test_examples": 2000, "epochs": 8, "measured": 100,
+        "dataset": "cifar10", "train_examples": 4000, "test_examples": 2000, "epochs": 6, "measured": 100,
         "learning_rates": (0.001, 0.003, 0.01),
     },
     architectures=("vit", "mlp", "cnn", "convmixer"), treatments=("regularized", "augmented", "mixup"), seeds=3,

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from scipy.stats import rankdata
 
 from experiments.harness import verdicts
 from experiments.images.bench import Results
@@ -20,10 +21,10 @@ from jaxsens.statistics.correlation import rank_correlation
 from jaxsens.statistics.estimate import Estimate
 from jaxsens.typing import Array
 
-__all__ = ["PREDICTORS", "SCOPES", "Findings", "reference_of", "scopes", "summarize"]
+__all__ = ["PREDICTORS", "SCOPES", "Findings", "columns_of", "of_scopes", "reference_of", "summarize", "units"]
 
-SCOPES = {"all": "over all models", "architecture": "within architectures"}
-"""The groups within which models are compared, and their description."""
+SCOPES = {"architectures": "between architectures", "treatments": "between treatments"}
+"""What the units of a rank correlation are, and the words for it; see `units`."""
 
 PREDICTORS = ("sensitivity", "prediction_sharpness", "relative_output_sharpness")
 """What may go with errors on corrupted images, beside the error on clean ones."""
@@ -104,19 +105,40 @@ def reference_of(config: Config, names: Sequence[str]) -> str:
     return name
 
 
-def scopes(names: Sequence[str]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Return the groups within which models are compared, and their units, by the keys of `SCOPES`.
+def units(values: Mapping[tuple[str, str], float]) -> dict[str, np.ndarray]:
+    """Return the independent units of a rank correlation, by the keys of `SCOPES`.
+
+    Models of an architecture are alike, and so are models of a treatment: a model is no unit. Between architectures,
+    units are the architectures ``[a]``, trained plainly. Between treatments, units are the treatments ``[t]``, the
+    plain training among them: the mean, over architectures, of the rank of the treatment within the architecture, over
+    all architectures that were trained in all ways.
 
     Args:
-        names: Architecture and treatment of every model ``[m]``.
-
-    Returns:
-        dict: Group of every model ``[m]``, and cluster ``[m]``: the seeds of a treatment are one unit.
+        values: A number, mean over seeds, by architecture and treatment; the plain treatment is an empty text.
     """
-    clusters = np.array(names)
+    architectures, treatments = (list(dict.fromkeys(part)) for part in zip(*values, strict=True))
+    whole = [one for one in architectures if all((one, treatment) in values for treatment in treatments)]
+    ranks = [rankdata([values[one, treatment] for treatment in treatments]) for one in whole]
     return {
-        "all": (np.zeros(len(names), int), clusters),
-        "architecture": (np.array([split_name(name)[0] for name in names]), clusters),
+        "architectures": np.array([values[one, ""] for one in architectures]),
+        "treatments": np.mean(ranks, 0) if ranks else np.zeros(0),
+    }
+
+
+def columns_of(means: Mapping[str, Mapping[str, np.ndarray]], key: str) -> dict[str, np.ndarray]:
+    """Return the `units` of a quantity, from its means over what it was measured on, by name ``[seeds]``."""
+    return units({split_name(name): float(np.mean(of_name[key])) for name, of_name in means.items()})
+
+
+def of_scopes(names: Sequence[str]) -> dict[str, list[str]]:
+    """Return the models that the units of a rank correlation are made of, by the keys of `SCOPES`."""
+    found: dict[str, set[str]] = {}
+    for plain, treatment in map(split_name, names):
+        found.setdefault(plain, set()).add(treatment)
+    treatments = set().union(*found.values())
+    return {
+        "architectures": [name for name in names if not split_name(name)[1]],
+        "treatments": [name for name in names if found[split_name(name)[0]] == treatments],
     }
 
 
@@ -126,7 +148,9 @@ def _paired(subject: np.ndarray, reference: np.ndarray) -> Estimate:
 
 
 def _on_logits(config: Config, models: list[Mapping[str, Array]]) -> np.ndarray:
-    return verdicts.on_logits(values(config, models, "sensitivity"), models[0]["sensitivity"].shape[1])
+    """Return sensitivities on the logit scale; that of an image is a rate over its tokens and draws."""
+    tokens = models[0]["sensitivity"].shape[1]
+    return verdicts.on_logits(values(config, models, "sensitivity"), tokens * config.draws)
 
 
 def _relative(config: Config, results: Results, name: str) -> tuple[Estimate | None, Estimate | None]:
@@ -148,23 +172,19 @@ def _relative(config: Config, results: Results, name: str) -> tuple[Estimate | N
 
 
 def _correlations(means: Mapping[str, Mapping[str, np.ndarray]]) -> list[dict[str, Any]]:
-    """Return rank correlations over models, with and without the error on clean test images as a covariate."""
-    names = [name for name, of_name in means.items() for _ in of_name["sensitivity"]]
-
-    def column(key: str) -> np.ndarray:
-        return np.concatenate([of_name[key] for of_name in means.values()])
-
-    rows = []
+    """Return rank correlations over units, with and without the error on clean test images as a covariate."""
     outcomes = [outcome for outcome in OUTCOMES if outcome in next(iter(means.values()))]
-    for scope, (groups, clusters) in scopes(names).items():
+    columns = {key: columns_of(means, key) for key in (*PREDICTORS, *outcomes, "test_error")}
+    members = of_scopes(list(means))
+    rows = []
+    for scope in SCOPES:
+        models = sum(len(means[name]["sensitivity"]) for name in members[scope])
         for predictor in PREDICTORS:
             for outcome in outcomes:
                 for covariate in ("", "test_error"):
-                    known = column(covariate) if covariate else None
-                    r = rank_correlation(
-                        column(predictor), column(outcome), groups=groups, clusters=clusters, covariate=known
-                    )
+                    x, y = columns[predictor][scope], columns[outcome][scope]
+                    r = rank_correlation(x, y, covariate=columns[covariate][scope] if covariate else None)
                     row = {"quantity": predictor, "correlated_with": outcome, "covariate": covariate, "scope": scope}
-                    row |= {"models": len(names), "units": len(set(names)), "groups": len(np.unique(groups))}
+                    row |= {"models": models, "units": len(x)}
                     rows.append(row | dict(zip(("r", "low", "high"), (None,) * 3 if r is None else r, strict=True)))
     return rows

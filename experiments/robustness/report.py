@@ -100,9 +100,19 @@ def _setting(config: Config, data: Data) -> str:
         f"{min(config.measured, len(data.train[1]))} training images with {config.draws} draws, noise variance "
         f"{config.noise:g} on patches of {config.token}; weight noise of deviation {config.deviation:g}; regularizer "
         f"of strength {config.strength:g} and variance {config.regularizer_variance:g}; augmentation of variance "
-        f"{config.augmentation_variance:g}, on normalized pixels; the treatments of an architecture share the learning "
-        "rate of its plain training where a grid was searched"
+        f"{config.augmentation_variance:g}, on normalized pixels; {_rates(config)}"
     )
+
+
+def _rates(config: Config) -> str:
+    """Return where learning rates are from, in words."""
+    if not config.learning_rates:
+        return "published learning rates"
+    tried = ", ".join(f"{rate:g}" for rate in config.learning_rates)
+    chosen = (
+        "for each architecture, trained plainly; its treatments share it" if config.shared_rate else "for each model"
+    )
+    return f"the best learning rate of {tried}, {chosen}"
 
 
 def _printed(config: Config, data: Data, findings: Findings, reference: str) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 
 from experiments.harness import verdicts
 from experiments.images.bench import Results
+from experiments.vision.config import Config
 from jaxsens.statistics import estimate
 from jaxsens.statistics.estimate import Estimate
 from jaxsens.typing import Array
@@ -91,7 +92,7 @@ class Findings:
     images: int
 
 
-def summarize(results: Results) -> Findings:
+def summarize(config: Config, results: Results) -> Findings:
     """Estimate everything that tables, claims and figures show."""
     summaries = {name: _summary(models) for name, models in results.items()}
     pairs = [(first, second) for first in results for second in results if first != second]
@@ -99,7 +100,7 @@ def summarize(results: Results) -> Findings:
     return Findings(
         summaries,
         {pair: _differences(results, *pair) for pair in pairs},
-        {pair: _logits(results, *pair) for pair in pairs},
+        {pair: _logits(config, results, *pair) for pair in pairs},
         values(first, "sensitivity").shape[1],
     )
 
@@ -158,11 +159,11 @@ def _differences(results: Results, first: str, second: str) -> dict[str, Estimat
     }
 
 
-def _logits(results: Results, first: str, second: str) -> dict[str, Estimate]:
+def _logits(config: Config, results: Results, first: str, second: str) -> dict[str, Estimate]:
     """Return differences of logits; a rate of an image is over its tokens and draws, one of a draw over the images."""
     one, other = results[first], results[second]
     images, tokens = np.shape(one[0]["sensitivity"])
-    trials = {"sensitivity": tokens, "prediction_sharpness": images}
+    trials = {"sensitivity": tokens * config.draws, "prediction_sharpness": images}
     return {
         quantity: estimate.difference(
             *(verdicts.on_logits(values(m, quantity), trials[quantity]) for m in (one, other))

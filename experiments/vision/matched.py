@@ -47,13 +47,13 @@ def at_accuracy(accuracy: Array, sensitivity: Array, level: float) -> np.ndarray
     Raises:
         ValueError: If the model never reaches it.
     """
-    best = np.maximum.accumulate(np.asarray(accuracy, np.float64))
-    if level > best[-1]:
-        raise ValueError(f"level must be at most the largest accuracy, {best[-1]}, got {level}")
-    after = int(np.argmax(best >= level))
+    accuracy = np.asarray(accuracy, np.float64)
+    if level > accuracy.max():
+        raise ValueError(f"level must be at most the largest accuracy, {accuracy.max()}, got {level}")
+    after = int(np.argmax(accuracy >= level))
     if after == 0:
         return np.asarray(sensitivity[0], np.float64)
-    weight = (level - best[after - 1]) / (best[after] - best[after - 1])
+    weight = (level - accuracy[after - 1]) / (accuracy[after] - accuracy[after - 1])
     return (1 - weight) * sensitivity[after - 1] + weight * sensitivity[after]
 
 

@@ -174,7 +174,7 @@ def _write(
         for name, one in results.items()
     }
     run.table("models", list(_rows(given, levels)))
-    run.comparison(_claims(config, results, levels))
+    run.comparison(_claims(config, given, results, levels))
     published = PUBLISHED.get(config.dataset, ("", {}))[1]
     bars = {model_label(name): mean_and_interval(one["sensitivity"]) for name, one in levels.items()}
     marks = {model_label(name): [published[counterpart(name)]] for name in levels if counterpart(name) in published}
@@ -199,7 +199,10 @@ def _rows(given: Mapping[str, Given], levels: Mapping[str, Mapping[str, Estimate
 
 
 def _claims(
-    config: Config, results: Mapping[str, Mapping[str, Array]], levels: Mapping[str, Mapping[str, Estimate]]
+    config: Config,
+    given: Mapping[str, Given],
+    results: Mapping[str, Mapping[str, Array]],
+    levels: Mapping[str, Mapping[str, Estimate]],
 ) -> list[Claim]:
     claim, published = PUBLISHED.get(config.dataset, ("", {}))
     place = "Vasudeva et al., s.5"
@@ -208,8 +211,10 @@ def _claims(
                  published=published.get(counterpart(name)), place=place, note=f"accuracy {one['correct'].mean:.3f}")
         for name, one in levels.items()
     ]  # fmt: skip
-    trials = config.draws
-    on_logits = {name: verdicts.on_logits(one["sensitivity"][None], trials)[0] for name, one in results.items()}
+    on_logits = {
+        name: verdicts.on_logits(one["sensitivity"][None], _sites(config, given[name]) * config.draws)[0]
+        for name, one in results.items()
+    }
     compared = []
     for subject in (name for name in results if name.startswith("vit")):
         for reference in (name for name in results if not name.startswith("vit")):
@@ -222,6 +227,11 @@ def _claims(
             )  # fmt: skip
             compared.append((row, LOWER(paired, design=verdicts.NOT_TRAINED) if claimed else None))
     return [*rows, *corrected(compared)]
+
+
+def _sites(config: Config, given: Given) -> int:
+    """Return how many patches of an image get noise."""
+    return (given.side // config.token) ** 2 if config.sites_drawn is None else config.sites_drawn
 
 
 def _setting(config: Config, folder: ImageFolder, count: int) -> str:

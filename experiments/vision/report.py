@@ -24,7 +24,7 @@ __all__ = ["write"]
 
 def write(run: harness.Run, config: Config, data: Data, results: Results) -> None:
     """Write all tables and figures of a run, and print the table of architectures."""
-    findings = summarize(results)
+    findings = summarize(config, results)
     run.record(setting=_setting(config, data, findings), paper=PAPER, regularizer=_regularizer(config))
     run.table("models", list(_model_rows(findings)))
     run.table("architectures", list(_architecture_rows(findings)))

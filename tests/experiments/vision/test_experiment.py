@@ -79,7 +79,7 @@ def invented(sensitivity, sharpness=1.0, seeds=3):
     ("vit", "mlp", "verdict"), [(0.1, 0.3, "supported"), (0.3, 0.1, "contradicted"), (0.2, 0.2, "inconclusive")]
 )
 def test_verdicts_follow_the_paired_difference(vit, mlp, verdict):
-    findings = summarize({"vit": invented(vit), "mlp": invented(mlp), "convmixer": invented(mlp)})
+    findings = summarize(SEARCHED, {"vit": invented(vit), "mlp": invented(mlp), "convmixer": invented(mlp)})
     for dataset, expected in (("fashion_mnist", verdict), ("digits", "")):
         rows = claims(SEARCHED, dataset, findings)
         compared = {(row.subject, row.reference): row for row in rows}
@@ -91,8 +91,19 @@ def test_verdicts_follow_the_paired_difference(vit, mlp, verdict):
     np.testing.assert_allclose(row.measured, special.logit(vit) - special.logit(mlp), atol=0.3)
 
 
+def test_a_rate_of_an_image_is_one_of_its_tokens_times_draws():
+    """The mean of a model on the logit scale is that of all its predictions, ``ln((c + 1/2) / (N - c + 1/2))``."""
+    config, results = replace(SEARCHED, draws=5), {"vit": invented(0.02), "mlp": invented(0.2)}
+    of_models = {}
+    for name, models in results.items():
+        changed = np.array([5 * model["sensitivity"].sum() for model in models])
+        of_models[name] = np.log((changed + 0.5) / (5 * 200 * 4 - changed + 0.5))
+    found = summarize(config, results).logits["vit", "mlp"]["sensitivity"].mean
+    np.testing.assert_allclose(found, of_models["vit"].mean() - of_models["mlp"].mean(), rtol=1e-12)
+
+
 def test_the_best_rate_lies_inside_of_the_grid_or_there_is_no_verdict():
-    findings = summarize({"vit": invented(0.1), "mlp": invented(0.3)})
+    findings = summarize(SEARCHED, {"vit": invented(0.1), "mlp": invented(0.3)})
     for grid, reason in (((0.03, 0.1), "no grid of learning rates of vit: 2 tried"), ((0.03, 0.05, 0.1), "edge")):
         row = claims(replace(SEARCHED, learning_rates=grid), "fashion_mnist", findings)[-1]
         assert row.verdict == "inconclusive"
@@ -101,7 +112,9 @@ def test_the_best_rate_lies_inside_of_the_grid_or_there_is_no_verdict():
 
 def test_flatness_is_judged_with_the_size_of_the_function_divided_out():
     """Half the sharpness at half the logits is a smaller function, not a flatter one."""
-    findings = summarize({"vit": invented(0.1, sharpness=2.0), "vit_regularized": invented(0.1, sharpness=1.0)})
+    findings = summarize(
+        SEARCHED, {"vit": invented(0.1, sharpness=2.0), "vit_regularized": invented(0.1, sharpness=1.0)}
+    )
     rows = [row for row in claims(SEARCHED, "digits", findings) if row.claim == "C13"]
     assert (rows[0].verdict, rows[-1].verdict) == ("supported", "inconclusive")
     assert "Holm's correction for 3 verdicts" in rows[0].rule
@@ -137,7 +150,9 @@ def test_a_measurement_lost_behind_a_checkpoint_says_what_to_do():
 def test_an_accuracy_that_falls_between_two_measurements_is_interpolated_where_it_is_first_reached():
     accuracy, sensitivity = [0.1, 0.5, 0.4, 0.9], np.array([[0.0, 0.2], [0.4, 0.2], [0.6, 0.0], [0.8, 1.0]])
     np.testing.assert_allclose(matched.at_accuracy(accuracy, sensitivity, 0.3), [0.2, 0.2])
-    np.testing.assert_allclose(matched.at_accuracy(accuracy, sensitivity, 0.7), [0.7, 0.5])
+    np.testing.assert_allclose(matched.at_accuracy(accuracy, sensitivity, 0.7), [0.72, 0.6])
+    fallen = matched.at_accuracy([0.1, 0.6, 0.3, 0.9], np.array([[0.5], [0.1], [0.4], [0.2]]), 0.7)
+    np.testing.assert_allclose(fallen, 0.4 - 0.2 * (0.7 - 0.3) / (0.9 - 0.3), err_msg="between the last two points")
     np.testing.assert_allclose(matched.at_accuracy(accuracy, sensitivity, 0.05), [0.0, 0.2])
     with pytest.raises(ValueError, match=r"level must be at most the largest accuracy, 0\.9"):
         matched.at_accuracy(accuracy, sensitivity, 0.95)
@@ -161,7 +176,7 @@ def test_what_follows_from_accuracy_alone_is_no_difference_at_equal_accuracy():
         results = {"vit": during_training(share, 0.5), "mlp": during_training(0.4, 0.9)}
         compared = matched.compare(results, 4)
         np.testing.assert_allclose(compared["test", "vit", "mlp"].accuracies, 0.5)
-        rows = claims(SEARCHED, "fashion_mnist", summarize(results), compared)
+        rows = claims(SEARCHED, "fashion_mnist", summarize(SEARCHED, results), compared)
         found = {row.claim: row for row in rows if row.reference == "mlp"}
         assert found["C1"].verdict == "supported", "it is less sensitive, as it is less accurate"
         for kind in ("training", "test"):
@@ -171,7 +186,7 @@ def test_what_follows_from_accuracy_alone_is_no_difference_at_equal_accuracy():
 
 def test_depth_heads_and_optimizer_are_compared_with_the_others_and_with_the_plain_transformer():
     results = {"vit": invented(0.1), "vit_depth_4": invented(0.1), "vit_adam": invented(0.5), "mlp": invented(0.3)}
-    rows = claims(SEARCHED, "fashion_mnist", summarize(results))
+    rows = claims(SEARCHED, "fashion_mnist", summarize(SEARCHED, results))
     found = {(row.subject, row.reference): row for row in rows if row.claim == "C15"}
     assert {pair: row.verdict for pair, row in found.items()} == {
         ("vit_depth_4", "mlp"): "supported", ("vit_depth_4", "vit"): "supported",

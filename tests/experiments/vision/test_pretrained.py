@@ -87,6 +87,7 @@ def test_models_on_disk_are_measured_in_parts_as_all_at_once(class_folders, tmp_
     assert int(compared["units"]) == len(folder), "images, since both models are given"
     pixels = folder.arrays(20, workers=0)[0]
     tokens = images.to_patches(images.normalize(pixels), 8)
+    predictions, log_odds = len(folder) * 5, []
     for name, path in zip(MEANS, weights, strict=True):
         module, variables, _ = models.pretrained.load(path)
         scaled = (pixels / np.float32(255) - np.float32(MEANS[name])) / np.float32(DEVIATIONS[name])
@@ -100,6 +101,8 @@ def test_models_on_disk_are_measured_in_parts_as_all_at_once(class_folders, tmp_
         whole = measure(KEYS(0, "noise"), variables, tokens).mean
         np.testing.assert_allclose(float(rows[name]["measured"]), whole, atol=1e-12)
         assert 0 < whole < 1
+        log_odds.append(np.log((predictions * whole + 0.5) / (predictions * (1 - whole) + 0.5)))
+    np.testing.assert_allclose(float(compared["measured"]), log_odds[0] - log_odds[1], rtol=1e-6)
     before = {path.name: path.read_bytes() for path in out.glob("*.csv")}
     (out / "units" / "convnext-from4.npz").unlink()
     experiment.execute(config, out)
