@@ -30,7 +30,7 @@ __all__ = ["EXPERIMENT", "PRESETS", "execute"]
 
 SETTING = {
     "optimizer": "AdamW; with the schedule cosine a warm-up over a tenth of the steps",
-    "learning rate": "smallest loss on held-out texts, of one more model for each rate",
+    "learning rate": "highest accuracy on held-out texts, then on training texts, of one more model for each rate",
     "raw noise": "on the embedding of one token, in units of the variance of that embedding",
     "renormalized noise": "the same, then brought back to the mean and variance of the embedding",
     "published noise": "in absolute units; RoBERTa's embedding layer is applied once more, with positions",
