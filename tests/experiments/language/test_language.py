@@ -7,10 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.language import claims, data, estimates, models
+from experiments import harness
+from experiments.harness.inputs import require_same
+from experiments.language import claims, data, estimates, experiment, models
 from experiments.language.config import PRESETS
 from experiments.language.measure import name_of
 from experiments.language.perturbations import Noise, OtherWord, of_embeddings
+from jaxsens.data import text
 from jaxsens.models.text import encoder
 
 SMOKE, LAPTOP = PRESETS["smoke"], PRESETS["laptop"]
@@ -72,7 +75,7 @@ def test_the_published_roberta_normalizes_the_noisy_token_again():
 
 
 def planted(config, family, rate, share, seed=0, accurate=0.9):
-    """Models whose sensitivity is about a share, and that differ a little; 0.7 of the training texts are in one class."""
+    """Models whose sensitivity is about a share, and that differ a little; 0.7 of the training texts have one label."""
     draws = np.random.default_rng(seed)
     shape = (config.measured, config.longest)
     sites = np.arange(shape[1])[None] < draws.integers(4, shape[1], shape[0])[:, None]
@@ -178,3 +181,19 @@ def test_texts_become_ids_of_a_tokenizer_that_is_trained_on_those_to_learn_from(
     assert (mask == (first.train[0][: config.measured] != data.PADDING)).all()
     with pytest.raises(ValueError, match="measured=99 and batch=8 need as many training texts, got 29"):
         data.load(replace(config, measured=99), "own")
+
+
+def test_a_run_is_not_continued_with_other_texts(tiny_bert, tmp_path):
+    """The names in the settings are the same, as where a file was changed; no model is trained."""
+    pytest.importorskip("tokenizers")
+    config = replace(SMOKE, texts=tiny_bert["texts"])
+    given = text.read_file(config.texts, text="text", label="label")
+    reading = data.load(config, "own", given)
+    with harness.Run.open(tmp_path, config, experiment="language", trains=True) as run:
+        require_same(run, **experiment.inputs({"own": reading}))
+    for other in (
+        replace(given, texts=("another film", *given.texts[1:])),
+        replace(given, labels=np.append(1 - given.labels[:1], given.labels[1:])),
+    ):
+        with pytest.raises(ValueError, match="begun with other texts_own: give those, or another --out"):
+            experiment.execute(config, tmp_path, other)
