@@ -1,16 +1,23 @@
 """Verdicts of ``experiments.language`` on claims C5 and C6 of ``experiments/CLAIMS.md``, and what each confound adds.
 
 Judged is the difference between RoBERTa and a wholly trained LSTM, with noise at the same place and scale, as it is and
-brought back to the scale of the embedding. Holm's correction is for each claim.
+brought back to the scale of the embedding; and with raw noise at the first point of training where models reach an
+accuracy. A model that always gives the most frequent class has a sensitivity of 0, and one that learned less may have a
+lower one: a verdict is withheld unless every model is more accurate on training texts than that class, and the families
+are about equally accurate. Holm's correction is for each claim.
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
+
+import numpy as np
 
 from experiments.harness import Claim, corrected, verdicts
 from experiments.language.config import Config
-from experiments.language.estimates import Family, Findings, logits, quantities
+from experiments.language.estimates import Family, Findings, logits, matched_logits, quantities
 from experiments.language.measure import name_of
+from jaxsens.statistics.estimate import Estimate
 
 __all__ = ["CLAIMS", "LOWER", "PUBLISHED", "claims", "uses"]
 
@@ -40,7 +47,7 @@ def uses(config: Config) -> dict[str, verdicts.Use]:
     """Return the rules that claims are judged by, with their units at these settings."""
     design = verdicts.Design.at_best(config.seeds, config.learning_rates)
     rule = partial(LOWER, models=(config.seeds, config.seeds))
-    subjects = len(JUDGED) * len([name for name in config.families if name in TRANSFORMERS])
+    subjects = (len(JUDGED) + 1) * len([name for name in config.families if name in TRANSFORMERS])
     counts: dict[str, int] = {}
     for dataset in config.datasets:
         counts[CLAIMS[dataset]] = counts.get(CLAIMS[dataset], 0) + subjects
@@ -85,13 +92,55 @@ def _against_lstm(config: Config, dataset: str, families: dict[str, Family]) -> 
                 place=_PLACE if claimed else _CONTROL,
                 note=f"{name}: {_note(config, family)}; lstm: {_note(config, lstm)}",
             )  # fmt: skip
-            verdict = None
-            if claimed:
-                counts = len(family.models), len(lstm.models)
-                best = {name: family.rate, "lstm": lstm.rate}
-                design = verdicts.Design(min(counts), config.learning_rates, best)
-                verdict = LOWER(difference, design=design, models=counts)
-            yield row, verdict
+            accuracies = {one.name: one.accuracy for one in (family, lstm)}
+            yield row, _judge(config, family, lstm, difference, accuracies) if claimed else None
+        yield _at_equal_accuracy(config, dataset, family, lstm)
+
+
+def _at_equal_accuracy(config: Config, dataset: str, family: Family, lstm: Family) -> Row:
+    """Compare a family with the LSTM where both first know the training texts: a verdict for RoBERTa."""
+    difference = matched_logits(config, family, lstm)
+    known = {one.name: one.matched for one in (family, lstm)}
+    accuracies = {name: one.accuracy for name, one in known.items() if one is not None}
+    numbers = {} if difference is None else Claim.numbers(difference)
+    claimed = CLAIMS.get(dataset, "") if family.name in TRANSFORMERS else ""
+    row = Claim(
+        claimed, f"sensitivity where the training accuracy first is {config.matched:g}, raw noise, variance "
+        f"{config.noise[0]:g}, difference of logits", None, _CONTROL, subject=family.name, reference="lstm",
+        dataset=dataset, **numbers,
+        note="; ".join(
+            f"{name}: accuracy {accuracies[name].mean():.3f} there" if name in accuracies
+            else f"{name}: not every model reaches an accuracy of {config.matched:g}" for name in known
+        ),
+    )  # fmt: skip
+    return row, _judge(config, family, lstm, difference, accuracies) if claimed else None
+
+
+def _judge(
+    config: Config, family: Family, lstm: Family, difference: Estimate | None, accuracies: dict[str, np.ndarray]
+) -> verdicts.Verdict:
+    """Judge a difference to the LSTM; ``accuracies`` are those of the models ``[seeds]``, by family."""
+    counts = len(family.models), len(lstm.models)
+    design = verdicts.Design(min(counts), config.learning_rates, {one.name: one.rate for one in (family, lstm)})
+    verdict = LOWER(difference, design=design, models=counts)
+    reason = _unequal(config, lstm.majority, accuracies) or verdict.reason
+    return replace(verdict, name="inconclusive", error=1.0, reason=reason) if reason else verdict
+
+
+def _unequal(config: Config, majority: float, accuracies: dict[str, np.ndarray]) -> str:
+    """Return why training accuracies allow no comparison; empty where they do."""
+    if len(accuracies) < 2:
+        return f"not every model reaches a training accuracy of {config.matched:g}"
+    for name, values in accuracies.items():
+        if values.min() < majority + config.margin:
+            return (
+                f"training accuracy of a model of {name} is {values.min():.3f}; the most frequent class has "
+                f"{majority:.3f}, and {config.margin:g} more is needed"
+            )
+    apart = abs(float(np.subtract(*(values.mean() for values in accuracies.values()))))
+    if apart > config.tolerance:
+        return f"training accuracies differ by {apart:.3f}; {config.tolerance:g} is allowed"
+    return ""
 
 
 def _confounds(config: Config, dataset: str, families: dict[str, Family]) -> Iterator[Claim]:

@@ -50,6 +50,8 @@ class Config(Settings):
     curve_points: int = option(10, "measurements during training", at_least=1)
     curve_texts: int = option(100, "texts of each measurement during training", at_least=2)
     matched: float = option(0.9, "training accuracy at which models are compared, too", above=0)
+    margin: float = option(0.1, "training accuracy of a judged model above that of the majority class", above=0)
+    tolerance: float = option(0.05, "difference of training accuracies up to which families are compared", above=0)
     rows: int = option(8, "inputs of a model evaluated at once", at_least=1, identity=False)
 
     def __post_init__(self) -> None:
@@ -79,7 +81,7 @@ _CONTROLLED = Config(
 PRESETS = {
     "laptop": replace(
         _CONTROLLED, seeds=3, learning_rates=(3e-4, 1e-3, 3e-3), width=64, depth=2, heads=4, epochs=8,
-        vocabulary=4_000, longest=72, training_texts=1_500, measured=48, draws=1, curve_points=3, curve_texts=24,
+        vocabulary=4_000, longest=72, training_texts=1_500, measured=48, draws=1, curve_points=6, curve_texts=24,
     ),
     "smoke": replace(
         _CONTROLLED, families=("lstm", "roberta"), seeds=2, learning_rates=(1e-3,), width=8, depth=1, heads=2, epochs=2,

@@ -1,7 +1,7 @@
 """Estimates of ``experiments.language``, made once for tables, claims and figures."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -14,7 +14,19 @@ from jaxsens.statistics.correlation import rank_correlation
 from jaxsens.statistics.estimate import Estimate
 from jaxsens.typing import Array
 
-__all__ = ["Family", "choose", "cross_task", "curve_rows", "logits", "position_rows", "quantities", "rows"]
+__all__ = [
+    "Family",
+    "Findings",
+    "Matched",
+    "choose",
+    "cross_task",
+    "curve_rows",
+    "logits",
+    "matched_logits",
+    "position_rows",
+    "quantities",
+    "rows",
+]
 
 
 def quantities(config: Config) -> list[str]:
@@ -24,8 +36,25 @@ def quantities(config: Config) -> list[str]:
 
 
 def choose(found: Mapping[float, Mapping[str, Array]]) -> float:
-    """Return the learning rate with the smallest loss on held-out texts; of equal ones the smallest."""
-    return min(sorted(found), key=lambda rate: float(found[rate]["loss"]))
+    """Return the learning rate with the highest accuracy on held-out texts.
+
+    Of equal ones that with the highest accuracy on training texts, then the smallest rate. The cross-entropy is not
+    used: on few texts it can rise while the accuracy stays, so that the smallest one at the end of training is that of
+    a model that learned least.
+    """
+    return max(sorted(found), key=lambda rate: tuple(float(found[rate][of]) for of in ("accuracy", "train_accuracy")))
+
+
+class Matched(NamedTuple):
+    """The models of a family at about equal training accuracy.
+
+    Attributes:
+        sensitivity: To raw noise of the first variance, by one draw ``[seeds b]``.
+        accuracy: On the measured training texts ``[seeds]``.
+    """
+
+    sensitivity: np.ndarray
+    accuracy: np.ndarray
 
 
 class Family:
@@ -34,6 +63,7 @@ class Family:
     def __init__(self, config: Config, name: str, rate: float, models: Sequence[Mapping[str, Array]]) -> None:
         self.name, self.rate, self.models = name, rate, list(models)
         self.parameters = int(self.models[0]["parameters"])
+        self.majority = float(self.models[0]["majority"])
         self.points, self._matched, self._draws = config.points, config.matched, config.draws
 
     def values(self, quantity: str) -> np.ndarray:
@@ -47,20 +77,31 @@ class Family:
         sites = 1.0 if first.ndim == 1 else np.isfinite(first).sum(1).mean()
         return max(1, round(self._draws * sites))
 
+    @property
+    def accuracy(self) -> np.ndarray:
+        """Accuracy of every model on the measured training texts ``[seeds]``."""
+        return self.values("train_correct").mean(1)
+
     def estimate(self, quantity: str) -> Estimate:
         """Return the mean over models and texts."""
         return estimate.over_models(self.values(quantity), rate=True)
 
     @property
-    def matched(self) -> np.ndarray | None:
-        """Sensitivity ``[seeds b]`` at the first point where a model knows the training texts; None if one never does.
+    def matched(self) -> "Matched | None":
+        """What models have at the first point where they know the training texts; None if one never does.
 
         The accuracy that counts as knowing is ``config.matched``.
         """
-        at = [np.flatnonzero(np.mean(model["curve_accuracy"], 1) >= self._matched) for model in self.models]
+        accuracy = [np.mean(model["curve_accuracy"], 1, dtype=np.float64) for model in self.models]
+        at = [np.flatnonzero(one >= self._matched) for one in accuracy]
         if not all(len(points) for points in at):
             return None
-        return np.stack([model["curve_sensitivity"][points[0]] for model, points in zip(self.models, at, strict=True)])
+        first = [points[0] for points in at]
+        sensitivity = [model["curve_sensitivity"][point] for model, point in zip(self.models, first, strict=True)]
+        return Matched(
+            np.stack(sensitivity).astype(np.float64),
+            np.array([one[point] for one, point in zip(accuracy, first, strict=True)]),
+        )
 
     def curve(self, what: str) -> list[Estimate]:
         """Return ``sensitivity`` or ``accuracy`` after each of ``points``."""
@@ -101,6 +142,16 @@ def logits(subject: Family, reference: Family, quantity: str, other: str | None 
     return estimate.over_models(first - second) if subject is reference else estimate.difference(first, second)
 
 
+def matched_logits(config: Config, subject: Family, reference: Family) -> Estimate | None:
+    """Return the difference of two families at about equal training accuracy; None where one never reaches it."""
+    found = [known for family in (subject, reference) if (known := family.matched) is not None]
+    if len(found) < 2:
+        return None
+    raw = np.asarray(reference.models[0][name_of("raw", config.noise[0])])[: config.curve_texts]
+    trials = max(1, round(np.isfinite(raw).sum(1).mean()))  # of the one draw that curves are measured by
+    return estimate.difference(*(verdicts.on_logits(one.sensitivity, trials) for one in found))
+
+
 def rows(config: Config, findings: Findings) -> list[dict[str, Any]]:
     """Return a row for every family and data set."""
     table = []
@@ -108,7 +159,7 @@ def rows(config: Config, findings: Findings) -> list[dict[str, Any]]:
         for family in families.values():
             row: dict[str, Any] = {
                 "dataset": dataset, "family": family.name, "models": len(family.models),
-                "parameters": family.parameters, "learning_rate": family.rate,
+                "parameters": family.parameters, "learning_rate": family.rate, "majority_rate": family.majority,
             }  # fmt: skip
             for name in ("test_correct", "train_correct", *quantities(config)):
                 row |= harness.cells(family.estimate(name), f"{name}_")
@@ -116,7 +167,7 @@ def rows(config: Config, findings: Findings) -> list[dict[str, Any]]:
             row |= (
                 dict.fromkeys(harness.cells(family.estimate("words"), "matched_"))
                 if known is None
-                else harness.cells(estimate.over_models(known, rate=True), "matched_")
+                else harness.cells(estimate.over_models(known.sensitivity, rate=True), "matched_")
             )
             table.append(row)
     return table

@@ -14,23 +14,25 @@ Leaves families.csv (the table that is printed), search.csv (learning rates), tr
 cross_task.csv, comparison.csv, figures and manifest.json in the folder --out. Needs the extra ``text``.
 """
 
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
 from tqdm.auto import tqdm
 
 from experiments import harness
+from experiments.harness.inputs import fingerprint, require_same
 from experiments.language import claims, estimates, figures
 from experiments.language.config import PRESETS, Config
-from experiments.language.data import load
+from experiments.language.data import Reading, load
 from experiments.language.measure import search, train_and_measure
 from jaxsens.data.text import TextData
 
-__all__ = ["EXPERIMENT", "PRESETS", "execute"]
+__all__ = ["EXPERIMENT", "PRESETS", "execute", "inputs"]
 
 SETTING = {
     "optimizer": "AdamW; with the schedule cosine a warm-up over a tenth of the steps",
-    "learning rate": "smallest loss on held-out texts, of one more model for each rate",
+    "learning rate": "highest accuracy on held-out texts, then on training texts, of one more model for each rate",
     "raw noise": "on the embedding of one token, in units of the variance of that embedding",
     "renormalized noise": "the same, then brought back to the mean and variance of the embedding",
     "published noise": "in absolute units; RoBERTa's embedding layer is applied once more, with positions",
@@ -53,17 +55,18 @@ def execute(config: Config, out: Path, data: TextData | None = None) -> Path:
         data: Your texts with labels 0 and 1, in place of the file ``config.texts``, which then only names them.
 
     Raises:
-        ValueError: If texts do not fit the settings, or ``out`` holds a run with others.
+        ValueError: If texts do not fit the settings, or ``out`` holds a run with other settings or texts.
     """
     findings: dict[str, dict[str, estimates.Family]] = {}
     searched = []
     with harness.Run.open(out, config, experiment="language", trains=True) as run:
-        for name in config.sets:
-            reading = load(config, name, data)
+        readings = {name: load(config, name, data) for name in config.sets}
+        require_same(run, **inputs(readings))
+        run.record(matmul_precision="highest", setting=SETTING)
+        for name, reading in readings.items():
             run.record(
-                matmul_precision="highest", setting=SETTING,
-                **{f"texts {name}": f"{reading.source}; {reading.vocabulary} tokens, {reading.cut:.0%} of texts cut"},
-            )  # fmt: skip
+                **{f"texts {name}": f"{reading.source}; {reading.vocabulary} tokens, {reading.cut:.0%} of texts cut"}
+            )
             findings[name] = {}
             for family in tqdm(config.families, desc=name, unit="family", dynamic_ncols=True):
                 label = f"{name}-{family}"
@@ -102,6 +105,11 @@ def execute(config: Config, out: Path, data: TextData | None = None) -> Path:
         print(harness.format_table(rows, SHOWN))
         print(run.compiling)
     return out
+
+
+def inputs(readings: Mapping[str, Reading]) -> dict[str, str]:
+    """Return the fingerprint of the ids and labels of every data set."""
+    return {f"texts_{name}": fingerprint(one.train, one.validation, one.test) for name, one in readings.items()}
 
 
 EXPERIMENT = harness.Experiment("language", PRESETS, execute, __doc__)

@@ -26,16 +26,21 @@ def search(config: Config, reading: Reading, family: str, rate: float) -> dict[s
     """Train one more model, which is not among those that are compared, at a learning rate.
 
     Returns:
-        ``loss`` of the held-out texts, in nats, and ``accuracy``; an infinite loss if training diverged.
+        Of the model at the end of training, ``loss`` of the held-out texts, in nats, their ``accuracy``, and
+        ``train_accuracy`` of the measured training texts; if training diverged, an infinite loss and accuracies of 0.
     """
     try:
         module, variables, _ = _train(config, reading, family, rate, config.seeds)
     except training.Diverged:
-        return {"loss": np.inf, "accuracy": 0.0}
-    ids, labels = reading.validation
-    logits = np.asarray(harness.outputs_on(models.evaluation(module), variables, ids, execution=_EVALUATION))
+        return {"loss": np.inf, "accuracy": 0.0, "train_accuracy": 0.0}
+    apply, (ids, labels) = models.evaluation(module), reading.validation
+    logits = np.asarray(harness.outputs_on(apply, variables, ids, execution=_EVALUATION))
     log = np.asarray(jax.nn.log_softmax(logits))
-    return {"loss": -log[np.arange(len(labels)), labels].mean(), "accuracy": (logits.argmax(1) == labels).mean()}
+    return {
+        "loss": -log[np.arange(len(labels)), labels].mean(),
+        "accuracy": (logits.argmax(1) == labels).mean(),
+        "train_accuracy": training.accuracy(apply, variables, *_shown(config, reading), execution=_EVALUATION).mean(),
+    }
 
 
 def train_and_measure(config: Config, reading: Reading, family: str, rate: float, seed: int) -> dict[str, Array]:
@@ -43,8 +48,8 @@ def train_and_measure(config: Config, reading: Reading, family: str, rate: float
 
     Returns:
         ``parameters``; ``losses [epochs]``, in nats; ``curve_sensitivity [e b]`` and ``curve_accuracy [e n]`` of
-        training texts after the epochs ``config.points``; ``test_correct [n]`` and ``train_correct [b]``; and what
-        `measure` gives.
+        training texts after the epochs ``config.points``; ``test_correct [n]`` and ``train_correct [b]``;
+        ``majority``, the accuracy of the most frequent class on the measured training texts; and what `measure` gives.
     """
     curve: list[dict[str, np.ndarray]] = []
     points = config.points
@@ -55,8 +60,7 @@ def train_and_measure(config: Config, reading: Reading, family: str, rate: float
 
     module = models.module(config, family, reading.vocabulary)
     _, variables, losses = _train(config, reading, family, rate, seed, follow)
-    shown = tuple(part[: config.measured] for part in reading.train)
-    apply = models.evaluation(module)
+    shown, apply = _shown(config, reading), models.evaluation(module)
     return {
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(variables["params"])),
         "losses": losses,
@@ -64,6 +68,7 @@ def train_and_measure(config: Config, reading: Reading, family: str, rate: float
         "curve_accuracy": np.stack([point["accuracy"] for point in curve]),
         "test_correct": training.accuracy(apply, variables, *reading.test, execution=_EVALUATION),
         "train_correct": training.accuracy(apply, variables, *shown, execution=_EVALUATION),
+        "majority": np.bincount(shown[1]).max() / len(shown[1]),
     } | measure(config, reading, module, variables)
 
 
@@ -133,9 +138,14 @@ def _point(config: Config, reading: Reading, module: Any, variables: PyTree) -> 
     found = jaxsens.token_sensitivity(substitute, Noise(config.noise[0], "raw"))
     x = _embeddings(module, variables, tokens, mask)
     sensitivity = found(KEYS(config.seed, "noise"), variables, x, mask, sites)
-    shown = tuple(part[: config.measured] for part in reading.train)
-    accuracy = training.accuracy(models.evaluation(module), variables, *shown, execution=_EVALUATION)
+    accuracy = training.accuracy(models.evaluation(module), variables, *_shown(config, reading), execution=_EVALUATION)
     return {"sensitivity": sensitivity.per_example, "accuracy": accuracy}
+
+
+def _shown(config: Config, reading: Reading) -> tuple[np.ndarray, np.ndarray]:
+    """Return ids and labels of the measured training texts."""
+    ids, labels = reading.train
+    return ids[: config.measured], labels[: config.measured]
 
 
 def _embeddings(module: Any, variables: PyTree, tokens: np.ndarray, mask: np.ndarray) -> np.ndarray:

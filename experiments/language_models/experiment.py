@@ -15,16 +15,19 @@ Leaves influence.csv (the table that is printed), distances.csv, comparison.csv,
 
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from tqdm.auto import tqdm
 
 from experiments import harness
+from experiments.harness.inputs import fingerprint, require_same
 from experiments.language_models import claims, estimates, figures
 from experiments.language_models.config import PRESETS, Config
-from experiments.language_models.measure import load, load_model, measure, read, untrained
+from experiments.language_models.measure import Reading, load, load_model, measure, read, untrained
 from jaxsens.data.text import TextData
+from jaxsens.typing import PyTree
 
-__all__ = ["EXPERIMENT", "PRESETS", "execute"]
+__all__ = ["EXPERIMENT", "PRESETS", "execute", "inputs"]
 
 SETTING = {
     "words": "another token of the vocabulary, all being equally likely, the token itself among them",
@@ -45,11 +48,13 @@ def execute(config: Config, out: Path, data: TextData | None = None) -> Path:
         data: Your texts, in place of those that ``config`` names.
 
     Raises:
-        ValueError: If model or texts do not fit the settings, or ``out`` holds a run with others.
+        ValueError: If model or texts do not fit the settings, or ``out`` holds a run with others of these.
     """
     with harness.Run.open(out, config, experiment="language_models") as run:
         module, variables, _ = load_model(config)
-        reading = read(config, module, load(config) if data is None else data)
+        data = load(config) if data is None else data
+        reading = read(config, module, data)
+        require_same(run, **inputs(module, variables, data, reading))
         run.record(matmul_precision="highest", setting=SETTING, texts=reading.source, module=repr(module.config))
         units = {}
         for subject in config.subjects:
@@ -71,6 +76,11 @@ def execute(config: Config, out: Path, data: TextData | None = None) -> Path:
         print(harness.format_table(rows, SHOWN))
         print(run.compiling)
     return out
+
+
+def inputs(module: Any, variables: PyTree, data: TextData, reading: Reading) -> dict[str, str]:
+    """Return the fingerprints of the model, and of the texts and their ids."""
+    return {"model": fingerprint(repr(module.config), variables), "texts": fingerprint(data.texts, reading.ids)}
 
 
 EXPERIMENT = harness.Experiment("language_models", PRESETS, execute, __doc__)

@@ -42,16 +42,17 @@ def token_influence(
 
     Three changes are recorded of the next-token distributions ``p`` of the text and ``q`` of the text with token i
     replaced: whether ``argmax p != argmax q``; the total variation ``sum |p - q| / 2``, in [0, 1]; and
-    ``KL(p || q) = sum p log(p / q)``, in nats. In a causal model they are 0 for j < i, up to
-    rounding.
+    ``KL(p || q) = sum p log(p / q)``, in nats. They are exactly 0 where the outputs after token j are equal: for all
+    j < i of a causal model with ``models.substitution.causal``, and with ``one_at_a_time`` up to rounding.
 
     Args:
         substitute: The primitive of a model with an output for each token, ``[b t *k]``: that of ``one_at_a_time``, or
             a faster one such as ``models.substitution.causal``.
         perturbation: Sampler of replacements for a token, such as ``perturb.replace_uniform(vocabulary)``.
-        head: ``head(params, outputs [t *k]) -> logits [t v]``, such as ``models.text.encoder.next_logits(module)`` of
-            a model with the read-out ``"states"``. The logits of one text at a time are then in memory, and not those
-            of all its substitutions. By default the outputs are the logits.
+        head: ``head(params, outputs [t *k]) -> logits [t v]``, for each position by itself, such as
+            ``models.text.encoder.next_logits(module)`` of a model with the read-out ``"states"``. The logits of one
+            text at a time are then in memory, and not those of all its substitutions. By default the outputs are the
+            logits.
         draws: Independent replacements of every token.
         execution: How to run; its ``chunk`` counts model forwards, ``t + 1`` for a text; at least one text is
             evaluated at once. Draws follow one another.
@@ -184,7 +185,14 @@ def _example_changes(
         alternatives = perturbation(example_key, draw, tokens)
         clean, changed = substitute(params, tokens, alternatives, mask)
         before = _distributions(logits_of(clean))
-        return jax.lax.map(lambda outputs: _compare(before, _distributions(logits_of(outputs))), changed)
+
+        def compare(outputs: Array) -> jax.Array:
+            changes = _compare(before, _distributions(logits_of(outputs)))
+            equal = (outputs == clean).reshape(len(tokens), -1).all(1)[:, None]
+            # In the loop, logits of equal outputs may be rounded differently. What is not finite stays and is reported.
+            return jnp.where(equal & jnp.isfinite(changes), 0, changes)
+
+        return jax.lax.map(compare, changed)
 
     return jax.lax.map(one_draw, jnp.arange(draws, dtype=jnp.uint32))
 

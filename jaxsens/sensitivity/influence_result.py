@@ -21,8 +21,6 @@ __all__ = ["QUANTITIES", "TokenInfluence"]
 QUANTITIES = ("prediction", "total variation", "KL")
 """What is recorded of a prediction: a change of the most probable token, total variation, divergence in nats."""
 
-_NOTHING = 1e-5  # what rounding may leave of no influence
-
 
 @partial(jax.tree_util.register_dataclass, data_fields=["changes", "sites", "real"], meta_fields=[])
 @dataclass(frozen=True, repr=False)
@@ -118,8 +116,9 @@ class TokenInfluence(Estimated):
         """Estimate on how many tokens a prediction depends: ``(sum_i v_ij)^2 / sum_i v_ij^2``, of all sites i.
 
         It is n where n tokens have equal influence and all others none. Means run over the predictions of a text that
-        depend on a token at all, by more than ``1e-5``, then over texts; a text without one counts as 0. Draws are
-        averaged first: few of them make influences more unequal, and the number smaller.
+        depend on a site at all, then over texts; a text without one counts as 0. Draws are averaged first: few of them
+        make influences more unequal, and the number smaller. What rounding leaves of no influence counts as influence:
+        ``models.substitution.causal`` leaves none.
 
         Raises:
             ValueError: If the quantity is none of ``QUANTITIES``.
@@ -131,7 +130,7 @@ class TokenInfluence(Estimated):
             2.0
         """
         values = self._values(quantity).mean(1)
-        depends = values.max(1) > _NOTHING
+        depends = values.max(1) > 0
         number = np.where(depends, values.sum(1) ** 2 / np.where(depends, (values**2).sum(1), 1), 0)
         return estimate.from_values(number.sum(1) / np.maximum(depends.sum(1), 1), unit="texts")
 

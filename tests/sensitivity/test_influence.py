@@ -10,6 +10,7 @@ from jaxsens.execution import Execution
 from jaxsens.models.substitution import causal
 from jaxsens.models.text import encoder, llama
 from jaxsens.sensitivity import token_influence
+from jaxsens.sensitivity.influence import TokenInfluence
 
 KEY = jax.random.key(3)
 LENGTH, VOCABULARY = 5, 7
@@ -78,6 +79,14 @@ def test_in_a_mean_pool_every_token_so_far_matters_as_much(padding):
     assert np.isnan(found.matrix()).sum() == LENGTH**2 - count**2
 
 
+def test_the_effective_context_is_that_of_influences_of_any_size():
+    every = np.ones((2, LENGTH), bool)
+    changes = np.ones((2, 1, LENGTH, LENGTH, 3), np.float32) * np.tri(LENGTH, dtype=np.float32).T[..., None]
+    for scale in (1, 1e-9):
+        found = TokenInfluence(np.float32(scale) * changes, every, every)
+        np.testing.assert_allclose(found.effective_context("KL").mean, (LENGTH + 1) / 2)
+
+
 def test_a_decoder_is_measured_fast_and_plainly_with_equal_answers():
     sizes = {"width": 8, "depth": 1, "heads": 2, "key_heads": 1, "head_size": 4, "hidden": 6}
     states, every = (
@@ -92,7 +101,8 @@ def test_a_decoder_is_measured_fast_and_plainly_with_equal_answers():
     found, expected = (measure(KEY, variables, TEXTS, mask) for measure in (fast, plain))
     np.testing.assert_allclose(found.changes, expected.changes, atol=2e-5)
     assert found.changes[..., 1].max() > 0.1
-    assert np.tril(found.changes[..., 1], -1).max() < 1e-5
+    before = np.tri(LENGTH, k=-1, dtype=bool)
+    assert not found.changes[:, :, before].any(), "what follows changes no prediction, to the bit"
     assert not found.changes[:, :, 4].any()
 
 

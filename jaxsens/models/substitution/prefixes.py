@@ -7,7 +7,8 @@ that is half of the positions. Where a decoder reads its last token, the last la
 
 Substitutions are evaluated in blocks of ``rows`` neighboring tokens, and positions in tiles of ``tile``, from the tile
 of a block's first token to the end. Blocks are taken from the last to the first: a block then overwrites only positions
-that are not needed again, and all keys and values before it are those of the text. For T tokens, plain over shared is
+that are not needed again, and all keys and values before it are those of the text. Where a decoder has an output for
+every token, those before the replaced token are the clean ones to the bit. For T tokens, plain over shared is
 ``2 / (1 + rows / T + tile / T)``, and for a depth l with one row read ``l / (l - 1)`` of that. On a CPU, products of
 fewer than about 128 rows times positions are slow, and a step of an LSTM takes about as long for a few rows as for
 many: there the plain way can be as fast. A sliding window only hides keys: those before it are multiplied, too.
@@ -46,8 +47,9 @@ def substitute(module: Causal, rows: int = 8, tile: int = 16, *, embeddings: boo
 
     Returns:
         ``substitute(variables, tokens [t *s], alternatives [t *s], mask [t] = None) -> (clean [*k], changed [t *k])``;
-        with ``sites [n]``, a fifth argument, only those are substituted, ``changed [n *k]``. Equal arguments give equal
-        functions, which share compiled code.
+        with ``sites [n]``, a fifth argument, only those are substituted, ``changed [n *k]``. With an output for every
+        token, ``[t k]``, those before the replaced token are equal to the clean ones, not only up to rounding. Equal
+        arguments give equal functions, which share compiled code.
 
     Raises:
         ValueError: If ``rows`` or ``tile`` is no integer of at least 1, or the module is no causal model of this
@@ -193,7 +195,12 @@ class SharedPrefixes:
         seen = None if real is None else jnp.pad(real, (0, more))
         results = evaluate(self.module, variables, plan, x, seen, count)
         results = results.reshape(-1, *results.shape[2:])[plan.order]
-        return results[len(plan.order) - 1], results[: len(plan.order) - 1]
+        clean, changed = results[len(plan.order) - 1], results[: len(plan.order) - 1]
+        if evaluate is _decoder and not self.module.config.reads_one_row:
+            # A block evaluates some positions before its tokens again, and may round them differently.
+            before = jnp.arange(count)[None] < chosen_sites(sites, count)[:, None]
+            changed = jnp.where(before[:, :, None], clean[None], changed)
+        return clean, changed
 
 
 def _tile_of(plan: _Plan, x: jax.Array, block: Array, tile: Array) -> jax.Array:

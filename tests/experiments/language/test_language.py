@@ -7,10 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.language import claims, data, estimates, models
+from experiments import harness
+from experiments.harness.inputs import require_same
+from experiments.language import claims, data, estimates, experiment, models
 from experiments.language.config import PRESETS
 from experiments.language.measure import name_of
 from experiments.language.perturbations import Noise, OtherWord, of_embeddings
+from jaxsens.data import text
 from jaxsens.models.text import encoder
 
 SMOKE, LAPTOP = PRESETS["smoke"], PRESETS["laptop"]
@@ -71,8 +74,8 @@ def test_the_published_roberta_normalizes_the_noisy_token_again():
     assert np.abs(np.asarray(published[0] - plain[0])).max() > 1e-2
 
 
-def planted(config, family, rate, share, seed=0, frequent=0.9):
-    """Models whose sensitivity is about a share, and that differ a little."""
+def planted(config, family, rate, share, seed=0, accurate=0.9):
+    """Models whose sensitivity is about a share, and that differ a little; 0.7 of the training texts have one label."""
     draws = np.random.default_rng(seed)
     shape = (config.measured, config.longest)
     sites = np.arange(shape[1])[None] < draws.integers(4, shape[1], shape[0])[:, None]
@@ -83,8 +86,9 @@ def planted(config, family, rate, share, seed=0, frequent=0.9):
         unit |= {name: (draws.random(shape[0]) < level) * 1.0 for name in unit if name.startswith("sentence")}
         points = len(config.points)
         unit |= {"parameters": 5, "curve_sensitivity": np.full((points, config.curve_texts), level)}
-        unit |= {"curve_accuracy": np.linspace(0.5, frequent, points)[:, None] + np.zeros((1, 8)), "losses": [0.1]}
-        units.append(unit | {"test_correct": draws.random(20) < 0.7, "train_correct": draws.random(20) < 0.9})
+        unit |= {"curve_accuracy": np.linspace(0.5, accurate, points)[:, None] + np.zeros((1, 8)), "losses": [0.1]}
+        unit |= {"majority": 0.7, "train_correct": np.arange(100) < 100 * accurate}
+        units.append(unit | {"test_correct": draws.random(20) < 0.7})
     return estimates.Family(config, family, rate, units)
 
 
@@ -105,7 +109,8 @@ def test_the_difference_to_a_wholly_trained_lstm_decides(lstm, roberta, rate, ve
     rows = claims.claims(LAPTOP, {"mrpc": families})
     judged = [row for row in rows if row.verdict]
     assert {(row.claim, row.subject, row.reference) for row in judged} == {("C5", "roberta", "lstm")}
-    assert [row.verdict for row in judged] == [verdict] * 2
+    assert [row.verdict for row in judged] == [verdict] * 3
+    assert sum("training accuracy first is 0.9" in row.quantity for row in judged) == 1
     confounds = [row for row in rows if row.quantity.startswith("what ")]
     assert len(confounds) == 4
     assert not any(row.verdict for row in confounds)
@@ -113,18 +118,54 @@ def test_the_difference_to_a_wholly_trained_lstm_decides(lstm, roberta, rate, ve
     assert len(published) == 1
 
 
+@pytest.mark.parametrize(
+    ("lstm", "roberta", "reason", "at_equal_accuracy"),
+    [
+        (0.9, 0.7, "of roberta is 0.700; the most frequent class has 0.700, and 0.1 more is needed", "not every model"),
+        (0.7, 0.9, "of a model of lstm is 0.700", "not every model"),
+        (1.0, 0.9, *["training accuracies differ by 0.100; 0.05 is allowed"] * 2),
+        (0.85, 0.85, "", "not every model reaches a training accuracy of 0.9"),
+        (0.95, 0.91, "", ""),
+    ],
+)
+def test_models_that_learned_nothing_or_not_as_much_decide_nothing(lstm, roberta, reason, at_equal_accuracy):
+    families = {
+        "lstm": planted(LAPTOP, "lstm", 1e-3, 0.4, 0, lstm),
+        "roberta": planted(LAPTOP, "roberta", 1e-3, 0.001 if reason else 0.05, 1, roberta),
+    }
+    judged = [row for row in claims.claims(LAPTOP, {"mrpc": families}) if row.verdict]
+    for row in judged:
+        expected = at_equal_accuracy if "first is" in row.quantity else reason
+        assert (expected in row.reason, row.verdict) == (True, "inconclusive" if expected else "supported"), row
+    assert len(judged) == 3
+
+
+def test_one_model_that_gives_the_most_frequent_class_withholds_the_verdict():
+    families = {name: planted(LAPTOP, name, 1e-3, 0.4, 0, 1.0) for name in ("lstm", "roberta")}
+    collapsed = planted(LAPTOP, "roberta", 1e-3, 0.001, 1, 0.7).models[0]
+    families["roberta"].models[1] = {**families["roberta"].models[1], "train_correct": collapsed["train_correct"]}
+    judged = [row for row in claims.claims(LAPTOP, {"mrpc": families}) if row.verdict and "first" not in row.quantity]
+    assert ["training accuracy of a model of roberta is 0.700" in row.reason for row in judged] == [True] * 2
+
+
 def test_matched_accuracy_positions_and_the_chosen_rate():
     family = planted(LAPTOP, "lstm", 1e-3, 0.25)
-    assert family.matched.shape == (LAPTOP.seeds, LAPTOP.curve_texts)
-    assert planted(LAPTOP, "lstm", 1e-3, 0.25, frequent=0.8).matched is None
+    assert family.matched.sensitivity.shape == (LAPTOP.seeds, LAPTOP.curve_texts)
+    np.testing.assert_allclose(family.matched.accuracy, [0.9] * LAPTOP.seeds)
+    assert planted(LAPTOP, "lstm", 1e-3, 0.25, accurate=0.8).matched is None
     name = name_of("raw", 15.0)
     values = np.full((2, 4), np.nan)
     values[0, 1:4], values[1, 1:3] = (1, 0, 1), (0, 1)
     family.models = [{name: values}, {name: values}]
     means, counts = family.by_position(name)
     assert ([float(one.mean) for one in means], counts.tolist()) == ([1.0, 0.0], [2, 2])
-    losses = {1e-3: {"loss": 0.5}, 1e-2: {"loss": 0.4}, 1e-1: {"loss": np.inf}}
-    assert estimates.choose(losses) == 1e-2
+    searched = {
+        1e-4: {"loss": 0.6, "accuracy": 0.7, "train_accuracy": 0.7},  # learned least, and has the smallest loss
+        1e-3: {"loss": 1.1, "accuracy": 0.75, "train_accuracy": 0.9},
+        1e-2: {"loss": 1.5, "accuracy": 0.75, "train_accuracy": 1.0},
+        1e-1: {"loss": np.inf, "accuracy": 0.0, "train_accuracy": 0.0},
+    }
+    assert estimates.choose(searched) == 1e-2
 
 
 def test_texts_become_ids_of_a_tokenizer_that_is_trained_on_those_to_learn_from(tiny_bert):
@@ -140,3 +181,19 @@ def test_texts_become_ids_of_a_tokenizer_that_is_trained_on_those_to_learn_from(
     assert (mask == (first.train[0][: config.measured] != data.PADDING)).all()
     with pytest.raises(ValueError, match="measured=99 and batch=8 need as many training texts, got 29"):
         data.load(replace(config, measured=99), "own")
+
+
+def test_a_run_is_not_continued_with_other_texts(tiny_bert, tmp_path):
+    """The names in the settings are the same, as where a file was changed; no model is trained."""
+    pytest.importorskip("tokenizers")
+    config = replace(SMOKE, texts=tiny_bert["texts"])
+    given = text.read_file(config.texts, text="text", label="label")
+    reading = data.load(config, "own", given)
+    with harness.Run.open(tmp_path, config, experiment="language", trains=True) as run:
+        require_same(run, **experiment.inputs({"own": reading}))
+    for other in (
+        replace(given, texts=("another film", *given.texts[1:])),
+        replace(given, labels=np.append(1 - given.labels[:1], given.labels[1:])),
+    ):
+        with pytest.raises(ValueError, match="begun with other texts_own: give those, or another --out"):
+            experiment.execute(config, tmp_path, other)

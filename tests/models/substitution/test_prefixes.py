@@ -73,6 +73,8 @@ def test_equals_the_plain_one_in_float64(name, float64):
     plain, fast = quick(plain_of(module)), quick(causal(module, rows, tile))
     for mask in MASKS.values():
         expected, found = (run(variables, tokens, alternatives, mask) for run in (plain, fast))
+        if module.config.read_out in ("every", "states"):  # before the replaced token, to the bit
+            assert not (found[1] != found[0][None]).any(2)[np.tri(COUNT, k=-1, dtype=bool)].any()
         if module.config.read_out in ("every", "states") and mask is not None:  # outputs at padding are not defined
             expected, found = ([outputs[..., mask, :] for outputs in pair] for pair in (expected, found))
         scale = np.abs(expected[1]).max()
@@ -106,6 +108,15 @@ def test_a_few_sites_of_each_text_are_rows_of_the_whole(name):
     some = quick(jax.vmap(lambda sites: causal(module, 2, tile)(variables, tokens, alternatives, None, sites)))(sites)
     np.testing.assert_allclose(some[0], np.stack([clean, clean]), rtol=0, atol=1e-5)
     np.testing.assert_allclose(some[1], changed[sites], rtol=0, atol=1e-5)
+
+
+def test_outputs_before_a_few_sites_are_the_clean_ones_to_the_bit():
+    module = CASES["Llama, states"][0]
+    variables, tokens, alternatives = example(module)
+    sites = np.array([4, 1, 6])
+    clean, changed = jax.jit(causal(module, 2, 2))(variables, tokens, alternatives, None, sites)
+    differs = (np.asarray(changed) != clean[None]).any(2)
+    np.testing.assert_array_equal(differs, np.arange(COUNT)[None] >= sites[:, None])
 
 
 def test_embeddings_are_tokens_too():
