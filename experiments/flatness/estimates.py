@@ -57,8 +57,8 @@ class Findings:
     densities: Mapping[str, Mapping[str, Curve]]
 
 
-def summarize(config: Config, results: Results) -> Findings:
-    """Estimate everything that tables, claims and figures show."""
+def summarize(config: Config, results: Results, tokens: int) -> Findings:
+    """Estimate everything that tables, claims and figures show, of images of so many tokens."""
     quantities = all_quantities(config)
     pairs = {name: (name, name + REGULARIZED) for name in results if name + REGULARIZED in results}
     return Findings(
@@ -78,7 +78,7 @@ def summarize(config: Config, results: Results) -> Findings:
         },
         logits={
             name: {
-                key: _logits(config, results[regularized], results[plain], key)
+                key: _logits(config, tokens, results[regularized], results[plain], key)
                 for key, quantity in quantities.items()
                 if quantity.rate and not key.endswith("error")
             }
@@ -117,10 +117,10 @@ def _difference(
 
 
 def _logits(
-    config: Config, subject: list[Mapping[str, Array]], reference: list[Mapping[str, Array]], name: str
+    config: Config, tokens: int, subject: list[Mapping[str, Array]], reference: list[Mapping[str, Array]], name: str
 ) -> Estimate:
     """Estimate a difference of logits: an image has a rate over its tokens and draws, a draw one over the images."""
-    trials = config.draws if name == "sensitivity" else len(subject[0]["sensitivity"])
+    trials = tokens * config.draws if name == "sensitivity" else len(subject[0]["sensitivity"])
     return estimate.difference(*(verdicts.on_logits(values(models, name), trials) for models in (subject, reference)))
 
 

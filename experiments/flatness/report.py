@@ -24,7 +24,7 @@ PAPER = (
 
 def write(run: harness.Run, config: Config, data: Data, results: Results) -> None:
     """Write all tables and figures of a run, and print the tables of treatments and of correlations."""
-    findings = summarize(config, results)
+    findings = summarize(config, results, data.train[0].shape[1])
     run.record(setting=_setting(config, data), paper=PAPER, intervals=_intervals(config))
     run.table("models", list(_model_rows(config, results)))
     run.table("treatments", list(_treatment_rows(config, findings)))

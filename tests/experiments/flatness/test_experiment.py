@@ -17,6 +17,7 @@ from jaxsens import models
 
 SMOKE = experiment.PRESETS["smoke"]
 INVENTED = replace(SMOKE, architectures=("mlp",), seeds=6, learning_rates=(0.001, 0.003, 0.01))
+TOKENS = 16
 
 
 def read(path):
@@ -94,7 +95,7 @@ def invented(sensitivity, trace, seeds=6, rate=0.003):
 @pytest.mark.parametrize(("lower", "verdict"), [(True, "supported"), (False, "contradicted")])
 def test_verdicts_follow_from_intervals(lower, verdict):
     results = invented({"mlp": 0.4, "mlp_regularized": 0.2}, {"mlp": 20.0, "mlp_regularized": 10.0 if lower else 30.0})
-    findings = summarize(INVENTED, results)
+    findings = summarize(INVENTED, results, TOKENS)
     rows = claims(INVENTED, "digits", findings)
     c13 = [row for row in rows if row.claim == "C13, extended"]
     assert len(c13) == len(sharpness_measures(INVENTED))
@@ -115,9 +116,8 @@ def test_verdicts_follow_from_intervals(lower, verdict):
 
 
 def test_of_as_many_correlations_as_measures_some_hold_by_chance_and_are_withdrawn():
-    findings = summarize(
-        INVENTED, invented({"mlp": 0.4, "mlp_regularized": 0.2}, {"mlp": 20.0, "mlp_regularized": 9.0})
-    )
+    results = invented({"mlp": 0.4, "mlp_regularized": 0.2}, {"mlp": 20.0, "mlp_regularized": 9.0})
+    findings = summarize(INVENTED, results, TOKENS)
     rng = np.random.default_rng(0)
     means = {name: {key: rng.normal(size=30) for key in one} for name, one in findings.means.items()}
     results = {name: models * 5 for name, models in findings.results.items()}
@@ -129,7 +129,7 @@ def test_of_as_many_correlations_as_measures_some_hold_by_chance_and_are_withdra
 
 def test_a_best_rate_at_the_edge_of_the_grid_is_inconclusive():
     results = invented({"mlp": 0.4, "mlp_regularized": 0.2}, {"mlp": 20.0, "mlp_regularized": 10.0}, rate=0.01)
-    judged = [row for row in claims(INVENTED, "digits", summarize(INVENTED, results)) if row.rule]
+    judged = [row for row in claims(INVENTED, "digits", summarize(INVENTED, results, TOKENS)) if row.rule]
     assert {row.verdict for row in judged} == {"inconclusive"}
     assert all("at the edge of the grid" in row.reason for row in judged)
 
@@ -137,7 +137,7 @@ def test_a_best_rate_at_the_edge_of_the_grid_is_inconclusive():
 def test_a_single_model_of_each_treatment_is_inconclusive():
     config = replace(INVENTED, seeds=1)
     results = invented({"mlp": 0.4, "mlp_regularized": 0.2}, {"mlp": 20.0, "mlp_regularized": 10.0}, 1)
-    assert {row.verdict for row in claims(config, "digits", summarize(config, results))} <= {"inconclusive", ""}
+    assert {row.verdict for row in claims(config, "digits", summarize(config, results, TOKENS))} <= {"inconclusive", ""}
 
 
 @pytest.mark.parametrize(
