@@ -21,6 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pytest
 
 import jaxsens
 from experiments import harness
@@ -2168,6 +2169,7 @@ def outcome(target, argument, value, certain):
     return "silent" if certain else ""
 
 
+@pytest.mark.whole
 def test_bad_calls_are_refused_by_name(tmp_path):
     everything = cases(targets(tmp_path))
     assert len(everything) > 9000

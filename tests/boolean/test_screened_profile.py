@@ -100,6 +100,7 @@ def test_few_neighbors_are_recomputed():
     assert {1, 4} & set(evaluated)
 
 
+@pytest.mark.whole
 def test_a_recognizer_in_bfloat16_screens_one_in_float32():
     config = recognizers.Config(depth=1, heads=1, head_size=6, multiplier=1)
     variables = recognizers.init(config, jax.random.key(3), "normal")

@@ -66,6 +66,7 @@ CASES = {
 """A substitution, and the most loops of its program: blocks of substitutions, the layers of recognizers, time."""
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("name", CASES)
 def test_substitutions_lower_with_no_loop_but_their_own(name):
     make, most = CASES[name]
@@ -120,6 +121,7 @@ def close(params, batch):
     return jnp.square(jnp.tanh(batch @ params["a"]) @ params["b"]).sum(-1)
 
 
+@pytest.mark.whole
 def test_measures_lower_and_launch_few_programs(launched):
     noise = perturb.gaussian(1.0)
     how = jaxsens.Execution(check=False, devices=jax.devices()[:1])

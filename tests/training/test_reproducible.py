@@ -38,6 +38,7 @@ def results(processes):
     return found
 
 
+@pytest.mark.whole
 def test_one_core_and_device_and_all_cores_with_three_devices_give_the_same_bits():
     one, several = results([started(1, cores=1), started(3, cores=0)])
     assert (one.pop("devices"), several.pop("devices")) == (1, 3)

@@ -55,6 +55,7 @@ def test_a_model_without_dropout_is_the_same_in_training_mode(smoke_run):
             np.testing.assert_allclose(float(trained), float(evaluated), rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.whole
 def test_every_copy_in_training_mode_drops_other_activations():
     config = replace(SMOKE, deviations=(0.05,))
     bench = Bench(config, load(config))

@@ -231,6 +231,7 @@ def test_figures_leave_out_models_that_are_not_finite_and_say_so():
     assert "curves" not in figures.draw(config, {group: estimates.Curves(config, group, unit)}, parity)
 
 
+@pytest.mark.whole
 def test_measures_are_those_of_the_library():
     """The same keys draw the same noise, so that the values are equal and not only close in the mean."""
     config = replace(SMOKE, noise=0.5, weight_noise=0.1, draws=2, weight_draws=3, seeds=1)

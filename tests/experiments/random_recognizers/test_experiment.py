@@ -106,6 +106,7 @@ def test_the_budget_of_operations_sets_the_number_of_strings():
     assert measure.strings_for(PRESETS["paper"], 10**15) == 10_000
 
 
+@pytest.mark.whole
 def test_user_strings_are_measured_and_a_run_is_not_continued_with_others(tmp_path):
     folder = experiment.execute(TINY, tmp_path / "run", data=STRINGS)
     (row,) = rows(folder / "models.csv")

@@ -18,6 +18,7 @@ CONFIG = replace(
 )  # fmt: skip
 
 
+@pytest.mark.whole
 def test_a_model_with_its_own_head_is_itself_and_with_the_identity_gives_the_heads_input():
     for name in ("mlp", "vit_small_data", "vit_imagenet", "convmixer"):
         module = models.build(name, "small", image_shape=(8, 8, 1), classes=10, patch=4)

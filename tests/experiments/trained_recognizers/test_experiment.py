@@ -181,6 +181,7 @@ def test_a_run_that_was_killed_during_training_ends_with_the_same_bytes(finished
         assert (again / path.name).read_bytes() == path.read_bytes(), path.name
 
 
+@pytest.mark.whole
 def test_diverged_models_are_kept_with_their_hyper_parameters(tmp_path):
     config = dataclasses.replace(TINY, learning_rates=(1e38, 1e38))
     (group,) = (g for g in models.groups(config) if g.random)

@@ -120,6 +120,7 @@ def test_operations_for_a_few_sites():
     assert nine < plain_9
 
 
+@pytest.mark.whole
 def test_operations_of_a_convmixer_are_those_of_its_windows():
     """By hand: patches are pixels of the grid, a window has 2 n + 1 of 8 of them after n blocks, if inside."""
     module = models.build("convmixer", "paper", image_shape=(32, 32, 3), classes=10, patch=4)
