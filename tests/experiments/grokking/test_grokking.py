@@ -16,7 +16,7 @@ from jaxsens import noise_stability, perturb, sharpness, substitution
 from jaxsens.models import pair_transformer
 from jaxsens.statistics import estimate
 
-SMOKE, LAPTOP = PRESETS["smoke"], PRESETS["laptop"]
+SMOKE, LAPTOP = PRESETS["smoke"], replace(PRESETS["laptop"], seeds=5)
 EPOCHS = np.arange(0, 20_001, 100)
 
 
