@@ -33,9 +33,9 @@ def rows(name: str, times: Mapping[str, Any], ceiling: Mapping[str, float]) -> l
                 "ours_over_least": float(ratio.min()), "ours_over_most": float(ratio.max()),
                 "operations": operations or None, "operations_per_second": operations * rate or None,
                 "of_product": operations * rate / ceiling["operations_per_second"] or None,
-                "bytes_per_second": _finite(moved * rate),
-                "of_copy": _finite(moved * rate / ceiling["bytes_per_second"]),
-                "peak_bytes": _finite(times["peak_bytes"][index]),
+                "bytes_per_second": harness.cell(moved * rate),
+                "of_copy": harness.cell(moved * rate / ceiling["bytes_per_second"]),
+                "peak_bytes": harness.cell(times["peak_bytes"][index]),
                 "first_call_seconds": float(times["first_seconds"][index]),
                 "seconds": float(np.median(times["seconds"][index])), "difference": float(times["difference"][index]),
             }
@@ -107,7 +107,3 @@ def figure(table: list[dict[str, Any]]) -> Any:
         speedup = row["ours_over"], row["ours_over_least"], row["ours_over_most"]
         ratios.setdefault(PROGRAMS[row["by"]], {})[label(row["case"])] = speedup
     return speed_ratios(ratios)
-
-
-def _finite(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None

@@ -156,7 +156,7 @@ def curve_rows(curves: Mapping[Group, Curves]) -> list[dict[str, Any]]:
     for group, one in curves.items():
         for seed, rate in enumerate(one.rates):
             for place, epoch in enumerate(one.epochs):
-                values = {column(name): _finite(one.values[name][seed, place]) for name in MEASURES}
+                values = {column(name): harness.cell(one.values[name][seed, place]) for name in MEASURES}
                 rows.append(
                     {**group._asdict(), "seed": seed, "learning_rate": float(rate), "epoch": int(epoch)} | values
                 )
@@ -173,8 +173,8 @@ def model_rows(curves: Mapping[Group, Curves]) -> list[dict[str, Any]]:
             epoch, reached = one.grokking[seed]
             row = {**group._asdict(), "seed": seed, "learning_rate": float(rate)}
             row |= {"grokking_epoch": epoch if reached else None, "grokked": bool(one.grokked[seed])}
-            row["test_accuracy_at_memorization"] = _finite(one.values["test_accuracy"][seed, one.memorized[seed]])
-            row |= {f"last_{name}": _finite(one.values[name][seed, -1]) for name in ("test_accuracy", "test_loss")}
+            row["test_accuracy_at_memorization"] = harness.cell(one.values["test_accuracy"][seed, one.memorized[seed]])
+            row |= {f"last_{name}": harness.cell(one.values[name][seed, -1]) for name in ("test_accuracy", "test_loss")}
             row |= {f"lead_{column(name)}": values[seed] for name, values in by_name.items()}
             rows.append(row | {"lead_token_sensitivity_smoothed": smoothed[seed]})
     return rows
@@ -228,11 +228,7 @@ def parity_rows(unit: Mapping[str, Array]) -> list[dict[str, Any]]:
     """Return a row for every seed and measured epoch of the sparse parity."""
     names = ("train_accuracy", "test_accuracy", "sensitivity")
     return [
-        {"seed": seed, "epoch": int(epoch)} | {name: _finite(unit[name][seed, place]) for name in names}
+        {"seed": seed, "epoch": int(epoch)} | {name: harness.cell(unit[name][seed, place]) for name in names}
         for seed in range(len(unit["sensitivity"]))
         for place, epoch in enumerate(unit["epochs"])
     ]
-
-
-def _finite(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None

@@ -8,7 +8,7 @@ from experiments.harness.main import Experiment
 from experiments.harness.run import Run
 from experiments.harness.settings import Settings, option
 from experiments.harness.start import enable_compilation_cache, start
-from experiments.harness.tables import cells, format_table, mean_and_interval, row_interval
+from experiments.harness.tables import cell, cells, format_table, mean_and_interval, row_interval
 
 __all__ = [
     "Claim",
@@ -17,6 +17,7 @@ __all__ = [
     "Keys",
     "Run",
     "Settings",
+    "cell",
     "cells",
     "corrected",
     "enable_compilation_cache",

@@ -11,7 +11,12 @@ import numpy as np
 
 from jaxsens.statistics.estimate import Estimate
 
-__all__ = ["cells", "csv_bytes", "format_table", "mean_and_interval", "row_interval"]
+__all__ = ["cell", "cells", "csv_bytes", "format_table", "mean_and_interval", "row_interval"]
+
+
+def cell(number: float) -> float | None:
+    """Return a number for a table; empty if it is not finite."""
+    return float(number) if np.isfinite(number) else None
 
 
 def cells(estimate: Estimate, prefix: str = "") -> dict[str, float | None]:
@@ -23,7 +28,7 @@ def cells(estimate: Estimate, prefix: str = "") -> dict[str, float | None]:
     """
     low, high = estimate.interval()
     numbers = {"mean": estimate.mean, "sem": estimate.sem, "low": low, "high": high}
-    return {prefix + name: float(number) if np.isfinite(number) else None for name, number in numbers.items()}
+    return {prefix + name: cell(number) for name, number in numbers.items()}
 
 
 def mean_and_interval(estimate: Estimate) -> tuple[float, float, float]:

@@ -75,7 +75,7 @@ def _corruption_rows(config: Config, findings: Findings) -> Iterator[dict[str, A
             for s, severity in enumerate(config.severities):
                 one = (accuracy.mean[c, s], accuracy.sem[c, s], low[c, s], high[c, s])
                 row = {"model": name, "corruption": corruption, "severity": severity}
-                yield row | dict(zip(("accuracy", "sem", "low", "high"), map(_finite, one), strict=True))
+                yield row | dict(zip(("accuracy", "sem", "low", "high"), map(harness.cell, one), strict=True))
 
 
 def _difference_rows(config: Config, findings: Findings) -> Iterator[dict[str, Any]]:
@@ -84,11 +84,6 @@ def _difference_rows(config: Config, findings: Findings) -> Iterator[dict[str, A
             for key, quantity in quantities(config).items():
                 row = {"subject": subject, "reference": reference, "quantity": key, "meaning": quantity.text}
                 yield row | cells(differences[key])
-
-
-def _finite(number: float) -> float | None:
-    number = float(number)
-    return number if abs(number) < float("inf") else None
 
 
 def _setting(config: Config, data: Data) -> str:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from experiments import harness
 from experiments.harness.verdicts import outer_means
 from experiments.trained_recognizers.measure import NONFINITE
 from experiments.trained_recognizers.models import Kind, Model
@@ -134,7 +135,7 @@ def in_bits(share: Estimate | None, n: int) -> dict[str, float | None]:
         return cells
     low, high = share.interval()
     numbers = zip(cells, (share.mean, share.sem, low, high), strict=True)
-    return {name: n * float(number) if np.isfinite(number) else None for name, number in numbers}
+    return {name: harness.cell(n * number) for name, number in numbers}
 
 
 def average_sensitivity(

@@ -1,19 +1,16 @@
 """Measures of ``experiments.vision`` for one model: sensitivity during and after training, and sharpness."""
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import numpy as np
 
 from experiments import harness
-from experiments.images.bench import Bench, function_scale, logits, parameter_count
+from experiments.images import measure as image_measures
+from experiments.images.bench import Bench
 from experiments.vision import conditions
-from jaxsens import changes, models, perturb, substitution, training
-from jaxsens.execution import Execution
-from jaxsens.sensitivity import token
-from jaxsens.sharpness import average
-from jaxsens.typing import Apply, Array, PyTree
+from jaxsens import models, training
+from jaxsens.typing import Apply, PyTree
 
 __all__ = ["measure", "measure_fixed", "train_and_measure"]
 
@@ -59,56 +56,21 @@ def measure_fixed(bench: Bench, name: str) -> dict[str, Any]:
 
 
 def measure(bench: Bench, apply: Apply, variables: PyTree, label: str) -> dict[str, Any]:
-    """Measure one model as it is.
-
-    Returns:
-        ``parameters``: how many; ``test_correct [n]``; ``sensitivity [b t]``, shares of draws that change the
-        prediction; ``output_sharpness [draws]``, sums over logits of |change|; ``prediction_sharpness [draws]``, shares
-        of predictions changed; ``scale``, the size of the logits; ``chunk``; and what `conditions.measure` returns.
-    """
-    config, tokens = bench.config, bench.data.train[0][: bench.config.measured]
-    sensitivity = _sensitivity(bench, apply, config.draws, f"{label}: tokens")(bench.key("noise"), variables, tokens)
-    sharpness = average.weight_changes(
-        apply, perturb.gaussian(config.deviation**2), change=_both_sharpnesses, draws=config.sharpness_draws,
-        execution=Execution(chunk=config.chunk, progress=f"{label}: weights"),
-    )(bench.key("weights"), variables, tokens)  # fmt: skip
-    return {
-        "parameters": parameter_count(variables),
-        "test_correct": training.accuracy(apply, variables, *bench.data.test),
-        "sensitivity": sensitivity.values,
-        "output_sharpness": sharpness["output"].values,
-        "prediction_sharpness": sharpness["prediction"].values,
-        # Output sharpness is divided by it, to tell a flat function from a small one.
-        "scale": function_scale(logits(apply, variables, tokens)),
-        "chunk": sensitivity.chunk,
-        **conditions.measure(bench, apply, variables, label),
-    }
+    """Return what `experiments.images.measure.measure` and `conditions.measure` do, of one model as it is."""
+    found = image_measures.measure(bench, apply, variables, label)
+    return found | conditions.measure(bench, apply, variables, label)
 
 
 def _point(bench: Bench, apply: Apply, variables: PyTree) -> dict[str, Any]:
     """Measure a model during its training, with a single draw."""
     tokens = bench.data.train[0][: bench.config.curve_examples]
-    sensitivity = _sensitivity(bench, apply, 1, None)(bench.key("noise"), variables, tokens)
+    sensitivity = image_measures.sensitivity(bench, apply, 1, None)(bench.key("noise"), variables, tokens)
     point = {"sensitivity": sensitivity.per_example}
     point |= {"accuracy": training.accuracy(apply, variables, *bench.data.test)}
     if bench.config.matched:
         labels = bench.data.train[1][: bench.config.curve_examples]
         point["train_accuracy"] = training.accuracy(apply, variables, tokens, labels)
     return point
-
-
-def _sensitivity(bench: Bench, apply: Apply, draws: int, label: str | None) -> Callable[..., token.Sensitivity]:
-    return token.token_sensitivity(
-        substitution.one_at_a_time(apply), perturb.gaussian(bench.config.noise), draws=draws,
-        execution=Execution(chunk=bench.config.chunk, progress=label),
-    )  # fmt: skip
-
-
-def _both_sharpnesses(clean: Array, changed: Array) -> dict[str, Array]:
-    return {
-        "output": changes.absolute_change(clean, changed),
-        "prediction": changes.prediction_change(clean, changed),
-    }
 
 
 def _lost(label: str, epoch: int) -> dict[str, Any]:

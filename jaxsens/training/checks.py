@@ -5,9 +5,11 @@ import numbers
 import operator
 import os
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxsens.execution import checks, keys, threads
@@ -16,6 +18,7 @@ from jaxsens.typing import Array, Key, PyTree
 __all__ = [
     "as_folder",
     "finite_leaves",
+    "key_words",
     "on_device_values",
     "output_shapes",
     "reproducible_setting",
@@ -26,6 +29,27 @@ __all__ = [
     "require_reports",
     "require_reproducible",
 ]
+
+
+def key_words(random_keys: Key, count: int) -> np.ndarray:
+    """Return the words of a random key for each model ``[m 2]``; one key has the models' numbers folded in.
+
+    Raises:
+        ValueError: If keys are not one typed threefry key, or one for each model.
+
+    Example:
+        >>> key_words(jax.random.key(0), 3).shape
+        (3, 2)
+    """
+    typed = isinstance(random_keys, jax.Array) and jnp.issubdtype(random_keys.dtype, jax.dtypes.prng_key)
+    if not typed or random_keys.shape not in ((), (count,)):
+        raise ValueError(
+            f"keys must be one typed key, as of jax.random.key(seed), or one for each model, got {random_keys!r}"
+        )
+    single = random_keys.shape == ()
+    keys.require_key(random_keys if single else random_keys[0])
+    each = jax.vmap(partial(jax.random.fold_in, random_keys))(np.arange(count)) if single else random_keys
+    return np.asarray(jax.random.key_data(each))
 
 
 def require_counts(config: object, names: Sequence[str], *, optional: Sequence[str] = ()) -> None:

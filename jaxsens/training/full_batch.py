@@ -8,7 +8,6 @@ model of a few thousand examples then keeps one core busy; its products are too 
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import NamedTuple, Protocol
 
 import jax
@@ -18,7 +17,6 @@ from tqdm.auto import tqdm
 
 from jaxsens.execution import Execution, parallel
 from jaxsens.execution.checks import host_arrays, require_functions
-from jaxsens.execution.keys import require_key
 from jaxsens.training import checks
 from jaxsens.training.member_epoch import Weights, adam
 from jaxsens.training.one_model import resume
@@ -161,7 +159,7 @@ def fit_full_batch(
     checks.require_reports(None, progress)
     params, data, rates = _checked(variables, data, learning_rate, weight_decay)
     count = len(rates)
-    words = _words(keys, count)
+    words = checks.key_words(keys, count)
     devices = parallel.local_devices(devices)[: 1 if config.reproducible else None]
     decisive = checks.reproducible_setting(devices[0]) if config.reproducible else None
     checkpoint = checks.as_folder(checkpoint)
@@ -239,15 +237,6 @@ def _checked(
         if wrong or not jax.tree.leaves(tree):
             raise ValueError(f"{name} must have a leading axis of {count} models, got shapes {wrong}")
     return params, data, np.stack(columns, 1)
-
-
-def _words(keys: Key, count: int) -> np.ndarray:
-    typed = isinstance(keys, jax.Array) and jnp.issubdtype(keys.dtype, jax.dtypes.prng_key)
-    if not typed or keys.shape not in ((), (count,)):
-        raise ValueError(f"keys must be one typed key, as of jax.random.key(seed), or one for each model, got {keys!r}")
-    require_key(keys if keys.shape == () else keys[0])
-    each = jax.vmap(partial(jax.random.fold_in, keys))(np.arange(count)) if keys.shape == () else keys
-    return np.asarray(jax.random.key_data(each))
 
 
 def _measured(

@@ -8,7 +8,6 @@ Understanding the Parameter Space Geometry of Transformers Encoding Boolean Func
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import jax
@@ -18,7 +17,6 @@ from tqdm.auto import tqdm
 
 from jaxsens.execution import Execution, batches, memory, parallel
 from jaxsens.execution.checks import require_functions
-from jaxsens.execution.keys import require_key
 from jaxsens.training import checks
 from jaxsens.training.many_config import KEPT, ManyConfig, Members
 from jaxsens.training.many_state import (
@@ -130,7 +128,7 @@ def fit_many(
         data = _checked_data(members, data, criterion, sets)
     state = start(variables, config, members)
     config = replace(config, models_per_device=_at_once(config, variables, len(members.batch), devices))
-    words = np.asarray(jax.random.key_data(_one_each(keys, len(members.batch))))
+    words = checks.key_words(keys, len(members.batch))
     identity = None
     if checkpoint is not None:
         identity = _identity(apply, criterion, config, members, words, data, validation, variables, decisive)
@@ -179,16 +177,6 @@ def _at_once(config: ManyConfig, variables: PyTree, count: int, devices: Sequenc
     one = jax.eval_shape(lambda tree: batches.select_model(tree, 0), variables)
     room = max(1, memory.room_for_copies(one, execution) // _COPIES)
     return batches.evenly(-(-count // len(devices)), min(room, _MOST))
-
-
-def _one_each(keys: Key, count: int) -> Key:
-    typed = isinstance(keys, jax.Array) and jnp.issubdtype(keys.dtype, jax.dtypes.prng_key)
-    if not typed or keys.shape not in ((), (count,)):
-        raise ValueError(
-            f"keys must be one typed key, as of jax.random.key(seed), or one for each member, got {keys!r}"
-        )
-    require_key(keys if keys.shape == () else keys[0])
-    return jax.vmap(partial(jax.random.fold_in, keys))(np.arange(count)) if keys.shape == () else keys
 
 
 def _advance(
