@@ -6,6 +6,7 @@ from experiments.harness.evaluation import outputs_on
 from experiments.harness.keys import Keys
 from experiments.harness.main import Experiment
 from experiments.harness.run import Run
+from experiments.harness.search import added_rates, search_rates
 from experiments.harness.settings import Settings, option
 from experiments.harness.start import enable_compilation_cache, start
 from experiments.harness.tables import cell, cells, format_table, mean_and_interval, row_interval
@@ -17,6 +18,7 @@ __all__ = [
     "Keys",
     "Run",
     "Settings",
+    "added_rates",
     "cell",
     "cells",
     "corrected",
@@ -27,5 +29,6 @@ __all__ = [
     "outputs_on",
     "parse",
     "row_interval",
+    "search_rates",
     "start",
 ]

@@ -70,7 +70,7 @@ def _levels(config: Config, dataset: str, families: dict[str, Family]) -> Iterat
             shown = PUBLISHED.get(dataset, {}).get(name) if quantity == name_of("published", 15.0) else None
             yield Claim.of(
                 CLAIMS.get(dataset, ""), f"sensitivity, {_words(quantity)}", family.estimate(quantity), subject=name,
-                dataset=dataset, published=shown, place=_PLACE if shown else _CONTROL, note=_note(config, family),
+                dataset=dataset, published=shown, place=_PLACE if shown else _CONTROL, note=_note(family),
             )  # fmt: skip
 
 
@@ -90,7 +90,7 @@ def _against_lstm(config: Config, dataset: str, families: dict[str, Family]) -> 
                 claimed, f"sensitivity, {_words(quantity)}, difference of logits", difference, subject=name,
                 reference="lstm", dataset=dataset, published="lower" if claimed else None,
                 place=_PLACE if claimed else _CONTROL,
-                note=f"{name}: {_note(config, family)}; lstm: {_note(config, lstm)}",
+                note=f"{name}: {_note(family)}; lstm: {_note(lstm)}",
             )  # fmt: skip
             accuracies = {one.name: one.accuracy for one in (family, lstm)}
             yield row, _judge(config, family, lstm, difference, accuracies) if claimed else None
@@ -121,7 +121,8 @@ def _judge(
 ) -> verdicts.Verdict:
     """Judge a difference to the LSTM; ``accuracies`` are those of the models ``[seeds]``, by family."""
     counts = len(family.models), len(lstm.models)
-    design = verdicts.Design(min(counts), config.learning_rates, {one.name: one.rate for one in (family, lstm)})
+    both = (family, lstm)
+    design = verdicts.Design(min(counts), {one.name: one.rates for one in both}, {one.name: one.rate for one in both})
     verdict = LOWER(difference, design=design, models=counts)
     reason = _unequal(config, lstm.majority, accuracies) or verdict.reason
     return replace(verdict, name="inconclusive", error=1.0, reason=reason) if reason else verdict
@@ -167,8 +168,8 @@ def _words(quantity: str) -> str:
     return f"{'raw noise on the whole text' if kind == 'sentence' else f'{kind} noise'}, variance {variance}"
 
 
-def _note(config: Config, family: Family) -> str:
-    rates = config.learning_rates
+def _note(family: Family) -> str:
+    rates = family.rates
     edge = " (edge of the grid)" if len(rates) > 1 and family.rate in (min(rates), max(rates)) else ""
     accuracy = ", ".join(f"{part} {family.values(f'{part}_correct').mean():.3f}" for part in ("train", "test"))
     return f"{family.parameters} parameters, learning rate {family.rate:g}{edge}, accuracy {accuracy}"

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 
-from experiments.harness import Keys, Settings, option
+from experiments.harness import Keys, Settings, added_rates, option
 from jaxsens import training
 
 __all__ = ["DATASETS", "FAMILIES", "KEYS", "PRESETS", "Config"]
@@ -31,6 +31,7 @@ class Config(Settings):
     families: tuple[str, ...] = option(FAMILIES, "families of models", choices=FAMILIES, fewest=1, distinct=True)
     seeds: int = option(3, "models of each family", at_least=1)
     learning_rates: tuple[float, ...] = option((1e-4,), "rates to choose from", above=0, fewest=1, distinct=True)
+    added_rates: int = added_rates()
     schedule: str = option("constant", "schedule of the learning rate", choices=training.optimizers.SCHEDULES)
     width: int = option(256, "width of embeddings and layers", at_least=1)
     depth: int = option(4, "layers", at_least=1)
@@ -74,8 +75,8 @@ class Config(Settings):
 
 
 _CONTROLLED = Config(
-    datasets=("mrpc", "sst2"), learning_rates=(1e-4, 3e-4, 1e-3, 3e-3), schedule="cosine", hidden=None, epochs=20,
-    seeds=5,
+    datasets=("mrpc", "sst2"), learning_rates=(1e-4, 3e-4, 1e-3, 3e-3), added_rates=2, schedule="cosine", hidden=None,
+    epochs=20, seeds=5,
 )  # fmt: skip
 
 PRESETS = {

@@ -58,10 +58,17 @@ class Matched(NamedTuple):
 
 
 class Family:
-    """The models of a family on a data set, at its learning rate: one for each seed."""
+    """The models of a family on a data set, one for each seed, at the best of the learning rates that were tried."""
 
-    def __init__(self, config: Config, name: str, rate: float, models: Sequence[Mapping[str, Array]]) -> None:
-        self.name, self.rate, self.models = name, rate, list(models)
+    def __init__(
+        self,
+        config: Config,
+        name: str,
+        rate: float,
+        models: Sequence[Mapping[str, Array]],
+        rates: Sequence[float],
+    ) -> None:
+        self.name, self.rate, self.models, self.rates = name, rate, list(models), tuple(rates)
         self.parameters = int(self.models[0]["parameters"])
         self.majority = float(self.models[0]["majority"])
         self.points, self._matched, self._draws = config.points, config.matched, config.draws

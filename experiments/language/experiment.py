@@ -17,6 +17,7 @@ cross_task.csv, comparison.csv, figures and manifest.json in the folder --out. N
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from tqdm.auto import tqdm
 
@@ -69,15 +70,7 @@ def execute(config: Config, out: Path, data: TextData | None = None) -> Path:
             )
             findings[name] = {}
             for family in tqdm(config.families, desc=name, unit="family", dynamic_ncols=True):
-                label = f"{name}-{family}"
-                found = {
-                    rate: run.unit(
-                        f"{label}-search-{rate:g}", partial(search, config, reading, family, rate),
-                        allow_nonfinite=["loss"],
-                    )
-                    for rate in (config.learning_rates if len(config.learning_rates) > 1 else ())
-                }  # fmt: skip
-                rate = estimates.choose(found) if found else config.learning_rates[0]
+                rate, found = _best_rate(run, config, name, reading, family)
                 searched += [
                     {"dataset": name, "family": family, "learning_rate": tried, "chosen": tried == rate}
                     | {what: float(value) if value < float("inf") else None for what, value in unit.items()}
@@ -85,12 +78,12 @@ def execute(config: Config, out: Path, data: TextData | None = None) -> Path:
                 ]
                 models = [
                     run.unit(
-                        f"{label}-seed{seed}", partial(train_and_measure, config, reading, family, rate, seed),
+                        f"{name}-{family}-seed{seed}", partial(train_and_measure, config, reading, family, rate, seed),
                         allow_nonfinite=estimates.quantities(config),
                     )
                     for seed in range(config.seeds)
                 ]  # fmt: skip
-                findings[name][family] = estimates.Family(config, family, rate, models)
+                findings[name][family] = estimates.Family(config, family, rate, models, tuple(found) or (rate,))
         rows = estimates.rows(config, findings)
         run.table("families", rows)
         if searched:
@@ -105,6 +98,21 @@ def execute(config: Config, out: Path, data: TextData | None = None) -> Path:
         print(harness.format_table(rows, SHOWN))
         print(run.compiling)
     return out
+
+
+def _best_rate(
+    run: harness.Run, config: Config, dataset: str, reading: Reading, family: str
+) -> tuple[float, dict[float, dict[str, Any]]]:
+    """Return the best learning rate of a family, and what was found at each; nothing is trained for a grid of one."""
+
+    def attempt(rate: float) -> dict[str, Any]:
+        work = partial(search, config, reading, family, rate)
+        return run.unit(f"{dataset}-{family}-search-{rate:g}", work, allow_nonfinite=["loss"])
+
+    if len(config.learning_rates) == 1:
+        return config.learning_rates[0], {}
+    found = harness.search_rates(config.learning_rates, attempt, estimates.choose, config.added_rates)
+    return estimates.choose(found), found
 
 
 def inputs(readings: Mapping[str, Reading]) -> dict[str, str]:

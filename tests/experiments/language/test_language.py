@@ -89,7 +89,7 @@ def planted(config, family, rate, share, seed=0, accurate=0.9):
         unit |= {"curve_accuracy": np.linspace(0.5, accurate, points)[:, None] + np.zeros((1, 8)), "losses": [0.1]}
         unit |= {"majority": 0.7, "train_correct": np.arange(100) < 100 * accurate}
         units.append(unit | {"test_correct": draws.random(20) < 0.7})
-    return estimates.Family(config, family, rate, units)
+    return estimates.Family(config, family, rate, units, config.learning_rates)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,55 @@
+"""The search for a learning rate, on a grid that grows where its best rate is at an end."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+from experiments.harness.settings import option
+
+__all__ = ["added_rates", "search_rates"]
+
+T = TypeVar("T")
+
+
+def added_rates(count: int = 0) -> Any:
+    """Return the field of a `Settings` class for the rates that `search_rates` may add."""
+    return option(
+        count, "learning rates that the search may add, one at a time, beyond the end of the grid where the best one "
+        "lies", at_least=0,
+    )  # fmt: skip
+
+
+def search_rates(
+    rates: Sequence[float],
+    attempt: Callable[[float], T],
+    choose: Callable[[Mapping[float, T]], float],
+    added: int = 0,
+) -> dict[float, T]:
+    """Try all learning rates of a grid, and further ones while the best one is at an end of it.
+
+    The ratio of a further rate to the end is that of the end to its neighbor, and the rate has three digits. A grid of
+    one rate does not grow.
+
+    Args:
+        rates: The grid.
+        attempt: Maps a rate to what came of it.
+        choose: Maps what came of all rates so far to the best one.
+        added: The largest number of further rates.
+
+    Returns:
+        What came of each rate, in the order in which they were tried.
+
+    Example:
+        >>> def best(found):
+        ...     return max(found, key=found.get)
+        >>> list(search_rates([1e-3, 2e-3], lambda rate: -abs(rate - 5e-3), best, added=2))
+        [0.001, 0.002, 0.004, 0.008]
+    """
+    found = {rate: attempt(rate) for rate in rates}
+    for _ in range(added):
+        grid, best = sorted(found), choose(found)
+        if len(grid) < 2 or best not in (grid[0], grid[-1]):
+            break
+        neighbor = grid[1] if best == grid[0] else grid[-2]
+        rate = float(f"{best * best / neighbor:.3g}")
+        found[rate] = attempt(rate)
+    return found
