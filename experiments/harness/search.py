@@ -1,6 +1,6 @@
 """The search for a learning rate, on a grid that grows where its best rate is at an end."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from experiments.harness.settings import option
@@ -21,10 +21,10 @@ def added_rates(count: int = 0) -> Any:
 def search_rates(
     rates: Sequence[float],
     attempt: Callable[[float], T],
-    choose: Callable[[Mapping[float, T]], float],
+    score: Callable[[T], Any],
     added: int = 0,
 ) -> dict[float, T]:
-    """Try all learning rates of a grid, and further ones while the best one is at an end of it.
+    """Try all learning rates of a grid, and further ones while an end of it is better than all others.
 
     The ratio of a further rate to the end is that of the end to its neighbor, and the rate has three digits. A grid of
     one rate does not grow.
@@ -32,24 +32,24 @@ def search_rates(
     Args:
         rates: The grid.
         attempt: Maps a rate to what came of it.
-        choose: Maps what came of all rates so far to the best one.
+        score: Maps what came of a rate to what is compared, the larger the better. Nothing is added where the best ones
+            are equal.
         added: The largest number of further rates.
 
     Returns:
         What came of each rate, in the order in which they were tried.
 
     Example:
-        >>> def best(found):
-        ...     return max(found, key=found.get)
-        >>> list(search_rates([1e-3, 2e-3], lambda rate: -abs(rate - 5e-3), best, added=2))
+        >>> list(search_rates([1e-3, 2e-3], lambda rate: -abs(rate - 5e-3), lambda score: score, added=2))
         [0.001, 0.002, 0.004, 0.008]
     """
     found = {rate: attempt(rate) for rate in rates}
     for _ in range(added):
-        grid, best = sorted(found), choose(found)
-        if len(grid) < 2 or best not in (grid[0], grid[-1]):
+        grid, scores = sorted(found), {rate: score(one) for rate, one in found.items()}
+        best = [rate for rate in grid if scores[rate] == max(scores.values())]
+        if len(grid) < 2 or len(best) > 1 or best[0] not in (grid[0], grid[-1]):
             break
-        neighbor = grid[1] if best == grid[0] else grid[-2]
-        rate = float(f"{best * best / neighbor:.3g}")
+        end, neighbor = grid[:2] if best[0] == grid[0] else grid[:-3:-1]
+        rate = float(f"{end * end / neighbor:.3g}")
         found[rate] = attempt(rate)
     return found

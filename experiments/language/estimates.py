@@ -42,7 +42,12 @@ def choose(found: Mapping[float, Mapping[str, Array]]) -> float:
     used: on few texts it can rise while the accuracy stays, so that the smallest one at the end of training is that of
     a model that learned least.
     """
-    return max(sorted(found), key=lambda rate: tuple(float(found[rate][of]) for of in ("accuracy", "train_accuracy")))
+    return max(sorted(found), key=lambda rate: score(found[rate]))
+
+
+def score(found: Mapping[str, Array]) -> tuple[float, float]:
+    """Return by what learning rates are compared: the accuracies on held-out and on training texts."""
+    return float(found["accuracy"]), float(found["train_accuracy"])
 
 
 class Matched(NamedTuple):

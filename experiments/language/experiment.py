@@ -111,7 +111,7 @@ def _best_rate(
 
     if len(config.learning_rates) == 1:
         return config.learning_rates[0], {}
-    found = harness.search_rates(config.learning_rates, attempt, estimates.choose, config.added_rates)
+    found = harness.search_rates(config.learning_rates, attempt, estimates.score, config.added_rates)
     return estimates.choose(found), found
 
 
