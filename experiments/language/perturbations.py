@@ -9,8 +9,7 @@ import jax.numpy as jnp
 from jaxsens import perturb, substitution
 from jaxsens.execution.parallel import bind
 from jaxsens.models.substitution import causal, encoder
-from jaxsens.models.text import bert, gpt2, token_ids
-from jaxsens.models.text import encoder as text_models
+from jaxsens.models.text import bert, token_ids
 from jaxsens.typing import Array, Key, PyTree, SubstituteAt
 
 __all__ = ["TREATMENTS", "Noise", "OtherWord", "of_embeddings", "of_ids"]
@@ -60,20 +59,12 @@ def of_embeddings(module: Any, treatment: str, rows: int) -> SubstituteAt:
     """Return the substitution of embeddings in a model, the fastest that there is."""
     if treatment == "published" and isinstance(module, bert.Bert):
         return substitution.one_at_a_time(bind(_embedded_again, module), rows)
-    if isinstance(module, gpt2.GPT2):
-        return causal(module, rows, embeddings=True)
-    if isinstance(module, bert.Bert):
-        return encoder(module, rows, embeddings=True)
-    return substitution.one_at_a_time(text_models.from_embeddings(module))  # a step takes as long for few rows
+    return (encoder if isinstance(module, bert.Bert) else causal)(module, rows, embeddings=True)
 
 
 def of_ids(module: Any, rows: int) -> SubstituteAt:
     """Return the substitution of ids in a model, the fastest that there is."""
-    if isinstance(module, gpt2.GPT2):
-        return causal(module, rows)
-    if isinstance(module, bert.Bert):
-        return encoder(module, rows)
-    return substitution.one_at_a_time(bind(_evaluate, module))
+    return (encoder if isinstance(module, bert.Bert) else causal)(module, rows)
 
 
 def _embedded_again(module: Any, variables: PyTree, x: Array, mask: Array | None = None, /) -> jax.Array:
@@ -85,7 +76,3 @@ def _embedded_again(module: Any, variables: PyTree, x: Array, mask: Array | None
         return module.from_embeddings(module.norm_embedding(again), mask)
 
     return module.apply(variables, x, mask, method=through)
-
-
-def _evaluate(module: Any, variables: PyTree, tokens: Array, mask: Array | None = None, /) -> jax.Array:
-    return module.apply(variables, tokens, mask)

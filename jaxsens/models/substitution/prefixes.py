@@ -10,21 +10,25 @@ of a block's first token to the end. Blocks are taken from the last to the first
 that are not needed again, and all keys and values before it are those of the text. Where a decoder has an output for
 every token, those before the replaced token are the clean ones to the bit. For T tokens, plain over shared is
 ``2 / (1 + rows / T + tile / T)``, and for a depth l with one row read ``l / (l - 1)`` of that. On a CPU, products of
-fewer than about 128 rows times positions are slow, and a step of an LSTM takes about as long for a few rows as for
-many: there the plain way can be as fast. A sliding window only hides keys: those before it are multiplied, too.
+fewer than about 128 rows times positions are slow: there the plain way can be as fast. A sliding window only hides
+keys: those before it are multiplied, too.
+
+An LSTM goes over the text once, with a row for the text itself and one for every token replaced so far. A step then has
+as many rows as it can have, and there are T steps in all; ``rows`` matters for chosen sites only. Plain over shared is
+``2 / (1 + tile / T)``.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from jaxsens.models.common import require, require_flags, require_positive
+from jaxsens.models.substitution import recurrence
 from jaxsens.models.substitution.cached_keys import Cache, Layers
 from jaxsens.models.substitution.last_layer import row_that_is_read
+from jaxsens.models.substitution.prefix_plan import Plan, plan_of, run, tile_of
 from jaxsens.models.text import encoder, gpt2, llama, lstm, token_ids
 from jaxsens.substitution import chosen_sites, require_matching
 from jaxsens.typing import Array, PyTree, SubstituteAt
@@ -40,7 +44,8 @@ def substitute(module: Causal, rows: int = 8, tile: int = 16, *, embeddings: boo
 
     Args:
         module: A ``gpt2.GPT2``, a ``llama.Llama`` or an ``lstm.LSTM``.
-        rows: Substitutions evaluated at once. Fewer skip more of the prefix.
+        rows: Substitutions evaluated at once. Fewer skip more of the prefix. An LSTM evaluates all at once, unless
+            sites are chosen.
         tile: Positions evaluated at once. Fewer skip more of the prefix.
         embeddings: Whether tokens and alternatives are embeddings ``[t d]``, as ``encoder.embed`` makes them; then it
             is equal to ``one_at_a_time(encoder.from_embeddings(module))``.
@@ -88,12 +93,13 @@ def operations(
         >>> round(plain / shared, 2)
         1.73
     """
-    plan = _plan(None, count, rows, tile)
+    plan = plan_of(None, count, rows, tile)
     blocks, rows = plan.sites.shape
     positions = plan.tiles * plan.tile
     evaluated = positions + int((plan.tiles - plan.first).sum()) * rows * plan.tile
     if isinstance(config, lstm.Config):
         each = 4 * lstm.GATES * config.width**2
+        evaluated = sum(recurrence.rows_of_tiles(plan)) * plan.tile
         return config.depth * (count + 1) * count * each, config.depth * evaluated * each
     whole, last, remembered = _operations_of_a_row(config, positions)
     shared = (config.depth - config.reads_one_row) * evaluated * whole
@@ -112,48 +118,6 @@ def _operations_of_a_row(config: gpt2.Config | llama.Config, positions: int) -> 
         return row + remembered, row, remembered
     row = 8 * d**2 + 4 * d * f
     return row + 4 * positions * d, row + 4 * positions * config.heads * d, 0
-
-
-class _Plan(NamedTuple):
-    """Which substitutions are evaluated together, and from where on.
-
-    Attributes:
-        sites: The tokens that a block replaces ``[blocks rows]``, from the last to the first; -1 replaces none.
-        first: The first tile that a block needs ``[blocks]``.
-        order: The place of each substitution, and at the end that of the text itself, among the rows ``[n + 1]``.
-        tiles: The number of tiles of a text.
-        tile: The number of positions of a tile.
-    """
-
-    sites: Array
-    first: Array
-    order: Array
-    tiles: int
-    tile: int
-
-
-def _plan(sites: Array | None, count: int, rows: int, tile: int) -> _Plan:
-    """Return the plan for all tokens, in NumPy, or for ``sites [n]`` that may be traced."""
-    xp = np if sites is None else jnp
-    sites = np.arange(count) if sites is None else chosen_sites(sites, count)
-    rows, tile = min(rows, len(sites) + 1), min(tile, count)
-    rank = xp.argsort(-sites)
-    fill = xp.full(-len(sites) % rows or rows, -1)
-    blocks = xp.concatenate([sites[rank], fill]).reshape(-1, rows)
-    order = xp.append(xp.argsort(rank), len(sites))
-    return _Plan(blocks, xp.maximum(blocks.min(1), 0) // tile, order, -(-count // tile), tile)
-
-
-def _run(plan: _Plan, step: Callable[[PyTree, Array, Array], PyTree], carry: PyTree) -> PyTree:
-    """Apply ``step(carry, block, tile)`` to the tiles of every block in turn."""
-    if isinstance(plan.first, np.ndarray):  # one loop of known length: it can be counted, and mapped without masking
-        turns = [(block, tile) for block, first in enumerate(plan.first) for tile in range(first, plan.tiles)]
-        return jax.lax.scan(lambda carry, turn: (step(carry, *turn), None), carry, jnp.array(turns, jnp.int32))[0]
-
-    def one_block(block: Array, carry: PyTree) -> PyTree:
-        return jax.lax.fori_loop(plan.first[block], plan.tiles, lambda tile, carry: step(carry, block, tile), carry)
-
-    return jax.lax.fori_loop(0, len(plan.first), one_block, carry)
 
 
 @dataclass(frozen=True)
@@ -184,32 +148,27 @@ class SharedPrefixes:
         require_matching(tokens, alternatives)
         encoder.require_variables(self.module, variables)
         count = len(tokens)
-        plan = _plan(sites, count, self.rows, self.tile)
+        plan = plan_of(sites, count, self.rows, self.tile)
         copies = jnp.stack([tokens, alternatives])
         x, real = encoder.enter(self.module, variables, copies, mask, embeddings=self.embeddings)
         more = plan.tiles * plan.tile - count
         x = jnp.pad(x, ((0, 0), (0, more), (0, 0)))
-        evaluate = _lstm if isinstance(self.module, lstm.LSTM) else _decoder
-        if real is None and more and evaluate is _lstm:
+        evaluate = recurrence.outputs if isinstance(self.module, lstm.LSTM) else _decoder
+        if real is None and more and evaluate is recurrence.outputs:
             real = jnp.ones(count, bool)  # positions beyond the text must not change the state
         seen = None if real is None else jnp.pad(real, (0, more))
         results = evaluate(self.module, variables, plan, x, seen, count)
         results = results.reshape(-1, *results.shape[2:])[plan.order]
         clean, changed = results[len(plan.order) - 1], results[: len(plan.order) - 1]
+        chosen = chosen_sites(sites, count)
+        # Rows of a product may be rounded differently: a token that is replaced by itself must change nothing.
+        replaced = (x[0] != x[1]).any(1)[chosen]
+        changed = jnp.where(replaced.reshape(-1, *[1] * clean.ndim), changed, clean[None])
         if evaluate is _decoder and not self.module.config.reads_one_row:
             # A block evaluates some positions before its tokens again, and may round them differently.
-            before = jnp.arange(count)[None] < chosen_sites(sites, count)[:, None]
+            before = jnp.arange(count)[None] < chosen[:, None]
             changed = jnp.where(before[:, :, None], clean[None], changed)
         return clean, changed
-
-
-def _tile_of(plan: _Plan, x: jax.Array, block: Array, tile: Array) -> jax.Array:
-    """Return what the substitutions of a block have in a tile ``[rows tile d]``, of ``x [2 t d]``."""
-    start = tile * plan.tile
-    clean, replaced = jax.lax.dynamic_slice_in_dim(x, start, plan.tile, axis=1)
-    sites = jax.lax.dynamic_index_in_dim(jnp.asarray(plan.sites), block, keepdims=False)
-    here = sites[:, None] == (start + jnp.arange(plan.tile))[None]
-    return jnp.where(here[:, :, None], replaced[None], clean[None])
 
 
 class _Sequences(NamedTuple):
@@ -229,7 +188,7 @@ class _Sequences(NamedTuple):
 def _decoder(
     module: gpt2.GPT2 | llama.Llama,
     variables: PyTree,
-    plan: _Plan,
+    plan: Plan,
     x: jax.Array,
     seen: jax.Array | None,
     count: int,
@@ -257,7 +216,7 @@ def _decoder(
 
     def step(carry: _Sequences, block: Array, tile: Array) -> _Sequences:
         start = tile * plan.tile
-        y, caches = through(_tile_of(plan, x, block, tile), carry.caches, start)
+        y, caches = through(tile_of(plan, x, block, tile), carry.caches, start)
         states, results = carry.states, carry.results
         if config.reads_one_row:
             states = jax.lax.dynamic_update_slice_in_dim(states, y, start, axis=1)
@@ -275,65 +234,8 @@ def _decoder(
     clean = read(y, caches[-1])
     results = jnp.broadcast_to(clean, (blocks, rows, *clean.shape[1:]))
     caches, y = jax.tree.map(lambda a: jnp.repeat(a, rows, axis=0), (caches, y))
-    carry = _run(plan, step, _Sequences(caches, y if config.reads_one_row else None, results))
+    carry = run(plan, step, _Sequences(caches, y if config.reads_one_row else None, results))
     return carry.results if config.reads_one_row else carry.results[:, :, :count]
-
-
-class _Recurrence(NamedTuple):
-    """What an LSTM knows of the positions before a tile.
-
-    Attributes:
-        layers: Hidden states and cells of each layer ``[rows d]``.
-        total: The sum of the last layer's hidden states ``[rows d]`` over real tokens.
-    """
-
-    layers: tuple[tuple[jax.Array, jax.Array], ...]
-    total: jax.Array
-
-
-def _lstm(
-    module: lstm.LSTM, variables: PyTree, plan: _Plan, x: jax.Array, seen: jax.Array | None, count: int
-) -> jax.Array:
-    """Return the outputs ``[blocks rows classes]`` of an LSTM."""
-    config, params, layer_of = module.config, variables["params"], lstm.Layer(module.config)
-    blocks, rows = plan.sites.shape
-    layers = [params[f"layer_{index}"] for index in range(config.depth)]
-
-    def onward(before: _Recurrence, y: jax.Array, tile: Array) -> _Recurrence:
-        """Return what is known after a tile ``y [r p d]``."""
-        real = None if seen is None else jax.lax.dynamic_slice_in_dim(seen, tile * plan.tile, plan.tile)
-        mask, after = None if real is None else jnp.broadcast_to(real[None], y.shape[:2]), []
-        for layer, state in zip(layers, before.layers, strict=True):
-            state, y = layer_of.apply({"params": layer}, state, y, mask, method="onward")
-            after.append(state)
-        counted = y if real is None else jnp.where(real[None, :, None], y, 0)
-        return _Recurrence(tuple(after), before.total + counted.sum(1))
-
-    zero = jnp.zeros((1, config.width), x.dtype)
-    nothing = _Recurrence(((zero, zero),) * config.depth, zero)
-
-    def of_the_text(before: _Recurrence, tile: Array) -> tuple[_Recurrence, _Recurrence]:
-        y = jax.lax.dynamic_slice_in_dim(x[:1], tile * plan.tile, plan.tile, axis=1)
-        return onward(before, y, tile), before
-
-    before = jax.lax.scan(of_the_text, nothing, jnp.arange(plan.tiles))[1]  # [tiles 1 d]
-    first = jnp.asarray(plan.first)
-
-    def step(carry: tuple[_Recurrence, jax.Array], block: Array, tile: Array) -> tuple[_Recurrence, jax.Array]:
-        known = jax.tree.map(lambda new, old: jnp.where(tile == first[block], new[tile], old), before, carry[0])
-        known = onward(known, _tile_of(plan, x, block, tile), tile)
-        read = known.total if config.read_out == "mean" else known.layers[-1][0]
-        return known, jax.lax.dynamic_update_index_in_dim(carry[1], read, block, 0)
-
-    start = jax.tree.map(lambda a: jnp.repeat(a, rows, axis=0), nothing)
-    read = _run(plan, step, (start, jnp.zeros((blocks, rows, config.width), x.dtype)))[1]
-    if config.read_out == "mean":
-        read /= jnp.maximum(count if seen is None else seen.sum(), 1).astype(read.dtype)
-    return module.apply(variables, read, method=_classified)
-
-
-def _classified(module: lstm.LSTM, x: jax.Array) -> jax.Array:
-    return module.classifier(x)
 
 
 def __dir__() -> list[str]:

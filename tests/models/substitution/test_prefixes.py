@@ -155,7 +155,7 @@ WIDE = {"width": 128, "heads": 4, "hidden": 512, "positions": 64}
         (decoder(**WIDE, depth=3), 2.34),
         (decoder(**WIDE, read_out="every"), 1.59),
         (rotated(**WIDE, depth=3, head_size=32), 2.28),
-        (recurrent(width=128), 1.59),
+        (recurrent(width=128), 1.76),
     ],
     ids=["next token", "every token", "Llama", "LSTM"],
 )
