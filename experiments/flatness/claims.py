@@ -9,6 +9,7 @@ from experiments.flatness.config import Config
 from experiments.flatness.estimates import SCOPES, Findings, scopes
 from experiments.flatness.quantities import all_quantities, sharpness_measures
 from experiments.harness import Claim, corrected, verdicts
+from experiments.images.bench import rates_tried
 from experiments.images.config import REGULARIZED
 
 __all__ = ["LOWER", "claims", "uses"]
@@ -119,7 +120,8 @@ def _design(config: Config, findings: Findings, *treatments: str) -> verdicts.De
     """Return how the models of some treatments were trained."""
     models = {name: findings.results[name] for name in treatments}
     best = {name: float(one[0]["learning_rate"]) for name, one in models.items()}
-    return verdicts.Design(min(map(len, models.values())), config.learning_rates, best)
+    rates = {name: rates_tried(config, name, one[0]) for name, one in models.items()}
+    return verdicts.Design(min(map(len, models.values())), rates, best)
 
 
 def _correlations(config: Config, dataset: str, findings: Findings, scope: str) -> Iterator[Row]:

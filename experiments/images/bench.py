@@ -20,7 +20,7 @@ from jaxsens import models, parameters, training
 from jaxsens.execution import Execution, memory
 from jaxsens.typing import Apply, Array, Key, PyTree
 
-__all__ = ["Bench", "Results", "function_scale", "logits", "parameter_count"]
+__all__ = ["Bench", "Results", "function_scale", "logits", "parameter_count", "rates_tried"]
 
 Results = dict[str, list[Mapping[str, Array]]]
 """Name of a model to what was measured of it, one entry for each seed."""
@@ -163,10 +163,10 @@ class Bench:
             return {"validation_accuracy": 0.0, "diverged": True}
         return {"validation_accuracy": correct.mean(), "diverged": False}
 
-    def best_rate(self, run: harness.Run, name: str, bar: tqdm) -> float:
-        """Return the learning rate of the grid with the highest accuracy on validation images.
+    def best_rate(self, run: harness.Run, name: str, bar: tqdm) -> tuple[float, tuple[float, ...]]:
+        """Return the learning rate with the highest accuracy on validation images, and all that were tried.
 
-        A grid of one needs no search: nothing is trained for it.
+        A grid of one needs no search: nothing is trained for it. Others grow, see `harness.search_rates`.
 
         Raises:
             FloatingPointError: If the model diverged at every one.
@@ -174,15 +174,19 @@ class Bench:
         rates = self.config.rates(name)
         if len(rates) == 1:
             bar.update()
-            return rates[0]
-        accuracies = []
-        for rate in rates:
+            return rates[0], rates
+
+        def attempt(rate: float) -> float:
+            if rate not in rates:
+                bar.total += 1
             tried = run.unit(f"{name}-rate{rate:g}", partial(self.validation_accuracy, name, rate))
-            accuracies.append(float(tried["validation_accuracy"]))
             bar.update()
-        if max(accuracies) == 0:
-            raise FloatingPointError(f"{name} diverged at every learning rate {rates}")
-        return rates[int(np.argmax(accuracies))]
+            return float(tried["validation_accuracy"])
+
+        found = harness.search_rates(rates, attempt, float, self.config.added_rates)
+        if max(found.values()) == 0:
+            raise FloatingPointError(f"{name} diverged at every learning rate {tuple(found)}")
+        return max(found, key=found.__getitem__), tuple(found)
 
     def results(
         self,
@@ -208,7 +212,7 @@ class Bench:
         trained = [name for name in names if self.fixed(name) is None]
         total = len(names) - len(trained) + len(trained) * self.config.seeds
         total += sum(len(self.config.rates(name)) for name in {self.config.searched(name) for name in trained})
-        best: dict[str, float] = {}
+        best: dict[str, tuple[float, tuple[float, ...]]] = {}
         with tqdm(desc="all models", total=total, unit="model", dynamic_ncols=True) as bar:
             for name in names:
                 if self.fixed(name) is not None:
@@ -218,10 +222,12 @@ class Bench:
                 searched = self.config.searched(name)
                 if searched not in best:
                     best[searched] = self.best_rate(run, searched, bar)
-                unit = partial(train_and_measure, name, best[searched])
+                rate, tried = best[searched]
+                unit = partial(train_and_measure, name, rate)
                 results[name] = []
                 for seed in range(self.config.seeds):
-                    results[name].append(run.unit(f"{name}-seed{seed}", partial(unit, seed)))
+                    model = run.unit(f"{name}-seed{seed}", partial(unit, seed))
+                    results[name].append({**model, "rates_tried": np.array(tried)})
                     bar.update()
         run.record(chunk={name: int(measured[0]["chunk"]) for name, measured in results.items()})
         return results
@@ -230,6 +236,11 @@ class Bench:
         """Return the fingerprint of the user's models: modules as text, variables as arrays."""
         content = {name: one[1] if isinstance(one, tuple) else repr(one) for name, one in sorted(self.given.items())}
         return {"models": fingerprint(*(item for pair in content.items() for item in pair))}
+
+
+def rates_tried(config: ImageSettings, name: str, model: Mapping[str, Any]) -> tuple[float, ...]:
+    """Return the learning rates that were tried for a model, by its results; the grid where they do not say."""
+    return tuple(np.asarray(model["rates_tried"]).tolist()) if "rates_tried" in model else config.rates(name)
 
 
 def parameter_count(variables: PyTree) -> int:

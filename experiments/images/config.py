@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from experiments.harness import Settings, option
+from experiments.harness import Settings, added_rates, option
 from jaxsens import perturb, training
 
 __all__ = [
@@ -157,6 +157,7 @@ class ImageSettings(Settings):
     learning_rates: tuple[float, ...] = option(
         (0.005, 0.02, 0.1, 0.2, 0.5), "learning rates to try", above=0, distinct=True, fewest=1
     )
+    added_rates: int = added_rates()
     epochs: int = option(50, "passes over the training images", at_least=1)
     batch: int = option(100, "images in a step", at_least=1)
     parts: int = option(1, "parts of a batch, for several devices to share", at_least=1)

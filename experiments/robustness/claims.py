@@ -7,6 +7,7 @@ from functools import partial
 import numpy as np
 
 from experiments.harness import Claim, corrected, verdicts
+from experiments.images.bench import rates_tried
 from experiments.robustness.config import Config
 from experiments.robustness.estimates import SCOPES, Findings, columns_of, of_scopes
 from experiments.robustness.quantities import quantities
@@ -181,5 +182,8 @@ def _design(config: Config, findings: Findings, names: tuple[str, ...]) -> verdi
     """Return how some models were trained; of a rate that a treatment shares, no other was tried with the treatment."""
     models = {name: findings.results[name] for name in names if "learning_rate" in findings.results[name][0]}
     best = {name: float(one[0]["learning_rate"]) for name, one in models.items()}
-    rates = {name: config.rates(name) if config.searched(name) == name else (best[name],) for name in models}
+    rates = {
+        name: rates_tried(config, name, one[0]) if config.searched(name) == name else (best[name],)
+        for name, one in models.items()
+    }
     return verdicts.Design(min((len(one) for one in models.values()), default=0), rates, best)

@@ -112,7 +112,7 @@ _LAPTOP = replace(
     **LAPTOP
     | {
         "dataset": "cifar10", "train_examples": 4000, "test_examples": 2000, "epochs": 6, "measured": 100,
-        "learning_rates": (0.001, 0.003, 0.01),
+        "learning_rates": (0.001, 0.003, 0.01), "added_rates": 2,
     },
     architectures=("vit", "mlp", "cnn", "convmixer"), treatments=("regularized", "augmented", "mixup"), seeds=3,
     draws=2, weight_decay=0.3, corrupted=200, deviation=0.02, sharpness_draws=10,

@@ -107,7 +107,8 @@ def _rates(config: Config) -> str:
     chosen = (
         "for each architecture, trained plainly; its treatments share it" if config.shared_rate else "for each model"
     )
-    return f"the best learning rate of {tried}, {chosen}"
+    more = f", and up to {config.added_rates} beyond an end that is best" if config.added_rates else ""
+    return f"the best learning rate of {tried}{more}, {chosen}"
 
 
 def _printed(config: Config, data: Data, findings: Findings, reference: str) -> str:

@@ -45,25 +45,24 @@ Row = tuple[Claim, verdicts.Verdict | None]
 
 
 def claims(
-    config: Config, dataset: str, findings: Findings, matched: Mapping[tuple[str, str, str], Matched] | None = None
+    dataset: str, findings: Findings, matched: Mapping[tuple[str, str, str], Matched] | None = None
 ) -> list[Claim]:
     """Return the rows of comparison.csv: a verdict where the paper has both sides of a comparison.
 
     Differences are judged by `verdicts.mean`, frequencies on the logit scale; Holm's correction is for each claim.
 
     Args:
-        config: Settings of the run.
         dataset: Name of the data set.
         findings: Estimates of the run.
         matched: Comparisons at equal accuracy, if there are any.
     """
-    compared = [*_comparisons(config, dataset, findings)]
+    compared = [*_comparisons(dataset, findings)]
     for pair in _REGULARIZED:
         if pair in findings.differences:
-            compared += _flatness(config, dataset, findings, pair)
-    compared += _changes(config, dataset, findings)
-    compared += _at_equal_accuracy(config, dataset, findings, matched or {})
-    return [*_levels(config, dataset, findings), *corrected(compared)]
+            compared += _flatness(dataset, findings, pair)
+    compared += _changes(dataset, findings)
+    compared += _at_equal_accuracy(dataset, findings, matched or {})
+    return [*_levels(dataset, findings), *corrected(compared)]
 
 
 def uses(config: Config) -> dict[str, verdicts.Use]:
@@ -88,29 +87,29 @@ def _references(names: Iterable[str]) -> list[str]:
     return [name for name in names if not name.startswith("vit")]
 
 
-def _levels(config: Config, dataset: str, findings: Findings) -> Iterator[Claim]:
+def _levels(dataset: str, findings: Findings) -> Iterator[Claim]:
     claim, published = PUBLISHED.get(dataset, ("", {}))
     for name, summary in findings.summaries.items():
         yield Claim.of(
             claim, "token sensitivity", summary.estimates["sensitivity"], subject=name, dataset=dataset,
             published=published.get(counterpart(name)), place="Vasudeva et al., s.5",
-            note=_model(config, findings, name),
+            note=_model(findings, name),
         )  # fmt: skip
 
 
-def _comparisons(config: Config, dataset: str, findings: Findings) -> Iterator[Row]:
+def _comparisons(dataset: str, findings: Findings) -> Iterator[Row]:
     """Compare transformers with all others: a verdict where the paper has both."""
     claim, published = PUBLISHED.get(dataset, ("", {}))
     for subject in (name for name in findings.summaries if name in TRANSFORMERS):
         for reference in _references(findings.summaries):
             claimed = {counterpart(subject), reference} <= set(published)
             yield _difference(
-                config, findings, claim if claimed else "", "sensitivity", subject, reference, dataset,
+                findings, claim if claimed else "", "sensitivity", subject, reference, dataset,
                 "transformer lower" if claimed else "no such comparison", "Vasudeva et al., s.5",
             )  # fmt: skip
 
 
-def _changes(config: Config, dataset: str, findings: Findings) -> Iterator[Row]:
+def _changes(dataset: str, findings: Findings) -> Iterator[Row]:
     """Judge C15: a transformer of another depth, number of heads or optimizer is less sensitive, and as much so."""
     _, published = PUBLISHED.get(dataset, ("", {}))
     place = "Vasudeva et al., App."
@@ -121,17 +120,17 @@ def _changes(config: Config, dataset: str, findings: Findings) -> Iterator[Row]:
             for reference in _references(findings.summaries):
                 claimed = {counterpart(plain), reference} <= set(published)
                 yield _difference(
-                    config, findings, "C15" if claimed else "", "sensitivity", changed, reference, dataset,
+                    findings, "C15" if claimed else "", "sensitivity", changed, reference, dataset,
                     "transformer lower" if claimed else "no such comparison", place,
                 )  # fmt: skip
             if plain in findings.summaries:
                 yield _difference(
-                    config, findings, "C15", "sensitivity", changed, plain, dataset, "no effect", place, rule=EQUAL
+                    findings, "C15", "sensitivity", changed, plain, dataset, "no effect", place, rule=EQUAL
                 )
 
 
 def _at_equal_accuracy(
-    config: Config, dataset: str, findings: Findings, matched: Mapping[tuple[str, str, str], Matched]
+    dataset: str, findings: Findings, matched: Mapping[tuple[str, str, str], Matched]
 ) -> Iterator[Row]:
     """Judge the comparisons of the paper at equal accuracy: seeds are the units."""
     claim, published = PUBLISHED.get(dataset, ("", {}))
@@ -147,17 +146,17 @@ def _at_equal_accuracy(
             note=f"mean accuracy {one.accuracies.mean():.3f}; sensitivities {one.subject.mean:.4g}, "
             f"{one.reference.mean:.4g}",
         )  # fmt: skip
-        design = _design(config, findings, (subject, reference))
+        design = _design(findings, (subject, reference))
         yield row, LOWER(one.logits, design=design) if claimed else None
 
 
-def _flatness(config: Config, dataset: str, findings: Findings, pair: tuple[str, str]) -> Iterator[Row]:
+def _flatness(dataset: str, findings: Findings, pair: tuple[str, str]) -> Iterator[Row]:
     """Judge C13: regularized minus plain, as it is, and with the size of the function divided out."""
     for quantity, published in PUBLISHED_SHARPNESS.items():
         place = "Vasudeva et al., s.7.2, Table 2"
-        yield _difference(config, findings, "C13", quantity, *pair, dataset, published, place)
+        yield _difference(findings, "C13", quantity, *pair, dataset, published, place)
     place = "Vasudeva et al., control, not in the paper"
-    yield _difference(config, findings, "C13", RELATIVE, *pair, dataset, None, place)
+    yield _difference(findings, "C13", RELATIVE, *pair, dataset, None, place)
 
 
 _WORDS = {
@@ -169,7 +168,6 @@ _WORDS = {
 
 
 def _difference(
-    config: Config,
     findings: Findings,
     claim: str,
     quantity: str,
@@ -182,7 +180,7 @@ def _difference(
 ) -> Row:
     """Return the row of a difference, of logits where it is one of frequencies; by default, that it is below 0."""
     compared = {name: findings.summaries[name] for name in (subject, reference)}
-    notes = (f"{name}: {_model(config, findings, name)}" for name in compared)
+    notes = (f"{name}: {_model(findings, name)}" for name in compared)
     logits = findings.logits[subject, reference].get(quantity)
     paired = findings.differences[subject, reference][quantity] if logits is None else logits
     row = Claim.of(
@@ -192,22 +190,22 @@ def _difference(
     if not claim:
         return row, None
     counts = tuple(len(summary.models) for summary in compared.values())
-    return row, rule(paired, design=_design(config, findings, (subject, reference)), models=counts)
+    return row, rule(paired, design=_design(findings, (subject, reference)), models=counts)
 
 
-def _design(config: Config, findings: Findings, names: tuple[str, str]) -> verdicts.Design:
+def _design(findings: Findings, names: tuple[str, str]) -> verdicts.Design:
     """Return how two architectures were trained."""
     compared = {name: findings.summaries[name] for name in names}
     best = {name: one.learning_rate for name, one in compared.items() if one.learning_rate is not None}
     fewest = min(len(one.models) for one in compared.values())
-    return verdicts.Design(fewest, {name: config.rates(name) for name in best}, best)
+    return verdicts.Design(fewest, {name: compared[name].rates_tried for name in best}, best)
 
 
-def _model(config: Config, findings: Findings, name: str) -> str:
+def _model(findings: Findings, name: str) -> str:
     """Describe a model: its size, learning rate and accuracy."""
     summary = findings.summaries[name]
     rate = summary.learning_rate
-    rates = () if rate is None else config.rates(name)
+    rates = summary.rates_tried
     edge = len(rates) > 1 and rate in (min(rates), max(rates))
     chosen = "given trained" if rate is None else f"learning rate {rate:g}" + (" (edge of the grid)" if edge else "")
     accuracy = summary.estimates["test_accuracy"].mean

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from experiments.harness import verdicts
-from experiments.images.bench import Results
+from experiments.images.bench import Results, rates_tried
 from experiments.vision.config import Config
 from jaxsens.statistics import estimate
 from jaxsens.statistics.estimate import Estimate
@@ -53,7 +53,8 @@ class Summary:
 
     Attributes:
         parameters: Number of trained parameters.
-        learning_rate: The one of the grid that did best; None for a model that was not trained here.
+        learning_rate: The one that did best; None for a model that was not trained here.
+        rates_tried: All that were tried.
         models: One for each seed.
         estimates: By quantity, over models and what they were measured on.
         means: By quantity, of each model ``[seeds]``.
@@ -65,6 +66,7 @@ class Summary:
 
     parameters: int
     learning_rate: float | None
+    rates_tried: tuple[float, ...]
     models: tuple[Model, ...]
     estimates: Mapping[str, Estimate]
     means: Mapping[str, np.ndarray]
@@ -94,7 +96,7 @@ class Findings:
 
 def summarize(config: Config, results: Results) -> Findings:
     """Estimate everything that tables, claims and figures show."""
-    summaries = {name: _summary(models) for name, models in results.items()}
+    summaries = {name: _summary(config, name, models) for name, models in results.items()}
     pairs = [(first, second) for first in results for second in results if first != second]
     first = next(iter(results.values()))
     return Findings(
@@ -113,7 +115,7 @@ def values(models: list[Mapping[str, Array]], quantity: str) -> np.ndarray:
     return stacked.mean(2) if quantity == "sensitivity" else stacked
 
 
-def _summary(models: list[Mapping[str, Array]]) -> Summary:
+def _summary(config: Config, name: str, models: list[Mapping[str, Array]]) -> Summary:
     each = {quantity: (values(models, quantity), rate) for quantity, (_, rate) in QUANTITIES.items()}
     trained = "losses" in models[0]
     epochs = models[0]["curve_epochs"] if trained else ()
@@ -127,6 +129,7 @@ def _summary(models: list[Mapping[str, Array]]) -> Summary:
     return Summary(
         parameters=int(models[0]["parameters"]),
         learning_rate=float(models[0]["learning_rate"]) if trained else None,
+        rates_tried=rates_tried(config, name, models[0]) if trained else (),
         models=tuple(
             Model(
                 float(model["losses"][-1]) if trained else None,

@@ -40,7 +40,7 @@ def write(run: harness.Run, config: Config, data: Data, results: Results) -> Non
         run.table("conditions", list(_condition_rows(by_condition)))
         for name, figure in figures.conditions(config, data, findings, by_condition).items():
             run.figure(name, figure)
-    run.comparison(claims(config, data.name, findings, matched))
+    run.comparison(claims(data.name, findings, matched))
     for draw in (figures.training, figures.sensitivity, figures.sharpness):
         if (figure := draw(config, data, findings)) is not None:
             run.figure(draw.__name__, figure)

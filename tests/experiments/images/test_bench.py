@@ -121,12 +121,15 @@ def test_the_learning_rate_with_the_highest_validation_accuracy_is_chosen(monkey
     monkeypatch.setattr(
         Bench, "validation_accuracy", lambda self, name, rate: {"validation_accuracy": accuracies[rate]}
     )
-    assert bench.best_rate(Unrecorded(), "mlp", tqdm(disable=True)) == 0.2
+    assert bench.best_rate(Unrecorded(), "mlp", tqdm(disable=True)) == (0.2, (0.1, 0.2, 0.3))
     accuracies.update(dict.fromkeys(accuracies, 0.0))
     with pytest.raises(FloatingPointError, match="mlp diverged at every learning rate"):
         bench.best_rate(Unrecorded(), "mlp", tqdm(disable=True))
+    growing = Bench(replace(SMOKE, learning_rates=(0.2, 0.3), added_rates=5), None)
+    accuracies.update({0.3: 0.4, 0.45: 0.6, 0.675: 0.1})
+    assert growing.best_rate(Unrecorded(), "mlp", tqdm(total=2, disable=True)) == (0.45, (0.2, 0.3, 0.45, 0.675))
     alone = Bench(replace(SMOKE, learning_rates=(0.3,)), None)
-    assert alone.best_rate(None, "mlp", tqdm(disable=True)) == 0.3
+    assert alone.best_rate(None, "mlp", tqdm(disable=True)) == (0.3, (0.3,))
 
 
 def test_a_learning_rate_that_diverges_has_accuracy_zero(monkeypatch):
