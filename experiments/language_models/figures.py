@@ -43,6 +43,6 @@ def _along(config: Config, findings: Findings) -> "Figure":
                 series[f"{subject}, {kind.replace('_', ' of variance ')}"] = at, one.mean, *ends
         panels[title] = plots.Quantity(f"change of a prediction ({TOTAL})", series, log=False)
     return plots.side_by_side(
-        panels, x="tokens, from 1", heading="Influence of a token on predictions", looks=plots.in_order(list(series)),
-        sample=f"{config.count} texts of {config.length} tokens",
+        panels, x="distance, or place; both from 1", heading="Influence of a token on predictions",
+        looks=plots.in_order(list(series)), sample=f"{config.count} texts of {config.length} tokens",
     )  # fmt: skip

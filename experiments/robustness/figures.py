@@ -37,7 +37,7 @@ def accuracies(config: Config, findings: Findings, plain: str, dataset: str, sam
         panels[corruption.replace("_", " ")] = plots.Quantity("accuracy", series, log=False)
     return plots.side_by_side(
         panels, x="severity", heading=f"Accuracy on corrupted images: {model_label(plain)}", dataset=dataset,
-        sample=sample, log_x=False, looks=plots.in_order([_PLAIN, *INTERVENTIONS.values()]),
+        sample=sample, log_x=False, one_y=True, looks=plots.in_order([_PLAIN, *INTERVENTIONS.values()]),
     )  # fmt: skip
 
 

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 __all__ = ["Quantity", "side_by_side"]
 
 
+_MANY = 7
+"""From so many panels on there are three beside each other."""
+
+
 class Quantity(NamedTuple):
     """One pair of axes.
 
@@ -49,6 +53,7 @@ def side_by_side(
     sample: str = "",
     meaning: str = "models",
     log_x: bool = True,
+    one_y: bool = False,
     level: float = 0.95,
     looks: Looks | None = None,
     title: str | bool | None = True,
@@ -65,6 +70,7 @@ def side_by_side(
         sample: Number of models and examples, for the title.
         meaning: Meaning of dots and crosses, for the legend.
         log_x: Whether the x axis is logarithmic.
+        one_y: Whether all panels have the same y axis, which holds all intervals.
         level: Confidence level of the intervals.
         looks: Looks of labels that are settings rather than models; see `in_order`.
         title: True for heading, data and sample; a text to write in their place; False or None for no title.
@@ -83,20 +89,23 @@ def side_by_side(
     """
     require_some("panels", panels)
     styles = style(list(dict.fromkeys(label for panel in panels.values() for label in panel.series)), looks)
-    figure, axes = grid(len(panels), across=2, height=2.5 if len(panels) > 1 else 2.9)
+    across = 2 if len(panels) < _MANY else 3
+    figure, axes = grid(len(panels), across=across, height=5 / across if len(panels) > 1 else 2.9)
     handles, dotted = {}, False
+    ends = [end for panel in panels.values() for columns in panel.series.values() for end in columns[2:]]
     for ax, (name, panel) in zip(axes, panels.items(), strict=True):
         require_some(f"panels[{name!r}].series", panel.series)
         drawn = _series(ax, name, panel, styles, handles, log_x)
         drawn += _models(ax, name, panel, styles, log_x)
         drawn += _references(ax, name, panel, styles, log_x, handles)
         dotted = dotted or bool(panel.models)
-        _y_axis(ax, np.concatenate(drawn), panel.log)
+        _y_axis(ax, np.concatenate([*drawn, *(ends if one_y else [])]), panel.log)
         _x_axis(ax, np.unique(np.concatenate([columns[0] for columns in panel.series.values()])), log_x)
         ax.set_title(name)
         ax.set(xlabel=x, ylabel=panel.unit)
     shown = intervals_as(max(len(panel.series) for panel in panels.values()))
-    note = f"{shown}: {level:.0%} intervals, cut where they leave the panel" + (f"; {meaning}" if dotted else "")
+    cut = "" if one_y else ", cut where they leave the panel"
+    note = f"{shown}: {level:.0%} intervals{cut}" + (f"; {meaning}" if dotted else "")
     return finish(figure, heading, dataset, sample, note, list(handles.values()), list(handles), title)
 
 
@@ -149,7 +158,8 @@ def _y_axis(ax: "Axes", values: np.ndarray, log: bool) -> None:
     low, high = values.min(), values.max()
     if not log:
         room = 0.15 * (high - low) or 0.5
-        ax.set(ylim=(low - room, high + room))
+        bottom = low - room if low < 0 else max(low - room, -0.3 * room)
+        ax.set(ylim=(bottom, high + room))
         return
     room = max((high / low) ** 0.1, 1.3)
     ax.set(yscale="log", ylim=(low / room, high * room))
@@ -163,8 +173,20 @@ def _x_axis(ax: "Axes", at: np.ndarray, log: bool) -> None:
 
         ax.set(xscale="log", xlim=(at[0] / 1.15, at[-1] * 1.15))
         ax.xaxis.set_minor_locator(NullLocator())
-    ax.set_xticks(at[:: math.ceil(len(at) / 8)])
+    ax.set_xticks(_spread(at) if log else at[:: math.ceil(len(at) / 8)])
     ax.xaxis.set_major_formatter("{x:g}")
+
+
+def _spread(at: np.ndarray, most: int = 8) -> list[float]:
+    """Return up to ``most`` of some rising positive numbers, far enough from each other on a logarithmic axis."""
+    if len(at) <= most:
+        return list(at)
+    ratio = (at[-1] / at[0]) ** (1 / (most - 1))
+    chosen = [at[0]]
+    for one in at[1:]:
+        if one >= 0.999 * ratio * chosen[-1]:
+            chosen.append(one)
+    return chosen
 
 
 def _require_positive(where: str, *columns: tuple[np.ndarray, bool]) -> None:

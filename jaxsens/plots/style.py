@@ -112,7 +112,8 @@ def finish(
 
 def _fit(ax: "Axes", figure: "Figure") -> None:
     """Set the sizes of a panel's letters, and break its lines where it ends."""
-    ax.tick_params(labelsize=SMALL)
+    for which, axis in (("x", ax.xaxis), ("y", ax.yaxis)):  # labels that are smaller, since they are many, stay so
+        ax.tick_params(which, labelsize=min([SMALL, *(label.get_fontsize() for label in axis.get_ticklabels())]))
     width, height = figure.get_figwidth(), figure.get_figheight()
     if (spec := ax.get_subplotspec()) is not None:
         down, across = spec.get_gridspec().get_geometry()

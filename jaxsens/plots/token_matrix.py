@@ -44,6 +44,7 @@ def token_matrix(ax: "Axes | None", values: Array, *, words: Sequence[str] | Non
         size = min(SMALL, 300 / len(words))
         ax.set_xticks(np.arange(len(names)), labels=names, rotation=90, fontsize=size)
         ax.set_yticks(np.arange(len(names)), labels=names, fontsize=size)
+        ax.tick_params(length=0)
     ax.set(xlabel="prediction after token", ylabel="replaced token")
     ax.figure.colorbar(shown, ax=ax, shrink=0.8).set_label(quantity)
     return ax.figure
