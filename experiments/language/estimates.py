@@ -62,6 +62,15 @@ class Matched(NamedTuple):
     accuracy: np.ndarray
 
 
+class Place(NamedTuple):
+    """Sensitivity to noise on tokens that ``first`` to ``last`` tokens follow, over texts that have such a token."""
+
+    first: int
+    last: int
+    texts: int
+    sensitivity: Estimate
+
+
 class Family:
     """The models of a family on a data set, one for each seed, at the best of the learning rates that were tried."""
 
@@ -120,8 +129,8 @@ class Family:
         stacked = np.stack([model[f"curve_{what}"] for model in self.models]).astype(np.float64)
         return [estimate.over_models(stacked[:, point], rate=True) for point in range(stacked.shape[1])]
 
-    def by_position(self, quantity: str) -> tuple[list[Estimate], np.ndarray]:
-        """Return sensitivities from the last site of a text on backwards, and of how many texts each is a mean."""
+    def by_position(self, quantity: str) -> list["Place"]:
+        """Return sensitivities by the number of tokens after the noisy one: 0, 1, 2 to 3, 4 to 7, 8 to 15 and so on."""
         values = np.stack([np.asarray(model[quantity], np.float64) for model in self.models])  # [seeds b t]
         sites = np.isfinite(values[0])
         longest = int(sites.sum(1).max())
@@ -129,13 +138,16 @@ class Family:
         for text, row in enumerate(sites):
             places = np.flatnonzero(row)[::-1]
             aligned[:, text, : len(places)] = values[:, text, places]
-        counts = np.isfinite(aligned[0]).sum(0)
-        means = [
-            estimate.over_models(aligned[:, np.isfinite(aligned[0, :, place]), place], rate=True)
-            for place in range(longest)
-            if counts[place] > 1
-        ]
-        return means, counts[counts > 1]
+        places, first = [], 0
+        while first < longest:
+            end = min(max(2 * first, 1), longest)
+            part = aligned[:, np.isfinite(aligned[0, :, first]), first:end]
+            if part.shape[1] > 1:
+                places.append(
+                    Place(first, end - 1, part.shape[1], estimate.over_models(np.nanmean(part, 2), rate=True))
+                )
+            first = end
+        return places
 
 
 Findings = Mapping[str, Mapping[str, Family]]
@@ -202,11 +214,11 @@ def curve_rows(findings: Findings) -> list[dict[str, Any]]:
 def position_rows(config: Config, findings: Findings) -> list[dict[str, Any]]:
     """Return a row for every family, data set and place of a token, counted from the last one of a text."""
     return [
-        {"dataset": dataset, "family": family.name, "tokens_after": place, "texts": int(texts)}
-        | harness.cells(one, "sensitivity_")
+        {"dataset": dataset, "family": family.name, "tokens_after_from": one.first, "tokens_after_to": one.last}
+        | {"texts": one.texts, **harness.cells(one.sensitivity, "sensitivity_")}
         for dataset, families in findings.items()
         for family in families.values()
-        for place, (one, texts) in enumerate(zip(*family.by_position(name_of("raw", config.noise[0])), strict=True))
+        for one in family.by_position(name_of("raw", config.noise[0]))
     ]
 
 

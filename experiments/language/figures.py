@@ -72,11 +72,12 @@ def _positions(config: Config, findings: Findings) -> "Figure":
     for dataset, families in findings.items():
         series = {}
         for name, family in families.items():
-            means, _ = family.by_position(name_of("raw", config.noise[0]))
-            series[LABELS[name]] = np.arange(len(means)), *_columns(means)
+            places = family.by_position(name_of("raw", config.noise[0]))
+            at = [1.0 + one.first for one in places]
+            series[LABELS[name]] = at, *_columns([one.sensitivity for one in places])
         panels[TITLES[dataset]] = plots.Quantity("share of predictions changed", series, log=False)
     return plots.side_by_side(
-        panels, x="tokens after the noisy one", log_x=False, looks=LOOKS, sample=_sample(config),
+        panels, x="tokens from the noisy one to the end, at least", looks=LOOKS, sample=_sample(config),
         heading=f"Sensitivity by place, raw noise of variance {config.noise[0]:g}",
     )  # fmt: skip
 

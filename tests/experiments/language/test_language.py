@@ -154,11 +154,11 @@ def test_matched_accuracy_positions_and_the_chosen_rate():
     np.testing.assert_allclose(family.matched.accuracy, [0.9] * LAPTOP.seeds)
     assert planted(LAPTOP, "lstm", 1e-3, 0.25, accurate=0.8).matched is None
     name = name_of("raw", 15.0)
-    values = np.full((2, 4), np.nan)
-    values[0, 1:4], values[1, 1:3] = (1, 0, 1), (0, 1)
+    values = np.full((2, 5), np.nan)
+    values[0, 1:5], values[1, 1:4] = (1, 0, 0, 1), (1, 0, 1)
     family.models = [{name: values}, {name: values}]
-    means, counts = family.by_position(name)
-    assert ([float(one.mean) for one in means], counts.tolist()) == ([1.0, 0.0], [2, 2])
+    places = [(one.first, one.last, one.texts, float(one.sensitivity.mean)) for one in family.by_position(name)]
+    assert places == [(0, 0, 2, 1.0), (1, 1, 2, 0.0), (2, 3, 2, 0.75)]  # 2 to 3: (0 + 1) / 2 and 1
     searched = {
         1e-4: {"loss": 0.6, "accuracy": 0.7, "train_accuracy": 0.7},  # learned least, and has the smallest loss
         1e-3: {"loss": 1.1, "accuracy": 0.75, "train_accuracy": 0.9},
