@@ -1,13 +1,14 @@
-"""Check shared prefixes of a Llama on this machine, then compare their speed with plain evaluation and with PyTorch.
+"""Check shared prefixes on this machine, then compare their speed with plain evaluation and with PyTorch.
 
-    python -m experiments.benchmark.micro.prefixes [--out FILE.json] [--seconds 10] [--size 256x4x4x2x704x2000]
-        [--tokens 64,128] [--rows 4,8,16] [--tiles 16,32] [--repeats 5]
+    python -m experiments.benchmark.micro.prefixes [--out FILE.json] [--seconds 10] [--family llama|gpt2|lstm]
+        [--size 256x4x4x2x704x2000] [--tokens 64,128] [--rows 4,8,16] [--tiles 16,32] [--repeats 5]
 
 The check comes first: all substitutions of a text must give the same logits in all ways to 1e-4 of their scale;
-otherwise it stops. Products are in float32 everywhere. Then texts per second, of a Llama with random weights (width x
-depth x heads x key heads x hidden x vocabulary) that reads the next token: the plain way and shared prefixes, each at
-its best block and tile, in interleaved repeats; their ratio beside that of their operations; and both ways in PyTorch,
-where it is installed, with a key-value cache for the second. Writes all fields as JSON and prints a short table.
+otherwise it stops. Products are in float32 everywhere. Then texts per second, of a model with random weights: a Llama
+or GPT-2 that reads the next token (width x depth x heads x key heads x hidden x vocabulary), or an LSTM with two
+classes (width x depth x vocabulary). The plain way and shared prefixes, each at its best block and tile, in interleaved
+repeats; their ratio beside that of their operations; and of a Llama both ways in PyTorch, where it is installed, with a
+key-value cache for the second. Writes all fields as JSON and prints a short table.
 """
 
 import argparse
@@ -27,13 +28,32 @@ import numpy as np
 from jaxsens import models, substitution
 from jaxsens.execution import parallel
 from jaxsens.models.substitution import causal, causal_operations
-from jaxsens.models.text import encoder, llama
+from jaxsens.models.substitution.prefixes import Causal
+from jaxsens.models.text import encoder, gpt2, llama, lstm
 from jaxsens.typing import PyTree
+
+SIZES = {"llama": "256x4x4x2x704x2000", "gpt2": "256x4x4x4x1024x2000", "lstm": "256x4x2000"}
+"""Sizes of a model by its family."""
 
 Way = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
-def ways(module: llama.Llama, variables: PyTree, rows: list[int], tiles: list[int]) -> dict[tuple[str, Any], Way]:
+def build(family: str, sizes: list[int], positions: int) -> Causal:
+    """Return a model of the sizes that ``--size`` names."""
+    if family == "lstm":
+        width, depth, vocabulary = sizes
+        return lstm.LSTM(lstm.Config(vocabulary=vocabulary, width=width, depth=depth, classes=2))
+    width, depth, heads, key_heads, hidden, vocabulary = sizes
+    shared = {
+        "width": width, "depth": depth, "heads": heads, "hidden": hidden, "vocabulary": vocabulary,
+        "positions": positions,
+    }  # fmt: skip
+    if family == "gpt2":
+        return gpt2.GPT2(gpt2.Config(**shared))
+    return llama.Llama(llama.Config(**shared, key_heads=key_heads, head_size=width // heads))
+
+
+def ways(module: Causal, variables: PyTree, rows: list[int], tiles: list[int]) -> dict[tuple[str, Any], Way]:
     """Return all evaluations of a text's substitutions, by name and by block, or by block and tile."""
 
     def compiled(substitute: substitution.SubstituteAt) -> Way:
@@ -52,7 +72,7 @@ def ways(module: llama.Llama, variables: PyTree, rows: list[int], tiles: list[in
         ("shared", (block, tile)): compiled(causal(module, block, tile))
         for block, tile in itertools.product(rows, tiles)
     }
-    if importlib.util.find_spec("torch"):
+    if isinstance(module, llama.Llama) and importlib.util.find_spec("torch"):
         import torch
 
         from experiments.benchmark.pytorch import decoders
@@ -73,7 +93,7 @@ def speed(way: Way, texts: np.ndarray) -> float:
     return len(texts) / (time.perf_counter() - start)
 
 
-def measure(module: llama.Llama, count: int, options: argparse.Namespace) -> dict[str, Any]:
+def measure(module: Causal, count: int, options: argparse.Namespace) -> dict[str, Any]:
     """Check and time all ways for texts of one length."""
     rows, tiles = ([int(word) for word in text.split(",")] for text in (options.rows, options.tiles))
     variables = jax.device_get(encoder.init(module, jax.random.key(0)))
@@ -114,20 +134,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("prefixes.json"))
     parser.add_argument("--seconds", type=float, default=10.0, help="seconds for each way and length")
-    parser.add_argument("--size", default="256x4x4x2x704x2000")
+    parser.add_argument("--family", choices=list(SIZES), default="llama")
+    parser.add_argument("--size", help=f"by default {', '.join(f'{size} of a {name}' for name, size in SIZES.items())}")
     parser.add_argument("--tokens", default="64,128", help="lengths of texts")
     parser.add_argument("--rows", default="4,8,16", help="substitutions in a block")
     parser.add_argument("--tiles", default="16,32", help="positions in a tile")
     parser.add_argument("--repeats", type=int, default=5)
     options = parser.parse_args()
-    width, depth, heads, key_heads, hidden, vocabulary = map(int, options.size.split("x"))
     lengths = [int(word) for word in options.tokens.split(",")]
-    module = llama.Llama(
-        llama.Config(
-            width=width, depth=depth, heads=heads, key_heads=key_heads, head_size=width // heads, hidden=hidden,
-            vocabulary=vocabulary, positions=max(lengths),
-        )
-    )  # fmt: skip
+    size = options.size or SIZES[options.family]
+    module = build(options.family, [int(word) for word in size.split("x")], max(lengths))
     table = []
     for count in lengths:
         table.append(measure(module, count, options))
@@ -141,7 +157,9 @@ def main() -> None:
                 flush=True,
             )
     device = parallel.describe_devices() | {"jax": jax.__version__}
-    options.out.write_text(json.dumps({"device": device, "size": options.size, "rows": table}, indent=1) + "\n")
+    options.out.write_text(
+        json.dumps({"device": device, "family": options.family, "size": size, "rows": table}, indent=1) + "\n"
+    )
     print(f"{device} -> {options.out}")
 
 
