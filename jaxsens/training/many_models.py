@@ -21,6 +21,7 @@ from jaxsens.execution.checks import require_functions
 from jaxsens.execution.resident import Resident
 from jaxsens.training import checks
 from jaxsens.training.batch_step import Step
+from jaxsens.training.group_size import group_size
 from jaxsens.training.many_config import KEPT, ManyConfig, Members
 from jaxsens.training.many_data import Data, Examples
 from jaxsens.training.many_state import (
@@ -158,9 +159,10 @@ def fit_many(
         identity = _identity(epoch_of, config, words, learned, variables, decisive)
     done, state = _resume(checkpoint, state, identity)
     (member, numbers), learned = state.split(epoch_of.best), learned.on(devices)
-    del state  # the host does not keep what devices hold
     backend = "jit" if config.reproducible else "pmap"
-    resident = Resident(epoch_of, member, Execution(chunk=config.models_per_device, devices=devices, backend=backend))
+    execution = Execution(chunk=config.models_per_device, devices=devices, backend=backend)
+    resident = Resident(epoch_of, member, execution)
+    del state, member  # the host does not keep what devices hold
     report = _Report(after_epoch, reported, resident)
     report(done, numbers)
     with tqdm(
@@ -182,14 +184,6 @@ def fit_many(
             report(done, numbers)
     kept = resident.read(lambda member: returned(member).variables)
     return Trained(kept, numbers.status, numbers.epochs, numbers.best_epoch, numbers.history)
-
-
-_COPIES = 5
-"""What a member holds while it trains, in copies of its weights: weights, two moments, a gradient, and what is new."""
-
-
-_MOST = 64
-"""Members at the same time by default: their activations are memory, too, and a group ends with its last member."""
 
 
 def _epoch(
@@ -217,17 +211,12 @@ def _at_once(
     config: ManyConfig, epoch_of: Epoch, variables: PyTree, learned: Data, devices: Sequence[jax.Device]
 ) -> int:
     """Return how many members a device trains at the same time."""
-    execution = Execution(devices=devices)
     if config.models_per_device is not None:
         return config.models_per_device
-    if execution.platform == "cpu":
-        return 1
     one = jax.eval_shape(lambda tree: batches.select_model(tree, 0), variables)
-    held = _COPIES * batches.bytes_of(one)
-    if epoch_of.step is not None:
-        held += _gradient_bytes(epoch_of, one, learned.at(0))
-    room = max(1, memory.room_for_copies(jax.ShapeDtypeStruct((held,), np.uint8), execution))
-    return batches.evenly(-(-len(learned.members.batch) // len(devices)), min(room, _MOST))
+    # Blocks are small, and what the gradient of one keeps is not counted.
+    gradient = 0 if epoch_of.step is None else _gradient_bytes(epoch_of, one, learned.at(0))
+    return group_size(one, len(learned.members.batch), devices, gradient)
 
 
 def _gradient_bytes(epoch_of: Epoch, variables: PyTree, examples: Examples) -> int:
