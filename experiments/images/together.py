@@ -7,7 +7,7 @@ are trained together decide the last bits.
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,9 +16,6 @@ import numpy as np
 from jaxsens import models, training
 from jaxsens.execution import batches
 from jaxsens.typing import PyTree
-
-if TYPE_CHECKING:
-    from experiments.images.bench import Bench
 
 __all__ = ["Follow", "Group", "train"]
 
@@ -45,13 +42,13 @@ class Group(NamedTuple):
 
 
 def train(
-    bench: "Bench", group: Group, follow: Follow | None = None, epochs: Sequence[int] = (),
+    bench: Any, group: Group, follow: Follow | None = None, epochs: Sequence[int] = (),
     checkpoint: Path | None = None,
 ) -> list[tuple[Any, np.ndarray] | training.Diverged]:  # fmt: skip
     """Train the models of a group; see ``training.fit_many``.
 
     Args:
-        bench: Settings, images and models.
+        bench: Settings, images and models, a `images.bench.Bench`.
         group: The models.
         follow: Called for every model.
         epochs: Epochs done at which it is called.

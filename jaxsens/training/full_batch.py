@@ -214,7 +214,7 @@ def _at_once(
     one, own = jax.eval_shape(lambda tree: batches.select_model(tree, 0), (params, data))
     key = jax.eval_shape(jax.random.key, 0)
     gradient = memory.bytes_of_results(loss, {"params": one}, own, key)
-    return group_size(one, batches.count_of_models(params), devices, gradient)
+    return group_size(one, batches.count_of_models(params), Execution(devices=devices), gradient)
 
 
 def _steps(loss: FullBatchLoss, item: tuple[Weights, Array, Array, Array, Array, PyTree]) -> Weights:

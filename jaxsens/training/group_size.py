@@ -1,11 +1,9 @@
 """How many models a device trains at the same time, unless it is said: a function of shapes and of the platform."""
 
-from collections.abc import Sequence
-
 import jax
 import numpy as np
 
-from jaxsens.execution import Execution, batches, memory
+from jaxsens.execution import Execution, batches, memory, parallel
 from jaxsens.typing import PyTree
 
 __all__ = ["group_size"]
@@ -17,7 +15,7 @@ _MOST = 64
 """Models at the same time: their activations are memory, too, and a group ends with its last member."""
 
 
-def group_size(variables: PyTree, count: int, devices: Sequence[jax.Device], gradient: int = 0) -> int:
+def group_size(variables: PyTree, count: int, execution: Execution, gradient: int = 0) -> int:
     """Return how many models a device trains at the same time.
 
     On a CPU it is one, where that is the fastest, or nearly so. On an accelerator it is all of the device's, or as many
@@ -26,16 +24,15 @@ def group_size(variables: PyTree, count: int, devices: Sequence[jax.Device], gra
     Args:
         variables: The variables of one model, or their shapes.
         count: The number of models.
-        devices: The devices.
+        execution: Its devices share the models.
         gradient: Bytes that the gradient of a step keeps, where that is known.
 
     Example:
-        >>> group_size({"w": np.zeros(2)}, 10, jax.devices("cpu"))
+        >>> group_size({"w": np.zeros(2)}, 1, Execution())
         1
     """
-    execution = Execution(devices=devices)
     if execution.platform == "cpu":
         return 1
     held = jax.ShapeDtypeStruct((_COPIES * batches.bytes_of(variables) + gradient,), np.uint8)
     room = max(1, memory.room_for_copies(held, execution))
-    return batches.evenly(-(-count // len(devices)), min(room, _MOST))
+    return batches.evenly(-(-count // parallel.lanes(execution)), min(room, _MOST))

@@ -216,7 +216,7 @@ def _at_once(
     one = jax.eval_shape(lambda tree: batches.select_model(tree, 0), variables)
     # Blocks are small, and what the gradient of one keeps is not counted.
     gradient = 0 if epoch_of.step is None else _gradient_bytes(epoch_of, one, learned.at(0))
-    return group_size(one, len(learned.members.batch), devices, gradient)
+    return group_size(one, len(learned.members.batch), Execution(devices=devices), gradient)
 
 
 def _gradient_bytes(epoch_of: Epoch, variables: PyTree, examples: Examples) -> int:
