@@ -1429,6 +1429,8 @@ def add_training(add, folder, files):
             "target_loss": [v for v in KINDS["size"] if v[0] is not None],
             "keep": "choice",
             "precision": bad("fast", 3, [], Thing()),
+            "optimizer": bad("lion", None, 3, [], Thing()),
+            "evaluate": [*KINDS["flag"], *bad(False)],
         },
     )
     add(
@@ -1507,7 +1509,8 @@ def add_training(add, folder, files):
     add("fit_many", lambda keys=KEY, apply=recognizers.training_evaluation(RECOGNIZER), variables=stacked, members=members, strings=S, targets=L, config=many, **k: training.fit_many(keys, apply, variables, members, (strings, targets), config, **k), {}, {
         "keys": bad(0, None, "key", 1.5, [0, 1], np.uint32([0, 1]), {}, Thing(), functools.partial(jax.random.key, 0, impl="rbg"), functools.partial(jax.random.split, KEY, 3)), "apply": "function", "variables": bad(None, 3, "a", {}, Thing()), "members": bad(None, 3, "a", {}, Thing(), training.Members(learning_rate=[0.1] * 2, batch=[2] * 2, dataset=[0] * 2), training.Members(learning_rate=[0.1], batch=[2], dataset=[1])),
         "strings": [*arrays(S, integer=True, floats=False), *bad(S * 9, S - 1, S[0])], "targets": [*arrays(L, integer=True), *bad(2 * L, 2 * L - 1, L[0])], "config": bad(None, 3, "a", {}, Thing()),
-        "checkpoint": bad(3, "", [], Thing(), files["good.csv"]), "devices": bad(0, "cpu", [], [0], ["cpu"], jax.devices() * 2, Thing()), "criterion": bad(None, 3, "a", Thing()), "validation": bad(3, "a", (S,), Thing()), "after_epoch": [v for v in KINDS["function"] if v[0] is not None],
+        "checkpoint": bad(3, "", [], Thing(), files["good.csv"]), "devices": bad(0, "cpu", [], [0], ["cpu"], jax.devices() * 2, Thing()), "criterion": bad(3, "a", Thing()), "validation": bad(3, "a", (S,), Thing()), "after_epoch": [v for v in KINDS["function"] if v[0] is not None],
+        "train_apply": [v for v in KINDS["function"] if v[0] is not None], "objective": bad(3, "a", Thing(), training.CrossEntropy()), "report_epochs": bad(3, "a", [0.5], Thing()),
     }, ("data", "key", "dataset", "params"))  # fmt: skip
     add(
         "stack",
@@ -2029,7 +2032,7 @@ def add_synthetic(add, folder, files):
         {
             "steps": "count",
             "every": [*KINDS["count"], *bad(3)],
-            "models_per_device": "count",
+            "models_per_device": OPTIONAL,
             "reproducible": "flag",
             "precision": bad("fast", 3, [], Thing()),
         },

@@ -30,7 +30,7 @@ RELATIVE = {"by_leaf": scales.by_leaf, "by_filter": scales.by_filter, "by_elemen
 def train_and_measure(run: harness.Run, bench: Bench, name: str, learning_rate: float, seed: int) -> dict[str, Array]:
     """Train one model, and measure everything."""
     label = f"{name}-seed{seed}"
-    variables, losses = bench.train(name, learning_rate, seed, label, checkpoint=bench.checkpoint(run, label))
+    variables, losses = bench.trained(run, name, learning_rate, seed)
     measured = measure(bench, bench.module(name), variables, label)
     return measured | {"learning_rate": learning_rate, "losses": losses}
 

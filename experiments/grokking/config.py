@@ -88,9 +88,10 @@ class Config(Settings):
     parity_head_size: int = option(8, "size of a query of a recognizer", at_least=1)
     parity_depth: int = option(2, "layers of a recognizer", at_least=1)
     rows: int = option(50, "strings of the parity in a block of a step", at_least=1, identity=False)
-    models_per_device: int = option(
-        1, "models that a device trains together; more on an accelerator", at_least=1, identity=False
-    )
+    models_per_device: int | None = option(
+        None, "models that a device trains together; if none, 1 on a CPU, and on an accelerator as many as fit",
+        at_least=1, identity=False,
+    )  # fmt: skip
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -33,6 +33,6 @@ def require_same(run: "Run", **inputs: str) -> None:
         ValueError: If the run was begun with another input; the message names it.
     """
     kept = run.unit("data", lambda: inputs)
-    for name, digest in inputs.items():
-        if name not in kept or kept[name] != digest:
+    for name in dict.fromkeys([*inputs, *kept]):
+        if name not in kept or name not in inputs or kept[name] != inputs[name]:
             raise ValueError(f"the run in {run.folder} was begun with other {name}: give those, or another --out")

@@ -13,11 +13,14 @@ from tqdm.auto import tqdm
 
 from experiments import harness
 from experiments.harness.inputs import fingerprint, require_same
+from experiments.images import together
 from experiments.images.config import TREATMENTS, ImageSettings, Intervention
 from experiments.images.data import Data
 from experiments.images.labels import INTERVENTIONS, split_name
+from experiments.images.together import Follow, Group
 from jaxsens import models, parameters, training
 from jaxsens.execution import Execution, memory
+from jaxsens.training.objectives import Objective
 from jaxsens.typing import Apply, Array, Key, PyTree
 
 __all__ = ["Bench", "Results", "function_scale", "logits", "parameter_count", "rates_tried"]
@@ -49,6 +52,7 @@ class Bench:
     data: Data
     given: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     interventions: Mapping[str, Intervention] = dataclasses.field(default_factory=dict)
+    _groups: dict[Group, list] = dataclasses.field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
         for name in self.given:
@@ -141,14 +145,65 @@ class Bench:
         variables = self.initial_variables(name, jax.random.fold_in(key, 0))
         if after_epoch is not None:
             after_epoch(0, variables)
+        objective, config = self.treatment(name, learning_rate)
+        return training.fit(
+            jax.random.fold_in(key, 1), models.train_apply(self.module(name)), variables, *self.data.train, config,
+            after_epoch=after_epoch, checkpoint=checkpoint, progress=label, objective=objective,
+        )  # fmt: skip
+
+    def treatment(self, name: str, learning_rate: float) -> tuple[Objective | None, training.Config]:
+        """Return how a model is trained: its loss, if it is not cross-entropy, and the settings."""
         changed = self.intervention(name)
         treatment = TREATMENTS.get(name) or TREATMENTS.get(split_name(name)[0])
         optimizer = None if treatment is None else treatment.optimizer
-        return training.fit(
-            jax.random.fold_in(key, 1), models.train_apply(self.module(name)), variables, *self.data.train,
-            self.config.training(learning_rate, changed.weight_decay, optimizer), after_epoch=after_epoch,
-            checkpoint=checkpoint, progress=label, objective=changed.objective,
-        )  # fmt: skip
+        return changed.objective, self.config.training(learning_rate, changed.weight_decay, optimizer)
+
+    def trained(
+        self,
+        run: harness.Run,
+        name: str,
+        learning_rate: float,
+        seed: int,
+        follow: Follow | None = None,
+        epochs: Sequence[int] = (),
+    ) -> tuple[Any, np.ndarray]:
+        """Train a model of the results: alone, or with the other seeds where models are trained together.
+
+        Args:
+            run: Its folder has the checkpoints.
+            name: Name of the model.
+            learning_rate: Its learning rate.
+            seed: Its seed.
+            follow: Called as ``follow(seed, epochs done, variables)`` before training and at ``epochs``; for all seeds,
+                if they are trained together, and with the first of them.
+            epochs: Epochs done, from 1.
+
+        Returns:
+            What `train` returns.
+        """
+        if self.config.together:
+            group = Group(name, (learning_rate,) * self.config.seeds, tuple(range(self.config.seeds)))
+            return self._of_group(
+                group, learning_rate, seed, follow, epochs, self.checkpoint(run, f"{name}-rate{learning_rate:g}")
+            )
+
+        def after_epoch(epoch: int, variables: PyTree) -> None:
+            if epoch == 0 or epoch in epochs:
+                follow(seed, epoch, variables)
+
+        label = f"{name}-seed{seed}"
+        report = None if follow is None else after_epoch
+        return self.train(name, learning_rate, seed, label, report, self.checkpoint(run, label))
+
+    def _of_group(self, group: Group, learning_rate: float, seed: int, *how: Any) -> tuple[Any, np.ndarray]:
+        """Return a model of a group, which is trained unless it was the last one."""
+        if group not in self._groups:
+            self._groups.clear()
+            self._groups[group] = together.train(self, group, *how)
+        found = self._groups[group][group.place(learning_rate, seed)]
+        if isinstance(found, Exception):
+            raise found
+        return found
 
     def checkpoint(self, run: harness.Run, name: str) -> Path | None:
         """Return where the training of a model is saved after every epoch, if it is to be."""
@@ -157,7 +212,11 @@ class Bench:
     def validation_accuracy(self, name: str, learning_rate: float) -> dict[str, Any]:
         """Train the first model at a learning rate, and return its accuracy on validation images, 0 if it diverged."""
         try:
-            variables, _ = self.train(name, learning_rate, 0, f"{name}, rate {learning_rate:g}")
+            if self.config.together:
+                rates = self.config.rates(name)
+                variables, _ = self._of_group(Group(name, rates, (0,) * len(rates)), learning_rate, 0)
+            else:
+                variables, _ = self.train(name, learning_rate, 0, f"{name}, rate {learning_rate:g}")
             correct = training.accuracy(models.evaluation(self.module(name)), variables, *self.data.validation)
         except FloatingPointError:
             return {"validation_accuracy": 0.0, "diverged": True}
@@ -203,10 +262,13 @@ class Bench:
             train_and_measure: Maps name, learning rate and seed to the results of a model.
             measure_fixed: Maps the name of a model that is given trained to its results.
         """
-        require_same(run, images=fingerprint(self.data.train, self.data.validation, self.data.test), **self._models())
+        # The models that are trained together decide bits.
+        grouped = {"models_per_device": str(self.config.models_per_device)} if self.config.together else {}
+        images = fingerprint(self.data.train, self.data.validation, self.data.test)
+        require_same(run, images=images, **self._models(), **grouped)
         run.record(
             data=self.data.source, dataset=self.data.name, models=sorted(self.given), budget_bytes=memory.budget(),
-            estimators_precision="highest",
+            estimators_precision="highest", models_trained_together=self.config.together,
         )  # fmt: skip
         results: Results = {}
         trained = [name for name in names if self.fixed(name) is None]

@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 from experiments.harness import Settings, added_rates, option
 from jaxsens import perturb, training
+from jaxsens.execution import Execution
 
 __all__ = [
     "CHANGED",
@@ -161,6 +162,11 @@ class ImageSettings(Settings):
     epochs: int = option(50, "passes over the training images", at_least=1)
     batch: int = option(100, "images in a step", at_least=1)
     parts: int = option(1, "parts of a batch, for several devices to share", at_least=1)
+    models_per_device: int | None = option(
+        None, "models of an architecture that a device trains together: all seeds, or all learning rates of the "
+        "search; if none, 1 on a CPU, where a model at a time is faster, and on an accelerator as many as fit",
+        at_least=1, identity=False,
+    )  # fmt: skip
     checkpoints: bool = option(
         True, "whether to save every epoch, so that a training that was stopped resumes", identity=False
     )
@@ -172,6 +178,15 @@ class ImageSettings(Settings):
     def __post_init__(self) -> None:
         super().__post_init__()
         perturb.gaussian(self.noise)
+        if self.parts > 1 and (self.models_per_device or 1) > 1:
+            raise ValueError(f"parts must be 1 where models are trained together, got {self.parts}")
+
+    @property
+    def together(self) -> bool:
+        """Whether the models of an architecture are trained in one launch, and not one after another."""
+        if self.models_per_device is None:
+            return self.parts == 1 and Execution().platform != "cpu"
+        return self.models_per_device > 1
 
     @property
     def token(self) -> int:

@@ -61,7 +61,10 @@ class Config(Settings):
     function_rate: float = option(3e-4, "learning rate on random functions", above=0)
     own_functions: str | None = option(None, "fingerprint of the functions passed to execute", flag=False)
     rows: int = option(1024, "strings in a block of a gradient", at_least=1, identity=False)
-    models_per_device: int = option(40, "models that a device trains together; 1 on a CPU", at_least=1, identity=False)
+    models_per_device: int | None = option(
+        None, "models that a device trains together; if none, 1 on a CPU, and on an accelerator as many as fit",
+        at_least=1, identity=False,
+    )  # fmt: skip
     chunk: int | None = option(None, "model forwards computed together; none: from the memory budget", identity=False)
     checkpoint_every: int = option(25, "epochs between checkpoints", at_least=1, identity=False)
 
@@ -116,14 +119,14 @@ PRESETS = {
         lengths=(4, 6, 8, 10, 20, 30), seeds=4, head_size=16, learning_rate=2e-3, batch=64, steps=2048,
         epoch_steps=128, draws=16, strings=512, exact_length=12, sensitivity_strings=64, tradeoff_length=6,
         tradeoff_models=32, tradeoff_group=32, tradeoff_rates=(1e-3, 3e-3), tradeoff_decays=(0.0, 0.2),
-        functions=4, function_seeds=1, function_steps=4096, function_rate=2e-3, rows=64, models_per_device=1,
+        functions=4, function_seeds=1, function_steps=4096, function_rate=2e-3, rows=64,
         chunk=512, checkpoint_every=20,
     ),
     "smoke": Config(
         lengths=(4,), seeds=1, head_size=4, learning_rate=0.02, batch=16, steps=64, epoch_steps=8, draws=4,
         exact_length=3, sensitivity_strings=8, tradeoff_length=4, tradeoff_models=4, tradeoff_group=4,
         tradeoff_rates=(5e-3, 2e-2), function_length=4, function_sizes=(8, 16), functions=2, function_seeds=1,
-        function_steps=64, function_rate=0.02, rows=16, models_per_device=1, chunk=40, checkpoint_every=8,
+        function_steps=64, function_rate=0.02, rows=16, chunk=40, checkpoint_every=8,
     ),
     "paper": Config(),
 }  # fmt: skip

@@ -20,7 +20,7 @@ def train_and_measure(
 ) -> dict[str, Any]:
     """Train one model, and measure everything."""
     label = f"{name}-seed{seed}"
-    variables, losses = bench.train(name, learning_rate, seed, label, checkpoint=bench.checkpoint(run, label))
+    variables, losses = bench.trained(run, name, learning_rate, seed)
     apply = models.evaluation(bench.module(name))
     found = measure(bench, apply, variables, label) | probe.measure(bench, second, name, variables, label)
     return found | {"learning_rate": learning_rate, "losses": losses}

@@ -60,9 +60,10 @@ class Config(Settings):
     scheme: str = option("xavier_uniform", "initialization of the weights", choices=tuple(initialization.SCHEMES))
     checkpoint_every: int = option(50, "epochs between checkpoints, with random labels", at_least=1, identity=False)
     rows: int = option(32, "strings in a block of a step; more on an accelerator", at_least=1, identity=False)
-    models_per_device: int = option(
-        1, "models that a device trains together; more on an accelerator", at_least=1, identity=False
-    )
+    models_per_device: int | None = option(
+        None, "models that a device trains together; if none, 1 on a CPU, and on an accelerator as many as fit",
+        at_least=1, identity=False,
+    )  # fmt: skip
 
     def __post_init__(self) -> None:
         super().__post_init__()

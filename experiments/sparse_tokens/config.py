@@ -36,9 +36,10 @@ class Config(Settings):
     probes: int = option(500, "fresh examples that sensitivity is averaged over", at_least=2)
     draws: int = option(2, "replacements of each token", at_least=1)
     rows: int = option(100, "examples in a block of a step", at_least=1, identity=False)
-    models_per_device: int = option(
-        1, "models that a device trains together; more on an accelerator", at_least=1, identity=False
-    )
+    models_per_device: int | None = option(
+        None, "models that a device trains together; if none, 1 on a CPU, and on an accelerator as many as fit",
+        at_least=1, identity=False,
+    )  # fmt: skip
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -61,7 +61,10 @@ class Config(Settings):
     multipliers: tuple[int, ...] = option((2, 4, 8), "MLP multipliers to draw from", fewest=1)
     epsilon: float = option(1e-5, "epsilon of layer normalization")
     rows: int = option(32, "strings in a block; changes rounding, which training magnifies", at_least=1)
-    models_per_device: int = option(1, "models that a device trains together; changes rounding too", at_least=1)
+    models_per_device: int | None = option(
+        None, "models that a device trains together; if none, 1 on a CPU, and on an accelerator as many as fit; "
+        "changes rounding too", at_least=1,
+    )  # fmt: skip
     checkpoint_every: int = option(1, "epochs between checkpoints of the weights", at_least=1, identity=False)
     data: str = option("", "fingerprint of the strings that were passed to execute", flag=False)
 

@@ -26,7 +26,7 @@ from experiments.images.bench import Bench
 from experiments.images.data import load
 from experiments.vision import pretrained, report
 from experiments.vision.config import PRESETS, Config
-from experiments.vision.measure import measure_fixed, train_and_measure
+from experiments.vision.measure import Curves, measure_fixed, train_and_measure
 from jaxsens.data.images import ImageData
 
 __all__ = ["EXPERIMENT", "execute"]
@@ -53,7 +53,8 @@ def execute(config: Config, out: Path, data: ImageData | None = None, models: Ma
     names = (*config.names, *bench.given)
     bench.require_built(names)
     with harness.Run.open(out, config, experiment="vision", trains=True) as run:
-        results = bench.results(run, names, partial(train_and_measure, run, bench), partial(measure_fixed, bench))
+        train = partial(train_and_measure, Curves(run, bench))
+        results = bench.results(run, names, train, partial(measure_fixed, bench))
         report.write(run, config, bench.data, results)
     return out
 

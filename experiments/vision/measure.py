@@ -12,10 +12,39 @@ from experiments.vision import conditions
 from jaxsens import models, training
 from jaxsens.typing import Apply, PyTree
 
-__all__ = ["measure", "measure_fixed", "train_and_measure"]
+__all__ = ["Curves", "measure", "measure_fixed", "train_and_measure"]
 
 
-def train_and_measure(run: harness.Run, bench: Bench, name: str, learning_rate: float, seed: int) -> dict[str, Any]:
+class Curves:
+    """What is measured of the models of a run during their training, at epochs equally spaced on a log scale.
+
+    Attributes:
+        run: Keeps what is done.
+        bench: Settings, images and models.
+        epochs: Epochs done at the measurements; the first is 0, before training.
+    """
+
+    def __init__(self, run: harness.Run, bench: Bench) -> None:
+        count = max(bench.config.curve_points - 1, 1)
+        points = np.unique(np.geomspace(1, bench.config.epochs, count).round().astype(int))
+        self.run, self.bench, self.epochs = run, bench, [0, *points.tolist()]
+        self._points: dict[tuple[str, int], Any] = {}
+
+    def follow(self, name: str, seed: int, epoch: int, variables: PyTree) -> None:
+        """Measure a model at one of the epochs."""
+        label, apply = f"{name}-seed{seed}", models.evaluation(self.bench.module(name))
+        point = self.run.unit(f"{label}-epoch{epoch}", partial(_point, self.bench, apply, variables))
+        self._points[label, epoch] = point
+
+    def of(self, label: str) -> list[Any]:
+        """Return the measurements of a model, which was trained, and forget them."""
+        for epoch in self.epochs:
+            if (label, epoch) not in self._points:  # measured before this training was resumed
+                self._points[label, epoch] = self.run.unit(f"{label}-epoch{epoch}", partial(_lost, label, epoch))
+        return [self._points.pop((label, epoch)) for epoch in self.epochs]
+
+
+def train_and_measure(curves: Curves, name: str, learning_rate: float, seed: int) -> dict[str, Any]:
     """Train one model, follow its sensitivity, and measure everything at the end.
 
     Returns:
@@ -23,30 +52,20 @@ def train_and_measure(run: harness.Run, bench: Bench, name: str, learning_rate: 
         ``curve_sensitivity [e b]`` and ``curve_accuracy [e n]``; ``curve_train_accuracy [e b]`` if sensitivity is to be
         compared at equal accuracy.
     """
-    config, label = bench.config, f"{name}-seed{seed}"
-    apply = models.evaluation(bench.module(name))
-    points = np.unique(np.geomspace(1, config.epochs, max(config.curve_points - 1, 1)).round().astype(int))
-    epochs = [0, *points.tolist()]
-    curve: dict[int, Any] = {}
-
-    def follow(epoch: int, variables: PyTree) -> None:
-        if epoch in epochs:
-            curve[epoch] = run.unit(f"{label}-epoch{epoch}", partial(_point, bench, apply, variables))
-
-    variables, losses = bench.train(name, learning_rate, seed, label, follow, bench.checkpoint(run, label))
-    for epoch in epochs:
-        if epoch not in curve:  # measured before this training was resumed
-            curve[epoch] = run.unit(f"{label}-epoch{epoch}", partial(_lost, label, epoch))
+    bench, label = curves.bench, f"{name}-seed{seed}"
+    follow = partial(curves.follow, name)
+    variables, losses = bench.trained(curves.run, name, learning_rate, seed, follow, curves.epochs[1:])
+    points = curves.of(label)
     found = {
         "learning_rate": learning_rate,
         "losses": losses,
-        "curve_epochs": np.asarray(epochs),
-        "curve_sensitivity": np.stack([curve[epoch]["sensitivity"] for epoch in epochs]),
-        "curve_accuracy": np.stack([curve[epoch]["accuracy"] for epoch in epochs]),
+        "curve_epochs": np.asarray(curves.epochs),
+        "curve_sensitivity": np.stack([point["sensitivity"] for point in points]),
+        "curve_accuracy": np.stack([point["accuracy"] for point in points]),
     }
-    if config.matched:
-        found["curve_train_accuracy"] = np.stack([curve[epoch]["train_accuracy"] for epoch in epochs])
-    return measure(bench, apply, variables, label) | found
+    if bench.config.matched:
+        found["curve_train_accuracy"] = np.stack([point["train_accuracy"] for point in points])
+    return measure(bench, models.evaluation(bench.module(name)), variables, label) | found
 
 
 def measure_fixed(bench: Bench, name: str) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from jaxsens.execution.execution import DEFAULT, Execution
 from jaxsens.execution.flops import programs_in
 from jaxsens.typing import PyTree
 
-__all__ = ["BYTES", "COPIES", "LARGEST", "budget", "chunk_of", "room_for_copies"]
+__all__ = ["BYTES", "COPIES", "LARGEST", "budget", "bytes_of_results", "chunk_of", "room_for_copies"]
 
 BYTES = 2**26
 """Bytes that the largest intermediate result of a chunk may take on a CPU, 64 MiB. More would leave its cache."""
@@ -43,14 +43,42 @@ def budget(execution: Execution = DEFAULT) -> int:
     return BYTES * LARGEST.get(execution.platform, 1)
 
 
-def room_for_copies(params: PyTree, execution: Execution = DEFAULT) -> int:
+def room_for_copies(params: PyTree, execution: Execution = DEFAULT, *, budgets: int = 1) -> int:
     """Return how many models with parameters of this size may be in memory at once, possibly 0.
+
+    Args:
+        params: The parameters of one, or their shapes.
+        execution: Its devices decide the platform.
+        budgets: Bytes allowed, in multiples of those that weights may take.
 
     Example:
         >>> room_for_copies(jax.ShapeDtypeStruct((2**20,), np.float32)) >= 16
         True
     """
-    return BYTES * COPIES.get(execution.platform, 1) // bytes_of(params)
+    return budgets * BYTES * COPIES.get(execution.platform, 1) // bytes_of(params)
+
+
+def bytes_of_results(fn: Callable[..., PyTree], *args: PyTree) -> int:
+    """Return the bytes of all intermediate results of ``fn(*args)``: what its gradient keeps, at most.
+
+    Args:
+        fn: A function of arrays.
+        *args: Its arguments, or their shapes.
+
+    Example:
+        >>> bytes_of_results(lambda x: jnp.tanh(x) + 1, np.ones(5, np.float32))
+        40
+    """
+    return _results(jax.make_jaxpr(fn)(*args).jaxpr)
+
+
+def _results(jaxpr: core.Jaxpr) -> int:
+    total = 0
+    for equation in jaxpr.eqns:
+        inner = [program for value in equation.params.values() for program in programs_in(value)]
+        times = equation.params.get("length", 1) if equation.primitive.name == "scan" else 1
+        total += times * sum(map(_results, inner)) if inner else _size(equation)
+    return total
 
 
 def chunk_of(

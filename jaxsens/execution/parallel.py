@@ -39,13 +39,17 @@ from jaxsens.typing import Array, PyTree
 
 __all__ = [
     "bind",
+    "collect",
     "compiling_only",
     "describe_devices",
     "in_float64",
+    "lanes",
     "local_devices",
     "map_items",
     "replicate",
+    "spread",
     "sum_over_parts",
+    "update_spread",
     "use_every_core",
 ]
 
@@ -224,6 +228,83 @@ def sum_over_parts(fn: Callable[..., PyTree], parts: PyTree, *shared: PyTree, de
     )(parts, *shared)
 
 
+def lanes(execution: Execution) -> int:
+    """Return how many programs run at the same time: one on each device, or one in each thread with ``"jit"``.
+
+    Example:
+        >>> lanes(DEFAULT) == jax.local_device_count()
+        True
+    """
+    return len(_lanes(execution))
+
+
+def spread(tree: PyTree, execution: Execution) -> PyTree:
+    """Return arrays ``[l s ...]`` as a state of ``update_spread``: ``s`` slots in each of ``l`` lanes.
+
+    Example:
+        >>> state = np.zeros((lanes(DEFAULT), 3), np.float32)
+        >>> collect(spread(state, DEFAULT)).shape == state.shape
+        True
+    """
+    devices = _lanes(execution)
+    if execution.backend != "jit":
+        return jax.device_put(tree, NamedSharding(_mesh(devices), PartitionSpec(_AXIS)))
+    place = SingleDeviceSharding(devices[0])
+    return [jax.device_put(jax.tree.map(lambda a, n=lane: a[n], tree), place) for lane in range(len(devices))]
+
+
+def collect(state: PyTree) -> PyTree:
+    """Return a state that ``spread`` made, or a part of its pytree, as arrays ``[l s ...]`` on the host.
+
+    Example:
+        >>> collect(spread({"w": np.ones((lanes(DEFAULT), 2), np.float32)}, DEFAULT))["w"].shape[1:]
+        (2,)
+    """
+    if not isinstance(state, list):
+        return jax.tree.map(np.array, state)
+    return jax.tree.map(lambda *leaves: np.stack([np.asarray(leaf) for leaf in leaves]), *state)
+
+
+def update_spread(
+    fn: Callable[..., tuple[PyTree, PyTree]], state: PyTree, counts: Array, slots: Array, inputs: PyTree,
+    *shared: PyTree, execution: Execution,
+) -> tuple[PyTree, PyTree]:  # fmt: skip
+    """Apply ``fn(state, input, active, *shared) -> (state, result)`` to slots of every lane, whose state stays there.
+
+    Slots are taken ``execution.chunk`` at a time, as ``map_items`` takes items, and the program is equally one for any
+    number of lanes and chunks.
+
+    Args:
+        fn: A pure function of one slot; equal ones share compiled code.
+        state: As ``spread`` or the last call returned it; it is consumed.
+        counts: Chunks of each lane ``[l]``.
+        slots: The slot of each input ``[l s]``; the number of slots, ``s``, for an input that is not active.
+        inputs: Arrays ``[l s ...]``.
+        *shared: As in ``map_items``.
+        execution: How to run; its ``chunk`` counts slots, and divides their number.
+
+    Returns:
+        The state, and the results ``[l s ...]`` on the host; those of inputs that are not active mean nothing.
+
+    Example:
+        >>> how, one = DEFAULT.replace(chunk=1, devices=local_devices()[:1]), np.ones((1, 1), np.int32)
+        >>> state = spread(np.array([[5]], np.int32), how)
+        >>> state, result = update_spread(lambda s, x, active: (s + x, s), state, one[0], 0 * one, one, execution=how)
+        >>> collect(state).tolist(), result.tolist()
+        ([[6]], [[5]])
+    """
+    inputs, shared = checks.host_arrays(inputs, "inputs"), checks.device_arrays(shared, "shared arguments")
+    require_precision(execution)
+    program, everywhere = _update_program(
+        fn, execution.chunk, execution.backend, _lanes(execution), execution.precision
+    )
+    if _compiling_only.get():
+        counts = np.zeros_like(counts)
+    work = np.asarray(counts, np.int32), np.asarray(slots, np.int32), inputs
+    state, results = program(state, work, _placed(everywhere, shared))
+    return state, jax.tree.map(np.asarray, results)
+
+
 def replicate(tree: PyTree, devices: Sequence[jax.Device]) -> PyTree:
     """Return a pytree of which every leaf is on every device.
 
@@ -374,6 +455,58 @@ def _program(
     return program, NamedSharding(mesh, whole)
 
 
+@functools.lru_cache(maxsize=256)
+def _update_program(
+    fn: Callable[..., tuple[PyTree, PyTree]], chunk: int, backend: str, devices: tuple[jax.Device, ...], precision: str
+) -> tuple[Callable[..., tuple[PyTree, PyTree]], Sharding]:
+    """Compile the loop over the chunks of a lane's slots."""
+
+    def local(state: PyTree, work: PyTree, shared: tuple[PyTree, ...]) -> tuple[PyTree, PyTree]:
+        count, slots, inputs = work
+        one = jax.vmap(lambda state, *own: fn(state, *own, *shared))
+
+        def block(i: Array, state: PyTree) -> tuple[Array, PyTree, PyTree]:
+            part = functools.partial(jax.lax.dynamic_slice_in_dim, start_index=i * chunk, slice_size=chunk)
+            at = part(slots)
+            mine = jax.tree.map(lambda a: a.at[at].get(mode="clip"), state)
+            with jax.default_matmul_precision(precision):
+                return at, *one(mine, jax.tree.map(part, inputs), at < len(slots))
+
+        def step(i: Array, carry: tuple[PyTree, PyTree]) -> tuple[PyTree, PyTree]:
+            state, results = carry
+            at, new, found = block(i, state)
+            put = functools.partial(jax.lax.dynamic_update_slice_in_dim, start_index=i * chunk, axis=0)
+            # The slots of inputs that are not active lie outside.
+            state = jax.tree.map(lambda whole, part: whole.at[at].set(part, mode="drop"), state, new)
+            return state, jax.tree.map(lambda whole, part: put(whole, part), results, found)
+
+        shapes = jax.eval_shape(block, 0, state)[2]
+        empty = jax.tree.map(lambda s: jnp.zeros((len(slots), *s.shape[1:]), s.dtype), shapes)
+        return jax.lax.fori_loop(0, count, step, (state, empty))
+
+    if backend == "jit":
+        return _update_in_threads(jax.jit(local, donate_argnums=0), devices)
+    program = jax.pmap(local, axis_name=_AXIS, devices=devices, in_axes=(0, 0, None), donate_argnums=0)
+    return program, NamedSharding(_mesh(devices), PartitionSpec())
+
+
+def _update_in_threads(
+    one: Callable[..., tuple[PyTree, PyTree]], lanes: tuple[jax.Device, ...]
+) -> tuple[Callable[..., tuple[PyTree, PyTree]], Sharding]:
+    """Make the program that calls ``one`` for every lane, as ``_in_threads`` does."""
+    place = SingleDeviceSharding(lanes[0])
+
+    def program(state: list[PyTree], work: PyTree, shared: tuple[PyTree, ...]) -> tuple[list[PyTree], PyTree]:
+        def call(lane: int, own: PyTree) -> tuple[PyTree, PyTree]:
+            new, results = one(state[lane], own, shared)
+            return new, jax.tree.map(np.asarray, results)
+
+        outputs = _threads(call, work, place, len(lanes))
+        return [new for new, _ in outputs], jax.tree.map(lambda *leaves: np.stack(leaves), *(r for _, r in outputs))
+
+    return program, place
+
+
 def _lanes(execution: Execution) -> tuple[jax.Device, ...]:
     """Return the devices that share the chunks; one appears several times where its threads share them."""
     devices = local_devices(execution.devices)
@@ -390,18 +523,25 @@ def _in_threads(one: Callable[..., PyTree], lanes: tuple[jax.Device, ...]) -> tu
     place = SingleDeviceSharding(lanes[0])
 
     def program(counts: Array, items: PyTree, shared: tuple[PyTree, ...]) -> PyTree:
-        wide = jax.config.jax_enable_x64  # a thread does not inherit it
+        def call(_: int, own: PyTree) -> PyTree:
+            return jax.tree.map(np.asarray, one(*own, shared))
 
-        def call(lane: int) -> PyTree:
-            with jax.enable_x64(wide):
-                mine = jax.device_put((counts[lane], jax.tree.map(lambda a: a[lane], items)), place)
-                return jax.tree.map(np.asarray, one(*mine, shared))
-
-        with concurrent.futures.ThreadPoolExecutor(len(lanes)) as pool:
-            outputs = list(pool.map(call, range(len(lanes))))
+        outputs = _threads(call, (counts, items), place, len(lanes))
         return jax.tree.map(lambda *leaves: np.stack(leaves), *outputs)
 
     return program, place
+
+
+def _threads(call: Callable[[int, PyTree], PyTree], work: PyTree, place: Sharding, lanes: int) -> list[PyTree]:
+    """Return ``call(lane, work of the lane)`` for every lane, each in a thread."""
+    wide = jax.config.jax_enable_x64  # a thread does not inherit it
+
+    def in_thread(lane: int) -> PyTree:
+        with jax.enable_x64(wide):
+            return call(lane, jax.device_put(jax.tree.map(lambda a: a[lane], work), place))
+
+    with concurrent.futures.ThreadPoolExecutor(lanes) as pool:
+        return list(pool.map(in_thread, range(lanes)))
 
 
 def _pipelined(

@@ -6,7 +6,7 @@ trained = training.fit_many(key, apply, training.stack(models), members, data, t
 
 from jaxsens.training.full_batch import FullBatchConfig, FullBatchLoss, FullBatchTrained, fit_full_batch
 from jaxsens.training.many_models import ManyConfig, Members, Trained, fit_many, stack
-from jaxsens.training.member_epoch import CROSS_ENTROPY, SQUARED_ERROR, Criterion
+from jaxsens.training.member_epoch import CLASS_CROSS_ENTROPY, CROSS_ENTROPY, SQUARED_ERROR, Criterion
 from jaxsens.training.objectives import (
     CrossEntropy,
     GaussianAugmentation,
@@ -20,6 +20,7 @@ from jaxsens.training.result import Fitted
 from jaxsens.training.sam import SharpnessAware, sharpness_aware
 
 __all__ = [
+    "CLASS_CROSS_ENTROPY",
     "CROSS_ENTROPY",
     "SQUARED_ERROR",
     "Config",

@@ -15,9 +15,10 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm.auto import tqdm
 
-from jaxsens.execution import Execution, parallel
+from jaxsens.execution import Execution, batches, memory, parallel
 from jaxsens.execution.checks import host_arrays, require_functions
 from jaxsens.training import checks
+from jaxsens.training.group_size import group_size
 from jaxsens.training.member_epoch import Weights, adam
 from jaxsens.training.one_model import resume
 from jaxsens.typing import Array, Key, PyTree
@@ -47,7 +48,9 @@ class FullBatchConfig:
     Attributes:
         steps: Steps of AdamW, which are epochs.
         every: Steps between two measurements, and two checkpoints; divides ``steps``.
-        models_per_device: Models that a device trains at the same time; affects only rounding.
+        models_per_device: Models that a device trains at the same time; affects only rounding. ``None`` is 1 on a CPU;
+            on an accelerator as many, at most 64, in groups of one size, as fit the memory for weights of several
+            models with what the gradient of the loss keeps.
         precision: Precision of matrix products, as in ``jax.default_matmul_precision``.
         reproducible: Whether the results are equal to the bit on any numbers of CPU cores and devices; see
             ``training.Config``.
@@ -62,12 +65,13 @@ class FullBatchConfig:
 
     steps: int
     every: int
-    models_per_device: int = 1
+    models_per_device: int | None = None
     precision: str = "highest"
     reproducible: bool = False
 
     def __post_init__(self) -> None:
-        checks.require_counts(self, ("steps", "every", "models_per_device"))
+        optional = ("models_per_device",)
+        checks.require_counts(self, ("steps", "every", *optional), optional=optional)
         if self.steps % self.every:
             raise ValueError(f"every must divide the {self.steps} steps, got {self.every}")
         Execution(precision=self.precision)  # checks it
@@ -164,9 +168,11 @@ def fit_full_batch(
     decisive = checks.reproducible_setting(devices[0]) if config.reproducible else None
     checkpoint = checks.as_folder(checkpoint)
     execution = Execution(
-        chunk=config.models_per_device, devices=devices, backend="jit" if config.reproducible else "pmap",
+        chunk=_at_once(config, loss, params, data, devices),
+        devices=devices,
+        backend="jit" if config.reproducible else "pmap",
         precision=config.precision,
-    )  # fmt: skip
+    )
     moments = jax.tree.map(np.asarray, jax.vmap(adam(0.0).init)(params))
     first = _measured(measure, 0, params, count)
     history = {
@@ -197,6 +203,18 @@ def fit_full_batch(
                 checkpoints.save(checkpoint, done, jax.tree.map(jnp.asarray, state), identity)
             bar.update(config.every)
     return FullBatchTrained({"params": state.weights.params}, config.points, state.history)
+
+
+def _at_once(
+    config: FullBatchConfig, loss: FullBatchLoss, params: PyTree, data: PyTree, devices: Sequence[jax.Device]
+) -> int:
+    """Return how many models a device trains at the same time."""
+    if config.models_per_device is not None:
+        return config.models_per_device
+    one, own = jax.eval_shape(lambda tree: batches.select_model(tree, 0), (params, data))
+    key = jax.eval_shape(jax.random.key, 0)
+    gradient = memory.bytes_of_results(loss, {"params": one}, own, key)
+    return group_size(one, batches.count_of_models(params), Execution(devices=devices), gradient)
 
 
 def _steps(loss: FullBatchLoss, item: tuple[Weights, Array, Array, Array, Array, PyTree]) -> Weights:

@@ -4,9 +4,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from jaxsens.execution.checks import host_values
+from jaxsens.execution.checks import host_values, require_flag
 from jaxsens.execution.execution import Execution
 from jaxsens.training.checks import require_counts, require_number, require_reproducible
+from jaxsens.training.optimizers import Optimizer
 from jaxsens.typing import Array
 
 __all__ = ["KEPT", "OPTIMIZERS", "ManyConfig", "Members"]
@@ -14,6 +15,8 @@ __all__ = ["KEPT", "OPTIMIZERS", "ManyConfig", "Members"]
 KEPT = ("best", "last")
 
 OPTIMIZERS = ("adam", "sgd")
+
+TARGETS = ("target_accuracy", "target_loss")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,16 +35,21 @@ class ManyConfig:
         rows: Strings in a block. Gradients of a batch are summed over blocks; the size affects only rounding.
         models_per_device: Members that a device trains at the same time; affects only rounding. ``None`` is 1 on a
             CPU, where that is the fastest, or nearly so; on an accelerator all of the device's members, or as many of
-            them, at most 64, in groups of one size, as fit ``memory.room_for_copies``.
+            them, at most 64, in groups of one size, as fit the memory for weights of several models: five copies of
+            the parameters, and with ``train_apply`` what the gradient of a batch keeps.
         precision: Precision of matrix products, as in ``jax.default_matmul_precision``.
         checkpoint_every: Epochs between checkpoints, if a folder for them is given.
         reproducible: Whether the results are equal to the bit on any numbers of CPU cores and devices; see
             ``training.Config``. The cores of a CPU train members in threads, all on its first device; of accelerators
             only the first is used.
-        optimizer: ``"adam"``, or ``"sgd"`` without momentum.
+        optimizer: ``"adam"``, or ``"sgd"`` without momentum, or an ``Optimizer``, which has more settings. A schedule
+            of the learning rate needs ``train_apply``; see ``fit_many``. The weight decay of a member is decoupled, and
+            in addition to that of the optimizer.
+        evaluate: Whether loss and accuracy are taken after every epoch. Without them ``keep`` must be ``"last"``, and
+            what they decide must be off: ``lr_patience``, ``patience`` and targets.
 
     Raises:
-        ValueError: If a word is unknown, or a number is out of range.
+        ValueError: If a word is unknown, a number is out of range, or settings contradict each other.
 
     Example:
         >>> ManyConfig(epochs=100, target_accuracy=1.0).patience
@@ -59,7 +67,8 @@ class ManyConfig:
     precision: str = "highest"
     checkpoint_every: int = 1
     reproducible: bool = False
-    optimizer: str = "adam"
+    optimizer: str | Optimizer = "adam"
+    evaluate: bool = True
 
     def __post_init__(self) -> None:
         optional = ("lr_patience", "patience", "models_per_device")
@@ -72,10 +81,18 @@ class ManyConfig:
         if self.target_loss is not None:
             require_number("target_loss", self.target_loss, "a finite loss of at least 0", 0, np.inf)
         Execution(precision=self.precision)  # checks it
-        if self.optimizer not in OPTIMIZERS:
-            raise ValueError(f"optimizer must be one of {OPTIMIZERS}, got {self.optimizer!r}")
+        if not isinstance(self.optimizer, Optimizer) and self.optimizer not in OPTIMIZERS:
+            raise ValueError(f"optimizer must be one of {OPTIMIZERS}, or an Optimizer, got {self.optimizer!r}")
         if self.keep not in KEPT:
             raise ValueError(f"keep must be one of {KEPT}, got {self.keep!r}")
+        if not require_flag("evaluate", self.evaluate):
+            wrong = ["keep"] if self.keep == "best" else []
+            wrong += [name for name in ("lr_patience", "patience", *TARGETS) if getattr(self, name) is not None]
+            if wrong:
+                raise ValueError(
+                    f"evaluate = False leaves out the loss that {', '.join(wrong)} need: keep must be 'last', and the "
+                    "others None"
+                )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,8 +5,9 @@ take alone. Members that have stopped are no longer sent to the devices. The rec
 Understanding the Parameter Space Geometry of Transformers Encoding Boolean Functions, F.2.
 """
 
+import operator
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,23 +18,31 @@ from tqdm.auto import tqdm
 
 from jaxsens.execution import Execution, batches, memory, parallel
 from jaxsens.execution.checks import require_functions
+from jaxsens.execution.resident import Resident
 from jaxsens.training import checks
+from jaxsens.training.batch_step import Step
+from jaxsens.training.group_size import group_size
 from jaxsens.training.many_config import KEPT, ManyConfig, Members
+from jaxsens.training.many_data import Data, Examples
 from jaxsens.training.many_state import (
     DIVERGED,
     HISTORY,
     REACHED,
     STALE,
     TRAINING,
+    Progress,
     State,
     Trained,
+    returned,
     settle,
     stack,
     start,
 )
-from jaxsens.training.member_epoch import CROSS_ENTROPY, Assignment, Criterion, Epoch, Scores, Weights
+from jaxsens.training.member_epoch import CLASS_CROSS_ENTROPY, CROSS_ENTROPY, Assignment, Criterion, Epoch, Scores
+from jaxsens.training.objectives import CrossEntropy, Objective
 from jaxsens.training.one_model import resume
-from jaxsens.typing import Apply, Array, Key, PyTree
+from jaxsens.training.optimizers import Optimizer
+from jaxsens.typing import Apply, Key, PyTree, TrainApply
 
 __all__ = [
     "DIVERGED",
@@ -51,9 +60,6 @@ __all__ = [
     "stack",
 ]
 
-Examples = tuple[Array, Array]
-"""Strings ``[s n *]`` and targets ``[s n]`` of s data sets of one size."""
-
 
 def fit_many(
     keys: Key,
@@ -64,8 +70,11 @@ def fit_many(
     config: ManyConfig,
     *,
     validation: Examples | None = None,
-    criterion: Criterion = CROSS_ENTROPY,
+    criterion: Criterion | None = None,
+    train_apply: TrainApply | None = None,
+    objective: Objective | None = None,
     after_epoch: Callable[[int, np.ndarray, PyTree], None] | None = None,
+    report_epochs: Collection[int] | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
     devices: Sequence[jax.Device] | None = None,
     progress: str | None = None,
@@ -73,30 +82,44 @@ def fit_many(
     """Train many models of one shape with Adam or SGD, and return the weights and the history of each.
 
     The results of a member do not depend on the others, up to rounding: the order of its examples is drawn from its own
-    key.
+    key. Weights and moments stay on the devices, except in several processes; see ``execution.resident``.
+
+    With ``train_apply`` the models may have dropout and batch statistics, and a member takes the steps that
+    ``training.fit`` takes with its key, in batches of which the rest of an epoch is left out. Without it the rest is a
+    smaller batch.
 
     Args:
         keys: One key for each member ``[m]``, or one key, into which the members' numbers are folded.
-        apply: ``apply({"params": ...}, strings [b *]) -> outputs [b]``; equal functions share compiled code.
-        variables: ``{"params": ...}`` with a leading axis ``[m]``; see ``stack``.
+        apply: ``apply({"params": ...}, strings [b *]) -> outputs [b]``, the model in evaluation mode; equal functions
+            share compiled code.
+        variables: ``{"params": ...}`` with a leading axis ``[m]``; see ``stack``. With ``train_apply`` there may be
+            other collections.
         members: Learning rate, batch size, data set and weight decay of each member.
         data: Strings ``[s n *]`` (bits, if they are integers) and targets ``[s n]`` to learn; or a pure function
-            ``data(epochs done)`` that returns them, for new strings in every epoch.
+            ``data(epochs done)`` that returns them, for new strings in every epoch. With ``train_apply``, any tokens
+            ``[s n t *]`` and the labels that the objective takes.
         config: Settings of the training.
         validation: Strings and targets of the same data sets that are not learned, by which learning rates, stopping
             and the best epoch are decided; by default the data themselves.
-        criterion: The loss, and which outputs count as correct.
+        criterion: The loss, and which outputs count as correct; by default ``CROSS_ENTROPY``. With ``train_apply`` only
+            the loss after every epoch, by default ``CLASS_CROSS_ENTROPY``, for ``apply(variables, tokens)`` that
+            returns logits ``[b k]``.
+        train_apply: The model in training mode; equal functions share compiled code. All members have one batch size.
+        objective: The loss that is learned with ``train_apply``, by default ``CrossEntropy()``.
         after_epoch: Called as ``after_epoch(epochs done, members [w], variables [w ...])`` for the members that did
             that epoch and did not diverge. A resumed run begins with the call of the epoch it resumes from.
+        report_epochs: Numbers of epochs done at which it is called, by default all; at others no weights leave the
+            devices for it.
         checkpoint: A folder to save all members in, and to resume from. It holds a fingerprint of configuration, keys,
             data and initial variables, and another training is refused.
         devices: Devices to use, by default all of this process.
         progress: Label of a progress bar.
 
     Raises:
-        ValueError: If shapes do not fit together, strings are not bits, targets are outside those of the criterion, a
-            data set does not exist, a batch is larger than the data, or the checkpoint is damaged or belongs to another
-            training; the message says which.
+        ValueError: If shapes do not fit together, strings are not bits, targets are outside those of the criterion or
+            no class numbers, a data set does not exist, a batch is larger than the data, batches differ with
+            ``train_apply``, an objective or a schedule comes without it, or the checkpoint is damaged or belongs to
+            another training; the message says which.
         OSError: If a checkpoint cannot be written, with its path; the last whole one stays.
 
     Example:
@@ -112,6 +135,8 @@ def fit_many(
     """
     require_functions(apply=apply)
     checks.require_reports(after_epoch, progress)
+    if criterion is None:
+        criterion = CROSS_ENTROPY if train_apply is None else CLASS_CROSS_ENTROPY
     for name, value, kind in (
         ("members", members, Members),
         ("config", config, ManyConfig),
@@ -121,112 +146,150 @@ def fit_many(
             raise ValueError(f"{name} must be a training.{kind.__name__}, got {value!r}")
     devices = parallel.local_devices(devices)[: 1 if config.reproducible else None]
     decisive = checks.reproducible_setting(devices[0]) if config.reproducible else None
-    checkpoint = checks.as_folder(checkpoint)
-    epoch_of = Epoch(apply, criterion, config.rows, config.precision, config.optimizer)
-    validation, sets = (None, None) if validation is None else _checked("validation", validation, criterion)
-    if not callable(data):
-        data = _checked_data(members, data, criterion, sets)
-    state = start(variables, config, members)
-    config = replace(config, models_per_device=_at_once(config, variables, len(members.batch), devices))
+    checkpoint, reported = checks.as_folder(checkpoint), _checked_epochs(report_epochs)
+    learned = Data.checked(members, data, validation, criterion, bits=train_apply is None)
+    epoch_of = _epoch(apply, learned, config, train_apply, objective)
+    state = start(variables, config, members, epoch_of.optimizer, others=train_apply is not None)
+    if train_apply is not None:
+        learned.require_fit(epoch_of, variables)
+    config = replace(config, models_per_device=_at_once(config, epoch_of, variables, learned, devices))
     words = checks.key_words(keys, len(members.batch))
     identity = None
     if checkpoint is not None:
-        identity = _identity(apply, criterion, config, members, words, data, validation, variables, decisive)
+        identity = _identity(epoch_of, config, words, learned, variables, decisive)
     done, state = _resume(checkpoint, state, identity)
-    if done and after_epoch is not None:
-        _report(after_epoch, done, state)
-    if not callable(data):
-        data = parallel.replicate(data, devices)  # sent once, not in every epoch
-    validation = parallel.replicate(validation, devices)
+    (member, numbers), learned = state.split(epoch_of.best), learned.on(devices)
+    backend = "jit" if config.reproducible else "pmap"
+    execution = Execution(chunk=config.models_per_device, devices=devices, backend=backend)
+    resident = Resident(epoch_of, member, execution)
+    del state, member  # the host does not keep what devices hold
+    report = _Report(after_epoch, reported, resident)
+    report(done, numbers)
     with tqdm(
         desc=progress, total=config.epochs, initial=done, delay=2, leave=False, disable=progress is None, unit="epoch",
         dynamic_ncols=True,
     ) as bar:  # fmt: skip
-        while done < config.epochs and (state.status == TRAINING).any():
-            now = _checked_data(members, data(done), criterion, sets) if callable(data) else data
-            active = np.flatnonzero(state.status == TRAINING)
-            weights, scores = _advance(epoch_of, state, members, words, active, done, now, validation, config, devices)
-            state = settle(state, config, active, done, weights, scores)
+        while done < config.epochs and (numbers.status == TRAINING).any():
+            active = np.flatnonzero(numbers.status == TRAINING)
+            scores = _advance(resident, numbers, words, active, done, learned)
+            numbers = settle(numbers, config, active, done, scores)
             done += 1
             if checkpoint is not None and (
-                done % config.checkpoint_every == 0 or done == config.epochs or not (state.status == TRAINING).any()
+                done % config.checkpoint_every == 0 or done == config.epochs or not (numbers.status == TRAINING).any()
             ):
-                _save(checkpoint, done, state, identity)
+                _save(checkpoint, done, State.of(resident.read(), numbers), identity)
             bar.update()
-            bar.set_postfix(training=int((state.status == TRAINING).sum()), loss=f"{np.median(scores.loss):.3f}")
-            if after_epoch is not None:
-                _report(after_epoch, done, state)
-    return Trained({"params": state.kept}, state.status, state.epochs, state.best_epoch, state.history)
+            losses = scores.loss if config.evaluate else scores.training_loss
+            bar.set_postfix(training=int((numbers.status == TRAINING).sum()), loss=f"{np.median(losses):.3f}")
+            report(done, numbers)
+    kept = resident.read(lambda member: returned(member).variables)
+    return Trained(kept, numbers.status, numbers.epochs, numbers.best_epoch, numbers.history)
 
 
-_COPIES = 5
-"""What a member holds while it trains, in copies of its weights: weights, two moments, a gradient, and what is new."""
+def _epoch(
+    apply: Apply, learned: Data, config: ManyConfig, train_apply: TrainApply | None, objective: Objective | None
+) -> Epoch:
+    """Return the epoch of a member, or raise ValueError if arguments contradict each other."""
+    optimizer = config.optimizer if isinstance(config.optimizer, Optimizer) else Optimizer(config.optimizer)
+    shared = apply, learned.criterion, config.rows, config.precision, optimizer, config.keep == "best", config.evaluate
+    if train_apply is None:
+        if objective is not None:
+            raise ValueError(f"objective needs train_apply, the model in training mode, got {objective!r} without it")
+        if (optimizer.schedule, optimizer.warmup) != ("constant", 0):
+            raise ValueError(f"schedule and warmup of the optimizer need train_apply, got {optimizer} without it")
+        return Epoch(*shared)
+    objective = CrossEntropy() if objective is None else objective
+    require_functions(train_apply=train_apply, objective=objective)
+    batches_given = sorted({int(batch) for batch in learned.members.batch})
+    if len(batches_given) > 1:
+        raise ValueError(f"batch must be the same for all members with train_apply, got {batches_given}")
+    steps = learned.at(0)[1].shape[1] // batches_given[0] * config.epochs
+    return Epoch(*shared, Step(train_apply, objective, optimizer, steps, precision=config.precision), batches_given[0])
 
 
-_MOST = 64
-"""Members at the same time by default: their activations are memory, too, and a group ends with its last member."""
-
-
-def _at_once(config: ManyConfig, variables: PyTree, count: int, devices: Sequence[jax.Device]) -> int:
+def _at_once(
+    config: ManyConfig, epoch_of: Epoch, variables: PyTree, learned: Data, devices: Sequence[jax.Device]
+) -> int:
     """Return how many members a device trains at the same time."""
-    execution = Execution(devices=devices)
     if config.models_per_device is not None:
         return config.models_per_device
-    if execution.platform == "cpu":
-        return 1
     one = jax.eval_shape(lambda tree: batches.select_model(tree, 0), variables)
-    room = max(1, memory.room_for_copies(one, execution) // _COPIES)
-    return batches.evenly(-(-count // len(devices)), min(room, _MOST))
+    # Blocks are small, and what the gradient of one keeps is not counted.
+    gradient = 0 if epoch_of.step is None else _gradient_bytes(epoch_of, one, learned.at(0))
+    return group_size(one, len(learned.members.batch), Execution(devices=devices), gradient)
+
+
+def _gradient_bytes(epoch_of: Epoch, variables: PyTree, examples: Examples) -> int:
+    """Return what the gradient of a batch keeps, at most."""
+    tokens, labels = (jax.ShapeDtypeStruct((epoch_of.batch, *a.shape[2:]), a.dtype) for a in examples)
+    objective = parallel.bind(epoch_of.step.objective, epoch_of.step.train_apply)
+    return memory.bytes_of_results(objective, variables, tokens, labels, jax.eval_shape(jax.random.key, 0))
 
 
 def _advance(
-    epoch_of: Epoch, state: State, members: Members, words: np.ndarray, active: np.ndarray, done: int, data: Examples,
-    validation: Examples | None, config: ManyConfig, devices: Sequence[jax.Device] | None,
-) -> tuple[Weights, Scores]:  # fmt: skip
-    """Train the active members for an epoch.
-
-    They come first, sorted by batch size, and the rest of the stack is filled with idle copies. All epochs therefore
-    have one shape and one program, and whole blocks of idle members take no time.
-    """
-    count = len(members.batch)
+    resident: Resident, numbers: Progress, words: np.ndarray, active: np.ndarray, done: int, learned: Data
+) -> Scores:
+    """Train the active members for an epoch, sorted by batch size."""
+    members = learned.members
     order = active[np.argsort(members.batch[active], kind="stable")]
-    places = np.concatenate([order, np.repeat(order[-1:], count - len(order))])
     assignment = Assignment(
-        words[places], state.learning_rate[places], members.weight_decay[places], members.batch[places],
-        members.dataset[places], np.full(count, done, np.uint32), np.arange(count) < len(order),
+        words[order], numbers.learning_rate[order], members.weight_decay[order], members.batch[order],
+        members.dataset[order], np.full(len(order), done, np.uint32), numbers.smallest[order],
     )  # fmt: skip
-    items = (jax.tree.map(lambda a: a[places], state.weights), assignment)
-    backend = "jit" if config.reproducible else "pmap"
-    execution = Execution(chunk=config.models_per_device, devices=devices, backend=backend)
-    results = parallel.map_items(epoch_of, items, data, validation, execution=execution)
+    results = resident.update(order, assignment, learned.at(done), learned.validation)
     back = np.argsort(order)
-    return jax.tree.map(lambda a: a[: len(order)][back], results)
+    return jax.tree.map(lambda a: a[back], results)
 
 
-def _report(after_epoch: Callable[[int, np.ndarray, PyTree], None], done: int, state: State) -> None:
-    present = np.flatnonzero((state.epochs == done) & (state.status != DIVERGED))
-    if len(present):
-        after_epoch(done, present, {"params": jax.tree.map(lambda a: a[present], state.weights.params)})
+class _Report:
+    """The call of ``after_epoch``, for the members that did the epoch and did not diverge in it."""
+
+    def __init__(
+        self, after_epoch: Callable[[int, np.ndarray, PyTree], None] | None, epochs: set[int] | None, resident: Resident
+    ) -> None:
+        self._after_epoch, self._epochs, self._resident = after_epoch, epochs, resident
+
+    def __call__(self, done: int, numbers: Progress) -> None:
+        if self._after_epoch is None or done == 0 or not (self._epochs is None or done in self._epochs):
+            return
+        present = np.flatnonzero((numbers.epochs == done) & (numbers.status != DIVERGED))
+        if len(present):
+            variables = self._resident.read(lambda member: member.weights.variables)
+            self._after_epoch(done, present, jax.tree.map(lambda a: a[present], variables))
+
+
+def _checked_epochs(epochs: Collection[int] | None) -> set[int] | None:
+    """Return numbers of epochs as a set, or raise ValueError."""
+    if epochs is None:
+        return None
+    try:
+        return {operator.index(epoch) for epoch in epochs}
+    except TypeError:
+        raise ValueError(f"report_epochs must be numbers of epochs, or None for all, got {epochs!r}") from None
 
 
 def _identity(
-    apply: Apply, criterion: Criterion, config: ManyConfig, members: Members, words: np.ndarray,
-    data: Examples | Callable[[int], Examples], validation: Examples | None, variables: PyTree, decisive: str | None,
-) -> dict[str, str]:  # fmt: skip
+    epoch_of: Epoch, config: ManyConfig, words: np.ndarray, learned: Data, variables: PyTree, decisive: str | None
+) -> dict[str, str]:
     """Return the fingerprint of a training."""
     from jaxsens.training import checkpoints
 
     only_rounding = ("rows", "models_per_device", "checkpoint_every", "reproducible")
     settings = {name: value for name, value in vars(config).items() if name not in only_rounding}
-    settings |= {"model": apply, "criterion": criterion}
-    if config.optimizer == "adam":  # checkpoints of Adam from before there was a choice can be resumed
-        del settings["optimizer"]
+    settings |= {"model": epoch_of.apply, "criterion": learned.criterion}
+    # Checkpoints from before there was a choice can be resumed.
+    for name, only in (("optimizer", "adam"), ("evaluate", True)):
+        if settings[name] == only:
+            del settings[name]
+    if epoch_of.step is not None:
+        settings |= {"train_apply": epoch_of.step.train_apply, "objective": epoch_of.step.objective}
     if decisive is not None:
         settings |= {"reproducible": decisive, "rows": config.rows, "models_per_device": config.models_per_device}
-    arrays = {"keys": words, "members": vars(members), "validation": validation, "initial variables": variables}
-    if callable(data):
-        return checkpoints.fingerprint(settings | {"data": data}, arrays)
-    return checkpoints.fingerprint(settings, arrays | {"data": data})
+    arrays = {"keys": words, "members": vars(learned.members), "validation": learned.validation}
+    arrays |= {"initial variables": variables}
+    if callable(learned.given):
+        return checkpoints.fingerprint(settings | {"data": learned.given}, arrays)
+    return checkpoints.fingerprint(settings, arrays | {"data": learned.given})
 
 
 def _resume(checkpoint: Path | None, state: State, identity: dict[str, str] | None) -> tuple[int, State]:
@@ -238,45 +301,4 @@ def _resume(checkpoint: Path | None, state: State, identity: dict[str, str] | No
 def _save(checkpoint: Path, done: int, state: State, identity: dict[str, str] | None) -> None:
     from jaxsens.training import checkpoints  # Orbax takes a second to import, and few need it.
 
-    checkpoints.save(checkpoint, done, jax.tree.map(jnp.asarray, state), identity)
-
-
-def _checked_data(members: Members, data: Examples, criterion: Criterion, sets: int | None) -> Examples:
-    """Return strings and targets as devices hold them, or raise ValueError if they do not fit the members."""
-    data, count = _checked("data", data, criterion)
-    if sets is not None and sets != count:
-        raise ValueError(f"validation must have the {count} data sets of data, got {sets}")
-    for name, largest, meaning in (
-        ("dataset", count - 1, "the last data set"),
-        ("batch", np.shape(data[1])[1], "all examples"),
-    ):
-        given = getattr(members, name)
-        if given.max() > largest:
-            member = int(given.argmax())
-            raise ValueError(f"{name} of member {member} must be at most {largest}, {meaning}, got {given[member]}")
-    return data
-
-
-def _checked(name: str, examples: Examples, criterion: Criterion) -> tuple[Examples, int]:
-    """Return examples as devices hold them, and the number of data sets, or raise ValueError."""
-    if not isinstance(examples, tuple | list) or len(examples) != 2:
-        raise ValueError(f"{name} must be strings [s n *] and targets [s n], got {type(examples).__name__}")
-    strings, targets = (
-        checks.on_device_values(f"{name}: {part}", a) for part, a in zip(("strings", "targets"), examples, strict=True)
-    )
-    shape = targets.shape
-    if len(shape) != 2 or strings.shape[:2] != shape or 0 in shape:
-        raise ValueError(f"{name} must be strings [s n *] and targets [s n], got shapes {strings.shape} and {shape}")
-    if "c" in (strings.dtype.kind, targets.dtype.kind):
-        raise ValueError(f"{name} must have real strings and targets, got {strings.dtype} and {targets.dtype}")
-    values = np.asarray(strings)
-    wrong = (values != 0) & (values != 1) if values.dtype.kind in "iu" else ~np.isfinite(values)
-    if wrong.any():
-        raise ValueError(f"{name} must have strings of bits, 0 or 1, or finite floats, got {values[wrong][0]}")
-    values, (low, high) = np.asarray(targets), criterion.targets
-    wrong = ~((values >= low) & (values <= high))
-    if wrong.any():
-        raise ValueError(
-            f"{name} must have targets from {low:g} to {high:g}, those of the criterion, got {values[wrong][0]}"
-        )
-    return (strings, targets), shape[0]
+    checkpoints.save(checkpoint, done, state, identity)

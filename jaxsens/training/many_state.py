@@ -1,4 +1,7 @@
-"""The state of many models in training, and how an epoch changes it: learning rates, stopping, best weights."""
+"""The state of many models in training, and how an epoch changes it: learning rates, stopping, best weights.
+
+Weights are on the devices; what decides learning rates and stopping, a few numbers of each model, is on the host.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +14,8 @@ from jaxsens.results.plain import tidy
 from jaxsens.results.result import Description, Result, draw
 from jaxsens.results.words import times
 from jaxsens.training.many_config import ManyConfig, Members
-from jaxsens.training.member_epoch import Scores, Weights, rule
+from jaxsens.training.member_epoch import Member, Scores, Weights
+from jaxsens.training.optimizers import Optimizer
 from jaxsens.typing import Axes, Figure, PyTree
 
 __all__ = [
@@ -21,8 +25,10 @@ __all__ = [
     "STALE",
     "STATUSES",
     "TRAINING",
+    "Progress",
     "State",
     "Trained",
+    "returned",
     "settle",
     "stack",
     "start",
@@ -37,8 +43,24 @@ STATUSES = ("all epochs", "stale", "reached", "diverged")
 HISTORY = ("training_loss", "loss", "accuracy", "learning_rate")
 
 
+class Progress(NamedTuple):
+    """What the host keeps of the members ``[m]`` from epoch to epoch.
+
+    Example:
+        >>> Progress._fields[:2]
+        ('learning_rate', 'smallest')
+    """
+
+    learning_rate: np.ndarray
+    smallest: np.ndarray
+    best_epoch: np.ndarray
+    epochs: np.ndarray
+    status: np.ndarray
+    history: dict[str, np.ndarray]
+
+
 class State(NamedTuple):
-    """What training carries from epoch to epoch, on the host, with the members on every leading axis.
+    """The whole state of a training, as checkpoints have it, with the members on every leading axis.
 
     Example:
         >>> State._fields[:2]
@@ -53,6 +75,28 @@ class State(NamedTuple):
     epochs: np.ndarray
     status: np.ndarray
     history: dict[str, np.ndarray]
+    statistics: PyTree = {}  # noqa: RUF012 (never changed)
+
+    @classmethod
+    def of(cls, member: Member, progress: Progress) -> "State":
+        """Return the state of members and of what the host keeps of them."""
+        kept = returned(member)
+        return cls(member.weights, kept.params, *progress, kept.statistics)
+
+    def split(self, best: bool) -> tuple[Member, Progress]:
+        """Return the members, which keep the weights of the best epoch or only the last, and the rest."""
+        kept = Weights(self.kept, (), self.statistics) if best else ()
+        return Member(self.weights, kept), Progress(*self[2:8])
+
+
+def returned(member: Member) -> Weights:
+    """Return the weights that training returns for a member.
+
+    Example:
+        >>> returned(Member(Weights({"w": 1}, ()), ())).params
+        {'w': 1}
+    """
+    return member.kept or member.weights
 
 
 @dataclass(frozen=True, repr=False)
@@ -60,8 +104,9 @@ class Trained(Result):
     """The members after training.
 
     Attributes:
-        variables: ``{"params": ...}`` with a leading axis ``[m]``, on the host, of the best epoch or of the last, as
-            configured. For a member that diverged they are of an epoch that left them finite.
+        variables: ``{"params": ...}``, and the other collections of the model, with a leading axis ``[m]``, on the
+            host, of the best epoch or of the last, as configured. For a member that diverged they are of an epoch that
+            left them finite.
         codes: ``TRAINING`` (used all epochs), ``STALE``, ``REACHED`` or ``DIVERGED`` ``[m]``, integers.
         epochs: Epochs done ``[m]``, including the one in which a member diverged.
         best_epoch: The epoch of the smallest validation loss, from 1; 0 if there is none ``[m]``.
@@ -134,62 +179,61 @@ def stack(models: Sequence[PyTree]) -> PyTree:
     return jax.tree.map(lambda *leaves: np.stack([np.asarray(leaf) for leaf in leaves]), *models)
 
 
-def start(variables: PyTree, config: ManyConfig, members: Members) -> State:
+def start(variables: PyTree, config: ManyConfig, members: Members, optimizer: Optimizer, others: bool) -> State:
     """Return the state before the first epoch, or raise ValueError if the variables do not fit the members.
+
+    Args:
+        variables: Variables of the members, with a leading axis.
+        config: Settings of the training.
+        members: The numbers of the members.
+        optimizer: The optimizer.
+        others: Whether there may be collections other than ``params``.
 
     Example:
         >>> from types import SimpleNamespace
-        >>> start({"w": 1}, None, SimpleNamespace(batch=np.ones(2)))
+        >>> start({"w": 1}, None, SimpleNamespace(batch=np.ones(2)), None, False)
         Traceback (most recent call last):
         ValueError: variables must be {'params': ...} with a leading axis of members, got ['w']
     """
-    if not isinstance(variables, dict) or variables.keys() != {"params"}:
+    named = isinstance(variables, dict) and "params" in variables
+    if not named or (len(variables) > 1 and not others):
         given = sorted(variables) if isinstance(variables, dict) else type(variables).__name__
-        raise ValueError(f"variables must be {{'params': ...}} with a leading axis of members, got {given}")
-    params, count = jax.tree.map(np.asarray, variables["params"]), len(members.batch)
-    for path, leaf in jax.tree.leaves_with_path(params):
+        hint = "; other collections need train_apply" if named else ""
+        raise ValueError(f"variables must be {{'params': ...}} with a leading axis of members, got {given}{hint}")
+    variables, count = jax.tree.map(np.asarray, variables), len(members.batch)
+    for path, leaf in jax.tree.leaves_with_path(variables):
         if leaf.shape[:1] != (count,):
             name = jax.tree_util.keystr(path)
-            raise ValueError(f"variables['params']{name} must have a leading axis of {count} members, got {leaf.shape}")
-    moments = jax.tree.map(np.asarray, jax.vmap(rule(config.optimizer, 0.0).init)(params))
+            raise ValueError(f"variables{name} must have a leading axis of {count} members, got {leaf.shape}")
+    params = variables.pop("params")
+    moments = jax.tree.map(np.asarray, jax.vmap(optimizer.with_decay(0.0).init)(params))
     zeros = np.zeros(count, np.int32)
     history = {name: np.full((count, config.epochs), np.nan, np.float32) for name in HISTORY}
     smallest = np.full(count, np.inf, np.float32)
-    return State(Weights(params, moments), params, members.learning_rate, smallest, zeros, zeros, zeros, history)
+    weights = Weights(params, moments, variables)
+    return State(weights, params, members.learning_rate, smallest, zeros, zeros, zeros, history, variables)
 
 
-def settle(state: State, config: ManyConfig, active: np.ndarray, done: int, weights: Weights, scores: Scores) -> State:
-    """Return the state after an epoch of the active members.
+def settle(progress: Progress, config: ManyConfig, active: np.ndarray, done: int, scores: Scores) -> Progress:
+    """Return what the host keeps after an epoch of the active members.
 
     Example:
         >>> from types import SimpleNamespace
         >>> off = dict.fromkeys(("lr_patience", "patience", "target_accuracy"))
-        >>> config = SimpleNamespace(keep="last", target_loss=0.5, **off)
-        >>> weights, zeros = Weights({"w": np.zeros((1, 2))}, ()), np.zeros(1, np.int32)
+        >>> config, zeros = SimpleNamespace(target_loss=0.5, **off), np.zeros(1, np.int32)
         >>> history = {name: np.full((1, 1), np.nan) for name in HISTORY}
-        >>> state = State(weights, weights.params, np.ones(1), np.full(1, np.inf), zeros, zeros, zeros, history)
+        >>> progress = Progress(np.ones(1), np.full(1, np.inf), zeros, zeros, zeros, history)
         >>> scores = Scores(*np.full((3, 1), 0.4), np.array([True]))
-        >>> settle(state, config, np.array([0]), 0, weights, scores).status.tolist() == [REACHED]
+        >>> settle(progress, config, np.array([0]), 0, scores).status.tolist() == [REACHED]
         True
     """
-    finite = scores.finite
-    sound = active[finite]
-
-    def put(old: PyTree, new: PyTree, where: np.ndarray, chosen: np.ndarray) -> PyTree:
-        def one(old: np.ndarray, new: np.ndarray) -> np.ndarray:
-            old = old.copy()
-            old[where] = new[chosen]
-            return old
-
-        return jax.tree.map(one, old, new)
-
-    rate, smallest, best, epochs, status = (a.copy() for a in state[2:7])
-    history = {name: a.copy() for name, a in state.history.items()}
+    rate, smallest, best, epochs, status = (a.copy() for a in progress[:5])
+    history = {name: a.copy() for name, a in progress.history.items()}
     for name in HISTORY[:-1]:
         history[name][active, done] = getattr(scores, name)
     history["learning_rate"][active, done] = rate[active]
     epochs[active] = done + 1
-    better = finite & (scores.loss < smallest[active])
+    better = scores.finite & (scores.loss < smallest[active])
     improved = active[better]
     smallest[improved], best[improved] = scores.loss[better], done + 1
     stale = done + 1 - best[active]
@@ -201,7 +245,5 @@ def settle(state: State, config: ManyConfig, active: np.ndarray, done: int, weig
         status[active[scores.accuracy >= config.target_accuracy]] = REACHED
     if config.target_loss is not None:
         status[active[scores.loss <= config.target_loss]] = REACHED
-    status[active[~finite]] = DIVERGED
-    chosen = better if config.keep == "best" else finite
-    kept = put(state.kept, weights.params, active[chosen], chosen)
-    return State(put(state.weights, weights, sound, finite), kept, rate, smallest, best, epochs, status, history)
+    status[active[~scores.finite]] = DIVERGED
+    return Progress(rate, smallest, best, epochs, status, history)

@@ -16,7 +16,6 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from tqdm.auto import tqdm
 
 from jaxsens.execution import parallel
@@ -24,8 +23,9 @@ from jaxsens.execution.checks import host_values, require_functions
 from jaxsens.execution.execution import Execution, require_execution
 from jaxsens.labels import require_labels
 from jaxsens.training import checks
+from jaxsens.training.batch_step import Step
 from jaxsens.training.objectives import CrossEntropy, Objective
-from jaxsens.training.optimizers import Optimizer, build
+from jaxsens.training.optimizers import Optimizer
 from jaxsens.training.result import Fitted
 from jaxsens.typing import Array, Key, PyTree, TrainApply
 
@@ -158,14 +158,14 @@ def fit(
     steps = len(tokens) // config.batch
     devices = parallel.local_devices(devices)[: 1 if config.reproducible else config.parts]
     decisive = checks.reproducible_setting(devices[0]) if config.reproducible else None
-    direction, _ = build(config.optimizer, steps * config.epochs)
-    epoch_of = _epoch(
-        train_apply, objective, config.optimizer, config.epochs, config.batch, config.parts, config.precision, devices
+    step = Step(
+        train_apply, objective, config.optimizer, steps * config.epochs, config.parts, config.precision, devices
     )
+    epoch_of = _epoch(step, config.epochs, config.batch)
     identity = None
     if checkpoint is not None:
         identity = _identity(key, train_apply, variables, tokens, labels, config, objective, decisive)
-    state = State(variables, direction.init(variables["params"]), np.zeros(config.epochs, np.float32))
+    state = State(variables, step.direction().init(variables["params"]), np.zeros(config.epochs, np.float32))
     state = parallel.replicate(jax.tree.map(jnp.array, state), devices)  # copies: an epoch consumes its state
     tokens, labels, key = parallel.replicate((jnp.asarray(tokens), jnp.asarray(labels), key), devices)
     start, state = resume(checkpoint, state, identity)
@@ -277,51 +277,21 @@ def resume(checkpoint: Path | None, state: PyTree, identity: dict[str, str] | No
 
 
 @functools.lru_cache(maxsize=64)
-def _epoch(
-    train_apply: TrainApply,
-    objective: Objective,
-    optimizer: Optimizer,
-    epochs: int,
-    batch: int,
-    parts: int,
-    precision: str,
-    devices: tuple[jax.Device, ...],
-) -> Callable[..., tuple[State, Array, Array]]:
+def _epoch(step_of: Step, epochs: int, batch: int) -> Callable[..., tuple[State, Array, Array]]:
     """Compile one epoch: the same program for every learning rate, seed and epoch."""
 
     def run(
         state: State, tokens: Array, labels: Array, key: Key, rate: Array, epoch: Array
     ) -> tuple[State, Array, Array]:
-        count = len(tokens)
-        steps = count // batch
-        direction, factor = build(optimizer, steps * epochs)
+        steps = step_of.steps // epochs
         epoch_key = jax.random.fold_in(key, epoch)
-        order = jax.random.permutation(epoch_key, count)[: steps * batch]
-
-        def part_loss(params: PyTree, variables: PyTree, part: tuple[Array, Array, Key]) -> tuple[Array, PyTree]:
-            loss, updated = objective(train_apply, {**variables, "params": params}, *part)
-            return loss, {name: value for name, value in updated.items() if name != "params"}
-
-        def part_gradient(part: tuple[Array, Array, Key], variables: PyTree) -> PyTree:
-            with jax.default_matmul_precision(precision):
-                return jax.value_and_grad(part_loss, has_aux=True)(variables["params"], variables, part)
+        order = jax.random.permutation(epoch_key, len(tokens))[: steps * batch]
 
         def step(carry: tuple[PyTree, PyTree], inputs: tuple[Array, Array]) -> tuple[tuple[PyTree, PyTree], Array]:
-            variables, optimizer_state = carry
             index, number = inputs
-            keys = jax.random.split(jax.random.fold_in(epoch_key, number), parts)
-            pieces = (tokens[index], labels[index], keys)
-            if parts == 1:
-                results = part_gradient((*pieces[:2], keys[0]), variables)
-            else:
-                pieces = jax.tree.map(lambda a: a.reshape(parts, -1, *a.shape[1:]), pieces[:2])
-                summed = parallel.sum_over_parts(part_gradient, (*pieces, keys), variables, devices=devices)
-                results = jax.tree.map(lambda a: a / parts, summed)
-            (loss, statistics), gradient = results
-            updates, optimizer_state = direction.update(gradient, optimizer_state, variables["params"])
-            scale = -rate * factor(epoch * steps + number)
-            params = optax.apply_updates(variables["params"], jax.tree.map(lambda u: scale * u, updates))
-            return ({**variables, **statistics, "params": params}, optimizer_state), loss
+            own = jax.random.fold_in(epoch_key, number)
+            *carry, loss = step_of(*carry, (tokens[index], labels[index]), own, rate, epoch * steps + number)
+            return tuple(carry), loss
 
         inputs = (order.reshape(steps, batch), jnp.arange(steps, dtype=jnp.uint32))
         (variables, optimizer_state), losses = jax.lax.scan(step, (state.variables, state.optimizer), inputs)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import optax
 
 from jaxsens.training.checks import require_number
+from jaxsens.typing import Array
 
 __all__ = ["SCHEDULES", "Optimizer", "build"]
 
@@ -52,6 +53,10 @@ class Optimizer:
     def direction(self) -> optax.GradientTransformation:
         """Return the transformation of gradients into the direction of descent, at learning rate 1."""
         return _DIRECTIONS[self.name](self)
+
+    def with_decay(self, weight_decay: Array | float) -> optax.GradientTransformation:
+        """Return that transformation with decoupled weight decay in addition, as AdamW has it."""
+        return optax.chain(self.direction(), optax.add_decayed_weights(weight_decay))
 
     def factor(self, steps: int) -> optax.Schedule:
         """Return the schedule: the factor on the learning rate at each of ``steps`` steps."""

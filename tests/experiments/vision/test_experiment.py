@@ -127,8 +127,13 @@ def test_flatness_is_judged_with_the_size_of_the_function_divided_out():
 
 
 @pytest.mark.whole
-def test_a_training_that_was_stopped_resumes_from_its_checkpoint_to_the_same_tables(tmp_path, monkeypatch):
-    config = replace(SMOKE, architectures=("mlp",), seeds=1, curve_points=3)  # measures at epochs 0, 1 and 2
+@pytest.mark.parametrize(("seeds", "folder"), [(1, "mlp-seed0"), (2, "mlp-rate0.003")])
+def test_a_training_that_was_stopped_resumes_from_its_checkpoint_to_the_same_tables(
+    tmp_path, monkeypatch, seeds, folder
+):
+    """Of one model, and of two that are trained together."""
+    config = replace(SMOKE, architectures=("mlp",), curve_points=3)  # measures at epochs 0, 1 and 2
+    config = replace(config, seeds=seeds, models_per_device=seeds)
     whole, out, point = tmp_path / "whole", tmp_path / "stopped", measure._point
     experiment.execute(config, whole)
 
@@ -140,8 +145,11 @@ def test_a_training_that_was_stopped_resumes_from_its_checkpoint_to_the_same_tab
     monkeypatch.setattr(measure, "_point", stop_after_the_first_epoch)
     with pytest.raises(KeyboardInterrupt):
         experiment.execute(replace(config, checkpoints=True), out)
-    assert list((out / "checkpoints" / "mlp-seed0").iterdir())
+    assert list((out / "checkpoints" / folder).iterdir())
     monkeypatch.undo()
+    if seeds > 1:
+        with pytest.raises(ValueError, match="was begun with other models_per_device"):
+            experiment.execute(replace(config, models_per_device=1), out)
     experiment.execute(replace(config, checkpoints=True), out)
     for table in whole.glob("*.csv"):
         assert (out / table.name).read_bytes() == table.read_bytes(), table.name
