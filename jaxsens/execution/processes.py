@@ -21,8 +21,8 @@ from jax.experimental import multihost_utils
 __all__ = ["VARIABLES", "from_first", "is_first", "join"]
 
 VARIABLES = ("JAXSENS_PROCESSES", "JAXSENS_PROCESS", "JAXSENS_COORDINATOR")
-"""What ``scripts/launch`` sets: the number of processes (``auto``: as JAX detects it, such as on a TPU pod), the index
-of this one, and the address of the first one. The last is yours to set for Open MPI 5 on several machines."""
+"""What ``scripts/launch`` sets: the number of processes (``auto``, which it does not set: as JAX detects it), the index
+of this one, and the address of the first one. Set the last one yourself for Open MPI 5 on several machines."""
 
 _CLUSTERS = {
     "Open MPI": ("OMPI_COMM_WORLD_SIZE", ("OMPI_MCA_orte_hnp_uri",), "OMPI_COMM_WORLD_LOCAL_SIZE", None),
@@ -84,8 +84,8 @@ def join() -> None:
         host, _, port = (address or "").rpartition(":")
         if not host or not port.isdecimal():
             raise ValueError(
-                f"JAXSENS_COORDINATOR must be HOST:PORT, got {address!r}: start with scripts/launch, or under Open MPI 5 "
-                "on several machines give a free port of the machine of the first process"
+                f"JAXSENS_COORDINATOR must be HOST:PORT, got {address!r}: start with scripts/launch, or under Open MPI "
+                "5 on several machines give a free port of the machine of the first process"
             )
         jax.distributed.initialize(
             address, places, place, gpus, cluster_detection_method="deactivate",

@@ -129,7 +129,7 @@ def test_processes_of_open_mpi_5_on_a_machine_agree_on_a_port(environment):
 
 def test_open_mpi_5_on_several_machines_needs_an_address(environment):
     apart = MPI_5 | {"OMPI_COMM_WORLD_LOCAL_RANK": "0", "OMPI_COMM_WORLD_LOCAL_SIZE": "1"}
-    with pytest.raises(ValueError, match="JAXSENS_COORDINATOR must be HOST:PORT, got None.*Open MPI 5 on several"):
+    with pytest.raises(ValueError, match=r"JAXSENS_COORDINATOR must be HOST:PORT, got None.*Open MPI 5 on several"):
         environment(**apart)
     ((words, _),) = environment(**apart, COORDINATOR="node3:8476")
     assert words == ("node3:8476", 2, 1, None)  # all GPUs of its machine
