@@ -9,10 +9,17 @@ from experiments import harness
 from experiments.images import measure as image_measures
 from experiments.images.bench import Bench
 from experiments.vision import conditions
+from experiments.vision.config import Config
 from jaxsens import models, training
 from jaxsens.typing import Apply, PyTree
 
-__all__ = ["measure", "measure_fixed", "train_and_measure"]
+__all__ = ["measure", "measure_fixed", "points", "train_and_measure"]
+
+
+def points(config: Config) -> list[int]:
+    """Return the epochs after which a model is measured during training; 0 is before it."""
+    ratios = np.geomspace(1, config.epochs, max(config.curve_points - 1, 1))
+    return [0, *np.unique(ratios.round().astype(int)).tolist()]
 
 
 def train_and_measure(run: harness.Run, bench: Bench, name: str, learning_rate: float, seed: int) -> dict[str, Any]:
@@ -25,8 +32,7 @@ def train_and_measure(run: harness.Run, bench: Bench, name: str, learning_rate: 
     """
     config, label = bench.config, f"{name}-seed{seed}"
     apply = models.evaluation(bench.module(name))
-    points = np.unique(np.geomspace(1, config.epochs, max(config.curve_points - 1, 1)).round().astype(int))
-    epochs = [0, *points.tolist()]
+    epochs = points(config)
     curve: dict[int, Any] = {}
 
     def follow(epoch: int, variables: PyTree) -> None:
