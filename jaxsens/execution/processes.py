@@ -3,8 +3,8 @@
 All run the same program on the same arguments, as SLURM's ``srun``, Open MPI's ``mpirun``, a Kubernetes job or the
 workers of a TPU pod start them, and ``scripts/launch`` on one machine. ``parallel.map_items`` distributes its items
 over them; each computes everything else itself: curvature, ``fit``, the worst case over all examples, truth tables and
-kernels in closed form are repeated by every process, as their docstrings say. Only the first process reads and writes files, and the others receive its decisions, so that all take the
-same branches and none waits for another.
+kernels in closed form are repeated by every process, as their docstrings say. Only the first process reads and writes
+files, and the others receive its decisions, so that all take the same branches and none waits for another.
 """
 
 import importlib.util
