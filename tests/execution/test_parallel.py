@@ -1,3 +1,5 @@
+"""Laws of `map_items` and its relatives; long since all of them test the one file that uses devices."""
+
 import contextlib
 import functools
 import os

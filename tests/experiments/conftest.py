@@ -29,7 +29,7 @@ EXPERIMENTS = (
     "language_models",
     "grokking",
 )
-COUNTED = ("kernels", "sparse_tokens", "simplicity_bias", "length_and_sharpness", "grokking")
+COUNTED = ("kernels", "sparse_tokens", "simplicity_bias", "length_and_sharpness", "grokking", "robustness", "vision")
 """Experiments whose smoke run is counted, see ``counted``."""
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
