@@ -87,6 +87,11 @@ class OnDevice:
         }  # fmt: skip
 
 
+def measures_of(config: Config, module: pair_transformer.Config) -> OnDevice:
+    """Return the measures of a model of an architecture, with the noise of the settings."""
+    return OnDevice(module, config.noise, config.draws, config.weight_noise, config.weight_draws, config.rho)
+
+
 def measure_with(
     config: Config, module: pair_transformer.Config, train: np.ndarray
 ) -> Callable[[int, PyTree], dict[str, np.ndarray]]:
@@ -97,9 +102,7 @@ def measure_with(
         module: The architecture.
         train: Numbers of the pairs that each model learns ``[m n]``.
     """
-    on_device = OnDevice(
-        module, config.noise, config.draws, config.weight_noise, config.weight_draws, config.rho
-    )  # fmt: skip
+    on_device = measures_of(config, module)
 
     def measure(done: int, variables: PyTree) -> dict[str, np.ndarray]:
         keys = [KEYS(config.seed, "measure", member, done) for member in range(len(train))]

@@ -18,6 +18,28 @@ from jaxsens.execution import parallel, threads
 
 NAME = "manifest.json"
 
+_VARIABLES = ("CUBLAS_WORKSPACE_CONFIG", "JAX_", "LIBTPU_INIT_ARGS", "NVIDIA_TF32_OVERRIDE", "XLA_")
+"""What the environment variables begin with that may change numbers or speed."""
+
+_PLACES = ("JAX_COMPILATION_CACHE_DIR", "JAX_COORDINATOR_ADDRESS")
+"""Those of them that name a place, and change neither."""
+
+_DECIDING = (
+    "CUBLAS_WORKSPACE_CONFIG", "JAX_DEFAULT_PRNG_IMPL", "JAX_DISABLE_MOST_OPTIMIZATIONS",
+    "JAX_EXEC_TIME_OPTIMIZATION_EFFORT", "JAX_OPTIMIZATION_LEVEL", "JAX_THREEFRY_PARTITIONABLE", "LIBTPU_INIT_ARGS",
+    "NVIDIA_TF32_OVERRIDE",
+)  # fmt: skip
+"""Those that may change numbers, beside what the entries ``platform`` and ``precision`` have."""
+
+_DECIDING_FLAGS = (
+    "xla_allow_excess_precision", "xla_backend_optimization_level", "xla_cpu_", "xla_disable_hlo_passes", "xla_gpu_",
+    "xla_tpu_",
+)  # fmt: skip
+"""What the flags in ``XLA_FLAGS`` begin with that may change the last bits of results."""
+
+_OTHER_FLAGS = ("xla_cpu_parallel_codegen_", "xla_gpu_cuda_data_dir", "xla_gpu_force_compilation_parallelism")
+"""What those begin with that change none all the same."""
+
 
 def refuse_foreign(folder: Path) -> None:
     """Raise ValueError if ``folder`` is there and is neither empty nor a run."""
@@ -75,14 +97,15 @@ def begin_session(
         folder: Folder of the run.
         manifest: As `previous` returned it.
         settings: What the configuration says of where and how fast to run.
-        trains: Whether units train models. The bits of a training depend on the versions of JAX and on the numbers of
-            cores and devices, so that units made with others are not mixed.
+        trains: Whether units train models. The bits of a training depend on the versions of JAX, on flags of XLA and on
+            the numbers of cores and devices, so that units made with others are not mixed.
         elsewhere: Whether they may be mixed all the same; the manifest records it.
         reproducible: Whether trainings have ``Config(reproducible=True)``. On a CPU their bits then depend on the fixed
             number of XLA's threads, which the manifest records, and not on cores and devices.
 
     Raises:
-        ValueError: Units that train were made with other versions, cores or devices, and ``elsewhere`` is not set.
+        ValueError: Units that train were made with other versions, flags of XLA, cores or devices, and ``elsewhere`` is
+            not set. Units whose session recorded no flags are taken over.
     """
     sessions, units = manifest["sessions"], manifest["units"]
     for session in sessions:
@@ -100,13 +123,14 @@ def begin_session(
         say(f"{folder}: going on, with {len(kept)} finished units")
     for number in sorted({unit["session"] for unit in manifest["units"].values()}):
         before = sessions[number]["environment"]
-        if trains and not elsewhere and (changed := cli.differences(_of_training(before), _of_training(here))):
+        now = here if "variables" in before else {name: part for name, part in here.items() if name != "variables"}
+        if trains and not elsewhere and (changed := cli.differences(_of_training(before), _of_training(now))):
             raise ValueError(
-                f"'{folder}' holds units that were trained with other cores, devices or versions "
+                f"'{folder}' holds units that were trained with other cores, devices, versions or flags of XLA "
                 f"({'; '.join(changed)}): results would not be those of a run without interruption. Continue where it "
                 "began, give another --out, or pass --resume-elsewhere, which is recorded"
             )
-        if changed := cli.differences(_deciding(before), _deciding(here)):
+        if changed := cli.differences(_deciding(before), _deciding(now)):
             say(f"warning: units of session {number} were made otherwise ({'; '.join(changed)}): last bits may differ")
     sessions.append(
         {"started": datetime.now(UTC).isoformat(timespec="seconds"), "status": "running", "seconds": 0.0}
@@ -124,6 +148,11 @@ def _environment() -> dict[str, Any]:
             versions[package] = None
     machine = parallel.describe_devices()
     return {
+        "variables": {
+            name: text
+            for name, text in sorted(os.environ.items())
+            if name.startswith(_VARIABLES) and name not in _PLACES
+        },
         "versions": versions,
         "code": _commit(),
         "platform": {"backend": machine["platform"], "devices": machine["kind"], "machine": platform.machine()},
@@ -139,11 +168,28 @@ def _of_training(environment: dict[str, Any]) -> dict[str, Any]:
     if mode.get("threads") is not None and environment["platform"]["backend"] == "cpu":
         counts = {"processes": counts["processes"]}  # equal bits on any cores and devices
     own = {name: environment.get(name) for name in ("platform", "precision")}
-    return own | {"versions": versions, "training": mode, "counts": counts}
+    return own | {"versions": versions, "training": mode, "counts": counts, "flags": _flags(environment)}
 
 
 def _deciding(environment: dict[str, Any]) -> dict[str, Any]:
-    return {name: entry for name, entry in environment.items() if name != "counts"}  # these decide no number
+    """Return what the numbers of a measurement depend on: all but counts and some variables."""
+    kept = {name: entry for name, entry in environment.items() if name not in ("counts", "variables")}
+    return kept | {"flags": _flags(environment)}
+
+
+def _flags(environment: dict[str, Any]) -> dict[str, str]:
+    """Return the variables and the flags of XLA that may change numbers; none where a session recorded none.
+
+    The order of flags changes nothing, and neither does the name of a folder, such as that of an autotune cache. Of a
+    flag that is given twice the last one counts, as for XLA.
+    """
+    variables = environment.get("variables", {})
+    found = {name: text for name, text in variables.items() if name in _DECIDING}
+    for word in variables.get("XLA_FLAGS", "").split():
+        name, _, value = word.lstrip("-").partition("=")
+        if name.startswith(_DECIDING_FLAGS) and not name.startswith(_OTHER_FLAGS):
+            found[name] = "a folder" if name.endswith("_dir") else value
+    return found
 
 
 def _commit() -> dict[str, Any]:

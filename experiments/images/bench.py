@@ -213,7 +213,8 @@ class Bench:
         """Train the first model at a learning rate, and return its accuracy on validation images, 0 if it diverged."""
         try:
             if self.config.together:
-                rates = self.config.rates(name)
+                grid = self.config.rates(name)
+                rates = grid if learning_rate in grid else (learning_rate,)
                 variables, _ = self._of_group(Group(name, rates, (0,) * len(rates)), learning_rate, 0)
             else:
                 variables, _ = self.train(name, learning_rate, 0, f"{name}, rate {learning_rate:g}")

@@ -114,7 +114,7 @@ print(small, large, sep="\n")
 #
 # On a cluster or a TPU pod each process runs the same program, and `map_items` distributes the items over all of them:
 #
-#     scripts/launch -- python -m experiments.vision --preset paper        # a process for each GPU of this machine
-#     scripts/launch --hosts 2 --host 0 --coordinator node0:8476 -- python -m experiments.vision
+#     srun --nodes 2 --ntasks-per-node 1 python -m experiments.vision --preset paper    # a process uses all GPUs
+#     scripts/launch --processes 2 -- python -m experiments.vision --preset smoke       # to try it on one machine
 #
 # A program of your own calls `jaxsens.execution.processes.join()` before its first computation.

@@ -10,6 +10,7 @@ import numpy as np
 
 from experiments.harness import Keys, Settings, option
 from experiments.harness.inputs import fingerprint
+from jaxsens.execution import Execution
 from jaxsens.models.recognizers import initialization, sizes
 from jaxsens.models.recognizers.sizes import Sizes
 from jaxsens.typing import Array
@@ -71,8 +72,13 @@ class Config(Settings):
         (1, 2, 3, 4, 6, 8, 10, 12, 14, 16), "bits of the random functions, at most 20", at_least=1, below=21, fewest=1
     )
     control_functions: int = option(10_000, "random functions of each length above 4", at_least=1)
-    rows: int | None = option(4, "substitutions in a block; none on an accelerator", identity=False)
-    chunk: int | None = option(101, "model forwards at once; none: fitted to a memory budget", identity=False)
+    rows: int | None = option(
+        None, "substitutions in a block; if none, 4 on a CPU and all on an accelerator", at_least=1, identity=False
+    )
+    chunk: int | None = option(
+        None, "model forwards at once; if none, 101 on a CPU and fitted to a memory budget on an accelerator",
+        at_least=1, identity=False,
+    )  # fmt: skip
     screened: bool = option(
         False, "evaluate in low precision first, in float32 where that cannot decide; for accelerators"
     )
@@ -82,6 +88,12 @@ class Config(Settings):
         super().__post_init__()
         for architecture in itertools.product(self.layers, self.heads, self.head_sizes, self.multipliers):
             Sizes(*architecture).config(self.epsilon)
+
+    @property
+    def blocks(self) -> tuple[int | None, Execution]:
+        """Substitutions in a block, None for all, and how to run: defaults are those of the platform."""
+        rows, chunk = (4, 101) if Execution().platform == "cpu" else (None, None)
+        return self.rows or rows, Execution(chunk=self.chunk or chunk)
 
 
 PRESETS = {

@@ -5,7 +5,7 @@ Space Geometry of Transformers Encoding Boolean Functions, and measures the sens
 (Figs. 3 left and 4; claims C20 and C25).
 
     python -m experiments.random_recognizers --preset laptop
-    python -m experiments.random_recognizers --preset paper --rows none --chunk 4040    # on an accelerator
+    python -m experiments.random_recognizers --preset paper    # on an accelerator
 
 Leaves models.csv (a row for each model), spectra.csv, schemes.csv (the table that is printed), choices.csv (other
 readings of F.1), control.csv (random functions), comparison.csv, four figures and manifest.json in the folder --out.
@@ -49,7 +49,9 @@ def execute(config: Config, out: Path, data: Array | None = None) -> Path:
         config, data = with_strings(config, data)
     members = models(config)
     with harness.Run.open(out, config, experiment="random_recognizers") as run:
-        run.record(budget_bytes=memory.budget(), estimators_precision="highest", setting=SETTING)
+        rows, execution = config.blocks
+        blocks = {"rows": rows, "chunk": execution.chunk}
+        run.record(budget_bytes=memory.budget(), estimators_precision="highest", setting=SETTING, **blocks)
         control = {n: run.unit(f"functions-{n}", partial(random_functions, config, n)) for n in config.control_lengths}
         work = ((model.name, partial(measure, config, model, data)) for model in members)
         results = []

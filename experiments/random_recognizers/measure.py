@@ -8,7 +8,6 @@ import numpy as np
 
 from experiments.random_recognizers.config import BASELINES, KEYS, PLAIN_AUDIT, SCREENING, TRANSFORMERS, Config, Model
 from jaxsens import boolean
-from jaxsens.execution import Execution
 from jaxsens.models import recognizers, substitution
 from jaxsens.models.recognizers import baselines
 from jaxsens.substitution import one_at_a_time
@@ -52,9 +51,10 @@ def prepare(config: Config, model: Model) -> Ready:
     # All depths share a program for one number of strings, so that the cost must not depend on the depth.
     middle = sorted(config.layers)[len(config.layers) // 2]
     plain_cost, cost = substitution.recognizers.operations(architecture, middle, config.length)
-    shared = substitution.recognizer(deepest, config.rows)
+    rows, _ = config.blocks
+    shared = substitution.recognizer(deepest, rows)
     # A plain audit is independent of what it checks and compiles sooner, but costs too much for wide models.
-    plain = one_at_a_time(recognizers.evaluation(deepest), config.rows)
+    plain = one_at_a_time(recognizers.evaluation(deepest), rows)
     return Ready(shared, plain if plain_cost < PLAIN_AUDIT else shared, variables, parameters, cost)
 
 
@@ -73,7 +73,7 @@ def measure(config: Config, model: Model, strings: Array | None = None) -> dict[
         strings = boolean.strings.uniform(KEYS(config.seed, "strings", model.dataset), count, config.length)
     strings = strings[:count]
     key = KEYS(config.seed, "audit", model.dataset, model.number)
-    execution = Execution(chunk=config.chunk)
+    _, execution = config.blocks
     in_full = boolean.sensitivity_profile(
         ready.substitute, execution=execution, audit=config.audit, reference=ready.reference
     )

@@ -1,7 +1,7 @@
 """Extrapolate the time of the spectra of Fig. 3 (left) of Kövér et al. on this machine, in float32 and screened.
 
     python -m experiments.random_recognizers.time_spectra [--out FILE.json] [--share 0.02] [--strings 10000]
-        [--rows none] [--chunk 4040] [--schemes xavier_uniform,xavier_normal] [--seed 0]
+        [--rows 4] [--chunk 4040] [--schemes xavier_uniform,xavier_normal] [--seed 0]
 
 The figure takes 500 transformers of F.1's mix for each initialization, on 10,000 strings of length 100 with their 100
 neighbors. A random sample of those models (``--share``) is measured as ``random_recognizers --preset paper`` measures
@@ -71,8 +71,8 @@ def arguments() -> argparse.Namespace:
         default=WHOLE.strings,
         help="strings of each model; fewer bias the time of screening upward",
     )
-    parser.add_argument("--rows", default="none", help="substitutions in a block")
-    parser.add_argument("--chunk", type=int, default=4040, help="model forwards computed together")
+    parser.add_argument("--rows", type=int, help="substitutions in a block; by default as the experiment")
+    parser.add_argument("--chunk", type=int, help="model forwards computed together; by default as the experiment")
     parser.add_argument("--schemes", default=",".join(WHOLE.schemes), help="initializations")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
@@ -93,8 +93,8 @@ def main() -> None:
     options, compiling = arguments(), Compiling()
     compiling.start()
     config = dataclasses.replace(
-        WHOLE, strings=options.strings, rows=None if options.rows == "none" else int(options.rows),
-        chunk=options.chunk, audit=0, baselines=0, choices=0, seed=options.seed,
+        WHOLE, strings=options.strings, rows=options.rows, chunk=options.chunk, audit=0, baselines=0, choices=0,
+        seed=options.seed,
     )  # fmt: skip
     if options.strings < WHOLE.strings:
         print("fewer strings: preparation, calibration and audit take the same time, which biases the hours upward")

@@ -9,10 +9,17 @@ from experiments import harness
 from experiments.images import measure as image_measures
 from experiments.images.bench import Bench
 from experiments.vision import conditions
+from experiments.vision.config import Config
 from jaxsens import models, training
 from jaxsens.typing import Apply, PyTree
 
-__all__ = ["Curves", "measure", "measure_fixed", "train_and_measure"]
+__all__ = ["Curves", "measure", "measure_fixed", "points", "train_and_measure"]
+
+
+def points(config: Config) -> list[int]:
+    """Return the epochs after which a model is measured during training; 0 is before it."""
+    ratios = np.geomspace(1, config.epochs, max(config.curve_points - 1, 1))
+    return [0, *np.unique(ratios.round().astype(int)).tolist()]
 
 
 class Curves:
@@ -25,9 +32,7 @@ class Curves:
     """
 
     def __init__(self, run: harness.Run, bench: Bench) -> None:
-        count = max(bench.config.curve_points - 1, 1)
-        points = np.unique(np.geomspace(1, bench.config.epochs, count).round().astype(int))
-        self.run, self.bench, self.epochs = run, bench, [0, *points.tolist()]
+        self.run, self.bench, self.epochs = run, bench, points(bench.config)
         self._points: dict[tuple[str, int], Any] = {}
 
     def follow(self, name: str, seed: int, epoch: int, variables: PyTree) -> None:
@@ -55,16 +60,16 @@ def train_and_measure(curves: Curves, name: str, learning_rate: float, seed: int
     bench, label = curves.bench, f"{name}-seed{seed}"
     follow = partial(curves.follow, name)
     variables, losses = bench.trained(curves.run, name, learning_rate, seed, follow, curves.epochs[1:])
-    points = curves.of(label)
+    curve = curves.of(label)
     found = {
         "learning_rate": learning_rate,
         "losses": losses,
         "curve_epochs": np.asarray(curves.epochs),
-        "curve_sensitivity": np.stack([point["sensitivity"] for point in points]),
-        "curve_accuracy": np.stack([point["accuracy"] for point in points]),
+        "curve_sensitivity": np.stack([point["sensitivity"] for point in curve]),
+        "curve_accuracy": np.stack([point["accuracy"] for point in curve]),
     }
     if bench.config.matched:
-        found["curve_train_accuracy"] = np.stack([point["train_accuracy"] for point in points])
+        found["curve_train_accuracy"] = np.stack([point["train_accuracy"] for point in curve])
     return measure(bench, models.evaluation(bench.module(name)), variables, label) | found
 
 

@@ -4,6 +4,7 @@ A table ``[..., 2**n]`` holds ``f(x)`` at the index whose bits are the string x,
 bit: booleans, or integers 0 and 1. All functions batch over leading axes, and work under ``jit`` and ``vmap``, where
 integers are not checked and all but 0 count as 1. Tables have at most ``2**30`` entries, the batch included: indices
 and counts are int32. Costs are those of one table, in operations and in bytes beyond the table, which has ``2**n``.
+Each of several processes computes whole results.
 
 Definitions: Kövér et al., Understanding the Parameter Space Geometry of Transformers Encoding Boolean Functions, s.2.1;
 O'Donnell, Analysis of Boolean Functions (2014). ``block_sensitivity`` and ``certificate_complexity`` come from

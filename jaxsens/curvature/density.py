@@ -94,6 +94,8 @@ def spectral_density(
     tr(f(A)) via Stochastic Lanczos Quadrature, 2017; Ghorbani et al., An Investigation into Neural Net Optimization via
     Hessian Eigenvalue Density, 2019.)
 
+    Each of several processes computes the whole result; the work is not shared among them.
+
     Args:
         product: As built by ``hessian_product``, ``ggn_product`` or ``fisher_product``.
         probes: The number of random vectors, the independent units.

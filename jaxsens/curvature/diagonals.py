@@ -114,6 +114,8 @@ def diagonal(product: Product, *, probes: int) -> Callable[[Key, PyTree, PyTree]
     Estimator for the Diagonal of a Matrix, 2007; their division by ``v * v`` is by 1 for signs.) With other probes of
     mean 0 and covariance I the variance would be larger.
 
+    Each of several processes computes the whole result; the work is not shared among them.
+
     Args:
         product: As built by ``hessian_product``, ``ggn_product`` or ``fisher_product``.
         probes: The number of random vectors; the first few of many are those of few. With at least as many probes as
@@ -171,6 +173,8 @@ def xdiag(product: Product, *, probes: int) -> Callable[[Key, PyTree, PyTree], D
     for each entry: its square is never too small on average. Intervals of 95 % covered 95.5 to 100 % of the entries
     (n = 100, 5 to 20 probes, five spectra), and with the spread alone 83 to 95 %; where the spectrum decays fast they
     are up to four times as wide as necessary.
+
+    Each of several processes computes the whole result; the work is not shared among them.
 
     Args:
         product: As built by ``hessian_product``, ``ggn_product`` or ``fisher_product``.

@@ -97,6 +97,8 @@ def top_eigenpairs(
     before the next: with fewer steps than there are distinct eigenvalues it may miss copies, and the pairs are then
     converged, but not the k largest.
 
+    Each of several processes computes the whole result; the work is not shared among them.
+
     Args:
         product: As built by ``hessian_product``, ``ggn_product`` or ``fisher_product``.
         k: The number of pairs.

@@ -32,6 +32,8 @@ def of_inputs(product: Product, *, where: Where | None = None) -> Product:
     product. Directions, eigenvectors and diagonals are pytrees like the inputs of the batch, ``[b ...]``. For token ids
     pass their embeddings, and an ``apply`` that takes these.
 
+    Each of several processes computes whole products; the work is not shared among them.
+
     Args:
         product: As built by ``hessian_product``, ``ggn_product``, ``fisher_product`` or
             ``monte_carlo_fisher_product``, without ``where``.

@@ -39,6 +39,8 @@ def hessian_product(loss: Loss, *, where: Where | None = None, execution: Execut
     Forward over reverse differentiation (Pearlmutter, Fast Exact Multiplication by the Hessian, 1994). No matrix is
     held: a product takes the memory of one micro-batch.
 
+    Each of several processes computes whole products; the work is not shared among them.
+
     Args:
         loss: ``loss(params, batch)`` -> losses ``[b]``, deterministic, of each example independently.
             ``classification.CrossEntropy(apply)`` also checks the labels.
@@ -79,6 +81,8 @@ def ggn_product(
     the Hessian where outputs are linear in the parameters. For a likelihood with natural parameters as outputs
     (cross-entropy, squared error) it is the Fisher matrix (Martens, New Insights and Perspectives on the Natural
     Gradient Method, 2020, s.9).
+
+    Each of several processes computes whole products; the work is not shared among them.
 
     Args:
         apply: ``apply(params, inputs)`` -> outputs ``[b *k]``, deterministic. The batch is ``(inputs, targets)``.
@@ -123,6 +127,8 @@ def fisher_product(loss: Loss, *, where: Where | None = None, execution: Executi
     The gradients are those at the labels of the data. With labels drawn from the model it would be the Fisher matrix,
     which ``ggn_product`` computes without drawing; the two may differ much (Kunstner et al., Limitations of the
     Empirical Fisher Approximation, 2019).
+
+    Each of several processes computes whole products; the work is not shared among them.
 
     Args:
         loss: ``loss(params, batch)`` -> losses ``[b]``, deterministic, of each example independently.

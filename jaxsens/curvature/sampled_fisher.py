@@ -41,6 +41,8 @@ def monte_carlo_fisher_product(
     an example that count. The mean is then ``sum_x mean_s g_s g_s' / sum_x n_x``, whose expectation is the matrix of
     ``ggn_product``, a mean over all labels that count.
 
+    Each of several processes computes whole products; the work is not shared among them.
+
     Args:
         apply: ``apply(params, inputs)`` -> logits ``[b *t k]`` of at least two classes, deterministic. The batch is
             ``(inputs, targets)``, as for ``ggn_product``: targets are labels, of which only matters which count, or

@@ -35,6 +35,8 @@ def trace(product: Product, *, probes: int, sampler: Sampler = signs) -> Callabl
     chi-squared, and a 95 % interval covered the trace in 86 % of the cases: take more probes, or ``xtrace``, which
     covered it in 95 % there.
 
+    Each of several processes computes the whole result; the work is not shared among them.
+
     Args:
         product: As built by ``hessian_product``, ``ggn_product`` or ``fisher_product``.
         probes: The number of random vectors; the first few of many are those of few.
@@ -85,6 +87,8 @@ def xtrace(product: Product, *, probes: int) -> Callable[[Key, PyTree, PyTree], 
     change given all but one. The ``sem`` here takes the mean of ``|t_i - t_ij| |t_j - t_ji|`` for C: its square is
     never too small on average, and intervals cover 94 % to 100 % in the same cases; where the spectrum decays fast they
     are up to three times as wide as necessary.
+
+    Each of several processes computes the whole result; the work is not shared among them.
 
     Args:
         product: As built by ``hessian_product``, ``ggn_product`` or ``fisher_product``.

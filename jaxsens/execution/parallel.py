@@ -124,15 +124,16 @@ def map_items(fn: Callable[..., PyTree], items: PyTree, *shared: PyTree, executi
         index = np.minimum(firsts[:, None] * chunk + np.arange(capacity * chunk), count - 1)
         return counts, program(np.asarray(counts, np.int32), jax.tree.map(lambda a: a[index], items), shared)
 
-    blocks = []
+    results, done = None, 0
     with _bar(execution.progress, count if jax.process_count() == 1 else (stop - first) * chunk) as advance:
         for counts, outputs in _pipelined(launch, first, stop, capacity, len(devices)):
             outputs = jax.tree.map(np.asarray, outputs)
+            if results is None:
+                results = jax.tree.map(lambda a: np.empty(((stop - first) * chunk, *a.shape[2:]), a.dtype), outputs)
             for device, taken in enumerate(counts):
-                # A copy: a view would keep the whole buffer of the launch.
-                blocks.append(jax.tree.map(lambda a, d=device, n=taken: a[d, : n * chunk].copy(), outputs))
+                jax.tree.map(functools.partial(_put, done, device, taken * chunk), results, outputs)
+                done += taken * chunk
             advance(sum(counts) * chunk)
-    results = jax.tree.map(lambda *parts: np.concatenate(parts), *blocks)
     return jax.tree.map(lambda a: a[:count], _gather(results, total, chunk))
 
 
@@ -356,6 +357,11 @@ def describe_devices() -> dict[str, Any]:
         "devices": len(devices),
         "processes": jax.process_count(),
     }
+
+
+def _put(start: int, device: int, count: int, results: np.ndarray, outputs: np.ndarray) -> None:
+    """Copy what a device computed to its place."""
+    results[start : start + count] = outputs[device, :count]
 
 
 def _leading(items: PyTree) -> int:

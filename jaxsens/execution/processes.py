@@ -2,14 +2,15 @@
 
 All run the same program on the same arguments, as SLURM's ``srun``, Open MPI's ``mpirun``, a Kubernetes job or the
 workers of a TPU pod start them, and ``scripts/launch`` on one machine. ``parallel.map_items`` distributes its items
-over them; each computes everything else itself: curvature, ``fit`` and the worst case over all examples are repeated by
-every process. Only the first process reads and writes files, and the others
-receive its decisions, so that all take the same branches and none waits for another.
+over them; each computes everything else itself: curvature, ``fit``, the worst case over all examples, truth tables and
+kernels in closed form are repeated by every process, as their docstrings say. Only the first process reads and writes
+files, and the others receive its decisions, so that all take the same branches and none waits for another.
 """
 
 import importlib.util
 import os
 import sys
+import zlib
 from collections.abc import Callable, Iterator
 from types import TracebackType
 
@@ -20,8 +21,8 @@ from jax.experimental import multihost_utils
 __all__ = ["VARIABLES", "from_first", "is_first", "join"]
 
 VARIABLES = ("JAXSENS_PROCESSES", "JAXSENS_PROCESS", "JAXSENS_COORDINATOR")
-"""What ``scripts/launch`` sets: the number of processes (``auto``: as JAX detects it, such as on a TPU pod), the index
-of this one, and the address of the first one."""
+"""What ``scripts/launch`` sets: the number of processes (``auto``, which it does not set: as JAX detects it), the index
+of this one, and the address of the first one. Set the last one yourself for Open MPI 5 on several machines."""
 
 _CLUSTERS = {
     "Open MPI": ("OMPI_COMM_WORLD_SIZE", ("OMPI_MCA_orte_hnp_uri",), "OMPI_COMM_WORLD_LOCAL_SIZE", None),
@@ -34,7 +35,9 @@ _CLUSTERS = {
 }
 """Variables of engines that start processes and that JAX detects, in its order (``mpirun`` may run in an allocation of
 SLURM): the number of processes; those that exist in started processes; the number of processes on a machine; the number
-of machines."""
+of machines. Those of Open MPI are version 4's: JAX does not detect version 5, which has no variable with an address."""
+
+_OPEN_MPI_5 = ("PMIX_NAMESPACE", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_LOCAL_RANK", "OMPI_COMM_WORLD_LOCAL_SIZE")
 
 # All processes meet at the end of a run, and only a few seconds of work follow.
 _LEAVE_SECONDS = 60
@@ -45,14 +48,15 @@ def join() -> None:
     """Connect to the other processes, if ``scripts/launch``, ``srun``, ``mpirun``, Kubernetes or GKE started several.
 
     Where an engine starts one process on each machine, that process uses all GPUs of the machine; where it starts
-    several, JAX gives each process the GPU of its number there.
+    several, JAX gives each process the GPU of its number there. Open MPI 5 on several machines also needs
+    ``JAXSENS_COORDINATOR=HOST:PORT``, a free port of the machine of the first process.
 
     It must be called before the first computation. Afterwards an uncaught exception ends the process at once, and
     SIGTERM has its default action, so that the other processes do not wait for it.
 
     Raises:
-        ValueError: If the environment has the number of processes, but not a valid index of this one or address of the
-            first one.
+        ValueError: If the environment has the number of processes, but not a valid index of this one, or no valid
+            address of the first one where it is needed.
 
     Example:
         >>> join()  # nothing to do in a process that was not started by scripts/launch
@@ -60,8 +64,10 @@ def join() -> None:
     count, number, address = (os.environ.get(name) for name in VARIABLES)
     if jax.distributed.is_initialized():
         return
-    alone = False
-    if count is None:
+    alone, gpus = False, None
+    if count is None and _several_by_open_mpi_5():
+        count, number, address, gpus = _of_open_mpi_5(address)
+    elif count is None:
         if not _several_started():
             return
         count, alone = "auto", _one_on_each_machine()
@@ -77,9 +83,13 @@ def join() -> None:
         place = _number("JAXSENS_PROCESS", number, 0, places - 1)
         host, _, port = (address or "").rpartition(":")
         if not host or not port.isdecimal():
-            raise ValueError(f"JAXSENS_COORDINATOR must be HOST:PORT, got {address!r}: start with scripts/launch")
+            raise ValueError(
+                f"JAXSENS_COORDINATOR must be HOST:PORT, got {address!r}: start with scripts/launch, or under Open MPI "
+                "5 on several machines give a free port of the machine of the first process"
+            )
         jax.distributed.initialize(
-            address, places, place, cluster_detection_method="deactivate", shutdown_timeout_seconds=_LEAVE_SECONDS,
+            address, places, place, gpus, cluster_detection_method="deactivate",
+            shutdown_timeout_seconds=_LEAVE_SECONDS,
             # On one machine, the port is not open to others.
             coordinator_bind_address=address if host == "127.0.0.1" else None,
         )  # fmt: skip
@@ -142,6 +152,24 @@ def _several_started() -> bool:
     in_job = in_job and _can_ask_kubernetes()
     on_pod = "," in os.environ.get("TPU_WORKER_HOSTNAMES", "") and "TPU_WORKER_ID" in os.environ
     return in_job or on_pod
+
+
+def _several_by_open_mpi_5() -> bool:
+    """Return whether Open MPI 5 started several processes, this one among them."""
+    own = all(name in os.environ for name in _OPEN_MPI_5) and not any(True for _ in _present())
+    return own and _count_of("OMPI_COMM_WORLD_SIZE") > 1
+
+
+def _of_open_mpi_5(address: str | None) -> tuple[str, str, str | None, list[int] | None]:
+    """Return the number of processes, the index of this one, the address of the first, and this one's GPUs; None: all.
+
+    On one machine all processes derive the same port from the name of their job.
+    """
+    job, number, local, locals_ = (os.environ[name] for name in _OPEN_MPI_5)
+    count = os.environ["OMPI_COMM_WORLD_SIZE"]
+    if address is None and count == locals_:
+        address = f"127.0.0.1:{2**16 - 2**12 + zlib.crc32(job.encode()) % 2**12}"
+    return count, number, address, None if locals_ == "1" else [int(local)]
 
 
 def _can_ask_kubernetes() -> bool:

@@ -73,7 +73,10 @@ def screened_token_sensitivity(
     the clean and the changed margin exceed the bound; the others are recomputed, and so are ``audit`` accepted ones
     drawn at random, to estimate how many accepted changes are wrong.
 
-    Screening saves time where margins are large, as in trained models, and where matrix products dominate.
+    Screening saves time where margins are large, as in trained models, and where matrix products dominate. It is for
+    accelerators: on a CPU the default precision is float32, so that everything is computed as in ``token_sensitivity``,
+    and then calibration and audit. ``python -m experiments.benchmark.micro.screening`` measures what it saves. On an
+    accelerator it was not measured yet; ``scripts/prove_on_accelerator`` does so for a ViT.
 
     Args:
         substitute: The primitive, in full precision; if it takes sites, only the sites in doubt are recomputed.

@@ -51,6 +51,8 @@ def worst_case_sharpness(
     ``scales.by_element`` that of ASAM.) Weights in float16 or bfloat16 are moved and evaluated as float32, so that
     neither gradients nor perturbations are lost to rounding.
 
+    With ``group=None`` each of several processes computes the whole result; otherwise they share the groups.
+
     Args:
         loss: ``loss(params, batch)`` -> losses ``[b]``, deterministic.
         radius: The radius of the ball, in the units of the weights, or a number where the scale has these; 0 gives 0.

@@ -55,6 +55,8 @@ def conjugate_kernel(
     Linear scores: ``E[phi(S) phi(S')] = E[S S']``, so that the kernel is ``sum_ab G_ab sum_ij G_ij^2``. ReLU: the
     arc-cosine kernel of degree 1 (Cho and Saul, 2009).
 
+    Each of several processes computes the whole result; the work is not shared among them.
+
     Args:
         first: Inputs ``[m t w]``.
         second: Inputs ``[n t w]``; by default the first ones.
@@ -80,6 +82,8 @@ def tangent_kernel(
     """Return the neural tangent kernel of single-layer attention, of all four weights; see the module.
 
     With linear scores it is four times the conjugate kernel.
+
+    Each of several processes computes the whole result; the work is not shared among them.
 
     Args:
         first: Inputs ``[m t w]``.

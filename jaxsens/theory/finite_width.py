@@ -95,13 +95,17 @@ class FiniteWidthKernel:
     networks: int
     execution: Execution
 
+    @property
+    def network(self) -> Callable[[Array, Key, Array], Array]:
+        """``network(number, key, tokens)``: the kernel ``[m m]`` of one random network."""
+        sample = {"conjugate": _conjugate, "tangent": _tangent}[self.kind]
+        return parallel.bind(_sampled, sample, self.score, self.read_out, self.width)
+
     def __call__(self, key: Key, tokens: Array) -> Estimate:
         """Return the estimate of the kernel ``[m m]`` over random networks."""
         tokens = require_tokens("tokens", tokens).astype(np.float32)
-        sample = {"conjugate": _conjugate, "tangent": _tangent}[self.kind]
-        fn = parallel.bind(_sampled, sample, self.score, self.read_out, self.width)
         numbers = np.arange(self.networks, dtype=np.uint32)
-        values = parallel.map_items(fn, numbers, require_key(key), tokens, execution=self.execution)
+        values = parallel.map_items(self.network, numbers, require_key(key), tokens, execution=self.execution)
         return estimate.from_values(values, rate=False, unit="networks")
 
 

@@ -66,6 +66,8 @@ class Counterexample(NamedTuple):
 def structure(kernel: Array, tokens: int) -> KernelStructure:
     """Measure how far a kernel on the cube is from Proposition 3.1.
 
+    Each of several processes computes the whole result; the work is not shared among them.
+
     Args:
         kernel: ``[2**n 2**n]``, in the order of ``walsh.signs``.
         tokens: Tokens of an input; divides n.
@@ -117,6 +119,8 @@ def counterexample(kernel: Array) -> Counterexample | None:
     """Return two pairs of points at which ``K(x, y)`` is no function of ``<x, y>``; None if there are none.
 
     The difference is the largest one; of equal ones the first in the order of ``walsh.signs``.
+
+    Each of several processes computes the whole result; the work is not shared among them.
 
     Args:
         kernel: ``[2**n 2**n]``, in the order of ``walsh.signs``.

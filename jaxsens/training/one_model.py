@@ -118,6 +118,8 @@ def fit(
 ) -> Fitted:
     """Train a model, and return ``Fitted``: its variables and the mean training loss of every epoch ``[epochs]``.
 
+    Each of several processes trains the whole model; the work is not shared among them. ``fit_many`` shares its models.
+
     Args:
         key: Decides the order of the examples, dropout and noise.
         train_apply: The model in training mode; equal functions share compiled code.

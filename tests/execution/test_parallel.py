@@ -1,3 +1,6 @@
+"""Laws of `map_items` and its relatives; long since all of them test the one file that uses devices."""
+
+import contextlib
 import functools
 import os
 import subprocess
@@ -221,6 +224,28 @@ def test_shares_of_processes_are_balanced_and_gathered_in_order(monkeypatch, tot
         thread.join(60)
     for whole in found:
         np.testing.assert_array_equal(whole, rows)
+
+
+def test_results_of_a_long_call_stream_to_the_host(monkeypatch):
+    """The devices hold those of two launches at most: the one that is read, and the next."""
+    length, live = 1027, []
+
+    @contextlib.contextmanager
+    def bar(label, total):
+        yield lambda done: live.append(sum(a.nbytes for a in jax.live_arrays() if of_launches(a)))
+
+    def of_launches(array):  # the part on a device, which reading makes an array of its own, shares its memory
+        return array.shape[-1:] == (length,) and len(array.devices()) == 2
+
+    monkeypatch.setattr(parallel, "_LAUNCH_CHUNKS", 2)
+    monkeypatch.setattr(parallel, "_bar", bar)
+    items = np.arange(64, dtype=np.float32)
+    execution = Execution(chunk=1, devices=jax.devices()[:2])
+    found = parallel.map_items(lambda x: jnp.full(length, x), items, execution=execution)
+    np.testing.assert_array_equal(found, np.broadcast_to(items[:, None], (64, length)))
+    of_launch = 2 * 2 * length * 4  # devices, chunks of each, numbers of 4 bytes
+    assert len(live) >= 16
+    assert of_launch <= max(live) <= 2 * of_launch < found.nbytes / 4
 
 
 def test_across_chunks_values_agree_up_to_rounding(problem):

@@ -24,7 +24,11 @@ MPI = {
     "OMPI_MCA_orte_hnp_uri": "1531576320.0;tcp://10.96.0.1:34911", "OMPI_COMM_WORLD_SIZE": "4",
     "OMPI_COMM_WORLD_RANK": "2", "OMPI_COMM_WORLD_LOCAL_RANK": "0", "OMPI_COMM_WORLD_LOCAL_SIZE": "2",
 }  # fmt: skip
-ENGINES = {**SLURM, **KUBERNETES, **POD, **MPI, "SLURM_NTASKS_PER_NODE": ""}
+MPI_5 = {
+    "PMIX_NAMESPACE": "prterun-node3-21091@1", "OMPI_COMM_WORLD_SIZE": "2", "OMPI_COMM_WORLD_RANK": "1",
+    "OMPI_COMM_WORLD_LOCAL_RANK": "1", "OMPI_COMM_WORLD_LOCAL_SIZE": "2",
+}  # fmt: skip
+ENGINES = {**SLURM, **KUBERNETES, **POD, **MPI, **MPI_5, "SLURM_NTASKS_PER_NODE": ""}
 
 
 @pytest.fixture
@@ -38,7 +42,7 @@ def environment(monkeypatch):
     def set_to(**variables):
         for name in processes.VARIABLES:
             monkeypatch.delenv(name, raising=False)
-        for name in ("SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE", "KUBERNETES_SERVICE_HOST", "TPU_WORKER_HOSTNAMES"):
+        for name in ENGINES:
             monkeypatch.delenv(name, raising=False)
         for name, value in variables.items():
             monkeypatch.setenv(name if name in ENGINES else f"JAXSENS_{name}", value)
@@ -59,7 +63,7 @@ def test_without_a_launch_nothing_is_joined(environment):
 
 def test_a_launch_is_joined_in_its_place(environment):
     ((words, options),) = environment(PROCESSES="4", PROCESS="3", COORDINATOR="node0:8476")
-    assert words == ("node0:8476", 4, 3)
+    assert words == ("node0:8476", 4, 3, None)
     assert options["coordinator_bind_address"] is None
     assert not jax.config.jax_enable_preemption_service
     assert processes.sys.excepthook is not processes.sys.__excepthook__
@@ -108,6 +112,27 @@ def test_a_process_alone_on_its_machine_uses_all_gpus(environment, monkeypatch, 
     finally:
         for name, value in zip(("jax_cuda_visible_devices", "jax_rocm_visible_devices"), before, strict=True):
             jax.config.update(name, value)
+
+
+def test_processes_of_open_mpi_5_on_a_machine_agree_on_a_port(environment):
+    """JAX does not detect version 5, so that each process would run on its own."""
+    environment(**MPI_5 | {"OMPI_COMM_WORLD_RANK": "0", "OMPI_COMM_WORLD_LOCAL_RANK": "0"})
+    (first, _), (second, options) = environment(**MPI_5)
+    address = first[0]
+    assert first[1:] == (2, 0, [0])
+    assert second == (address, 2, 1, [1])
+    assert options["coordinator_bind_address"] == address
+    host, port = address.split(":")
+    assert host == "127.0.0.1"
+    assert 2**16 - 2**12 <= int(port) < 2**16
+
+
+def test_open_mpi_5_on_several_machines_needs_an_address(environment):
+    apart = MPI_5 | {"OMPI_COMM_WORLD_LOCAL_RANK": "0", "OMPI_COMM_WORLD_LOCAL_SIZE": "1"}
+    with pytest.raises(ValueError, match=r"JAXSENS_COORDINATOR must be HOST:PORT, got None.*Open MPI 5 on several"):
+        environment(**apart)
+    ((words, _),) = environment(**apart, COORDINATOR="node3:8476")
+    assert words == ("node3:8476", 2, 1, None)  # all GPUs of its machine
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """The smoke run of every experiment, once for the whole suite, whichever worker asks for it first."""
 
+import contextlib
 import dataclasses
 import fcntl
 import importlib
@@ -9,6 +10,8 @@ import shutil
 import jax
 import numpy as np
 import pytest
+
+from tests.experiments.counted import counted
 
 EXPERIMENTS = (
     "vision",
@@ -26,6 +29,9 @@ EXPERIMENTS = (
     "language_models",
     "grokking",
 )
+COUNTED = ("kernels", "sparse_tokens", "simplicity_bias", "length_and_sharpness", "grokking", "robustness", "vision")
+"""Experiments whose smoke run is counted, see ``counted``."""
+
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
 WORDS = [
     *SPECIAL, "a", "the", "good", "bad", "film", "plot", "was", "is", "very", "not", "it", "of", "and", "in", "cat",
@@ -110,7 +116,10 @@ def smoke_run(tmp_path_factory, smoke_config, worker_id):
         with (shared / f"{name}.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if not (folder / "comparison.csv").exists():
-                importlib.import_module(f"experiments.{name}.experiment").execute(smoke_config(name), folder)
+                with counted() if name in COUNTED else contextlib.nullcontext() as found:
+                    importlib.import_module(f"experiments.{name}.experiment").execute(smoke_config(name), folder)
+                if name in COUNTED:
+                    (shared / f"{name}-counted.json").write_text(json.dumps(found))
         return folder
 
     return run

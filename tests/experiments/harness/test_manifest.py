@@ -125,6 +125,33 @@ def test_units_that_train_are_not_mixed_with_those_of_another_machine(tmp_path, 
     assert [session["resumed_elsewhere"] for session in read(tmp_path)["sessions"]] == [False, False, False, True]
 
 
+def test_flags_that_change_bits_are_not_mixed_and_others_are(tmp_path, monkeypatch, capsys):
+    def begin(flags, trains=True, **options):
+        monkeypatch.setenv("XLA_FLAGS", flags)
+        return harness.Run.open(tmp_path, Trained(**options), experiment="test", trains=trains)
+
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path))
+    plain = "--xla_backend_optimization_level=1 --xla_gpu_per_fusion_autotune_cache_dir=one"
+    with begin(plain) as run:
+        run.unit("a", lambda: {"x": 1})
+    recorded = read(tmp_path)["sessions"][0]["environment"]["variables"]
+    assert recorded["XLA_FLAGS"] == plain
+    assert "JAX_COMPILATION_CACHE_DIR" not in recorded
+    same = "--xla_gpu_per_fusion_autotune_cache_dir=two --xla_force_host_platform_device_count=3"
+    begin(f"--xla_backend_optimization_level=3 {same} --xla_backend_optimization_level=1").finish()
+    assert "warning" not in capsys.readouterr().err
+    with pytest.raises(ValueError, match=r"flags.xla_backend_optimization_level: '1', now '3'.*--resume-elsewhere"):
+        begin(f"{same} --xla_backend_optimization_level=3")
+    begin(f"{same} --xla_backend_optimization_level=3", trains=False).finish()
+    assert "flags.xla_backend_optimization_level: '1', now '3'" in capsys.readouterr().err
+    stored = read(tmp_path)
+    for session in stored["sessions"]:  # as sessions were written before
+        del session["environment"]["variables"]
+    (tmp_path / manifest.NAME).write_text(json.dumps(stored))
+    begin("--xla_backend_optimization_level=2").finish()
+    assert "warning" not in capsys.readouterr().err
+
+
 def test_reproducible_trainings_go_on_with_other_cores_and_devices_but_not_with_other_threads(tmp_path, monkeypatch):
     def begin(**mode):
         return harness.Run.open(tmp_path, Trained(**mode), experiment="test", trains=True)

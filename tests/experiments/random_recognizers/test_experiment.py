@@ -10,6 +10,7 @@ import pytest
 from experiments.random_recognizers import experiment, labels, measure, report
 from experiments.random_recognizers.config import BASELINES, PRESETS, TRANSFORMERS, Model, models, with_strings
 from jaxsens import boolean
+from jaxsens.execution import Execution
 from jaxsens.models import recognizers
 from jaxsens.models.recognizers.baselines import parameter_count
 from jaxsens.models.recognizers.sizes import Sizes
@@ -104,6 +105,15 @@ def test_the_budget_of_operations_sets_the_number_of_strings():
     config = dataclasses.replace(PRESETS["laptop"], operations=1e9, strings=256)
     assert [measure.strings_for(config, cost) for cost in (10**5, 10**7, 10**8, 10**12)] == [256, 64, 8, 1]
     assert measure.strings_for(PRESETS["paper"], 10**15) == 10_000
+
+
+def test_blocks_are_those_of_the_platform(monkeypatch):
+    """The committed results were computed in blocks of 4 substitutions and 101 forwards."""
+    paper = PRESETS["paper"]
+    assert paper.blocks == PRESETS["laptop"].blocks == (4, Execution(chunk=101))
+    monkeypatch.setattr(Execution, "platform", "gpu")
+    assert paper.blocks == (None, Execution())
+    assert dataclasses.replace(paper, rows=8, chunk=16).blocks == (8, Execution(chunk=16))
 
 
 @pytest.mark.whole
