@@ -224,7 +224,9 @@ class Launch:
 
     def lower(self, **options: Any) -> jax.stages.Lowered:
         """Return the program, lowered for its devices, or with the options of ``jax.stages.Traced.lower``."""
-        return self.program.trace(self.counts, self.items, self.shared).lower(**options)
+        leaves, tree = jax.tree.flatten((self.counts, self.items, self.shared))
+        # Of leaves, since JAX puts descriptions of arguments into their pytrees, and some check what they hold.
+        return jax.jit(lambda *leaves: self.program(*tree.unflatten(leaves))).trace(*leaves).lower(**options)
 
 
 @contextlib.contextmanager

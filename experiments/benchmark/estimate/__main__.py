@@ -1,6 +1,6 @@
 """Estimate the speed of this library's programs on an H100 or a TPU v5e, on a machine that has neither.
 
-    python -m experiments.benchmark.estimate --platform cuda --plugins DIR [--only cnn,recognizer] [--out FILE.json]
+    python -m experiments.benchmark.estimate --platform cuda --plugins DIR [--only "cnn;recognizer"] [--out FILE.json]
     python -m experiments.benchmark.estimate --platform cuda --plugins DIR --memory
 
 The compiler of the platform compiles each program for the described device, at the default chunk of the platform. From
@@ -30,9 +30,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--platform", choices=(*plugins.PLATFORMS, "cpu"), default="cuda")
     parser.add_argument("--plugins", type=Path, help="folder with the compilers; by default where JAX is installed")
-    parser.add_argument("--only", default="", help="beginnings of the names of cases, separated by commas")
+    parser.add_argument("--only", default="", help="beginnings of the names of cases, separated by semicolons")
     parser.add_argument("--precision", default="highest", help="precision of products")
     parser.add_argument("--memory", action="store_true", help="memory of large models, in place of speed")
+    parser.add_argument("--layers", type=int, help="layers of the large models, to compile a part of them")
     parser.add_argument("--out", type=Path, help="file of results (JSON); rows of other cases stay")
     parser.add_argument("--text", type=Path, help="folder for the compiled programs")
     options = parser.parse_args(arguments)
@@ -55,9 +56,9 @@ def main(arguments: list[str] | None = None) -> int:
     if options.text:
         options.text.mkdir(parents=True, exist_ok=True)
     rows = json.loads(options.out.read_text()) if options.out and options.out.exists() else []
-    chosen = tuple(options.only.split(","))
+    chosen = tuple(options.only.split(";"))
     if options.memory:
-        found = large_models.rows(options.platform, device, options.precision, chosen)
+        found = large_models.rows(options.platform, device, options.precision, chosen, options.layers)
     else:
         found = compiling.rows(options.platform, device, options.precision, chosen, options.text)
     for row in found:

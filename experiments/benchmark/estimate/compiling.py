@@ -21,14 +21,14 @@ MIB = 2**20
 def rows(
     platform: str, device: jax.Device, precision: str, only: tuple[str, ...], texts: Path | None
 ) -> Iterator[dict[str, Any]]:
-    """Yield a row for each program whose name begins with one of ``only``.
+    """Yield a row for each program whose name begins with one of ``only``, in their order.
 
     Raises:
         ValueError: If there is no such program.
     """
-    chosen = [name for name in PROGRAMS if name.startswith(only)]
+    chosen = list(dict.fromkeys(name for start in only for name in PROGRAMS if name.startswith(start)))
     if not chosen:
-        raise ValueError(f"--only must begin the name of one of {', '.join(PROGRAMS)}, got {','.join(only)}")
+        raise ValueError(f"--only must begin the name of one of {'; '.join(PROGRAMS)}, got {'; '.join(only)}")
     execution = Execution(devices=[device], precision=precision, check=False)
     for name in chosen:
         recorded = PROGRAMS[name](execution)

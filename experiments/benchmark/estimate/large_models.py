@@ -1,7 +1,6 @@
 """Memory that large models take: the programs of three measures at default settings, compiled and not run."""
 
 import dataclasses
-import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -32,17 +31,17 @@ class _Model:
     perturbation: Any
 
 
-@functools.cache
-def _bert() -> _Model:
-    module = bert.Bert(dataclasses.replace(bert_base().config, classes=CLASSES))
+def _bert(layers: int | None) -> _Model:
+    config = bert_base().config
+    module = bert.Bert(dataclasses.replace(config, classes=CLASSES, depth=layers or config.depth))
     variables = zeros(jax.eval_shape(lambda: encoder.init(module, jax.random.key(0))))
     ids = np.zeros((EXAMPLES, TOKENS), np.int32)
     return _Model(module, variables, ids, perturb.replace_uniform(module.config.vocabulary))
 
 
-@functools.cache
-def _vit() -> _Model:
+def _vit(layers: int | None) -> _Model:
     module = models.build("vit_imagenet", "large", image_shape=(224, 224, 3), classes=1000, patch=16)
+    module = type(module)(dataclasses.replace(module.config, depth=layers or module.config.depth))
     variables = zeros(jax.eval_shape(lambda: models.init(module, jax.random.key(0))))
     tokens = np.zeros((EXAMPLES, *module.config.token_shape), np.float32)
     return _Model(module, variables, tokens, perturb.gaussian(1.0))
@@ -88,14 +87,21 @@ PROGRAMS = {
 }
 
 
-def rows(platform: str, device: jax.Device | None, precision: str, only: tuple[str, ...]) -> Iterator[dict[str, Any]]:
-    """Yield a row for each program whose name begins with one of ``only``; on the CPU where there is no device."""
+def rows(
+    platform: str, device: jax.Device | None, precision: str, only: tuple[str, ...], layers: int | None
+) -> Iterator[dict[str, Any]]:
+    """Yield a row for each program whose name begins with one of ``only``; on the CPU where there is no device.
+
+    With ``layers``, models have so many: memory grows linearly with layers, and two small numbers of them compile in a
+    fraction of the time.
+    """
     execution = Execution(devices=[device or jax.devices("cpu")[0]], precision=precision, check=False)
     machine = {"cuda": "H100", "tpu": "TPU v5e"}.get(platform, "CPU")
     for name, (model, lower) in PROGRAMS.items():
         if name.startswith(only):
-            program, seconds = compiled(lower(model(), execution), platform)
-            row = {"case": name, "machine": machine, "precision": precision, "compile_cpu_seconds": seconds}
+            program, seconds = compiled(lower(model(layers), execution), platform)
+            case = f"{name}, {layers} layers" if layers else name
+            row = {"case": case, "machine": machine, "precision": precision, "compile_cpu_seconds": seconds}
             yield row | memory_of(program) | {"jax": jax.__version__}
 
 
