@@ -14,7 +14,7 @@ from jaxsens.execution.execution import DEFAULT, Execution
 from jaxsens.execution.flops import programs_in
 from jaxsens.typing import PyTree
 
-__all__ = ["BYTES", "COPIES", "LARGEST", "budget", "bytes_of_results", "chunk_of", "room_for_copies"]
+__all__ = ["BYTES", "COPIES", "LARGEST", "budget", "bytes_of_results", "chunk_of", "fused", "room_for_copies"]
 
 BYTES = 2**26
 """Bytes that the largest intermediate result of a chunk may take on a CPU, 64 MiB. More would leave its cache."""
@@ -110,10 +110,35 @@ def chunk_of(
     return max(1, budgets * room // max(largest, 1))
 
 
+def fused(fn: Callable[..., PyTree]) -> Callable[..., PyTree]:
+    """Return a function of which ``chunk_of`` counts the results alone.
+
+    For sums of elementwise operations over a short axis: XLA evaluates all terms of an element in one kernel, and the
+    array of all terms is never in memory. It is not for matrix products, whose factors are.
+
+    Example:
+        >>> def doubled(x):
+        ...     return jnp.broadcast_to(x, (2, *x.shape)).sum(0)
+        >>> x = np.ones(2**20, np.float32)
+        >>> chunk_of(fused(doubled), x) == 2 * chunk_of(doubled, x)
+        True
+    """
+
+    def program(*args: PyTree) -> PyTree:
+        return fn(*args)
+
+    program.__name__ = _FUSED
+    return jax.jit(program)
+
+
+_FUSED = "counted_by_its_results"
+
+
 def _equations(jaxpr: core.Jaxpr) -> Iterator[core.JaxprEqn]:
-    """Yield the operations that hold no others, at every depth."""
+    """Yield the operations that hold no others, at every depth, and those of ``fused``."""
     for equation in jaxpr.eqns:
-        inner = [program for value in equation.params.values() for program in programs_in(value)]
+        fused_here = equation.params.get("name") == _FUSED
+        inner = [] if fused_here else [program for value in equation.params.values() for program in programs_in(value)]
         if not inner:
             yield equation
         for jaxpr_inside in inner:

@@ -38,6 +38,7 @@ from jaxsens.execution.precision import require_precision
 from jaxsens.typing import Array, PyTree
 
 __all__ = [
+    "Launch",
     "bind",
     "collect",
     "compiling_only",
@@ -46,6 +47,7 @@ __all__ = [
     "lanes",
     "local_devices",
     "map_items",
+    "recording",
     "replicate",
     "spread",
     "sum_over_parts",
@@ -67,6 +69,7 @@ _LAUNCH_SECONDS = 0.25
 _AXIS = "devices"
 
 _compiling_only = contextvars.ContextVar("compiling_only", default=False)
+_recorded = contextvars.ContextVar("recorded", default=None)
 
 
 def map_items(fn: Callable[..., PyTree], items: PyTree, *shared: PyTree, execution: Execution = DEFAULT) -> PyTree:
@@ -108,9 +111,17 @@ def map_items(fn: Callable[..., PyTree], items: PyTree, *shared: PyTree, executi
     chunk = min(chunk, count)
     total = -(-count // chunk)
     first, stop = _share(total, jax.process_index())
-    program, everywhere = _program(fn, chunk, execution.backend, devices, execution.precision)
-    shared = _placed(everywhere, shared)
+    launches = _recorded.get()
+    backend = execution.backend if launches is None else "shard_map"
+    program, everywhere = _program(fn, chunk, backend, devices, execution.precision)
+    shared = _placed(everywhere, shared) if launches is None else jax.eval_shape(lambda *a: a, *shared)
     capacity = _capacity(fn, items, shared, chunk, total)
+    if launches is not None:
+        sizes = len(devices), capacity * chunk
+        of_launch = jax.tree.map(lambda a: jax.ShapeDtypeStruct((*sizes, *a.shape[1:]), a.dtype), items)
+        counts = jax.ShapeDtypeStruct(sizes[:1], np.int32)
+        launches.append(Launch(program, counts, jax.eval_shape(lambda a: a, of_launch), shared, chunk, capacity))
+        return _zeros(fn, items, shared, count)
     if _compiling_only.get():
         index = np.zeros((len(devices), capacity * chunk), int)
         nothing = program(np.zeros(len(devices), np.int32), jax.tree.map(lambda a: a[index], items), shared)
@@ -187,6 +198,61 @@ def compiling_only() -> Iterator[None]:
         yield
     finally:
         _compiling_only.reset(token)
+
+
+@dataclass(frozen=True)
+class Launch:
+    """A program of ``map_items``, with the shapes of its arguments, as ``recording`` notes it.
+
+    Attributes:
+        program: The ``jax.jit`` function of the backend ``"shard_map"``, whatever the backend of the call is.
+        counts: The number of chunks for each device ``[d]``, int32.
+        items: The items of a launch ``[d n ...]``.
+        shared: What is the same for every item.
+        chunk: Number of items evaluated at once on a device.
+        chunks: Number of chunks that a launch has room for on a device, ``n / chunk``.
+
+    Example:
+        >>> launches = []
+        >>> with recording(launches):
+        ...     zeros = map_items(lambda x: 2 * x, np.ones(5, np.float32), execution=Execution(chunk=2))
+        >>> launches[0].chunk, zeros
+        (2, array([0., 0., 0., 0., 0.], dtype=float32))
+    """
+
+    program: Callable[..., PyTree]
+    counts: jax.ShapeDtypeStruct
+    items: PyTree
+    shared: tuple[PyTree, ...]
+    chunk: int
+    chunks: int
+
+    def lower(self, **options: Any) -> jax.stages.Lowered:
+        """Return the program, lowered for its devices, or with the options of ``jax.stages.Traced.lower``."""
+        leaves, tree = jax.tree.flatten((self.counts, self.items, self.shared))
+        # Of leaves, since JAX puts descriptions of arguments into their pytrees, and some check what they hold.
+        return jax.jit(lambda *leaves: self.program(*tree.unflatten(leaves))).trace(*leaves).lower(**options)
+
+
+@contextlib.contextmanager
+def recording(launches: list[Launch]) -> Iterator[None]:
+    """Let ``map_items`` append its program to a list, compute nothing, and return zeros, within this block and thread.
+
+    Nothing is sent to a device, so that the devices may be descriptions of others
+    (``jax.experimental.topologies.get_topology_desc``): a program can be compiled for a device that is not here.
+
+    Example:
+        >>> launches = []
+        >>> with recording(launches):
+        ...     zeros = map_items(lambda x: 2 * x, np.ones(5, np.float32))
+        >>> "while" in launches[0].lower().as_text()    # the loop over chunks
+        True
+    """
+    token = _recorded.set(launches)
+    try:
+        yield
+    finally:
+        _recorded.reset(token)
 
 
 def sum_over_parts(fn: Callable[..., PyTree], parts: PyTree, *shared: PyTree, devices: Sequence[jax.Device]) -> PyTree:
@@ -313,6 +379,8 @@ def replicate(tree: PyTree, devices: Sequence[jax.Device]) -> PyTree:
         >>> len(replicate(jnp.ones(2), local_devices()).devices()) == jax.local_device_count()
         True
     """
+    if _recorded.get() is not None:
+        return tree
     return jax.device_put(tree, NamedSharding(_mesh(tuple(devices)), PartitionSpec()))
 
 
@@ -394,6 +462,11 @@ def _capacity(fn: Callable[..., PyTree], items: PyTree, shared: tuple[PyTree, ..
     results = _result_bytes(fn, tree, tuple((leaf.shape, leaf.dtype) for leaf in leaves))
     # Room that costs next to nothing is always there, so that every number of items uses the same program.
     return most if most * chunk * results <= _SMALL_BYTES else enough
+
+
+def _zeros(fn: Callable[..., PyTree], items: PyTree, shared: tuple[PyTree, ...], count: int) -> PyTree:
+    one = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), items)
+    return jax.tree.map(lambda s: np.zeros((count, *s.shape), s.dtype), jax.eval_shape(fn, one, *shared))
 
 
 @functools.lru_cache(maxsize=256)

@@ -1,13 +1,28 @@
 """Programs for accelerators, made without one: all lower for CUDA and TPU, and none has a loop too many."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import jaxsens
-from jaxsens import boolean, models, perturb, sharpness, substitution
+from jaxsens import (
+    boolean,
+    corruptions,
+    curvature,
+    embedding_space,
+    models,
+    noise_stability,
+    perturb,
+    sensitivity,
+    sharpness,
+    substitution,
+    training,
+)
 from jaxsens.boolean import truth_tables
+from jaxsens.curvature import lanczos
 from jaxsens.execution import parallel
 from jaxsens.models import recognizers
 from jaxsens.models.text import bert, encoder, gpt2, lstm
@@ -93,52 +108,112 @@ def test_truth_tables_lower_without_loops_and_fill_the_lanes_of_a_tpu(name):
     assert "stablehlo.scatter" not in text, "all would add to a few addresses"
 
 
-@pytest.fixture
-def launched(monkeypatch):
-    """Lower what ``map_items`` launches for accelerators, compute nothing, and count the programs."""
-    programs = []
-
-    def program_of(fn, chunk, backend, devices, precision):
-        def local(count, items, shared):
-            with jax.default_matmul_precision(precision):
-                return parallel._blocks(jax.vmap(lambda item: fn(item, *shared)), chunk)(count, items)
-
-        def program(counts, items, shared):
-            one = jax.tree.map(lambda a: a[0], (counts, items))
-            for platform in PLATFORMS:
-                jax.jit(local).trace(*one, shared).lower(lowering_platforms=(platform,))
-            programs.append((fn, chunk))
-            shapes = jax.eval_shape(local, *one, shared)
-            return jax.tree.map(lambda s: np.zeros((len(counts), *s.shape), s.dtype), shapes)
-
-        return program, jax.sharding.SingleDeviceSharding(devices[0])
-
-    monkeypatch.setattr(parallel, "_program", program_of)
-    return programs
-
-
 def close(params, batch):
     return jnp.square(jnp.tanh(batch @ params["a"]) @ params["b"]).sum(-1)
 
 
-@pytest.mark.whole
-def test_measures_lower_and_launch_few_programs(launched):
-    noise = perturb.gaussian(1.0)
-    how = jaxsens.Execution(check=False, devices=jax.devices()[:1])
+def classify(params, x, mask=None):
+    return jnp.tanh(x.reshape(len(x), -1) @ params["a"]) @ params["b"]
+
+
+NOISE = perturb.gaussian(1.0)
+HOW = jaxsens.Execution(check=False, devices=jax.devices()[:1])
+PARAMS = {"a": np.ones((3, 4), np.float32), "b": np.ones((4, 2), np.float32)}
+STACKED = jax.tree.map(lambda a: np.stack([a, a]), PARAMS)
+BATCH = np.ones((6, 3), np.float32)
+PICTURES = np.full((2, 8, 8, 3), 100, np.uint8), np.array([0, 1])
+
+
+def zeros(shapes):
+    return jax.tree.map(lambda s: np.zeros(s.shape, s.dtype), shapes)
+
+
+def token_sensitivity():
     module, variables = image_model("vit")
-    variables = jax.tree.map(lambda s: np.zeros(s.shape, s.dtype), variables)
-    jaxsens.token_sensitivity(FAST.encoder(module), noise, draws=3, execution=how)(KEY, variables, IMAGES)
-    assert len(set(launched)) == 1
-    launched.clear()
+    jaxsens.token_sensitivity(FAST.encoder(module), NOISE, draws=3, execution=HOW)(KEY, zeros(variables), IMAGES)
+
+
+def sensitivity_profile():
     config = recognizers.Config(depth=2, heads=2, head_size=4)
-    boolean.sensitivity_profile(FAST.recognizer(config), execution=how)(KEY, recognizers.init(config, KEY), IDS)
-    assert len(set(launched)) == 1
-    launched.clear()
-    params = {"a": np.ones((3, 4), np.float32), "b": np.ones((4, 2), np.float32)}
-    batch = np.ones((6, 3), np.float32)
-    sharpness.average_sharpness(close, noise, draws=4, execution=how)(KEY, params, batch)
-    assert len(set(launched)) == 2, "the unperturbed model, and the perturbed ones"
-    launched.clear()
-    stacked = jax.tree.map(lambda a: np.stack([a, a]), params)
-    sharpness.worst_case_sharpness(close, 0.1, iterations=2, execution=how).over_models(KEY, stacked, batch)
-    assert len(set(launched)) == 1
+    boolean.sensitivity_profile(FAST.recognizer(config), execution=HOW)(KEY, recognizers.init(config, KEY), IDS)
+
+
+def token_influence():
+    module, variables = text_model(gpt2.GPT2(gpt2.Config(**SIZES, read_out="every")))
+    measure = sensitivity.token_influence(FAST.causal(module), perturb.replace_uniform(9), execution=HOW)
+    measure(KEY, zeros(variables), IDS)
+
+
+def embedding_shifts():
+    module, variables = text_model(bert.Bert(bert.Config(**SIZES)))
+    measure = embedding_space.embedding_shifts(encoder.hidden_states(module), execution=HOW)
+    measure(zeros(variables), IDS, IDS + 1)
+
+
+def stability():
+    measure = noise_stability.noise_stability(
+        classify, noise_stability.CorrelatedGaussian(), [0.5, 0.9], draws=2, execution=HOW
+    )
+    measure(KEY, PARAMS, BATCH[:, None])
+
+
+def corruption_error():
+    params = {"a": np.ones((192, 4), np.float32), "b": PARAMS["b"]}
+    measure = corruptions.corruption_error(classify, names=["fog", "jpeg_compression"], execution=HOW)
+    measure(KEY, params, PICTURES)
+
+
+def average_sharpness():
+    sharpness.average_sharpness(close, NOISE, draws=4, execution=HOW)(KEY, PARAMS, BATCH)
+
+
+def worst_case():
+    sharpness.worst_case_sharpness(close, 0.1, iterations=2, execution=HOW).over_models(KEY, STACKED, BATCH)
+
+
+def full_batch():
+    def measure(steps, variables):
+        return {"steps": np.full(2, float(steps))}
+
+    how = training.FullBatchConfig(steps=4, every=2)
+    data = np.ones((2, *BATCH.shape), np.float32)
+    rates = {"learning_rate": [0.1, 0.1], "weight_decay": [0.0, 0.0], "measure": measure, "devices": HOW.devices}
+    training.fit_full_batch(KEY, mean_loss, {"params": STACKED}, data, how, **rates)
+
+
+def mean_loss(variables, data, key):
+    return close(variables["params"], data).mean()
+
+
+MEASURES = {
+    token_sensitivity: (1, 3),
+    sensitivity_profile: (1, 2),
+    token_influence: (1, 4),
+    embedding_shifts: (1, 1),
+    stability: (1, 2),
+    corruption_error: (3, 2),
+    average_sharpness: (2, 2),
+    worst_case: (1, 3),
+    full_batch: (1, 2),
+}
+"""A measure, the number of its programs, and the most loops of one: that over chunks, and its own."""
+
+
+@pytest.mark.parametrize("measure", MEASURES, ids=lambda measure: measure.__name__)
+def test_measures_lower_and_have_few_programs_and_loops(measure):
+    launches = []
+    with parallel.recording(launches):
+        measure()
+    programs, most = MEASURES[measure]
+    distinct = {launch.program: launch for launch in launches}.values()
+    assert len(distinct) == programs
+    for launch, platform in itertools.product(distinct, PLATFORMS):
+        assert launch.lower(lowering_platforms=(platform,)).as_text().count("stablehlo.while") <= most
+
+
+@pytest.mark.parametrize("build", [curvature.hessian_product, curvature.fisher_product])
+def test_lanczos_lowers_with_a_loop_over_steps_and_one_over_blocks(build):
+    problem = build(close, execution=HOW.replace(chunk=3)).prepare(PARAMS, BATCH)
+    traced = lanczos.decompose.trace(problem.product, 3, KEY, problem.params, problem.parts)
+    for platform in PLATFORMS:
+        assert traced.lower(lowering_platforms=(platform,)).as_text().count("stablehlo.while") <= 3
