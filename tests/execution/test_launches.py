@@ -88,7 +88,8 @@ def test_a_string_is_sent_once_and_its_flips_are_made_on_the_device():
     config = recognizers.Config(depth=2, heads=2, head_size=4)
     variables = jax.eval_shape(lambda: recognizers.init(config, KEY))
     variables = jax.tree.map(lambda s: np.zeros(s.shape, s.dtype), variables)
-    measure = boolean.sensitivity_profile(models.substitution.recognizer(config))
+    one = jaxsens.Execution(devices=jax.devices()[:1])
+    measure = boolean.sensitivity_profile(models.substitution.recognizer(config), execution=one)
     launches = []
     with parallel.recording(launches):
         measure(KEY, variables, np.zeros((40, 20), np.int32))
