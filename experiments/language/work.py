@@ -26,9 +26,10 @@ def work(config: Config) -> list[Work]:
     """
     if config.texts is not None:
         raise ValueError("texts are your own: their number is not known here, and the work is not counted")
-    training = Work("training", "training", 0, 0)
+    training = Work("training", "training", 0, 0, at_most=config.added_rates > 0)
     measures, during = (Work(part, "text models", 0, 0, at_most=True) for part in ("sensitivity", "during training"))
-    tried = len(config.learning_rates) if len(config.learning_rates) > 1 else 0
+    rates = len(config.learning_rates)
+    tried = rates + config.added_rates if rates > 1 else 0
     for name in config.datasets:
         count, tested = _TEXTS[name]
         held_out = round(config.held_out * count)
