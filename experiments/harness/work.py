@@ -1,6 +1,6 @@
 """The work of an experiment in parts, counted from its settings: model forwards and floating-point operations.
 
-An experiment counts its own in ``experiments/NAME/work.py``, as ``work(config)``; ``experiments.plan`` adds them up.
+An experiment counts its own in the ``work.py`` of its folder, as ``work(config)``; ``experiments.plan`` adds them up.
 """
 
 from collections.abc import Callable

@@ -57,7 +57,8 @@ def forward(config: ImageSettings, name: str) -> float:
 
 def trainings(config: ImageSettings, names: Sequence[str], interventions: Interventions = None) -> Work:
     """Return the work of all trainings, with those of the search for a learning rate."""
-    count, bench, total = images(config), _bench(config, interventions), Work("training", "training", 0, 0, at_most=config.added_rates > 0)
+    count, bench = images(config), _bench(config, interventions)
+    total = Work("training", "training", 0, 0, at_most=config.added_rates > 0)
     searched = {config.searched(name) for name in names}
     for name in names:
         rates = len(config.rates(name)) if name in searched else 1

@@ -338,7 +338,7 @@ def update_spread(
 ) -> tuple[PyTree, PyTree]:  # fmt: skip
     """Apply ``fn(state, input, active, *shared) -> (state, result)`` to slots of every lane, whose state stays there.
 
-    Slots are taken ``execution.chunk`` at a time, as ``map_items`` takes items, and the program is equally one for any
+    Slots are taken a chunk at a time, as ``map_items`` takes items, and the program is equally one for any
     number of lanes and chunks.
 
     Args:

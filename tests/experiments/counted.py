@@ -10,6 +10,7 @@ import numpy as np
 
 from jaxsens.execution import flops, parallel
 from jaxsens.training import many_models, one_model
+from jaxsens.training.batch_step import Step
 from jaxsens.training.member_epoch import Epoch
 
 
@@ -29,24 +30,23 @@ def counted() -> Iterator[dict[str, float]]:
             found["operations"] += _operations(fn, one, shared) * len(jax.tree.leaves(items)[0])
         return of_map(fn, items, shared, chunk, total)
 
-    def epoch(train_apply: Any, objective: Any, optimizer: Any, epochs: int, batch: int, *rest: Any) -> Any:
-        run = of_epochs(train_apply, objective, optimizer, epochs, batch, *rest)
+    def epoch(step: Step, epochs: int, batch: int) -> Any:
+        run = of_epochs(step, epochs, batch)
 
         def counting(state: Any, tokens: Any, labels: Any, key: Any, *others: Any) -> Any:
             given = state.variables, tokens[:batch]
-            once = flops.count(train_apply, *given, key).operations
-            passes = (
-                flops.count(functools.partial(objective, train_apply), *given, labels[:batch], key).operations / once
-            )
+            once = flops.count(step.train_apply, *given, key).operations
+            loss = functools.partial(step.objective, step.train_apply)
+            passes = flops.count(loss, *given, labels[:batch], key).operations / once
             found["forwards"] += 3 * passes * (len(tokens) // batch * batch)
             return run(state, tokens, labels, key, *others)
 
         return counting
 
-    def advance(epoch_of: Any, state: Any, members: Any, words: Any, active: Any, *rest: Any) -> Any:
-        _, data, validation, *_ = rest
-        found["forwards"] += len(active) * (3 * data[1].shape[1] + (validation or data)[1].shape[1])
-        return of_members(epoch_of, state, members, words, active, *rest)
+    def advance(resident: Any, numbers: Any, words: Any, active: Any, done: int, learned: Any) -> Any:
+        data = learned.at(done)
+        found["forwards"] += len(active) * (3 * data[1].shape[1] + (learned.validation or data)[1].shape[1])
+        return of_members(resident, numbers, words, active, done, learned)
 
     parallel._capacity, one_model._epoch, many_models._advance = capacity, epoch, advance
     try:

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxsens import boolean, models, perturb, sensitivity, substitution, training
+from jaxsens import boolean, models, perturb, sensitivity, substitution
 from jaxsens.execution import Execution, parallel
 from jaxsens.execution.parallel import Launch
 from jaxsens.models import recognizers
@@ -21,7 +21,6 @@ KEY = 0
 IMAGES, STRINGS, TEXTS = 2**15, 2**15, 2**11
 """Enough items for the largest launches; they are never touched, so that the zeros take no memory."""
 LENGTH, TOKENS = 100, 128
-MEMBERS, BITS, DATA, BATCH = 50, 40, 1024, 256
 WAYS = ("plain", "shared")
 
 
@@ -107,24 +106,6 @@ def _recognizer(sizes: tuple[int, int, int, int], way: str, execution: Execution
     return _substitutions(measure, LENGTH, execution)
 
 
-def _many(execution: Execution) -> Recorded:
-    """Return an epoch of ``fit_many``, with all models at the same time."""
-    config = recognizers.Config(depth=2, heads=4, head_size=32, multiplier=4)
-    one = jax.eval_shape(lambda: recognizers.init(config, jax.random.key(KEY)))
-    start = zeros(jax.tree.map(lambda s: jax.ShapeDtypeStruct((MEMBERS, *s.shape), s.dtype), one))
-    members = training.Members(learning_rate=[1e-3] * MEMBERS, batch=[BATCH] * MEMBERS, dataset=[0] * MEMBERS)
-    data = np.zeros((1, DATA, BITS), np.uint8), np.zeros((1, DATA), np.float32)
-    how = training.ManyConfig(
-        epochs=1, lr_patience=None, patience=None, keep="last", rows=BATCH, precision=execution.precision
-    )
-    apply, launches = recognizers.training_evaluation(config), []
-    with parallel.recording(launches):
-        training.fit_many(jax.random.key(KEY), apply, start, members, data, how, devices=execution.devices)
-    launch, steps = launches[0], DATA // BATCH
-    groups = launch.chunks * launch.chunk
-    return Recorded(launch, "steps of a model", groups * steps, (launch.chunks, steps, 1))
-
-
 PROGRAMS: dict[str, Callable[[Execution], Recorded]] = {
     **{
         f"{name}, {way}": functools.partial(_image, name, way)
@@ -137,7 +118,6 @@ PROGRAMS: dict[str, Callable[[Execution], Recorded]] = {
         for way in WAYS
     },
     **{f"bert-base, {way}": functools.partial(_text, way) for way in WAYS},
-    "fit_many": _many,
 }
 """What records a program, by name: the image models of the papers at 32 x 32 pixels, recognizers of 100 bits and two
-layers, BERT-base with 128 tokens; 50 recognizers of width 128 that are trained at once on 1,024 strings of 40 bits."""
+layers, BERT-base with 128 tokens."""
