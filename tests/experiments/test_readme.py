@@ -22,7 +22,7 @@ RESULTS = {
     name: f"{name}/results/laptop"
     for name in (
         "token_shifts", "random_recognizers", "recognizer_geometry", "trained_recognizers", "length_and_sharpness",
-        "simplicity_bias", "kernels", "sparse_tokens", "language",
+        "simplicity_bias", "kernels", "sparse_tokens", "language", "robustness",
     )
 }  # fmt: skip
 
