@@ -9,7 +9,7 @@ from experiments.flatness.config import Config
 from experiments.flatness.estimates import SCOPES, Findings, scopes
 from experiments.flatness.quantities import all_quantities, sharpness_measures
 from experiments.harness import Claim, corrected, verdicts
-from experiments.images.bench import rates_tried
+from experiments.images.bench import design_of
 from experiments.images.config import REGULARIZED
 
 __all__ = ["LOWER", "claims", "uses"]
@@ -113,21 +113,13 @@ def _difference(
     skewed = paired.parts is not None and min(part.values.min() for part in paired.parts) >= 0
     counts = tuple(len(findings.results[one]) for one in (regularized, plain))
     method = "log" if skewed else "student"
-    return row, LOWER(paired, design=_design(config, findings, *pair), models=counts, method=method)
-
-
-def _design(config: Config, findings: Findings, *treatments: str) -> verdicts.Design:
-    """Return how the models of some treatments were trained."""
-    models = {name: findings.results[name] for name in treatments}
-    best = {name: float(one[0]["learning_rate"]) for name, one in models.items()}
-    rates = {name: rates_tried(config, name, one[0]) for name, one in models.items()}
-    return verdicts.Design(min(map(len, models.values())), rates, best)
+    return row, LOWER(paired, design=design_of(config, findings.results, pair), models=counts, method=method)
 
 
 def _correlations(config: Config, dataset: str, findings: Findings, scope: str) -> Iterator[Row]:
     """Low sensitivity goes with flat minima: rank correlations above 0."""
     groups, clusters = scopes([name for name, models in findings.results.items() for _ in models])[scope]
-    design = _design(config, findings, *findings.results)
+    design = design_of(config, findings.results, findings.results)
     for row in findings.correlations:
         partner = row["correlated_with"]
         if (row["scope"], row["quantity"]) != (scope, "sensitivity"):

@@ -2,7 +2,7 @@
 
 import dataclasses
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from experiments import harness
+from experiments.harness import verdicts
 from experiments.harness.inputs import fingerprint, require_same
 from experiments.images import together
 from experiments.images.config import TREATMENTS, ImageSettings, Intervention
@@ -23,7 +24,7 @@ from jaxsens.execution import Execution, memory
 from jaxsens.training.objectives import Objective
 from jaxsens.typing import Apply, Array, Key, PyTree
 
-__all__ = ["Bench", "Results", "function_scale", "logits", "parameter_count", "rates_tried"]
+__all__ = ["Bench", "Results", "design_of", "function_scale", "logits", "parameter_count", "rates_tried"]
 
 Results = dict[str, list[Mapping[str, Array]]]
 """Name of a model to what was measured of it, one entry for each seed."""
@@ -299,6 +300,20 @@ class Bench:
         """Return the fingerprint of the user's models: modules as text, variables as arrays."""
         content = {name: one[1] if isinstance(one, tuple) else repr(one) for name, one in sorted(self.given.items())}
         return {"models": fingerprint(*(item for pair in content.items() for item in pair))}
+
+
+def design_of(config: ImageSettings, results: Results, names: Iterable[str]) -> verdicts.Design:
+    """Return how some models were trained; one that was given trained is left out.
+
+    Of a learning rate that a treatment takes from the plain training, no other was tried with the treatment.
+    """
+    models = {name: results[name] for name in names if "learning_rate" in results[name][0]}
+    best = {name: float(one[0]["learning_rate"]) for name, one in models.items()}
+    rates = {
+        name: rates_tried(config, name, one[0]) if config.searched(name) == name else (best[name],)
+        for name, one in models.items()
+    }
+    return verdicts.Design(min(map(len, models.values()), default=0), rates, best)
 
 
 def rates_tried(config: ImageSettings, name: str, model: Mapping[str, Any]) -> tuple[float, ...]:

@@ -7,7 +7,7 @@ from functools import partial
 import numpy as np
 
 from experiments.harness import Claim, corrected, verdicts
-from experiments.images.bench import rates_tried
+from experiments.images.bench import design_of
 from experiments.robustness.config import Config
 from experiments.robustness.estimates import SCOPES, Findings, columns_of, of_scopes
 from experiments.robustness.quantities import quantities
@@ -138,7 +138,7 @@ def _difference(
         reference=pair[1], dataset=dataset, published=published, place=place,
         note=f"paired over seeds; error on clean test images {clean:+.3f}",
     )  # fmt: skip
-    return row, LOWER(paired, design=_design(config, findings, pair))
+    return row, LOWER(paired, design=design_of(config, findings.results, pair))
 
 
 def _if_matched(
@@ -157,7 +157,7 @@ def _correlations(config: Config, dataset: str, findings: Findings) -> Iterator[
     members = of_scopes(list(findings.results))
     x, y, clean = (columns_of(findings.means, key) for key in ("sensitivity", "corruption_error", "test_error"))
     for scope, words in SCOPES.items():
-        design = _design(config, findings, tuple(members[scope]))
+        design = design_of(config, findings.results, members[scope])
         for covariate in ("", "test_error"):
             (row,) = [
                 one for one in findings.correlations
@@ -176,14 +176,3 @@ def _correlations(config: Config, dataset: str, findings: Findings) -> Iterator[
                     x[scope], y[scope], covariate=clean[scope] if covariate else None, design=design
                 ),
             )  # fmt: skip
-
-
-def _design(config: Config, findings: Findings, names: tuple[str, ...]) -> verdicts.Design:
-    """Return how some models were trained; of a rate that a treatment shares, no other was tried with the treatment."""
-    models = {name: findings.results[name] for name in names if "learning_rate" in findings.results[name][0]}
-    best = {name: float(one[0]["learning_rate"]) for name, one in models.items()}
-    rates = {
-        name: rates_tried(config, name, one[0]) if config.searched(name) == name else (best[name],)
-        for name, one in models.items()
-    }
-    return verdicts.Design(min((len(one) for one in models.values()), default=0), rates, best)
