@@ -63,9 +63,9 @@ class Data:
         given = self.given if callable(self.given) else parallel.replicate(self.given, devices)
         return replace(self, given=given, validation=parallel.replicate(self.validation, devices))
 
-    def require_fit(self, epoch_of: Epoch, variables: PyTree) -> None:
-        """Raise ValueError unless labels are those of the classes of models ``[m ...]`` with a training mode."""
-        examples, labels = self.at(0)
+    def require_fit(self, epoch_of: Epoch, variables: PyTree, first: Examples) -> None:
+        """Raise ValueError unless labels are classes of models ``[m ...]`` with a training mode, in the first epoch."""
+        examples, labels = first
         one = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), variables)
         tokens = jax.ShapeDtypeStruct((epoch_of.batch, *examples.shape[2:]), examples.dtype)
         logits, _ = checks.output_shapes(epoch_of.step.train_apply, one, tokens, jax.random.key(0))

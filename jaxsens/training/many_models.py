@@ -148,11 +148,14 @@ def fit_many(
     decisive = checks.reproducible_setting(devices[0]) if config.reproducible else None
     checkpoint, reported = checks.as_folder(checkpoint), _checked_epochs(report_epochs)
     learned = Data.checked(members, data, validation, criterion, bits=train_apply is None)
-    epoch_of = _epoch(apply, learned, config, train_apply, objective)
+    first = None if train_apply is None else learned.at(0)  # for shapes and labels; a function may take long
+    epoch_of = _epoch(apply, learned, first, config, train_apply, objective)
     state = start(variables, config, members, epoch_of.optimizer, others=train_apply is not None)
-    if train_apply is not None:
-        learned.require_fit(epoch_of, variables)
-    config = replace(config, models_per_device=_at_once(config, epoch_of, variables, learned, devices))
+    if first is not None:
+        learned.require_fit(epoch_of, variables, first)
+    config = replace(
+        config, models_per_device=_at_once(config, epoch_of, variables, len(members.batch), first, devices)
+    )
     words = checks.key_words(keys, len(members.batch))
     identity = None
     if checkpoint is not None:
@@ -187,8 +190,9 @@ def fit_many(
 
 
 def _epoch(
-    apply: Apply, learned: Data, config: ManyConfig, train_apply: TrainApply | None, objective: Objective | None
-) -> Epoch:
+    apply: Apply, learned: Data, first: Examples | None, config: ManyConfig, train_apply: TrainApply | None,
+    objective: Objective | None,
+) -> Epoch:  # fmt: skip
     """Return the epoch of a member, or raise ValueError if arguments contradict each other."""
     optimizer = config.optimizer if isinstance(config.optimizer, Optimizer) else Optimizer(config.optimizer)
     shared = apply, learned.criterion, config.rows, config.precision, optimizer, config.keep == "best", config.evaluate
@@ -203,20 +207,21 @@ def _epoch(
     batches_given = sorted({int(batch) for batch in learned.members.batch})
     if len(batches_given) > 1:
         raise ValueError(f"batch must be the same for all members with train_apply, got {batches_given}")
-    steps = learned.at(0)[1].shape[1] // batches_given[0] * config.epochs
+    steps = first[1].shape[1] // batches_given[0] * config.epochs
     return Epoch(*shared, Step(train_apply, objective, optimizer, steps, precision=config.precision), batches_given[0])
 
 
 def _at_once(
-    config: ManyConfig, epoch_of: Epoch, variables: PyTree, learned: Data, devices: Sequence[jax.Device]
-) -> int:
+    config: ManyConfig, epoch_of: Epoch, variables: PyTree, count: int, first: Examples | None,
+    devices: Sequence[jax.Device],
+) -> int:  # fmt: skip
     """Return how many members a device trains at the same time."""
     if config.models_per_device is not None:
         return config.models_per_device
     one = jax.eval_shape(lambda tree: batches.select_model(tree, 0), variables)
     # Blocks are small, and what the gradient of one keeps is not counted.
-    gradient = 0 if epoch_of.step is None else _gradient_bytes(epoch_of, one, learned.at(0))
-    return group_size(one, len(learned.members.batch), Execution(devices=devices), gradient)
+    gradient = 0 if first is None else _gradient_bytes(epoch_of, one, first)
+    return group_size(one, count, Execution(devices=devices), gradient)
 
 
 def _gradient_bytes(epoch_of: Epoch, variables: PyTree, examples: Examples) -> int:

@@ -60,7 +60,7 @@ class Progress(NamedTuple):
 
 
 class State(NamedTuple):
-    """The whole state of a training, as checkpoints have it, with the members on every leading axis.
+    """The whole state of a training, with the members on every leading axis; checkpoints have these names.
 
     Example:
         >>> State._fields[:2]
@@ -86,7 +86,7 @@ class State(NamedTuple):
     def split(self, best: bool) -> tuple[Member, Progress]:
         """Return the members, which keep the weights of the best epoch or only the last, and the rest."""
         kept = Weights(self.kept, (), self.statistics) if best else ()
-        return Member(self.weights, kept), Progress(*self[2:8])
+        return Member(self.weights, kept), Progress(*(getattr(self, name) for name in Progress._fields))
 
 
 def returned(member: Member) -> Weights:
