@@ -26,7 +26,7 @@ from experiments.benchmark import growth as benchmark_growth
 from experiments.benchmark import peers, report, timing
 from experiments.benchmark.config import PRESETS, Config
 from experiments.benchmark.peers import pytorch
-from jaxsens.execution import parallel
+from jaxsens.execution import backends
 
 
 def execute(config: Config, out: Path) -> Path:
@@ -58,7 +58,7 @@ def execute(config: Config, out: Path) -> Path:
         run.document(
             "benchmark",
             {
-                "device": parallel.describe_devices() | {"jax": jax.__version__},
+                "device": backends.describe_devices() | {"jax": jax.__version__},
                 "peers": peers.versions(),
                 "ceilings": ceiling,
                 "recognizers_over_mix": report.over_mix(table),

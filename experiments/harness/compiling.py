@@ -9,7 +9,7 @@ from typing import Any
 
 import jax
 
-from jaxsens.execution import parallel
+from jaxsens.execution import dry_run
 
 _AHEAD = "compile-ahead"  # the name of the thread
 
@@ -60,7 +60,7 @@ class Compiling:
     def ahead(self) -> Iterator[Callable[[Callable[[], object] | None], None]]:
         """Give ``prepare(compute)``: waits for the last one, then lets a thread compile what ``compute`` needs, if any.
 
-        ``compute`` is called within `parallel.compiling_only`.
+        ``compute`` is called within `dry_run.compiling_only`.
         """
         with ThreadPoolExecutor(1, _AHEAD) as thread:
             running = None
@@ -78,5 +78,5 @@ class Compiling:
 
 def _compile(compute: Callable[[], object]) -> None:
     # What is wrong with it shows where it is computed.
-    with contextlib.suppress(Exception), parallel.compiling_only():
+    with contextlib.suppress(Exception), dry_run.compiling_only():
         compute()

@@ -14,7 +14,7 @@ import jax
 from tqdm.auto import tqdm
 
 from experiments.harness import cli, storage
-from jaxsens.execution import parallel, threads
+from jaxsens.execution import backends, threads
 
 NAME = "manifest.json"
 
@@ -146,7 +146,7 @@ def _environment() -> dict[str, Any]:
             versions[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             versions[package] = None
-    machine = parallel.describe_devices()
+    machine = backends.describe_devices()
     return {
         "variables": {
             name: text

@@ -177,7 +177,7 @@ class Run:
 
         Args:
             computations: name and ``compute`` of each unit, as `unit` takes them. The thread calls ``compute`` within
-                `parallel.compiling_only`: it must have no effect but its result, and what takes long in it must be
+                `dry_run.compiling_only`: it must have no effect but its result, and what takes long in it must be
                 done by `parallel.map_items`, as estimators do.
             allow_nonfinite: as in `unit`.
             ahead: whether to compile ahead; by default where the host is idle while it waits for an accelerator.

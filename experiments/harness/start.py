@@ -7,7 +7,7 @@ from pathlib import Path
 import jax
 
 from experiments.harness.cli import Command
-from jaxsens.execution import parallel, processes, threads
+from jaxsens.execution import backends, processes, threads
 
 
 def start(command: Command, *, every_core: bool = False) -> None:
@@ -15,7 +15,7 @@ def start(command: Command, *, every_core: bool = False) -> None:
 
     Args:
         command: What the command line asked for; ``--no-compilation-cache`` keeps no compiled programs.
-        every_core: Whether every core of a CPU is to be a device, see ``parallel.use_every_core``.
+        every_core: Whether every core of a CPU is to be a device, see ``backends.use_every_core``.
 
     Raises:
         ValueError: ``scripts/launch``'s variables are not right, see ``processes.join``; or JAX has started, and
@@ -24,7 +24,7 @@ def start(command: Command, *, every_core: bool = False) -> None:
     if getattr(command.config, "reproducible", False):
         threads.fix_cpu_threads()  # trainings then use all cores with one device
     elif every_core:
-        parallel.use_every_core()
+        backends.use_every_core()
     processes.join()
     # JAX's own variable may have switched one on, too.
     jax.config.update("jax_enable_compilation_cache", command.compilation_cache)

@@ -25,7 +25,7 @@ import numpy as np
 
 from experiments.harness.compiling import Compiling
 from experiments.random_recognizers import experiment
-from jaxsens.execution import parallel
+from jaxsens.execution import backends
 from jaxsens.models import substitution
 
 WHOLE = experiment.PRESETS["paper"]
@@ -114,7 +114,7 @@ def main() -> None:
         wrong = [models[i].name for i, *both in zip(chosen, *spectra, strict=True) if (both[0] != both[1]).any()]
         results[-2]["wrong_spectra"] = wrong
         if options.out:  # after every scheme, so that nothing is lost
-            device = parallel.describe_devices() | {"jax": jax.__version__}
+            device = backends.describe_devices() | {"jax": jax.__version__}
             settings = {name: str(v) if isinstance(v, Path) else v for name, v in vars(options).items()}
             options.out.write_text(
                 json.dumps({"device": device, "settings": settings, "results": results}, indent=1) + "\n"

@@ -13,7 +13,7 @@ from jaxsens.boolean import bit_flips
 from jaxsens.boolean.decisions import decide, require_margin
 from jaxsens.boolean.profile_result import Audit, Profile, over_strings
 from jaxsens.boolean.strings import require_bits
-from jaxsens.execution import checks, parallel
+from jaxsens.execution import backends, checks, parallel
 from jaxsens.execution.execution import DEFAULT, Execution, require_execution
 from jaxsens.execution.keys import require_key
 from jaxsens.typing import Array, Key, PyTree, Substitute
@@ -80,7 +80,7 @@ def sensitivity_profile(
         narrow = evaluate(plain, chosen, forwards, params)
         with jax.enable_x64(True):
             params = jax.tree.map(_widened, params)
-            how = parallel.in_float64(execution)
+            how = backends.in_float64(execution)
             at_once = execution.chunk or bit_flips.default_chunk(exact, strings.shape[1], params, how)
             wide = evaluate(exact, chosen, at_once, params, how=how)
         bit_flips.check_finite(~np.isfinite(wide), sample, " in float64")

@@ -13,7 +13,7 @@ import numpy as np
 from jaxsens import parameters
 from jaxsens.curvature import microbatches, operator
 from jaxsens.curvature.operator import Leaves, Matrix, OfExamples, Problem, Product
-from jaxsens.execution import batches, checks, parallel
+from jaxsens.execution import backends, batches, checks, parallel
 from jaxsens.typing import Array, PyTree, Where
 
 __all__ = ["of_inputs"]
@@ -102,7 +102,7 @@ class _OfInputs(Product):
         numbers = np.minimum(np.arange(weights.size, dtype=np.int32), count - 1).reshape(weights.shape)
         return dataclasses.replace(
             problem,
-            params=parallel.replicate((problem.params, inputs), devices),
+            params=backends.replicate((problem.params, inputs), devices),
             parts=(examples, np.where(weights > 0, 1.0, 0.0), numbers),
         )
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from jaxsens import labels, parameters
 from jaxsens.curvature import microbatches
-from jaxsens.execution import batches, checks, memory, parallel
+from jaxsens.execution import backends, batches, checks, memory, parallel
 from jaxsens.execution.execution import DEFAULT, Execution
 from jaxsens.typing import Array, PyTree, Where
 
@@ -165,12 +165,12 @@ class Product:
         forward = parallel.bind(_forward, matrix)
         labels.check_examples(forward, matrix, params, batch, execution=self.execution)
         chunk = self.execution.chunk or memory.chunk_of(matrix.forward, params, one, derivative=True)
-        devices = parallel.local_devices(self.execution.devices)[: batches.PARTS]
+        devices = backends.local_devices(self.execution.devices)[: batches.PARTS]
         execution = Execution(devices=devices, precision=self.execution.precision)
         layout = _layout(count, batches.PARTS if len(devices) > 1 else 1, chunk)
         parts = batches.in_blocks(batch, *layout), _weights(count, *layout)
         product = replace(self, matrix=matrix, execution=execution)
-        problem = Problem(product, parallel.replicate(params, devices), parts)
+        problem = Problem(product, backends.replicate(params, devices), parts)
         _require_finite_forward(problem, count)
         return problem
 

@@ -1,9 +1,11 @@
 """How programs run: on which devices and processes, how much at once, and what that costs.
 
-``execution`` is the value that every estimator takes. ``parallel`` is the only file that uses devices, ``processes``
-joins several processes, ``memory`` chooses how much is evaluated at once, ``precision`` knows the products that each
-platform offers, ``flops`` counts operations, ``batches`` cuts data into batches, and ``keys``, ``checks`` and
-``independence`` check what enters a measure.
+``execution`` is the value that every estimator takes. ``parallel`` maps a function over items, ``resident`` updates a
+state that stays on the devices, and ``backends`` is the only file that uses devices. ``dry_run`` compiles or notes
+programs without running them. ``processes`` joins several processes, and ``gathering`` shares work among them.
+``memory`` chooses how much is evaluated at once, ``precision`` knows the products that each platform offers, ``flops``
+counts operations, ``batches`` cuts data into batches, and ``keys``, ``checks`` and ``independence`` check what enters a
+measure.
 """
 
 from jaxsens.execution.execution import Execution

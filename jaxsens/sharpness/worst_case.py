@@ -15,7 +15,7 @@ import numpy as np
 
 from jaxsens import labels, norm_balls, parameters, perturb, scales
 from jaxsens.changes import at_least_float32
-from jaxsens.execution import batches, checks, memory, parallel
+from jaxsens.execution import backends, batches, checks, memory, parallel
 from jaxsens.execution.checks import device_arrays, host_arrays, require_count
 from jaxsens.execution.execution import DEFAULT, Execution, require_execution
 from jaxsens.execution.keys import require_key
@@ -163,7 +163,7 @@ class WorstCaseSharpness:
         batch, params = host_arrays(batch, "batch"), device_arrays(params, "params")
         batch = labels.check_batch(self.fn.loss, params, batch)
         count, forwards = batches.count_of(batch), self._forwards(params, batch)
-        devices = parallel.local_devices(self.execution.devices)[: batches.PARTS]
+        devices = backends.local_devices(self.execution.devices)[: batches.PARTS]
         # A single accelerator would evaluate the parts in turn, each too small to occupy it.
         number = 1 if len(devices) == 1 and self.execution.platform != "cpu" else batches.PARTS
         rows = batches.evenly(-(-count // number), max(1, forwards // self.fn.restarts))
@@ -171,7 +171,7 @@ class WorstCaseSharpness:
         parts = batches.in_blocks(batch, number, blocks, rows)
         counted = (np.arange(number * blocks * rows) < count).reshape(number, blocks, rows)
         radius = device_arrays(np.asarray(self.radius), "radius")
-        arguments = parallel.replicate((key, params, radius, (parts, counted)), devices)
+        arguments = backends.replicate((key, params, radius, (parts, counted)), devices)
         results = jax.tree.map(lambda leaf: np.asarray(leaf)[None], _over_parts(self.fn, devices)(*arguments))
         return self._result(results, forwards)
 

@@ -1,7 +1,7 @@
 """Training of many models with the whole data set in every step, with measurements at equal distances.
 
 All steps between two measurements are one program, in which neither weights nor moments leave the device; models are
-distributed over the devices, each on one of them. On a CPU whose cores are devices (``parallel.use_every_core``) a
+distributed over the devices, each on one of them. On a CPU whose cores are devices (``backends.use_every_core``) a
 model of a few thousand examples then keeps one core busy; its products are too small to be shared by several.
 """
 
@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm.auto import tqdm
 
-from jaxsens.execution import Execution, batches, memory, parallel
+from jaxsens.execution import Execution, backends, batches, memory, parallel
 from jaxsens.execution.checks import host_arrays, require_functions
 from jaxsens.training import checks
 from jaxsens.training.group_size import group_size
@@ -164,7 +164,7 @@ def fit_full_batch(
     params, data, rates = _checked(variables, data, learning_rate, weight_decay)
     count = len(rates)
     words = checks.key_words(keys, count)
-    devices = parallel.local_devices(devices)[: 1 if config.reproducible else None]
+    devices = backends.local_devices(devices)[: 1 if config.reproducible else None]
     decisive = checks.reproducible_setting(devices[0]) if config.reproducible else None
     checkpoint = checks.as_folder(checkpoint)
     execution = Execution(

@@ -3,7 +3,7 @@
 import jax
 import numpy as np
 
-from jaxsens.execution import Execution, batches, memory, parallel
+from jaxsens.execution import Execution, backends, batches, memory
 from jaxsens.typing import PyTree
 
 __all__ = ["group_size"]
@@ -35,4 +35,4 @@ def group_size(variables: PyTree, count: int, execution: Execution, gradient: in
         return 1
     held = jax.ShapeDtypeStruct((_COPIES * batches.bytes_of(variables) + gradient,), np.uint8)
     room = max(1, memory.room_for_copies(held, execution))
-    return batches.evenly(-(-count // parallel.lanes(execution)), min(room, _MOST))
+    return batches.evenly(-(-count // backends.lanes(execution)), min(room, _MOST))

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import jax
 import numpy as np
 
-from jaxsens.execution import parallel
+from jaxsens.execution import backends
 from jaxsens.labels import require_labels
 from jaxsens.training import checks
 from jaxsens.training.many_config import Members
@@ -60,8 +60,8 @@ class Data:
 
     def on(self, devices: Sequence[jax.Device]) -> "Data":
         """Return the same data on the devices, so that they are not sent in every epoch."""
-        given = self.given if callable(self.given) else parallel.replicate(self.given, devices)
-        return replace(self, given=given, validation=parallel.replicate(self.validation, devices))
+        given = self.given if callable(self.given) else backends.replicate(self.given, devices)
+        return replace(self, given=given, validation=backends.replicate(self.validation, devices))
 
     def require_fit(self, epoch_of: Epoch, variables: PyTree, first: Examples) -> None:
         """Raise ValueError unless labels are classes of models ``[m ...]`` with a training mode, in the first epoch."""

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm.auto import tqdm
 
-from jaxsens.execution import Execution, batches, memory, parallel
+from jaxsens.execution import Execution, backends, batches, memory, parallel
 from jaxsens.execution.checks import require_functions
 from jaxsens.execution.resident import Resident
 from jaxsens.training import checks
@@ -144,7 +144,7 @@ def fit_many(
     ):
         if not isinstance(value, kind):
             raise ValueError(f"{name} must be a training.{kind.__name__}, got {value!r}")
-    devices = parallel.local_devices(devices)[: 1 if config.reproducible else None]
+    devices = backends.local_devices(devices)[: 1 if config.reproducible else None]
     decisive = checks.reproducible_setting(devices[0]) if config.reproducible else None
     checkpoint, reported = checks.as_folder(checkpoint), _checked_epochs(report_epochs)
     learned = Data.checked(members, data, validation, criterion, bits=train_apply is None)

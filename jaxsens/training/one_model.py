@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm.auto import tqdm
 
-from jaxsens.execution import parallel
+from jaxsens.execution import backends, parallel
 from jaxsens.execution.checks import host_values, require_functions
 from jaxsens.execution.execution import Execution, require_execution
 from jaxsens.labels import require_labels
@@ -158,7 +158,7 @@ def fit(
     checkpoint = checks.as_folder(checkpoint)
     tokens, labels = _checked_data(key, train_apply, variables, tokens, labels, config, objective)
     steps = len(tokens) // config.batch
-    devices = parallel.local_devices(devices)[: 1 if config.reproducible else config.parts]
+    devices = backends.local_devices(devices)[: 1 if config.reproducible else config.parts]
     decisive = checks.reproducible_setting(devices[0]) if config.reproducible else None
     step = Step(
         train_apply, objective, config.optimizer, steps * config.epochs, config.parts, config.precision, devices
@@ -168,8 +168,8 @@ def fit(
     if checkpoint is not None:
         identity = _identity(key, train_apply, variables, tokens, labels, config, objective, decisive)
     state = State(variables, step.direction().init(variables["params"]), np.zeros(config.epochs, np.float32))
-    state = parallel.replicate(jax.tree.map(jnp.array, state), devices)  # copies: an epoch consumes its state
-    tokens, labels, key = parallel.replicate((jnp.asarray(tokens), jnp.asarray(labels), key), devices)
+    state = backends.replicate(jax.tree.map(jnp.array, state), devices)  # copies: an epoch consumes its state
+    tokens, labels, key = backends.replicate((jnp.asarray(tokens), jnp.asarray(labels), key), devices)
     start, state = resume(checkpoint, state, identity)
     if start and after_epoch is not None:
         after_epoch(start, state.variables)

@@ -7,7 +7,7 @@ import pytest
 
 import jaxsens
 from jaxsens import boolean, models, perturb, sharpness, substitution
-from jaxsens.execution import parallel
+from jaxsens.execution import backends, dry_run, parallel
 from jaxsens.models import recognizers
 
 KEY = jax.random.key(0)
@@ -44,7 +44,7 @@ def launch_of(measure, chunk, count, devices=1):
     """Return the last program that a measure would launch."""
     how = jaxsens.Execution(chunk=chunk, check=False, devices=jax.devices()[:devices])
     launches = []
-    with parallel.recording(launches):
+    with dry_run.recording(launches):
         measure(how, count)
     return launches[-1]
 
@@ -91,7 +91,7 @@ def test_a_string_is_sent_once_and_its_flips_are_made_on_the_device():
     one = jaxsens.Execution(devices=jax.devices()[:1])
     measure = boolean.sensitivity_profile(models.substitution.recognizer(config), execution=one)
     launches = []
-    with parallel.recording(launches):
+    with dry_run.recording(launches):
         measure(KEY, variables, np.zeros((40, 20), np.int32))
     (launch,) = launches
     assert item_bytes(launch) <= 4 * 20 + 8
@@ -127,8 +127,8 @@ def test_a_recorded_program_is_the_one_that_runs(devices):
 def test_recording_computes_nothing_and_ends_with_its_block():
     how, launches = jaxsens.Execution(chunk=2), []
     items = np.arange(5, dtype=np.float32)
-    with parallel.recording(launches):
+    with dry_run.recording(launches):
         assert not parallel.map_items(jnp.cos, items, execution=how).any()
-        assert parallel.replicate(items, jax.devices()) is items
+        assert backends.replicate(items, jax.devices()) is items
     assert parallel.map_items(jnp.cos, items, execution=how)[0] == 1
     assert len(launches) == 1

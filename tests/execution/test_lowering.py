@@ -23,7 +23,7 @@ from jaxsens import (
 )
 from jaxsens.boolean import truth_tables
 from jaxsens.curvature import lanczos
-from jaxsens.execution import parallel
+from jaxsens.execution import dry_run
 from jaxsens.models import recognizers
 from jaxsens.models.text import bert, encoder, gpt2, lstm
 
@@ -202,7 +202,7 @@ MEASURES = {
 @pytest.mark.parametrize("measure", MEASURES, ids=lambda measure: measure.__name__)
 def test_measures_lower_and_have_few_programs_and_loops(measure):
     launches = []
-    with parallel.recording(launches):
+    with dry_run.recording(launches):
         measure()
     programs, most = MEASURES[measure]
     distinct = {launch.program: launch for launch in launches}.values()

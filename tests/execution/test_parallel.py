@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxsens.execution import Execution, parallel
+from jaxsens.execution import Execution, backends, dry_run, gathering, parallel
 from jaxsens.execution.execution import BACKENDS
 
 COUNT = 23  # no number of devices divides it
@@ -122,7 +122,7 @@ def test_a_program_is_compiled_without_computing_anything(problem, devices):
     found = []
 
     def ahead():
-        with parallel.compiling_only():
+        with dry_run.compiling_only():
             found.append(run())
 
     thread = threading.Thread(target=ahead, name="ahead")
@@ -177,23 +177,23 @@ def test_arrays_of_jax_stay_on_the_devices_until_they_are_deleted_or_others_come
     execution = Execution(chunk=1, backend=backend, devices=devices[:2])
     run = functools.partial(parallel.map_items, jnp.dot, np.ones((3, 300), np.float32), execution=execution)
     run(array)
-    kept = parallel._copies.get(id(array))
+    kept = backends._copies.get(id(array))
     run(array)
-    assert parallel._copies.get(id(array)) is kept
+    assert backends._copies.get(id(array)) is kept
     assert (kept is None) == (backend == "jit"), "it is on the only device of jit"
     run(jnp.ones((300, 200)))
-    assert id(array) not in parallel._copies, "many models would fill the devices"
+    assert id(array) not in backends._copies, "many models would fill the devices"
     run(array)
     number = id(array)
     del array
-    assert number not in parallel._copies
+    assert number not in backends._copies
 
 
 @pytest.mark.parametrize(("total", "processes"), [(65, 16), (7, 3), (2, 4), (8, 8), (1, 1)])
 def test_shares_of_processes_are_balanced_and_gathered_in_order(monkeypatch, total, processes):
     monkeypatch.setattr(jax, "process_count", lambda: processes)
-    monkeypatch.setattr(parallel, "_GATHERED_BYTES", 40)  # in pieces of a few rows, the last one not full
-    shares = [parallel._share(total, process) for process in range(processes)]
+    monkeypatch.setattr(gathering, "_GATHERED_BYTES", 40)  # in pieces of a few rows, the last one not full
+    shares = [gathering.share(total, process) for process in range(processes)]
     counts = [stop - first for first, stop in shares]
     assert max(counts) - min(counts) <= 1
     real = [share for process, share in enumerate(shares) if process < total]
@@ -210,12 +210,12 @@ def test_shares_of_processes_are_balanced_and_gathered_in_order(monkeypatch, tot
         meet.wait()
         return whole
 
-    monkeypatch.setattr(parallel.multihost_utils, "process_allgather", allgather)
+    monkeypatch.setattr(gathering.multihost_utils, "process_allgather", allgather)
 
     def process(number):
         place.number = number
         first, stop = shares[number]
-        found[number] = parallel._gather(rows[first * chunk : stop * chunk], total, chunk)
+        found[number] = gathering.gather(rows[first * chunk : stop * chunk], total, chunk)
 
     threads = [threading.Thread(target=process, args=(number,)) for number in range(processes)]
     for thread in threads:
@@ -361,13 +361,13 @@ def test_sum_over_parts_does_not_depend_on_devices(devices, parts):
 def test_every_core_is_a_device_unless_it_is_too_late_or_said_otherwise():
     """In a separate process, since this one has its devices already; a call here changes nothing."""
     before = jax.devices()
-    parallel.use_every_core()
+    backends.use_every_core()
     assert jax.devices() == before
     script = (
-        "import os, jax; from jaxsens.execution import parallel; parallel.use_every_core();"
+        "import os, jax; from jaxsens.execution import backends; backends.use_every_core();"
         "found = len(jax.devices('cpu'));"
         "assert found == (3 if os.environ['XLA_FLAGS'] else len(os.sched_getaffinity(0))), found;"
-        "parallel.use_every_core()"
+        "backends.use_every_core()"
     )
     for flags in ("", "--xla_force_host_platform_device_count=3"):
         environment = os.environ | {"XLA_FLAGS": flags}

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from jaxsens.execution import Execution, parallel, resident
+from jaxsens.execution import Execution, backends, resident
 
 COUNT = 11
 
@@ -46,8 +46,8 @@ def test_items_are_updated_as_on_the_host(execution, stays, devices, monkeypatch
 
 def test_a_state_crosses_the_host_only_where_lanes_change(devices, monkeypatch):
     """On one device never; on three, where other items are updated."""
-    moved, spread = [], parallel.spread
-    monkeypatch.setattr(parallel, "spread", lambda *call: moved.append(1) or spread(*call))
+    moved, spread = [], backends.spread
+    monkeypatch.setattr(backends, "spread", lambda *call: moved.append(1) or spread(*call))
     for count, times in ((1, [1, 1, 1]), (3, [1, 2, 2])):
         moved.clear()
         state = resident.Resident(step, start(), Execution(chunk=1, devices=devices[:count]))

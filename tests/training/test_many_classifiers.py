@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jaxsens import training
-from jaxsens.execution import parallel
+from jaxsens.execution import backends
 
 KEYS = jax.random.split(jax.random.key(5), 3)
 COUNT, BATCH, CLASSES = 50, 20, 3  # ten examples of each epoch are left out
@@ -95,8 +95,8 @@ def test_the_best_epoch_keeps_its_statistics_and_is_resumed(tmp_path):
 
 
 def test_weights_leave_the_devices_for_reports_and_at_the_end(monkeypatch):
-    read, collect = [], parallel.collect
-    monkeypatch.setattr(parallel, "collect", lambda state: read.append(1) or collect(state))
+    read, collect = [], backends.collect
+    monkeypatch.setattr(backends, "collect", lambda state: read.append(1) or collect(state))
     fit(epochs=4, after_epoch=lambda *_: None, report_epochs=[3])
     assert len(read) == 2
 

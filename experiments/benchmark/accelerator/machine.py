@@ -16,7 +16,7 @@ import numpy as np
 
 from experiments.benchmark.accelerator.record import Record
 from experiments.benchmark.accelerator.sizes import Sizes
-from jaxsens.execution import parallel
+from jaxsens.execution import backends
 
 __all__ = ["Ceilings", "describe", "measure"]
 
@@ -42,7 +42,7 @@ def describe() -> dict[str, Any]:
             versions[name] = None
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {
-        **parallel.describe_devices(),
+        **backends.describe_devices(),
         "driver": _driver(),
         "versions": versions,
         "python": platform.python_version(),

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from experiments.benchmark.accelerator.machine import Ceilings
-from jaxsens.execution import parallel
+from jaxsens.execution import dry_run
 from jaxsens.execution.flops import Work
 
 __all__ = [
@@ -77,7 +77,7 @@ def ahead(run: Run) -> Callable[[], Run]:
     """Return what compiles the programs of ``run`` without computing anything, and returns it."""
 
     def make() -> Run:
-        with parallel.compiling_only():
+        with dry_run.compiling_only():
             run()
         return run
 

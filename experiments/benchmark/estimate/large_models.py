@@ -11,7 +11,7 @@ from experiments.benchmark.estimate.compiling import compiled, memory_of
 from experiments.benchmark.estimate.programs import bert_base, zeros
 from jaxsens import curvature, models, perturb, sensitivity, sharpness
 from jaxsens.curvature import lanczos
-from jaxsens.execution import Execution, memory, parallel
+from jaxsens.execution import Execution, dry_run, memory
 from jaxsens.models.text import bert, encoder
 from jaxsens.sharpness.classification import CrossEntropy
 from jaxsens.typing import PyTree
@@ -107,8 +107,8 @@ def rows(
 
 def _lowered(measure: Callable[[], Any]) -> jax.stages.Lowered:
     """Return the last program that a measure launches."""
-    launches: list[parallel.Launch] = []
-    with parallel.recording(launches):
+    launches: list[dry_run.Launch] = []
+    with dry_run.recording(launches):
         measure()
     return launches[-1].lower()
 

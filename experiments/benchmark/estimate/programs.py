@@ -8,12 +8,12 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxsens import boolean, models, perturb, sensitivity, substitution
-from jaxsens.execution import Execution, parallel
-from jaxsens.execution.parallel import Launch
+from jaxsens import boolean, changes, models, perturb, sensitivity, substitution
+from jaxsens.execution import Execution, dry_run
+from jaxsens.execution.dry_run import Launch
 from jaxsens.models import recognizers
 from jaxsens.models.text import bert, encoder
-from jaxsens.typing import PyTree, Substitute
+from jaxsens.typing import Change, PyTree, Substitute
 
 __all__ = ["PROGRAMS", "Recorded", "bert_base", "zeros"]
 
@@ -26,17 +26,15 @@ WAYS = ("plain", "shared")
 
 @dataclass(frozen=True)
 class Recorded:
-    """A program and what it evaluates.
+    """A program and how much it evaluates.
 
     Attributes:
         launch: The program.
-        unit: What is evaluated.
-        count: How many of these a run of the program evaluates, with room for all of its chunks.
+        count: Model forwards that a run of the program evaluates, with room for all of its chunks.
         trips: How often its loops run whose number of steps is data, from the outermost.
     """
 
     launch: Launch
-    unit: str
     count: int
     trips: tuple[int, ...]
 
@@ -55,10 +53,10 @@ def _substitutions(
     measure: Callable[[Execution], Callable[[PyTree], Any]], tokens: int, execution: Execution
 ) -> Recorded:
     launches: list[Launch] = []
-    with parallel.recording(launches):
+    with dry_run.recording(launches):
         measure(execution)
     (launch,) = launches
-    return Recorded(launch, "model forwards", launch.chunks * launch.chunk * (tokens + 1), (launch.chunks, 1))
+    return Recorded(launch, launch.chunks * launch.chunk * (tokens + 1), (launch.chunks, 1))
 
 
 def _image(name: str, way: str, execution: Execution) -> Recorded:
@@ -76,17 +74,17 @@ def _text(way: str, execution: Execution) -> Recorded:
     substitute = models.substitution.encoder(module) if way == "shared" else evaluation
     variables = zeros(jax.eval_shape(lambda: encoder.init(module, jax.random.key(KEY))))
     noise = perturb.replace_uniform(module.config.vocabulary)
-    return _tokens(substitute, noise, variables, (TEXTS, TOKENS), execution, np.int32)
+    return _tokens(substitute, noise, variables, (TEXTS, TOKENS), execution, np.int32, changes.euclidean_change)
 
 
 def _tokens(
     substitute: Substitute, perturbation: Any, variables: PyTree, shape: tuple[int, ...], execution: Execution,
-    dtype: Any = np.float32,
+    dtype: Any = np.float32, change: Change = changes.prediction_change,
 ) -> Recorded:  # fmt: skip
     tokens = np.zeros(shape, dtype)
 
     def measure(execution: Execution) -> Any:
-        run = sensitivity.token_sensitivity(substitute, perturbation, execution=execution)
+        run = sensitivity.token_sensitivity(substitute, perturbation, change=change, execution=execution)
         return run(jax.random.key(KEY), variables, tokens)
 
     return _substitutions(measure, shape[1], execution)

@@ -21,10 +21,10 @@ def line(row: Mapping[str, Any]) -> str:
         f"arguments {row['arguments_mib']:,.0f} MiB, results {row['results_mib']:,.0f}, "
         f"temporary {row['temporary_mib']:,.0f}; compiled in {row['compile_cpu_seconds']:.1f} CPU s"
     )
-    if "per_second" not in row:
+    if "forwards_per_second" not in row:
         return f"{start} {memory}"
     shares = ", ".join(f"{bound} {100 * row[f'bound_by_{bound}']:.0f} %" for bound in ("operations", "bytes", "launch"))
     return (
-        f"{start} {row['per_second']:11,.0f} {row['unit']}/s; chunk {row['chunk']:,}: {row['kernels']:g} kernels, "
+        f"{start} {row['forwards_per_second']:11,.0f} forwards/s; chunk {row['chunk']:,}: {row['kernels']:g} kernels, "
         f"{row['gflop']:.4g} GFLOP, {row['gbytes']:.4g} GB, {row['milliseconds']:.4g} ms ({shares}); {memory}"
     )

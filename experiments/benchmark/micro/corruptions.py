@@ -31,7 +31,7 @@ import jax
 import numpy as np
 
 from jaxsens.corruptions import NAMES, corrupt
-from jaxsens.execution import parallel
+from jaxsens.execution import backends
 
 
 def pictures(count: int, side: int, seed: int) -> np.ndarray:
@@ -130,7 +130,7 @@ def main() -> None:
     options = parser.parse_args()
     with processes(options) as pool:
         rows = measure(options, pool)
-    report: dict[str, Any] = {"device": parallel.describe_devices() | {"jax": jax.__version__}, "rows": rows}
+    report: dict[str, Any] = {"device": backends.describe_devices() | {"jax": jax.__version__}, "rows": rows}
     report |= {name: value for name, value in vars(options).items() if name != "out"}
     both = [row for row in rows if "speedup" in row]
     if both:

@@ -35,7 +35,7 @@ from experiments.benchmark import digits_perceptron
 from experiments.benchmark.digits_perceptron import Problem, loss
 from experiments.benchmark.peers import pytorch
 from jaxsens import curvature, perturb, sharpness
-from jaxsens.execution import Execution, parallel
+from jaxsens.execution import Execution, backends
 
 try:
     import torch
@@ -207,7 +207,7 @@ def main() -> None:
         "parameters": sum(w.size for w in problem[0]), "examples": len(problem[1]), "sigma": SIGMA,
         "repeats": options.repeats, **vars(counts),
     }  # fmt: skip
-    device = parallel.describe_devices() | {
+    device = backends.describe_devices() | {
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "processor": processor(),
         "torch_device": (torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu") if torch else None,

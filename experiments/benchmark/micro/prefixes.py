@@ -26,7 +26,7 @@ import jax
 import numpy as np
 
 from jaxsens import models, substitution
-from jaxsens.execution import parallel
+from jaxsens.execution import backends
 from jaxsens.models.substitution import causal, causal_operations
 from jaxsens.models.substitution.prefixes import Causal
 from jaxsens.models.text import encoder, gpt2, llama, lstm
@@ -156,7 +156,7 @@ def main() -> None:
                 f"{one['shared_over_it']:.2f} [{one['lowest']:.2f}, {one['highest']:.2f}]",
                 flush=True,
             )
-    device = parallel.describe_devices() | {"jax": jax.__version__}
+    device = backends.describe_devices() | {"jax": jax.__version__}
     options.out.write_text(
         json.dumps({"device": device, "family": options.family, "size": size, "rows": table}, indent=1) + "\n"
     )

@@ -24,7 +24,7 @@ import jax
 import numpy as np
 
 from jaxsens import boolean, models, substitution
-from jaxsens.execution import Execution, parallel
+from jaxsens.execution import Execution, backends
 from jaxsens.models import recognizers
 from jaxsens.models.recognizers import initialization
 from jaxsens.typing import PyTree, Substitute
@@ -140,7 +140,7 @@ def main() -> None:
             f"[{row['lowest']:.2f}, {row['highest']:.2f}], operations {plain / shared:.2f}x",
             flush=True,
         )
-    device = parallel.describe_devices() | {"jax": jax.__version__}
+    device = backends.describe_devices() | {"jax": jax.__version__}
     options.out.write_text(json.dumps({"device": device, "rows": table}, indent=1) + "\n")
     print(f"{device} -> {options.out}")
 

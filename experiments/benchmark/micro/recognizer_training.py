@@ -37,7 +37,7 @@ import numpy as np
 import optax
 
 from jaxsens import boolean, training
-from jaxsens.execution import parallel
+from jaxsens.execution import backends
 from jaxsens.models import recognizers
 from jaxsens.typing import Array, PyTree
 
@@ -301,14 +301,14 @@ def main() -> None:
     sizes = options.sizes.split(",")
     if len(options.strings) not in (1, len(sizes)):
         parser.error(f"--strings {options.strings}: give one number, or one for each of the {len(sizes)} sizes")
-    parallel.use_every_core()
+    backends.use_every_core()
     check()
     table = []
     for number, size in enumerate(sizes):
         strings = options.strings[number % len(options.strings)]
         print(f"{size}: epochs of {strings} strings, extrapolated to epochs of {EPOCH:,}", flush=True)
         table += measure(size, strings, options)
-    device = parallel.describe_devices() | {"jax": jax.__version__, "optax": optax.__version__}
+    device = backends.describe_devices() | {"jax": jax.__version__, "optax": optax.__version__}
     options.out.write_text(json.dumps({"device": device, "rows": table}, indent=1) + "\n")
     print(f"{device} -> {options.out}")
 

@@ -22,7 +22,7 @@ import numpy as np
 from experiments.harness import Keys
 from jaxsens import models, perturb, substitution, training
 from jaxsens.data import images
-from jaxsens.execution import Execution, parallel
+from jaxsens.execution import Execution, backends
 from jaxsens.sensitivity import sampled_token_sensitivity, token
 from jaxsens.statistics import variance_components
 
@@ -106,7 +106,7 @@ def main() -> None:
     options = parser.parse_args()
     data = images.load(options.dataset, data_dir=options.data_dir, limit=options.images)
     tokens = images.to_patches(images.normalize(data.train_images), PATCH)
-    device = parallel.describe_devices() | {"jax": jax.__version__}
+    device = backends.describe_devices() | {"jax": jax.__version__}
     rows = []
     for name in options.models.split(","):
         row = measure(name, data, tokens, options)

@@ -34,7 +34,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxsens.execution import Execution
+from jaxsens.execution import Execution, backends
 
 ROOT = Path(__file__).resolve().parents[3]
 MODULE = "experiments.benchmark.micro.sharding"
@@ -72,7 +72,7 @@ def measurement(name: str, used: int) -> Callable[[int], str]:
 
 def work(used: int) -> None:
     """Answer every ``MODEL COUNT`` on stdin by a line of JSON: the worker process, with ``used`` devices."""
-    from jaxsens.execution import parallel, processes
+    from jaxsens.execution import processes
 
     processes.join()
     built: dict[str, Callable[[int], str]] = {}
@@ -82,7 +82,7 @@ def work(used: int) -> None:
         wall, cpu = time.perf_counter(), time.process_time()
         digest = run(int(count))
         times = {"wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu, "digest": digest}
-        print(json.dumps(times | {"device": parallel.describe_devices()}), flush=True)
+        print(json.dumps(times | {"device": backends.describe_devices()}), flush=True)
 
 
 class Case:

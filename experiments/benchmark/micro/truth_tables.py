@@ -27,7 +27,7 @@ import jax
 import numpy as np
 
 from jaxsens.boolean import truth_tables
-from jaxsens.execution import parallel
+from jaxsens.execution import backends
 
 ROOT = Path(__file__).resolve().parents[3]
 MODULE = "experiments.benchmark.micro.truth_tables"
@@ -126,7 +126,7 @@ def main() -> None:
         ours = next(row["seconds"] for row in rows if (row["function"], row["n"]) == (name, options.boofun))
         ratios[name] = time_taken / ours
         print(f"{name:8} n = {options.boofun:2} boofun {time_taken:.2f} s: speedup {ratios[name]:,.0f}")
-    device = parallel.describe_devices() | {"jax": jax.__version__, "host": platform.machine()}
+    device = backends.describe_devices() | {"jax": jax.__version__, "host": platform.machine()}
     report = {"device": device, "seed": options.seed, "rows": rows, "boofun_seconds": theirs, "ratios": ratios}
     options.out.write_text(json.dumps(report, indent=1) + "\n")
     print(f"{device} -> {options.out}" + ("" if theirs else "; boofun was not measured"))

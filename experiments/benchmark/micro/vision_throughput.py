@@ -22,7 +22,7 @@ import jax
 import numpy as np
 
 from jaxsens import changes, models, perturb, substitution
-from jaxsens.execution import Execution, memory, parallel
+from jaxsens.execution import Execution, backends, memory
 from jaxsens.execution.execution import BACKENDS
 from jaxsens.sensitivity import token
 from jaxsens.typing import Apply, PyTree
@@ -171,7 +171,7 @@ def main() -> None:
             one = jax.jit(apply).lower(params, images(1)).compile().cost_analysis()
             flop = float((one[0] if isinstance(one, list) else one).get("flops", float("nan")))
             rows += throughput(name, dtype, precision, (apply, params), chunks, top, flop, options)
-    device = parallel.describe_devices() | {"jax": jax.__version__, "budget_bytes": memory.budget()}
+    device = backends.describe_devices() | {"jax": jax.__version__, "budget_bytes": memory.budget()}
     options.out.write_text(json.dumps({"device": device, "rows": rows}, indent=1) + "\n")
     print(f"* from the memory budget. {device} -> {options.out}")
 
