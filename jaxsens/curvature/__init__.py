@@ -7,7 +7,7 @@
 ``operator`` sums them over a data set, ``directional`` computes ``v' H v`` at half the cost and ``microbatches`` keeps
 what does not depend on the vector. ``traces``, ``diagonals``, ``eigenpairs`` and
 ``density`` use products only (the last two by ``lanczos``). No matrix is held: memory is that of the parameters, times
-the steps of Lanczos.
+the steps of Lanczos, whose basis is spread over the devices.
 """
 
 from jaxsens.curvature.density import SpectralDensity, smoothed, spectral_density

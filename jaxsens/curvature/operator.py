@@ -272,8 +272,8 @@ def split(vector: Array, leaves: Leaves) -> Leaves:
         >>> [piece.tolist() for piece in split(jnp.arange(3.0), (jnp.zeros((1, 2)), jnp.zeros(1)))]
         [[[0.0, 1.0]], [2.0]]
     """
-    ends = np.cumsum([leaf.size for leaf in leaves])[:-1]
-    pieces = jnp.split(vector, ends, -1)
+    ends = np.cumsum([leaf.size for leaf in leaves])
+    pieces = [vector[..., end - leaf.size : end] for end, leaf in zip(ends, leaves, strict=True)]
     return tuple(p.reshape(*vector.shape[:-1], *leaf.shape) for p, leaf in zip(pieces, leaves, strict=True))
 
 

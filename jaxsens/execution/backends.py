@@ -179,7 +179,9 @@ def updating_lanes(local: Program, backend: str, devices: tuple[jax.Device, ...]
     return program, NamedSharding(_mesh(devices), PartitionSpec())
 
 
-def on_shards(local: Program, devices: tuple[jax.Device, ...], split: PyTree, *shared: PyTree) -> PyTree:
+def on_shards(
+    local: Program, devices: tuple[jax.Device, ...], split: PyTree, *shared: PyTree, axis: int = 0, keep: bool = False
+) -> PyTree:
     """Return ``local(shard, *shared)``, which must be equal on all devices, for use under jit.
 
     Within ``local``, collectives such as ``jax.lax.all_gather`` know the axis ``AXIS``.
@@ -189,16 +191,23 @@ def on_shards(local: Program, devices: tuple[jax.Device, ...], split: PyTree, *s
         devices: The devices.
         split: Arrays ``[dn ...]``, ``n`` of each device.
         *shared: The same for all devices.
+        axis: The axis that is split.
+        keep: Whether results are split too, along the same axis: each device holds its own.
 
     Example:
         >>> total = jax.jit(lambda x: on_shards(lambda x: jax.lax.psum(x.sum(), AXIS), local_devices(), x))
         >>> int(total(jnp.ones(2 * lanes(Execution()), int))) == 2 * lanes(Execution())
         True
     """
-    specs = (PartitionSpec(AXIS), *[PartitionSpec() for _ in shared])
-    # The outputs are equal on all devices by construction; checking it is not possible through a loop.
+    parts, whole = PartitionSpec(*[None] * axis, AXIS), PartitionSpec()
+    # Whole outputs are equal on all devices by construction; checking it is not possible through a loop.
     return jax.shard_map(
-        local, mesh=_mesh(devices), in_specs=specs, out_specs=PartitionSpec(), check_vma=False, axis_names={AXIS}
+        local,
+        mesh=_mesh(devices),
+        in_specs=(parts, *[whole for _ in shared]),
+        out_specs=parts if keep else whole,
+        check_vma=False,
+        axis_names={AXIS},
     )(split, *shared)
 
 

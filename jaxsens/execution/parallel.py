@@ -31,7 +31,7 @@ from jaxsens.execution.gathering import gather, share
 from jaxsens.execution.precision import require_precision
 from jaxsens.typing import Array, PyTree
 
-__all__ = ["bind", "map_items", "sum_over_parts"]
+__all__ = ["bind", "gather_parts", "map_items", "map_parts", "sum_over_parts"]
 
 # Chunks that one launch may take to a device, and bytes of items: bounds for the buffers, without effect on results.
 _LAUNCH_CHUNKS = 64
@@ -164,17 +164,47 @@ def sum_over_parts(fn: Callable[..., PyTree], parts: PyTree, *shared: PyTree, de
     """
     count = _leading(parts)
     devices = tuple(devices)[:count]
-    each = -(-count // len(devices))
+    padding = -count % len(devices)
 
     def local(parts: PyTree, *shared: PyTree) -> PyTree:
-        mine = jnp.clip(count - jax.lax.axis_index(backends.AXIS) * each, 0, each)
-        one = _blocks(lambda part: jax.tree.map(lambda a: a[None], fn(jax.tree.map(lambda a: a[0], part), *shared)), 1)
-        everyone = jax.lax.all_gather(one(mine, parts), backends.AXIS, tiled=True)
+        everyone = gather_parts(map_parts(lambda part: fn(part, *shared), count, parts))
         return jax.tree.map(lambda a: functools.reduce(jnp.add, [a[i] for i in range(count)]), everyone)
 
-    padding = each * len(devices) - count
     parts = jax.tree.map(lambda a: jnp.concatenate([a, a[-1:].repeat(padding, 0)]) if padding else a, parts)
     return backends.on_shards(local, devices, parts, *shared)
+
+
+def map_parts(fn: Callable[[PyTree], PyTree], count: int, parts: PyTree) -> PyTree:
+    """Return ``fn`` of each part that a device holds, ``[e ...]``; for use within ``backends.on_shards``.
+
+    Args:
+        fn: A pure function of one part.
+        count: The number of parts on all devices together; those beyond it fill the last devices, and give 0.
+        parts: Pytree of arrays ``[e ...]``, the parts of this device.
+
+    Example:
+        >>> devices = backends.lane_devices(DEFAULT)
+        >>> square = lambda part: map_parts(lambda x: x**2, len(devices), part)
+        >>> squares = jax.jit(lambda x: backends.on_shards(square, devices, x, keep=True))
+        >>> int(squares(3 * jnp.ones(len(devices), int))[-1])
+        9
+    """
+    each = _leading(parts)
+    mine = jnp.clip(count - jax.lax.axis_index(backends.AXIS) * each, 0, each)
+    one = _blocks(lambda part: jax.tree.map(lambda a: a[None], fn(jax.tree.map(lambda a: a[0], part))), 1)
+    return one(mine, parts)
+
+
+def gather_parts(parts: PyTree) -> PyTree:
+    """Return the parts ``[e ...]`` of all devices, ``[p ...]``, on every device; for use within ``backends.on_shards``.
+
+    Example:
+        >>> devices = backends.lane_devices(DEFAULT)
+        >>> everyone = jax.jit(lambda x: backends.on_shards(gather_parts, devices, x))
+        >>> len(everyone(jnp.ones(len(devices)))) == len(devices)
+        True
+    """
+    return jax.lax.all_gather(parts, backends.AXIS, tiled=True)
 
 
 def _blocks(fn: Callable[[PyTree], PyTree], size: int) -> Callable[[Array, PyTree], PyTree]:
