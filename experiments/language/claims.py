@@ -54,6 +54,9 @@ def uses(config: Config) -> dict[str, verdicts.Use]:
     return {claim: verdicts.Use(rule, config.seeds, design, together=count) for claim, count in counts.items()}
 
 
+_BY_WORDS = {"words": "another word", "nearest": "the nearest other word"}
+
+
 def claims(config: Config, findings: Findings) -> list[Claim]:
     """Return the rows of comparison.csv."""
     rows: list[Row] = []
@@ -163,8 +166,8 @@ def _confounds(config: Config, dataset: str, families: dict[str, Family]) -> Ite
 
 def _words(quantity: str) -> str:
     kind, _, variance = quantity.partition("_")
-    if kind == "words":
-        return "another word"
+    if kind in _BY_WORDS:
+        return _BY_WORDS[kind]
     return f"{'raw noise on the whole text' if kind == 'sentence' else f'{kind} noise'}, variance {variance}"
 
 

@@ -32,7 +32,7 @@ __all__ = [
 def quantities(config: Config) -> list[str]:
     """Return the names of the measured sensitivities."""
     kinds = ("raw", "renormalized", "published", "sentence")
-    return [name_of(kind, variance) for variance in config.noise for kind in kinds] + ["words"]
+    return [name_of(kind, variance) for variance in config.noise for kind in kinds] + ["words", "nearest"]
 
 
 def choose(found: Mapping[float, Mapping[str, Array]]) -> float:
@@ -96,7 +96,8 @@ class Family:
         """Return how many replacements the sensitivity of a text is a mean of, on average over texts."""
         first = np.asarray(self.models[0][quantity], np.float64)
         sites = 1.0 if first.ndim == 1 else np.isfinite(first).sum(1).mean()
-        return max(1, round(self._draws * sites))
+        # There is one nearest word, so that it is not drawn.
+        return max(1, round((1 if quantity == "nearest" else self._draws) * sites))
 
     @property
     def accuracy(self) -> np.ndarray:

@@ -38,6 +38,7 @@ SETTING = {
     "renormalized noise": "the same, then brought back to the mean and variance of the embedding",
     "published noise": "in absolute units; RoBERTa's embedding layer is applied once more, with positions",
     "words": "another token of the vocabulary, all being equally likely",
+    "nearest": "the other token whose embedding has the largest cosine with the token's in the model itself",
     "frozen LSTM": "no gradient of embedding, its normalization and classifier; weight decay acts on them",
     "pairs": "one text with a separator, without types of tokens",
 }

@@ -39,8 +39,11 @@ def draw(config: Config, findings: Findings) -> dict[str, "Figure"]:
             }
             for treatment in ("raw", "renormalized", "published", "sentence")
         }
-        panels["another word"] = {
-            LABELS[name]: harness.mean_and_interval(family.estimate("words")) for name, family in families.items()
+        panels |= {
+            title: {
+                LABELS[name]: harness.mean_and_interval(family.estimate(quantity)) for name, family in families.items()
+            }
+            for title, quantity in (("another word", "words"), ("nearest word", "nearest"))
         }
         figures[f"sensitivity_{dataset}"] = plots.dots(
             panels, heading=f"Sensitivity, noise of variance {config.noise[0]:g}", looks=LOOKS,

@@ -76,9 +76,9 @@ def measure(config: Config, reading: Reading, module: Any, variables: PyTree) ->
     """Measure the sensitivity of a model on the measured training texts.
 
     Returns:
-        Shares of draws that change the prediction: for every treatment and variance, and for ``words``, ``[b t]``, NaN
-        where a token is no site; and for ``sentence`` and every variance, raw noise on all sites of a text at once,
-        ``[b]``. Names are those of `name_of`.
+        Shares of draws that change the prediction: for every treatment and variance, for ``words``, and for ``nearest``,
+        which has a single draw, ``[b t]``, NaN where a token is no site; and for ``sentence`` and every variance, raw
+        noise on all sites of a text at once, ``[b]``. Names are those of `name_of`.
     """
     read, key = reading.measured, KEYS(config.seed, "noise")
     x, mask = _embeddings(module, variables, read.tokens, read.mask), read.mask
@@ -93,10 +93,13 @@ def measure(config: Config, reading: Reading, module: Any, variables: PyTree) ->
             results[name_of(treatment, variance)] = found(key, variables, x, mask, read.sites).values
         found = jaxsens.token_sensitivity(plain, Noise(variance, "raw"), **options)
         results[name_of("sentence", variance)] = found(key, variables, x, mask, Groups(whole)).values[:, 0]
-    words = OtherWord(ORDINARY, reading.vocabulary)
-    found = jaxsens.token_sensitivity(of_ids(module, config.rows), words, **options)
-    ids = np.where(mask, read.tokens, 0).astype(np.int32)
-    results["words"] = found(KEYS(config.seed, "words"), variables, ids, mask, read.sites).values
+    words, key = OtherWord(ORDINARY, reading.vocabulary), KEYS(config.seed, "words")
+    substitute, ids = of_ids(module, config.rows), np.where(mask, read.tokens, 0).astype(np.int32)
+    found = jaxsens.token_sensitivity(substitute, words, **options)
+    results["words"] = found(key, variables, ids, mask, read.sites).values
+    nearest = jaxsens.nearest_tokens(variables["params"]["tokens"], exclude=range(ORDINARY))
+    found = jaxsens.token_sensitivity(substitute, nearest)
+    results["nearest"] = found(key, variables, ids, mask, read.sites).values
     return results
 
 

@@ -44,7 +44,7 @@ def work(config: Config) -> list[Work]:
             flips = config.longest - 1
             one = len(config.noise) * (len(TREATMENTS) * flips + 2) + flips
             accuracies = tested + config.measured
-            measures = measures.plus(config.seeds * (config.measured * config.draws * one + accuracies), each)
+            measures = measures.plus(config.seeds * (config.measured * (config.draws * one + flips) + accuracies), each)
             measures = measures.plus(tried * (held_out + config.measured), each)
             point = config.curve_texts * flips + config.measured
             during = during.plus(config.seeds * len(config.points) * point, each)
