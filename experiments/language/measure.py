@@ -76,9 +76,9 @@ def measure(config: Config, reading: Reading, module: Any, variables: PyTree) ->
     """Measure the sensitivity of a model on the measured training texts.
 
     Returns:
-        Shares of draws that change the prediction: for every treatment and variance, for ``words``, and for ``nearest``,
-        which has a single draw, ``[b t]``, NaN where a token is no site; and for ``sentence`` and every variance, raw
-        noise on all sites of a text at once, ``[b]``. Names are those of `name_of`.
+        Shares of draws that change the prediction: for every treatment and variance, for ``words``, and for
+        ``nearest``, which has a single draw, ``[b t]``, NaN where a token is no site; and for ``sentence`` and every
+        variance, raw noise on all sites of a text at once, ``[b]``. Names are those of `name_of`.
     """
     read, key = reading.measured, KEYS(config.seed, "noise")
     x, mask = _embeddings(module, variables, read.tokens, read.mask), read.mask
