@@ -7,7 +7,7 @@ import pytest
 
 from experiments.notebooks import __main__ as command
 from experiments.notebooks import _cells
-from jaxsens.execution import parallel
+from jaxsens.execution import backends
 
 MEASURES = (
     "token_sensitivity", "sampled_token_sensitivity", "screened_token_sensitivity", "output_sharpness",
@@ -37,7 +37,7 @@ def test_a_notebook_runs_and_shows_tables_and_figures(path, monkeypatch):
     several = path.stem == "many_devices"
     if not several:  # one device, as on most machines: programs for eight take longer to compile
         one = jax.local_devices()[:1]
-        monkeypatch.setattr(parallel, "local_devices", lambda devices=None: tuple(devices or one))
+        monkeypatch.setattr(backends, "local_devices", lambda devices=None: tuple(devices or one))
     cells = _cells.read(path)
     outputs = _cells.run(cells, path.stem)
     assert "google.colab" in next(cell.source for cell in cells if not cell.text), "it installs itself first"
