@@ -18,7 +18,8 @@ __all__ = ["Curves", "measure", "measure_fixed", "points", "train_and_measure"]
 
 def points(config: Config) -> list[int]:
     """Return the epochs after which a model is measured during training; 0 is before it."""
-    ratios = np.geomspace(1, config.epochs, max(config.curve_points - 1, 1))
+    # Downwards, so that one point besides 0 is the end.
+    ratios = np.geomspace(config.epochs, 1, max(config.curve_points - 1, 1))
     return [0, *np.unique(ratios.round().astype(int)).tolist()]
 
 
