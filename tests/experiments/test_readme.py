@@ -23,7 +23,7 @@ RESULTS = {
     name: f"{name}/results/laptop"
     for name in (
         "token_shifts", "random_recognizers", "recognizer_geometry", "trained_recognizers", "length_and_sharpness",
-        "simplicity_bias", "kernels", "sparse_tokens", "language", "robustness",
+        "simplicity_bias", "kernels", "sparse_tokens", "language", "robustness", "grokking",
     )
 }  # fmt: skip
 
