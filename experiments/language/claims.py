@@ -15,7 +15,7 @@ import numpy as np
 
 from experiments.harness import Claim, corrected, verdicts
 from experiments.language.config import Config
-from experiments.language.estimates import Family, Findings, logits, matched_logits, quantities
+from experiments.language.estimates import BY_WORDS, Family, Findings, logits, matched_logits, quantities
 from experiments.language.measure import name_of
 from jaxsens.statistics.estimate import Estimate
 
@@ -52,9 +52,6 @@ def uses(config: Config) -> dict[str, verdicts.Use]:
     for dataset in config.datasets:
         counts[CLAIMS[dataset]] = counts.get(CLAIMS[dataset], 0) + subjects
     return {claim: verdicts.Use(rule, config.seeds, design, together=count) for claim, count in counts.items()}
-
-
-_BY_WORDS = {"words": "another word", "nearest": "the nearest other word"}
 
 
 def claims(config: Config, findings: Findings) -> list[Claim]:
@@ -166,8 +163,8 @@ def _confounds(config: Config, dataset: str, families: dict[str, Family]) -> Ite
 
 def _words(quantity: str) -> str:
     kind, _, variance = quantity.partition("_")
-    if kind in _BY_WORDS:
-        return _BY_WORDS[kind]
+    if kind in BY_WORDS:
+        return BY_WORDS[kind]
     return f"{'raw noise on the whole text' if kind == 'sentence' else f'{kind} noise'}, variance {variance}"
 
 

@@ -15,6 +15,7 @@ from jaxsens.statistics.estimate import Estimate
 from jaxsens.typing import Array
 
 __all__ = [
+    "BY_WORDS",
     "Family",
     "Findings",
     "Matched",
@@ -29,10 +30,14 @@ __all__ = [
 ]
 
 
+BY_WORDS = {"words": "another word", "nearest": "nearest word"}
+"""Sensitivities to other words, with their names in tables and figures."""
+
+
 def quantities(config: Config) -> list[str]:
     """Return the names of the measured sensitivities."""
     kinds = ("raw", "renormalized", "published", "sentence")
-    return [name_of(kind, variance) for variance in config.noise for kind in kinds] + ["words", "nearest"]
+    return [name_of(kind, variance) for variance in config.noise for kind in kinds] + [*BY_WORDS]
 
 
 def choose(found: Mapping[float, Mapping[str, Array]]) -> float:

@@ -6,7 +6,7 @@ import numpy as np
 
 from experiments import harness
 from experiments.language.config import Config
-from experiments.language.estimates import Findings
+from experiments.language.estimates import BY_WORDS, Findings
 from experiments.language.measure import name_of
 from jaxsens import plots
 from jaxsens.statistics.estimate import Estimate
@@ -32,18 +32,12 @@ def draw(config: Config, findings: Findings) -> dict[str, "Figure"]:
     """Return the figures by the names of their files."""
     figures = {}
     for dataset, families in findings.items():
+        shown = {name_of(kind, config.noise[0]): kind for kind in ("raw", "renormalized", "published", "sentence")}
         panels = {
-            treatment: {
-                LABELS[name]: harness.mean_and_interval(family.estimate(name_of(treatment, config.noise[0])))
-                for name, family in families.items()
-            }
-            for treatment in ("raw", "renormalized", "published", "sentence")
-        }
-        panels |= {
             title: {
                 LABELS[name]: harness.mean_and_interval(family.estimate(quantity)) for name, family in families.items()
             }
-            for title, quantity in (("another word", "words"), ("nearest word", "nearest"))
+            for quantity, title in (shown | BY_WORDS).items()
         }
         figures[f"sensitivity_{dataset}"] = plots.dots(
             panels, heading=f"Sensitivity, noise of variance {config.noise[0]:g}", looks=LOOKS,

@@ -161,7 +161,7 @@ class SharedPrefixes:
         results = results.reshape(-1, *results.shape[2:])[plan.order]
         clean, changed = results[len(plan.order) - 1], results[: len(plan.order) - 1]
         chosen = chosen_sites(sites, count)
-        # A token that is replaced by itself changes no bit, although XLA may round the rows of a product differently.
+        # XLA may round the rows of a product differently; a token that is replaced by itself must change no bit.
         replaced = (x[0] != x[1]).any(1)[chosen]
         changed = jnp.where(replaced.reshape(-1, *[1] * clean.ndim), changed, clean[None])
         if evaluate is _decoder and not self.module.config.reads_one_row:
