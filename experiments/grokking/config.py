@@ -150,7 +150,7 @@ class Config(Settings):
 
 PRESETS = {
     "laptop": Config(
-        modulus=47, fraction=0.6, epochs=6_000, decays=(1.0,), parity_length=20, parity_relevant=3,
+        modulus=47, fraction=0.6, epochs=5_000, decays=(1.0,), parity_length=20, parity_relevant=3,
         parity_strings=2_000, parity_batch=32, parity_epochs=150, parity_probes=200, parity_points=12, rows=32,
     ),
     "smoke": Config(

@@ -173,7 +173,8 @@ def model_rows(curves: Mapping[Group, Curves]) -> list[dict[str, Any]]:
             epoch, reached = one.grokking[seed]
             row = {**group._asdict(), "seed": seed, "learning_rate": float(rate)}
             row |= {"grokking_epoch": epoch if reached else None, "grokked": bool(one.grokked[seed])}
-            row["test_accuracy_at_memorization"] = harness.cell(one.values["test_accuracy"][seed, one.memorized[seed]])
+            for name in ("test_accuracy", "mirrored_accuracy"):
+                row[f"{name}_at_memorization"] = harness.cell(one.values[name][seed, one.memorized[seed]])
             row |= {f"last_{name}": harness.cell(one.values[name][seed, -1]) for name in ("test_accuracy", "test_loss")}
             row |= {f"lead_{column(name)}": values[seed] for name, values in by_name.items()}
             rows.append(row | {"lead_token_sensitivity_smoothed": smoothed[seed]})

@@ -37,8 +37,9 @@ SETTING = {
     "initial weights": "embeddings N(0, 1), others uniform within 1 / sqrt(fan-in), positions 0",
     "lead": "last crossing of half of the way from the farthest to the last value, after a training accuracy of 0.99, "
     "medians of 5 measurements, changes beyond 5 standard deviations of the noise, of sensitivity falls only",
+    "test": "pairs (a, b) of which neither order is learned; pairs of which only (b, a) is learned are mirrored",
     "key frequencies": "those of that epoch, of restricted and excluded loss; not those of the final model",
-    "restricted loss": "on pairs that are not learned; excluded loss on those that are",
+    "restricted loss": "on pairs for the test; excluded loss on those that are",
     "noisy copies": "of the embeddings of both numbers, correlated, in units of their root mean square",
 }
 

@@ -22,11 +22,32 @@ from jaxsens.theory import cyclic
 from jaxsens.typing import Array, PyTree
 
 MEASURES = (
-    "train_loss", "test_loss", "train_accuracy", "test_accuracy", "token_sensitivity", "pair_sensitivity",
-    "weight_norm", "output_sharpness", "noise_stability", "restricted_loss", "excluded_loss", "embedding_gini",
-    "readout_gini",
+    "train_loss", "test_loss", "train_accuracy", "test_accuracy", "mirrored_accuracy", "token_sensitivity",
+    "pair_sensitivity", "weight_norm", "output_sharpness", "noise_stability", "restricted_loss", "excluded_loss",
+    "embedding_gini", "readout_gini",
 )  # fmt: skip
 """Names of what is measured, in the order of the tables."""
+
+
+def unseen(task: ModularAddition, train: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return which pairs are for the test, and which are mirrored, ``[p^2]`` each, given the numbers of those learned.
+
+    A pair (a, b) that is not learned while (b, a) is learned is mirrored: a model that is symmetric in its two numbers
+    gives it the right sum by memorizing. Pairs for the test are those of which neither order is learned.
+
+    Raises:
+        ValueError: If no pair is left for the test.
+    """
+    learned = np.zeros(task.modulus**2, bool)
+    learned[train] = True
+    mirror = learned[task.mirrors]
+    test = ~learned & ~mirror
+    if not test.any():
+        raise ValueError(
+            f"no pair is left for the test: all {(~learned).sum()} pairs that are not learned have a mirror (b, a) "
+            f"that is learned; take a smaller fraction, or a larger modulus than {task.modulus}"
+        )
+    return test, ~learned & mirror
 
 
 def scaled(variables: PyTree) -> Array:
@@ -126,21 +147,21 @@ def on_host(config: Config, logits: np.ndarray, train: np.ndarray, params: PyTre
 
     The key frequencies are those of this model at this epoch; a model with logits that are not finite has none.
     """
-    learned = np.zeros(len(logits), bool)
-    learned[train] = True
+    test, mirrored = unseen(config.task, train)
     labels, count = config.task.labels, config.modulus
     right = logits.argmax(1) == labels
-    row = {"train_accuracy": right[learned].mean(), "test_accuracy": right[~learned].mean()}
+    row = {"train_accuracy": right[train].mean(), "test_accuracy": right[test].mean()}
+    row["mirrored_accuracy"] = right[mirrored].mean() if mirrored.any() else np.nan
     names = ("train_loss", "test_loss", "restricted_loss", "excluded_loss", "embedding_gini", "readout_gini")
     if not np.isfinite(logits).all():
         return row | dict.fromkeys(names, np.nan)
     grid = logits.reshape(count, count, count)
     chosen = cyclic.key_frequencies(cyclic.sum_power(grid), config.frequencies)
     losses = cross_entropy(logits, labels)
-    row |= {"train_loss": losses[learned].mean(), "test_loss": losses[~learned].mean()}
+    row |= {"train_loss": losses[train].mean(), "test_loss": losses[test].mean()}
     kept, left = (part(grid, chosen).reshape(logits.shape) for part in (cyclic.restricted, cyclic.excluded))
-    row["restricted_loss"] = cross_entropy(kept, labels)[~learned].mean()
-    row["excluded_loss"] = cross_entropy(left, labels)[learned].mean()
+    row["restricted_loss"] = cross_entropy(kept, labels)[test].mean()
+    row["excluded_loss"] = cross_entropy(left, labels)[train].mean()
     for name, weights in (("embedding", params["embedding"][:-1]), ("readout", params["readout"].T)):
         row[f"{name}_gini"] = cyclic.gini(np.sqrt(cyclic.frequency_power(weights)))
     return row

@@ -47,6 +47,17 @@ class ModularAddition:
         """Sums modulo p ``[p**2]``, int32."""
         return self.pairs.sum(1, dtype=np.int32) % self.modulus
 
+    @property
+    def mirrors(self) -> np.ndarray:
+        """The number of the pair (b, a) for every pair (a, b) ``[p**2]``, int32: both have the same sum.
+
+        Example:
+            >>> ModularAddition(3).mirrors.tolist()
+            [0, 3, 6, 1, 4, 7, 2, 5, 8]
+        """
+        numbers = np.arange(self.modulus**2, dtype=np.int32)
+        return numbers.reshape(self.modulus, self.modulus).T.ravel()
+
     def split(self, key: Key, fraction: float) -> tuple[np.ndarray, np.ndarray]:
         """Return the numbers of the examples to learn, ``floor(fraction p^2)`` of them, and of the others; both sorted.
 

@@ -15,6 +15,11 @@ def test_every_sum_is_the_label_of_as_many_pairs():
     assert np.bincount(labels).tolist() == [5] * 5
 
 
+def test_mirrors_are_the_pairs_in_the_other_order():
+    task = ModularAddition(5)
+    assert np.array_equal(task.pairs[task.mirrors], task.pairs[:, ::-1])
+
+
 def test_a_split_has_every_pair_once_and_depends_on_the_key():
     task = ModularAddition(7)
     (train, test), (other, _) = (task.split(jax.random.key(seed), 0.3) for seed in (0, 1))

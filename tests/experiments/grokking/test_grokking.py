@@ -252,10 +252,29 @@ def test_measures_are_those_of_the_library():
     assert found["output_sharpness"][0] == pytest.approx(expected, rel=1e-4)
     logits = np.asarray(pair_transformer.evaluation(module)(variables, config.task.pairs))
     losses = -np.asarray(jax.nn.log_softmax(logits))[np.arange(49), config.task.labels]
+    learned = {tuple(pair) for pair in pairs.tolist()}
+    unlearned = [not {(a, b), (b, a)} & learned for a, b in config.task.pairs.tolist()]
     assert found["train_loss"][0] == pytest.approx(losses[train_set].mean(), rel=1e-4)
-    assert found["test_loss"][0] == pytest.approx(np.delete(losses, train_set).mean(), rel=1e-4)
+    assert found["test_loss"][0] == pytest.approx(losses[unlearned].mean(), rel=1e-4)
     squares = sum((a**2).sum() for a in variables["params"].values())
     assert found["weight_norm"][0] == pytest.approx(np.sqrt(squares), rel=1e-5)
+
+
+def test_pairs_of_which_one_order_is_learned_are_mirrored_and_not_for_the_test():
+    """Sums that only the learned pairs and their mirrors have right are memorized; the test accuracy is 0."""
+    train_set = SMOKE.task.split(jax.random.key(1), 0.6)[0]
+    test, mirrored = measures.unseen(SMOKE.task, train_set)
+    learned = np.isin(np.arange(49), train_set)
+    assert (learned.astype(int) + test + mirrored == 1).all()
+    grid = learned.reshape(7, 7)
+    assert np.array_equal(mirrored.reshape(7, 7), grid.T & ~grid)
+    assert test.any()
+    assert mirrored.any()
+    labels = np.where(test, SMOKE.task.labels - 1, SMOKE.task.labels) % 7
+    row = measures.on_host(SMOKE, 9.0 * np.eye(7)[labels], train_set, {"embedding": np.eye(8), "readout": np.eye(7)})
+    assert (row["train_accuracy"], row["mirrored_accuracy"], row["test_accuracy"]) == (1, 1, 0)
+    with pytest.raises(ValueError, match=r"no pair is left for the test: all 21 pairs .* take a smaller fraction"):
+        measures.unseen(SMOKE.task, np.flatnonzero(np.triu(np.ones((7, 7))).ravel()))
 
 
 def test_a_network_that_adds_with_key_frequencies_has_these_losses():
