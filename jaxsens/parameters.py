@@ -140,8 +140,8 @@ def in_zeros(params: PyTree, chosen: Sequence[Array], where: Where | None = None
         dtype = np.dtype(np.int32) if _is_key(leaf) else jax.dtypes.canonicalize_dtype(_dtype(leaf))
         return np.broadcast_to(np.zeros((), dtype), ahead + jnp.shape(leaf))
 
-    own = dict(zip(places, chosen, strict=True))
-    return structure.unflatten([own[i] if i in own else zeros(leaf) for i, leaf in enumerate(leaves)])
+    by_place = dict(zip(places, chosen, strict=True))
+    return structure.unflatten([by_place[i] if i in by_place else zeros(leaf) for i, leaf in enumerate(leaves)])
 
 
 def leaves_of(direction: PyTree, params: PyTree, where: Where | None = None) -> tuple[Array, ...]:

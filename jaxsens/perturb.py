@@ -452,8 +452,8 @@ class Clipped:
         ValueError: If ``low`` is not below ``high`` everywhere; when called, where the sampler raises it.
 
     Example:
-        >>> found = clipped(gaussian(9.0), -1, 1)(jax.random.key(0), 0, jnp.zeros(100))
-        >>> float(found.min()), float(found.max())
+        >>> perturbed = clipped(gaussian(9.0), -1, 1)(jax.random.key(0), 0, jnp.zeros(100))
+        >>> float(perturbed.min()), float(perturbed.max())
         (-1.0, 1.0)
     """
 

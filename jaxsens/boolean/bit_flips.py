@@ -84,8 +84,8 @@ def default_chunk(logits: NeighborLogits, length: int, params: PyTree, execution
         >>> default_chunk(lambda bits, params: 1.0 * bits, 3, None) > 0
         True
     """
-    one = jax.ShapeDtypeStruct((length,), np.int32)
-    return memory.chunk_of(logits, one, params, execution=execution) * (length + 1)
+    spec = jax.ShapeDtypeStruct((length,), np.int32)
+    return memory.chunk_of(logits, spec, params, execution=execution) * (length + 1)
 
 
 def check_fit(logits: NeighborLogits, length: int, params: PyTree) -> np.dtype:

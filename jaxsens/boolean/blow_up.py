@@ -141,10 +141,10 @@ def blow_ups(
 
     def measure(params: PyTree, strings: Array) -> BlowUps:
         strings = require_bits(strings)
-        one = _one_of(strings)
-        _check_internals(internals, params, one)
+        spec = _one_of(strings)
+        _check_internals(internals, params, spec)
         require_independent(internals, params, strings, execution=execution)
-        forwards = execution.chunk or memory.chunk_of(internals, params, one, execution=execution)
+        forwards = execution.chunk or memory.chunk_of(internals, params, spec, execution=execution)
         tau = parallel.map_items(
             parallel.bind(_blow_ups, internals), strings, params, execution=execution.replace(chunk=forwards)
         )
@@ -201,12 +201,12 @@ def influences(
 
     def measure(params: PyTree, strings: Array, sites: Array | None = None) -> Influences:
         strings = require_bits(strings)
-        one, length = _one_of(strings), strings.shape[1]
+        spec, length = _one_of(strings), strings.shape[1]
         where = np.arange(length + 1) if chosen is None else _inside("positions", chosen, -length - 1, length + 1)
         flips = np.arange(length) if sites is None else _inside("sites", _indices("sites", sites), 0, length)
-        _check_internals(internals, params, one)
+        _check_internals(internals, params, spec)
         require_independent(internals, params, strings, execution=execution)
-        forwards = execution.chunk or memory.chunk_of(internals, params, one, execution=execution)
+        forwards = execution.chunk or memory.chunk_of(internals, params, spec, execution=execution)
         rows = min(forwards, len(flips) + 1)
         observed = tuple((where % (length + 1)).tolist())
         fn = parallel.bind(_bit_influences, internals, observed, layers, rows)

@@ -75,8 +75,8 @@ class Language(Result):
             object.__setattr__(self, "key", tuple(int(word) for word in self.key))
 
     def __repr__(self) -> str:
-        given = {"n": self.n, "indices": self.indices, "key": self.key}
-        text = f"{self.name!r}, {', '.join(f'{k}={v}' for k, v in given.items() if v is not None)}"
+        arguments = {"n": self.n, "indices": self.indices, "key": self.key}
+        text = f"{self.name!r}, {', '.join(f'{k}={v}' for k, v in arguments.items() if v is not None)}"
         return f"Language({shortened(text, 180)})"
 
     def _describe(self) -> Description:

@@ -121,10 +121,10 @@ def lipschitz_quotients(
     def measure(key: Key, params: PyTree, strings: Array) -> LipschitzQuotients:
         require_key(key)
         strings = require_bits(strings)
-        one = jax.ShapeDtypeStruct((1, strings.shape[1]), strings.dtype)
-        _check_logits(apply, params, one)
+        spec = jax.ShapeDtypeStruct((1, strings.shape[1]), strings.dtype)
+        _check_logits(apply, params, spec)
         require_independent(apply, params, strings, execution=execution)
-        forwards = execution.chunk or memory.chunk_of(apply, params, one, execution=execution)
+        forwards = execution.chunk or memory.chunk_of(apply, params, spec, execution=execution)
         rows = min(forwards, len(strings))
         blocks = -(-len(strings) // rows)
         index = np.minimum(np.arange(blocks * rows), len(strings) - 1).reshape(blocks, rows)

@@ -183,14 +183,14 @@ class Profile(Estimated):
         other = getattr(other, "measured", other)
         if not isinstance(other, Profile):
             raise ValueError(f"other must be a Profile, got a {type(other).__name__}")
-        for name, own, others in (
+        for name, value, other_value in (
             ("the number of strings and bits", self.flips.shape, other.flips.shape),
             ("exhaustive", self.exhaustive, other.exhaustive),
             ("the margin", self.margin, other.margin),
         ):
-            if own != others:
+            if value != other_value:
                 raise ValueError(
-                    f"other must be of the same strings and margin: {name} is {own} here and {others} there"
+                    f"other must be of the same strings and margin: {name} is {value} here and {other_value} there"
                 )
         return over_strings(self.sensitivities - other.sensitivities, rate=False, exact=self.exhaustive)
 

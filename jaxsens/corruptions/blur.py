@@ -61,11 +61,11 @@ def defocus_blur(constants: tuple[Any, ...], shape: tuple[int, int, int]) -> tup
         left, sizes, right = np.linalg.svd(disk(radius, alias))
         terms.append([(left[:, i] * size, right[i]) for i, size in enumerate(sizes) if size > 1e-7 * sizes[0]])
     most = max(map(len, terms))
-    tables = {"terms": np.asarray([len(one) for one in terms], np.int32)}
+    tables = {"terms": np.asarray([len(pairs) for pairs in terms], np.int32)}
     for axis, (name, length) in enumerate((("rows", shape[0]), ("columns", shape[1]))):
         matrices = np.zeros((len(terms), most, length, length), np.float32)
-        for severity, one in enumerate(terms):
-            for i, pair in enumerate(one):
+        for severity, pairs in enumerate(terms):
+            for i, pair in enumerate(pairs):
                 matrices[severity, i] = filters.correlation(pair[axis], length, "mirror")
         tables[name] = matrices
 
@@ -123,17 +123,17 @@ def zoom_blur(constants: tuple[Any, ...], shape: tuple[int, int, int]) -> tuple[
         >>> tables["rows"].shape  # severities, factors, then the matrix
         (5, 2, 4, 4)
     """
-    found = []
+    terms = []
     for factors in constants:
         different: dict[bytes, list[Any]] = {}
         for factor in (1.0, *factors):
             pair = [filters.zoom(factor, length) for length in shape[:2]]
             entry = different.setdefault(b"".join(matrix.tobytes() for matrix in pair), [0.0, *pair])
             entry[0] += 1 / (1 + len(factors))
-        found.append(list(different.values()))
-    most = max(map(len, found))
-    rows, columns = (np.zeros((len(found), most, length, length), np.float32) for length in shape[:2])
-    for severity, entries in enumerate(found):
+        terms.append(list(different.values()))
+    most = max(map(len, terms))
+    rows, columns = (np.zeros((len(terms), most, length, length), np.float32) for length in shape[:2])
+    for severity, entries in enumerate(terms):
         for i, (weight, row, column) in enumerate(entries):
             rows[severity, i], columns[severity, i] = weight * row, column
 
@@ -166,8 +166,8 @@ def glass_blur(constants: tuple[Any, ...], shape: tuple[int, int, int]) -> tuple
         sources = whole
         for i in range(most):
             bits = jax.random.bits(jax.random.fold_in(key, i), shape[:2], jnp.uint32)
-            found = glass_sources(bits, table["reach"], chains)
-            sources = jnp.where(i < table["rounds"], sources[found], sources)
+            walk_sources = glass_sources(bits, table["reach"], chains)
+            sources = jnp.where(i < table["rounds"], sources[walk_sources], sources)
         mixed = _taken(blurred.reshape(-1, shape[2]), sources).reshape(shape)
         return filters.separable(mixed, table["rows"], table["columns"])
 

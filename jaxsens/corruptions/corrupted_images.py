@@ -148,8 +148,8 @@ def corrupt(
     shared = key, np.int32(require_severity(severity)), corruption.tables()
     fn = parallel.bind(_one, corruption)
     if execution.chunk is None:
-        one = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), items)
-        execution = execution.replace(chunk=max(1, memory.chunk_of(fn, one, *shared, execution=execution) // _PARTS))
+        spec = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), items)
+        execution = execution.replace(chunk=max(1, memory.chunk_of(fn, spec, *shared, execution=execution) // _PARTS))
     return parallel.map_items(fn, items, *shared, execution=execution)
 
 

@@ -135,8 +135,8 @@ def jpeg_compression(constants: tuple[int, ...], shape: tuple[int, int, int]) ->
         # libjpeg has coefficients in eighths, and rounds halves away from zero: those of flat blocks are often halves.
         eighths = jnp.round(8 * (blocks @ transform.T))
         kept = jnp.sign(eighths) * jnp.floor(jnp.abs(eighths) / (8 * steps) + 0.5) * steps
-        found = (kept @ transform).reshape(rows, columns, 8, 8).swapaxes(1, 2).reshape(plane.shape)
-        return jnp.clip(jnp.round(found + 128), 0, 255)
+        pixels = (kept @ transform).reshape(rows, columns, 8, 8).swapaxes(1, 2).reshape(plane.shape)
+        return jnp.clip(jnp.round(pixels + 128), 0, 255)
 
     def apply(_key: Key, image: Array, table: dict[str, Array]) -> Array:
         padded = jnp.pad(image, pads, mode="edge")

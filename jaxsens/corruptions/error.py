@@ -121,8 +121,8 @@ class CorruptionErrors:
         model = _Model(self.apply, self.inputs)
         labels = _checked_labels(model, params, images, batch[1])
         require_independent(model, params, images, execution=self.execution)
-        one = jax.ShapeDtypeStruct((1, *images.shape[1:]), np.uint8)
-        chunk = self.execution.chunk or memory.chunk_of(model, params, one, execution=self.execution)
+        spec = jax.ShapeDtypeStruct((1, *images.shape[1:]), np.uint8)
+        chunk = self.execution.chunk or memory.chunk_of(model, params, spec, execution=self.execution)
         execution = self.execution.replace(chunk=chunk)
         items, levels = (index, images, labels), np.asarray(self.severities, np.int32)
         clean = parallel.map_items(
@@ -179,10 +179,10 @@ def _judged(model: _Model, params: PyTree, image: Array, label: Array) -> tuple[
 
 
 def _checked_labels(model: _Model, params: PyTree, images: np.ndarray, labels: Any) -> np.ndarray:
-    one = batches.example_spec(images)
+    spec = batches.example_spec(images)
     try:
-        batches.require_fit(model, params, one)
-        logits = jax.eval_shape(model, params, one)
+        batches.require_fit(model, params, spec)
+        logits = jax.eval_shape(model, params, spec)
     except ValueError as error:
         raise ValueError(f"images of shape {images.shape[1:]} do not fit the model (or inputs): {error}") from error
     if getattr(logits, "ndim", 0) != 2 or logits.shape[1] < 2:

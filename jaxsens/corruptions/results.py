@@ -169,9 +169,11 @@ class CorruptionError(Estimated):
         if not isinstance(other, CorruptionError):
             raise ValueError(f"other must be a CorruptionError, got a {type(other).__name__}")
         for name in ("names", "severities", "constants"):
-            own, theirs = getattr(self, name), getattr(other, name)
-            if own != theirs:
-                raise ValueError(f"other must be of the same corruptions: {name} is {own} here and {theirs} there")
+            value, other_value = getattr(self, name), getattr(other, name)
+            if value != other_value:
+                raise ValueError(
+                    f"other must be of the same corruptions: {name} is {value} here and {other_value} there"
+                )
 
     def _paired(self, other: "CorruptionError") -> "CorruptionError":
         self._of_same_corruptions(other)

@@ -150,13 +150,13 @@ def _frost(constants: tuple[Any, ...], shape: tuple[int, int, int], grains: str)
     weights = np.sqrt([share for _, share in _FROST_GRAINS[grains]]).astype(np.float32)[:, None, None]
 
     def apply(key: Key, image: Array, table: dict[str, Array]) -> Array:
-        one = jax.random.randint(jax.random.fold_in(key, 0), (), 0, len(colors))
+        choice = jax.random.randint(jax.random.fold_in(key, 0), (), 0, len(colors))
         noise = jax.random.normal(jax.random.fold_in(key, 1), (len(weights) * shape[0] * shape[1] + 1,))
         white = noise[1:].reshape(-1, *shape[:2]) * weights
         grain = jnp.einsum("kph,khw->kpw", table["rows"], white)
         grain = jnp.einsum("kpw,kqw->pq", grain, table["columns"])
-        gray = jnp.asarray(_FROST_OFFSETS)[one] * noise[0] + jnp.asarray(_FROST_SPREADS)[one] * grain
-        color = jnp.asarray(colors)[one].reshape(1, 1, -1)
+        gray = jnp.asarray(_FROST_OFFSETS)[choice] * noise[0] + jnp.asarray(_FROST_SPREADS)[choice] * grain
+        color = jnp.asarray(colors)[choice].reshape(1, 1, -1)
         texture = jnp.clip(color + gray[..., None], 0, 255)
         return table["share"] * image + table["amount"] * texture
 

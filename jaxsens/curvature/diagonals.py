@@ -135,8 +135,8 @@ def diagonal(product: Product, *, probes: int) -> Callable[[Key, PyTree, PyTree]
         >>> from jaxsens.curvature import hessian_product
         >>> product = hessian_product(lambda w, x: 0.5 * (x @ w["a"]) ** 2)    # the Hessian is X' X / n
         >>> x = np.array([[2.0, 0.0], [0.0, 1.0]], np.float32)                 # diagonal: exact for every probe
-        >>> found = diagonal(product, probes=1)(jax.random.key(0), {"a": np.zeros(2, np.float32)}, x)
-        >>> found.mean["a"].tolist()
+        >>> hessian_diagonal = diagonal(product, probes=1)(jax.random.key(0), {"a": np.zeros(2, np.float32)}, x)
+        >>> hessian_diagonal.mean["a"].tolist()
         [2.0, 0.5]
     """
     operator.require_product(product)

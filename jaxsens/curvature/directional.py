@@ -61,10 +61,10 @@ def along_lines(fn: Callable[[tuple[Array, ...]], Array], at: tuple[Array, ...])
         """Return the result with offsets added to the values of the curved steps."""
         now, left = dict(enumerate(at)), iter(offsets)
         for step, is_curved in zip(steps, curved, strict=True):
-            given = step.operation(*[now[i] for i in step.reads])
+            outputs = step.operation(*[now[i] for i in step.reads])
             if is_curved:
-                given = [g + o for g, o in zip(given, next(left), strict=True)]
-            now.update(zip(step.gives, given, strict=True))
+                outputs = [g + o for g, o in zip(outputs, next(left), strict=True)]
+            now.update(zip(step.gives, outputs, strict=True))
         return now.get(result, values[result])
 
     still = [

@@ -147,11 +147,11 @@ def top_eigenpairs(
         ritz, coordinates = lanczos.eigh(projected)
         top = np.argsort(-ritz if order == "algebraic" else -np.abs(ritz), kind="stable")[:k]
         space = SplitRows(problem.dimension, problem.product.execution.devices)
-        values, found, residuals = _refine(
+        values, eigenvectors, residuals = _refine(
             problem.product, space, problem.params, problem.parts, basis, coordinates[:, top].T.astype(basis.dtype)
         )
         # On the host: of many pairs, the vectors would fill the devices more than the basis does.
-        leaves = operator.split(np.asarray(found)[:, : space.size], problem.product.leaves(problem.params))
+        leaves = operator.split(np.asarray(eigenvectors)[:, : space.size], problem.product.leaves(problem.params))
         vectors = parameters.in_zeros(product.variables(params, batch), leaves, product.where)
         values, residuals = (np.asarray(a, np.float64) for a in (values, residuals))
         converged = residuals <= tolerance * np.abs(ritz).max()

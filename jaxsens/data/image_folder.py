@@ -155,11 +155,11 @@ def image_folder(path: str | os.PathLike[str], *, image_size: int = 224, resize:
         raise ValueError(f"{rule} has none")
     files, labels = [], []
     for label, folder in enumerate(folders):
-        found = sorted(file for file in folder.iterdir() if file.suffix.lower() in SUFFIXES)
-        if not found:
+        images = sorted(file for file in folder.iterdir() if file.suffix.lower() in SUFFIXES)
+        if not images:
             raise ValueError(f"{rule} has a folder without images, {folder.name}: remove it, or add {SUFFIXES} files")
-        files += found
-        labels += [label] * len(found)
+        files += images
+        labels += [label] * len(images)
     names = tuple(folder.name for folder in folders)
     return ImageFolder(tuple(files), np.asarray(labels, np.int32), names, image_size, resize)
 

@@ -49,8 +49,8 @@ class Nearest(Result):
 
     def _describe(self) -> Description:
         rows, neighbors = np.shape(self.ids)
-        found = np.asarray(self.distances)[self.replaceable]
-        shown = f"median distance {np.median(found[:, 0]):.3g}" if len(found) else "no neighbors"
+        distances = np.asarray(self.distances)[self.replaceable]
+        shown = f"median distance {np.median(distances[:, 0]):.3g}" if len(distances) else "no neighbors"
 
         def table() -> dict[str, np.ndarray]:
             return tidy({"row": None, "rank": None}, {"neighbor": self.ids, "distance": self.distances})

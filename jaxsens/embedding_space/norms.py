@@ -55,8 +55,8 @@ def require_norms(norms: Sequence[str]) -> tuple[str, ...]:
         ValueError: norms must be different names out of l1, l2, linf, got ['l2', 'l3']
     """
     names = (norms,) if isinstance(norms, str) else tuple(norms) if isinstance(norms, Sequence) else ()
-    known = all(isinstance(name, str) and name in NORMS for name in names)
-    if not names or not known or len(set(names)) != len(names):
+    supported = all(isinstance(name, str) and name in NORMS for name in names)
+    if not names or not supported or len(set(names)) != len(names):
         raise ValueError(f"norms must be different names out of {', '.join(NORMS)}, got {norms!r}")
     return names
 

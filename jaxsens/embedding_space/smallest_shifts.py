@@ -98,8 +98,8 @@ def agreement(first: Array, second: Array, *, top: int = 20) -> Agreement:
             that there is no correlation.
 
     Example:
-        >>> found = agreement([5, 3, 1, 0], [4, 3, 0, 0])
-        >>> round(found.pearson, 3), round(found.spearman, 3), found.share
+        >>> result = agreement([5, 3, 1, 0], [4, 3, 0, 0])
+        >>> round(result.pearson, 3), round(result.spearman, 3), result.share
         (0.961, 1.0, 1.0)
     """
     top = checks.require_count("top", top, 2)

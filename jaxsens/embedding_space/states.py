@@ -122,9 +122,9 @@ def chosen_layers(
         >>> chosen_layers(encode, [-1, 0], np.eye(4, dtype=np.float32), np.array([[1, 2]], np.int32), None)
         (2, 0)
     """
-    one = jax.tree.map(lambda a: jax.ShapeDtypeStruct((1, *a.shape[1:]), a.dtype), (tokens, mask))
+    spec = jax.tree.map(lambda a: jax.ShapeDtypeStruct((1, *a.shape[1:]), a.dtype), (tokens, mask))
     try:
-        shape = jax.eval_shape(_call(encode), params, *one).shape
+        shape = jax.eval_shape(_call(encode), params, *spec).shape
     except Exception as error:
         raise ValueError(
             f"tokens of shape {tokens.shape[1:]} and type {tokens.dtype} (for one sequence), params and encode do not "
@@ -175,8 +175,8 @@ def default_chunk(
         >>> default_chunk(lambda params, tokens: params[tokens][None], table, ids, None, Execution()) > 0
         True
     """
-    one = jax.tree.map(lambda a: jax.ShapeDtypeStruct((1, *a.shape[1:]), a.dtype), (tokens, mask))
-    return memory.chunk_of(_call(encode), params, *one, execution=execution)
+    spec = jax.tree.map(lambda a: jax.ShapeDtypeStruct((1, *a.shape[1:]), a.dtype), (tokens, mask))
+    return memory.chunk_of(_call(encode), params, *spec, execution=execution)
 
 
 def require_finite(values: Sequence[np.ndarray], sites: np.ndarray) -> None:

@@ -299,8 +299,8 @@ def _in_threads(one: Callable[..., PyTree], lanes: tuple[jax.Device, ...]) -> tu
     place = SingleDeviceSharding(lanes[0])
 
     def program(counts: Array, items: PyTree, shared: tuple[PyTree, ...]) -> PyTree:
-        def call(_: int, own: PyTree) -> PyTree:
-            return jax.tree.map(np.asarray, one(*own, shared))
+        def call(_: int, lane_items: PyTree) -> PyTree:
+            return jax.tree.map(np.asarray, one(*lane_items, shared))
 
         outputs = _threads(call, (counts, items), place, len(lanes))
         return jax.tree.map(lambda *leaves: np.stack(leaves), *outputs)
@@ -315,8 +315,8 @@ def _update_in_threads(
     place = SingleDeviceSharding(lanes[0])
 
     def program(state: list[PyTree], work: PyTree, shared: tuple[PyTree, ...]) -> tuple[list[PyTree], PyTree]:
-        def call(lane: int, own: PyTree) -> tuple[PyTree, PyTree]:
-            new, results = one(state[lane], own, shared)
+        def call(lane: int, lane_work: PyTree) -> tuple[PyTree, PyTree]:
+            new, results = one(state[lane], lane_work, shared)
             return new, jax.tree.map(np.asarray, results)
 
         outputs = _threads(call, work, place, len(lanes))

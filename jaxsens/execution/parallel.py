@@ -76,8 +76,8 @@ def map_items(fn: Callable[..., PyTree], items: PyTree, *shared: PyTree, executi
     devices = backends.lane_devices(execution)
     chunk = execution.chunk
     if chunk is None:
-        one = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), items)
-        chunk = memory.chunk_of(fn, one, *shared, execution=execution)
+        spec = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), items)
+        chunk = memory.chunk_of(fn, spec, *shared, execution=execution)
     chunk = min(chunk, count)
     total = -(-count // chunk)
     first, stop = share(total, jax.process_index())
@@ -256,8 +256,8 @@ def _capacity(fn: Callable[..., PyTree], items: PyTree, shared: tuple[PyTree, ..
 
 
 def _zeros(fn: Callable[..., PyTree], items: PyTree, shared: tuple[PyTree, ...], count: int) -> PyTree:
-    one = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), items)
-    return jax.tree.map(lambda s: np.zeros((count, *s.shape), s.dtype), jax.eval_shape(fn, one, *shared))
+    spec = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), items)
+    return jax.tree.map(lambda s: np.zeros((count, *s.shape), s.dtype), jax.eval_shape(fn, spec, *shared))
 
 
 @functools.lru_cache(maxsize=256)

@@ -39,17 +39,17 @@ def require_precision(execution: Execution) -> None:
         ValueError: precision must be an algorithm of the platform cpu, which has F32_F32_F32, F64_F64_F64, ...
     """
     precision, platform = execution.precision, execution.platform
-    known = ALGORITHMS.get(platform)
+    algorithms = ALGORITHMS.get(platform)
     if (
         isinstance(precision, str)
         and "_" in precision
         and precision.isupper()
-        and known is not None
-        and precision not in known
+        and algorithms is not None
+        and precision not in algorithms
     ):
         raise ValueError(
-            f"precision must be an algorithm of the platform {platform}, which has {', '.join(known)}, or a precision "
-            f"of every platform, such as 'highest', got {precision!r}"
+            f"precision must be an algorithm of the platform {platform}, which has {', '.join(algorithms)}, or a "
+            f"precision of every platform, such as 'highest', got {precision!r}"
         )
 
 
@@ -105,8 +105,8 @@ def precision_errors(
         device = execution.devices[0] if execution.devices else None
         with jax.default_device(device), jax.default_matmul_precision(chosen.precision):
             # A new function, since a program is kept for its function and not for the precision that it was made in.
-            found = jax.jit(lambda params, batch: apply(params, batch))(params, batch)
-        rows = [np.asarray(leaf, np.float64).reshape(len(leaf), -1) for leaf in jax.tree.leaves(found)]
+            results = jax.jit(lambda params, batch: apply(params, batch))(params, batch)
+        rows = [np.asarray(leaf, np.float64).reshape(len(leaf), -1) for leaf in jax.tree.leaves(results)]
         return np.concatenate(rows, 1)
 
     exact = outputs(execution.precision)

@@ -156,8 +156,8 @@ def _several_started() -> bool:
 
 def _several_by_open_mpi_5() -> bool:
     """Return whether Open MPI 5 started several processes, this one among them."""
-    own = all(name in os.environ for name in _OPEN_MPI_5) and not any(True for _ in _present())
-    return own and _count_of("OMPI_COMM_WORLD_SIZE") > 1
+    launched = all(name in os.environ for name in _OPEN_MPI_5) and not any(True for _ in _present())
+    return launched and _count_of("OMPI_COMM_WORLD_SIZE") > 1
 
 
 def _of_open_mpi_5(address: str | None) -> tuple[str, str, str | None, list[int] | None]:

@@ -113,10 +113,14 @@ class Resident:
         """
         count = len(items)
         chosen = np.minimum(np.arange(self._count), count - 1)
-        own = jax.tree.map(lambda a: np.asarray(a)[chosen], inputs)
-        work = (jax.tree.map(lambda a: np.asarray(a)[items[chosen]], self._state), own, np.arange(self._count) < count)
-        found = parallel.map_items(parallel.bind(_one, self._fn), work, *shared, execution=self._execution)
-        new, results = jax.tree.map(lambda a: a[:count], found)
+        chosen_inputs = jax.tree.map(lambda a: np.asarray(a)[chosen], inputs)
+        work = (
+            jax.tree.map(lambda a: np.asarray(a)[items[chosen]], self._state),
+            chosen_inputs,
+            np.arange(self._count) < count,
+        )
+        outputs = parallel.map_items(parallel.bind(_one, self._fn), work, *shared, execution=self._execution)
+        new, results = jax.tree.map(lambda a: a[:count], outputs)
 
         def put(old: np.ndarray, part: np.ndarray) -> np.ndarray:
             old = np.array(old)
@@ -180,22 +184,22 @@ def _program(
 
     def local(state: PyTree, work: PyTree, shared: tuple[PyTree, ...]) -> tuple[PyTree, PyTree]:
         count, slots, inputs = work
-        one = jax.vmap(lambda state, *own: fn(state, *own, *shared))
+        batched_fn = jax.vmap(lambda state, *args: fn(state, *args, *shared))
 
         def block(i: Array, state: PyTree) -> tuple[Array, PyTree, PyTree]:
             part = functools.partial(jax.lax.dynamic_slice_in_dim, start_index=i * chunk, slice_size=chunk)
             at = part(slots)
             mine = jax.tree.map(lambda a: a.at[at].get(mode="clip"), state)
             with jax.default_matmul_precision(precision):
-                return at, *one(mine, jax.tree.map(part, inputs), at < len(slots))
+                return at, *batched_fn(mine, jax.tree.map(part, inputs), at < len(slots))
 
         def step(i: Array, carry: tuple[PyTree, PyTree]) -> tuple[PyTree, PyTree]:
             state, results = carry
-            at, new, found = block(i, state)
+            at, new, chunk_results = block(i, state)
             put = functools.partial(jax.lax.dynamic_update_slice_in_dim, start_index=i * chunk, axis=0)
             # The slots of inputs that are not active lie outside.
             state = jax.tree.map(lambda whole, part: whole.at[at].set(part, mode="drop"), state, new)
-            return state, jax.tree.map(lambda whole, part: put(whole, part), results, found)
+            return state, jax.tree.map(lambda whole, part: put(whole, part), results, chunk_results)
 
         shapes = jax.eval_shape(block, 0, state)[2]
         empty = jax.tree.map(lambda s: jnp.zeros((len(slots), *s.shape[1:]), s.dtype), shapes)

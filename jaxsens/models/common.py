@@ -177,11 +177,11 @@ def require_dtype(dtype: Any) -> np.dtype:
         dtype(bfloat16)
     """
     try:
-        found = jnp.dtype(dtype)
+        resolved = jnp.dtype(dtype)
     except TypeError:
-        found = None
-    require(found is not None and str(found) in FLOATS, "dtype", dtype, f"one of {', '.join(FLOATS)}")
-    return found
+        resolved = None
+    require(resolved is not None and str(resolved) in FLOATS, "dtype", dtype, f"one of {', '.join(FLOATS)}")
+    return resolved
 
 
 def as_sizes(argument: str, values: Any) -> tuple[int, ...]:
@@ -191,8 +191,8 @@ def as_sizes(argument: str, values: Any) -> tuple[int, ...]:
         >>> as_sizes("channels", [8, 16])
         (8, 16)
     """
-    given = isinstance(values, Iterable) and not isinstance(values, str | bytes)
-    require(given, argument, values, "a tuple of integers")
+    is_iterable = isinstance(values, Iterable) and not isinstance(values, str | bytes)
+    require(is_iterable, argument, values, "a tuple of integers")
     values = tuple(values)
     require_positive(**{f"{argument}[{index}]": value for index, value in enumerate(values)})
     return values
@@ -400,9 +400,9 @@ def require_shapes(module: nn.Module, variables: PyTree, expected: dict[str, tup
         Traceback (most recent call last):
         ValueError: variables['kernel'] is (3, 2), but Dense needs it to be (4, 2).
     """
-    given = shapes_by_path(variables)
-    for path in sorted(expected.keys() | given.keys()):
-        needed, present = expected.get(path, "absent"), given.get(path, "absent")
+    shapes = shapes_by_path(variables)
+    for path in sorted(expected.keys() | shapes.keys()):
+        needed, present = expected.get(path, "absent"), shapes.get(path, "absent")
         if needed != present:
             raise ValueError(f"variables{path} is {present}, but {type(module).__name__} needs it to be {needed}.")
 

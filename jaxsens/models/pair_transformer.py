@@ -93,17 +93,17 @@ def init(config: Config, key: Key) -> PyTree:
         (4, 8)
     """
     params, fan_in = {}, 1
-    for name, one in zip(config.shapes, jax.random.split(require_key(key), len(config.shapes)), strict=True):
+    for name, subkey in zip(config.shapes, jax.random.split(require_key(key), len(config.shapes)), strict=True):
         shape = config.shapes[name]
         fan_in = shape[0] if len(shape) > 1 else fan_in  # a bias has that of the matrix before it
         bound = 1 / math.sqrt(fan_in)
         if name == "embedding":
-            values = jax.random.normal(one, shape)
+            values = jax.random.normal(subkey, shape)
         elif name == "positions" or name.endswith("_offset"):
             values = jnp.zeros(shape)
         else:
             gain = name.endswith("_gain")
-            values = jnp.ones(shape) if gain else jax.random.uniform(one, shape, minval=-bound, maxval=bound)
+            values = jnp.ones(shape) if gain else jax.random.uniform(subkey, shape, minval=-bound, maxval=bound)
         params[name] = np.asarray(values, np.float32)
     return {"params": params}
 
@@ -174,7 +174,7 @@ def _from_pairs(config: Config, variables: PyTree, pairs: Array, mask: None = No
     numbers, sign = params["embedding"][:-1], params["embedding"][-1:]
     # Rows are picked by a product: on a CPU the gradient of a gather adds row by row.
     chosen = [jax.nn.one_hot(pairs[:, i], config.numbers, dtype=numbers.dtype) for i in range(PAIR)]
-    parts = [one @ _score_and_value(config, params, numbers, i) for i, one in enumerate(chosen)]
+    parts = [one_hot @ _score_and_value(config, params, numbers, i) for i, one_hot in enumerate(chosen)]
     return _read_out(config, params, [*parts, _score_and_value(config, params, sign, PAIR)])
 
 

@@ -65,8 +65,8 @@ def noise_stability(
         >>> from jaxsens.boolean import strings
         >>> from jaxsens.noise_stability import CorrelatedBits
         >>> measure = noise_stability(lambda params, bits: 1.0 - 2 * (bits.sum(1) % 2), CorrelatedBits(), [0.5, 1.0])
-        >>> found = measure(jax.random.key(0), None, strings.uniform(jax.random.key(1), 4000, 2))
-        >>> bool(abs(found.mean[0] - 0.5**2) < 4 * found.sem[0]), found.mean[1]      # parity of two bits: rho^2
+        >>> stability = measure(jax.random.key(0), None, strings.uniform(jax.random.key(1), 4000, 2))
+        >>> bool(abs(stability.mean[0] - 0.5**2) < 4 * stability.sem[0]), stability.mean[1]  # parity of two bits: rho^2
         (True, np.float64(1.0))
     """
     require_execution(execution)
@@ -115,8 +115,8 @@ def all_tokens_change(
 
     def measured(*args: PyTree, **kwargs: PyTree) -> Estimate:
         """Return the estimate for one model; the arguments are those of ``NoiseStabilityMeasure``."""
-        found = measure(*args, **kwargs)
-        return NoiseStability(found.rhos, found.values[:, 0], found.rate, found.draws).estimate
+        result = measure(*args, **kwargs)
+        return NoiseStability(result.rhos, result.values[:, 0], result.rate, result.draws).estimate
 
     return measured
 
@@ -179,10 +179,10 @@ class NoiseStabilityMeasure:
         params = checks.device_arrays(params, "params")
         first = params if models is None else batches.select_model(params, 0)
         batch, fn = (tokens, mask), parallel.bind(_outputs, self.apply)
-        one = batches.example_spec(batch)
-        batches.require_fit(fn, first, one)
+        spec = batches.example_spec(batch)
+        batches.require_fit(fn, first, spec)
         independence.require_independent(fn, first, batch, execution=self.execution)
-        forwards = self.execution.chunk or memory.chunk_of(fn, first, one, execution=self.execution)
+        forwards = self.execution.chunk or memory.chunk_of(fn, first, spec, execution=self.execution)
         at_once = min(self.draws, max(1, (forwards - 1) // len(self.rhos)))
         items = (checks.require_index(index, len(tokens)), tokens, mask, sites)
         rhos, noise = np.asarray(self.rhos, np.float32), perturb.as_pytree(self.noise)

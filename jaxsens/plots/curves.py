@@ -68,8 +68,8 @@ def curve_grid(
     settings = list(next(iter(rows.values())))
     references = references or {}
     for quantity, panels in (*rows.items(), *references.items()):
-        known = rows.get(quantity, {})
-        if quantity not in rows or not set(panels) <= set(known) or list(known) != settings:
+        row = rows.get(quantity, {})
+        if quantity not in rows or not set(panels) <= set(row) or list(row) != settings:
             raise ValueError(f"{quantity!r} with {list(panels)}: allowed are {list(rows)}, each with {settings}")
     labels = [label for panels in rows.values() for lines in panels.values() for label in lines]
     styles = style(list(dict.fromkeys(labels)), looks)

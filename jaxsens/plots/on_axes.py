@@ -251,8 +251,8 @@ def colored_text(ax: "Axes | None", words: Sequence[str], values: Array, *, quan
     from matplotlib.colors import Normalize
 
     values, across = np.asarray(values, float), 72
-    found = values[np.isfinite(values)]
-    colors = ScalarMappable(Normalize(0, float(found.max()) if found.size and found.max() > 0 else 1.0), heat())
+    finite = values[np.isfinite(values)]
+    colors = ScalarMappable(Normalize(0, float(finite.max()) if finite.size and finite.max() > 0 else 1.0), heat())
     places, line, column = [], 0, 0
     for word in words:
         if column and column + len(word) > across:

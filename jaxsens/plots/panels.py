@@ -183,9 +183,9 @@ def _spread(at: np.ndarray, most: int = 8) -> list[float]:
         return list(at)
     ratio = (at[-1] / at[0]) ** (1 / (most - 1))
     chosen = [at[0]]
-    for one in at[1:]:
-        if one >= 0.999 * ratio * chosen[-1]:
-            chosen.append(one)
+    for value in at[1:]:
+        if value >= 0.999 * ratio * chosen[-1]:
+            chosen.append(value)
     return chosen
 
 

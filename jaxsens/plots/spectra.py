@@ -179,8 +179,8 @@ def dots(
     for ax, (panel, group) in zip(axes, panels.items(), strict=True):
         places = rows if shared else list(group)
         for label, triple in group.items():
-            known = is_model(label) or label in (looks or {})
-            look = style([label], looks)[label] if known else {"color": "0.15", "marker": "o"}
+            has_look = is_model(label) or label in (looks or {})
+            look = style([label], looks)[label] if has_look else {"color": "0.15", "marker": "o"}
             name = f"panels[{panel!r}][{label!r}]"
             columns = finite_vectors(name, np.reshape(triple, (-1, 1)), 3)
             require_ordered(name, *columns)

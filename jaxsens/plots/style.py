@@ -152,11 +152,11 @@ def legend_entries(axes: Sequence["Axes"]) -> tuple[list[Any], list[str]]:
         >>> legend_entries([ax])[1]
         ['ViT']
     """
-    found: dict[str, Any] = {}
+    handles: dict[str, Any] = {}
     for ax in axes:
         for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
-            found.setdefault(label, handle)
-    return list(found.values()), list(found)
+            handles.setdefault(label, handle)
+    return list(handles.values()), list(handles)
 
 
 def grid(count: int, *, across: int, height: float, **shared: Any) -> tuple["Figure", list["Axes"]]:

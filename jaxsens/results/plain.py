@@ -35,8 +35,8 @@ def jsonable(value: Any) -> Any:
         return np.asarray(jax.random.key_data(value)).tolist()
     if isinstance(value, np.ndarray | np.generic | jax.Array):
         array = np.asarray(value)
-        known = array.dtype.kind in "biufcU"  # others are the narrow floats of ml_dtypes
-        return jsonable((array if known else array.astype(np.float64)).tolist())
+        native = array.dtype.kind in "biufcU"  # others are the narrow floats of ml_dtypes
+        return jsonable((array if native else array.astype(np.float64)).tolist())
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: jsonable(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, tuple) and hasattr(value, "_fields"):

@@ -70,8 +70,8 @@ def token_influence(
     Example:
         >>> bigram = substitution.one_at_a_time(lambda logits, ids: logits[ids])     # it sees the last token only
         >>> measure = token_influence(bigram, perturb.replace_uniform(3), draws=20)
-        >>> found = measure(jax.random.key(0), 9 * np.eye(3, dtype=np.float32), np.array([[0, 1, 2, 1]]))
-        >>> found.by_distance("prediction").mean[1:].tolist()
+        >>> influence = measure(jax.random.key(0), 9 * np.eye(3, dtype=np.float32), np.array([[0, 1, 2, 1]]))
+        >>> influence.by_distance("prediction").mean[1:].tolist()
         [0.0, 0.0, 0.0]
     """
     require_execution(execution)
@@ -92,17 +92,17 @@ def token_influence(
         tokens, mask, sites = token_sites.checked(tokens, mask, sites)
         misfits.require_mask(substitute, mask)
         items = (checks.require_index(index, len(tokens)), tokens, mask)
-        one = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), items)
+        spec = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), items)
         sampler, length = perturb.as_pytree(perturbation), tokens.shape[1]
         fn = parallel.bind(_example_changes, substitute, head, draws)
         try:
-            jax.eval_shape(fn, one, key, params, sampler)
+            jax.eval_shape(fn, spec, key, params, sampler)
         except _NoLogits:
             raise
         except Exception as error:
-            raise misfits.misfit(substitute, sampler, _any_change, key, params, *one[1:], error) from error
+            raise misfits.misfit(substitute, sampler, _any_change, key, params, *spec[1:], error) from error
         substitution.require_independent_outputs(substitute, params, tokens, mask, execution=execution)
-        texts = memory.chunk_of(fn, one, key, params, sampler, execution=execution)
+        texts = memory.chunk_of(fn, spec, key, params, sampler, execution=execution)
         texts = max(1, execution.chunk // (length + 1)) if execution.chunk else texts
         recorded = parallel.map_items(fn, items, key, params, sampler, execution=execution.replace(chunk=texts))
         real = np.ones(sites.shape, bool) if mask is None else mask
@@ -137,8 +137,8 @@ def prediction_changes(clean: Array, changed: Array) -> jax.Array:
     changed distribution from the clean one, in nats.
 
     Example:
-        >>> found = prediction_changes(jnp.log(jnp.array([0.5, 0.5])), jnp.log(jnp.array([0.25, 0.75])))
-        >>> [round(value, 3) for value in found.tolist()]
+        >>> changes = prediction_changes(jnp.log(jnp.array([0.5, 0.5])), jnp.log(jnp.array([0.25, 0.75])))
+        >>> [round(value, 3) for value in changes.tolist()]
         [1.0, 0.25, 0.144]
     """
     return _compare(_distributions(clean), _distributions(changed))

@@ -39,8 +39,8 @@ class TokenInfluence(Estimated):
     Example:
         >>> changes = np.zeros((2, 1, 3, 3, 3), np.float32)
         >>> changes[0, 0, 0, 1] = 0.3
-        >>> found = TokenInfluence(changes, np.ones((2, 3), bool), np.ones((2, 3), bool))
-        >>> found.by_distance().mean.round(3).tolist()
+        >>> influence = TokenInfluence(changes, np.ones((2, 3), bool), np.ones((2, 3), bool))
+        >>> influence.by_distance().mean.round(3).tolist()
         [0.0, 0.075, 0.0]
     """
 
@@ -125,8 +125,8 @@ class TokenInfluence(Estimated):
 
         Example:
             >>> changes = np.ones((2, 1, 3, 3, 3), np.float32) * np.triu(np.ones((3, 3), np.float32))[..., None]
-            >>> found = TokenInfluence(changes, np.ones((2, 3), bool), np.ones((2, 3), bool))
-            >>> float(found.effective_context().mean)
+            >>> influence = TokenInfluence(changes, np.ones((2, 3), bool), np.ones((2, 3), bool))
+            >>> float(influence.effective_context().mean)
             2.0
         """
         values = self._values(quantity).mean(1)

@@ -86,14 +86,14 @@ def misfit(
         'the model must give outputs [b *k], w'
     """
     if isinstance(substitute, substitution.OneAtATime):
-        found = misfit_of_model(substitute.apply, params, tokens, mask)
+        diagnosis = misfit_of_model(substitute.apply, params, tokens, mask)
     else:
-        found = None
-    found = found or _of_perturbation(perturbation, key, tokens)
-    if found is None:
-        found, outputs = _of_substitute(substitute, params, tokens, mask)
-    found = found or _of_change(change, *outputs, tokens.shape[0])
-    return found or ValueError(
+        diagnosis = None
+    diagnosis = diagnosis or _of_perturbation(perturbation, key, tokens)
+    if diagnosis is None:
+        diagnosis, outputs = _of_substitute(substitute, params, tokens, mask)
+    diagnosis = diagnosis or _of_change(change, *outputs, tokens.shape[0])
+    return diagnosis or ValueError(
         f"tokens of shape {tokens.shape} and type {tokens.dtype} (for one example), params, perturbation and change do "
         f"not fit together: {error}"
     )
@@ -169,11 +169,11 @@ def _of_substitute(
             if isinstance(substitute, substitution.OneAtATime)
             else " (for a model apply(params, tokens, mask) pass one_at_a_time(apply))"
         )
-        found = ValueError(
+        diagnosis = ValueError(
             f"substitute{remedy} and params do not fit together with the tokens of an example, {tokens.shape} of "
             f"{tokens.dtype}: {error}"
         )
-        return found, (None, None)
+        return diagnosis, (None, None)
     count = tokens.shape[0]
     pair = outputs if isinstance(outputs, tuple) and len(outputs) == 2 else ((), None)
     expected = jax.tree.map(lambda a: _text(jax.ShapeDtypeStruct((count, *a.shape), a.dtype)), pair[0])
@@ -187,10 +187,10 @@ def _of_substitute(
 
 
 def _of_change(change: Change, clean: PyTree, changed: PyTree, count: int) -> ValueError | None:
-    one = one_position(change)
-    name = getattr(one, "__name__", str(one)) + ("" if one is change else " over positions")
+    per_position = one_position(change)
+    name = getattr(per_position, "__name__", str(per_position)) + ("" if per_position is change else " over positions")
     shown = jax.tree.map(_text, clean)
-    where = () if one is change else (jax.ShapeDtypeStruct((count,), bool),) * 2
+    where = () if per_position is change else (jax.ShapeDtypeStruct((count,), bool),) * 2
     try:
         recorded = jax.eval_shape(change, clean, changed, *where)
     except Exception as error:

@@ -34,8 +34,8 @@ def sensitivity_of(
 
     Example:
         >>> sites, index = np.array([[True, False]]), np.array([0])
-        >>> found = sensitivity_of(np.array([[[0.5, 2.0]]]), np.zeros((1, 1, 3), bool), None, sites, index, 3, "")
-        >>> found.values.tolist()
+        >>> result = sensitivity_of(np.array([[[0.5, 2.0]]]), np.zeros((1, 1, 3), bool), None, sites, index, 3, "")
+        >>> result.values.tolist()
         [[0.5, nan]]
     """
     length = sites.shape[1]

@@ -121,8 +121,8 @@ class Sensitivity(Estimated):
         positions = np.flatnonzero(self.sites.any(0))
         ends = np.full((2, self.sites.shape[1]), np.nan)
         for t in positions:
-            found = estimate.from_values(self.values[self.sites[:, t], t], rate=self.rate)
-            ends[:, t] = found.interval(1 - (1 - level) / len(positions))
+            token_estimate = estimate.from_values(self.values[self.sites[:, t], t], rate=self.rate)
+            ends[:, t] = token_estimate.interval(1 - (1 - level) / len(positions))
         return ends[0], ends[1]
 
     @cached_property

@@ -208,9 +208,9 @@ def drawn(key: Key, sites: Array, count: int) -> jax.Array:
 def _from_positions(sites: Sites, shape: tuple[int, int]) -> np.ndarray:
     """Return sites as booleans, if they are positions; as they are, if they are booleans."""
     count, length = shape
-    if isinstance(sites, list | tuple) and sites and all(isinstance(one, list | tuple) for one in sites):
-        longest = max(len(one) for one in sites)
-        sites = [[*one, *[-1] * (longest - len(one))] for one in sites] if not _has_booleans(sites) else sites
+    if isinstance(sites, list | tuple) and sites and all(isinstance(row, list | tuple) for row in sites):
+        longest = max(len(row) for row in sites)
+        sites = [[*row, *[-1] * (longest - len(row))] for row in sites] if not _has_booleans(sites) else sites
     positions = host_values(sites, "sites")
     if positions.dtype.kind not in "iu" or positions.ndim not in (1, 2):
         return _booleans(positions, "sites")
@@ -232,7 +232,7 @@ def _from_positions(sites: Sites, shape: tuple[int, int]) -> np.ndarray:
 
 
 def _has_booleans(lists: Sequence[Sequence[Any]]) -> bool:
-    return any(isinstance(one, bool | np.bool_) for row in lists for one in row)
+    return any(isinstance(site, bool | np.bool_) for row in lists for site in row)
 
 
 def _booleans(values: Array, name: str) -> np.ndarray:

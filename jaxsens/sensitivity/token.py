@@ -188,21 +188,21 @@ def _measure(
     # Where all sites are evaluated they are selected afterwards, and the devices do not need them.
     drawn_from = None if sites_drawn is None else sites
     items = (index, tokens, mask, drawn_from, groups, outputs.counted(change, mask, sites, groups, tokens.shape[:2]))
-    one = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), items)
+    spec = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), items)
     first = params if models is None else batches.select_model(params, 0)
     try:
-        forwards = execution.chunk or _default_chunk(substitute, first, one, sites_drawn, execution)
+        forwards = execution.chunk or _default_chunk(substitute, first, spec, sites_drawn, execution)
         at_once = min(draws, max(1, forwards // forwards_each))
         fn = parallel.bind(_example_changes, substitute, change, draws, at_once, sites_drawn)
-        jax.eval_shape(fn, one, key, first, sampler)
+        jax.eval_shape(fn, spec, key, first, sampler)
     except Exception as error:
-        raise misfits.misfit(substitute, sampler, change, key, first, *one[1:3], error) from error
+        raise misfits.misfit(substitute, sampler, change, key, first, *spec[1:3], error) from error
     try:
-        rate = outputs.rate_of(substitute, change, first, *one[1:3])
+        rate = outputs.rate_of(substitute, change, first, *spec[1:3])
         substitution.require_independent_outputs(substitute, first, tokens, mask, execution=execution)
     except ValueError as error:  # another axis may have been taken for that of the examples
-        raise misfits.misfit_of_model(substitute.apply, first, *one[1:3]) or error from None
-    outputs.warn_of_tokens(substitute, change, first, *one[1:3])
+        raise misfits.misfit_of_model(substitute.apply, first, *spec[1:3]) or error from None
+    outputs.warn_of_tokens(substitute, change, first, *spec[1:3])
     at_once_examples = max(1, forwards // (at_once * forwards_each))
     each = fn if models is None else parallel.bind(batches.of_each_model, fn)
     results = parallel.map_items(each, items, key, params, sampler, execution=execution.replace(chunk=at_once_examples))

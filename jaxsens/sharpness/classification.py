@@ -144,9 +144,9 @@ class CrossEntropy:
         if not (isinstance(batch, tuple | list) and len(batch) in (2, 3)):
             raise ValueError(f"batch must be a pair (inputs, labels) or with a mask, got a {type(batch).__name__}")
         inputs = jax.tree.map(np.asarray, batch[0])
-        count, one = batches.count_of(inputs), batches.example_spec(inputs)
-        batches.require_fit(self.apply, params, one)
-        logits = jax.eval_shape(self.apply, params, one)
+        count, spec = batches.count_of(inputs), batches.example_spec(inputs)
+        batches.require_fit(self.apply, params, spec)
+        logits = jax.eval_shape(self.apply, params, spec)
         if getattr(logits, "ndim", 0) < 2:
             raise ValueError(f"apply must give logits [b *t k], got {logits} for one example")
         shape = (count, *logits.shape[1:])

@@ -178,11 +178,11 @@ def loss_plane(
         batch, params = host_arrays(batch, "batch"), device_arrays(params, "params")
         directions = device_arrays(directions, "directions")
         batch = labels.check_batch(loss, params, batch)
-        count, one = batches.count_of(batch), batches.example_spec(batch)
-        batches.require_fit(loss, params, one, scalar=True)
+        count, spec = batches.count_of(batch), batches.example_spec(batch)
+        batches.require_fit(loss, params, spec, scalar=True)
         directions = _separate(params, directions, len(axes))
         labels.check_examples(loss, loss, params, batch, execution=execution)
-        forwards = execution.chunk or memory.chunk_of(loss, params, one, execution=execution)
+        forwards = execution.chunk or memory.chunk_of(loss, params, spec, execution=execution)
         rows, at_once = batches.split_blocks(len(points), count, forwards, memory.room_for_copies(params, execution))
         losses = parallel.map_items(
             parallel.bind(_losses, loss, where),

@@ -176,10 +176,10 @@ class WorstCaseSharpness:
         return self._result(results, forwards)
 
     def _forwards(self, params: PyTree, batch: PyTree) -> int:
-        one = batches.example_spec(batch)
-        batches.require_fit(self.fn.loss, params, one, scalar=True)
+        spec = batches.example_spec(batch)
+        batches.require_fit(self.fn.loss, params, spec, scalar=True)
         labels.check_examples(self.fn.loss, self.fn.loss, params, batch, execution=self.execution)
-        return self.execution.chunk or memory.chunk_of(self.fn.loss, params, one, derivative=True)
+        return self.execution.chunk or memory.chunk_of(self.fn.loss, params, spec, derivative=True)
 
     def _result(self, results: tuple[np.ndarray, np.ndarray, PyTree], forwards: int, prefix: str = "") -> WorstCase:
         values, uphill, perturbation = results

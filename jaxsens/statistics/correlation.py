@@ -79,8 +79,8 @@ def rank_correlation(
     a, b = _centered_ranks(x, groups), _centered_ranks(y, groups)
     if covariate is not None:
         freedom -= 1
-        known = _centered_ranks(_columns(covariate, y, groups, clusters)[0], groups)
-        a, b = _without(a, known), _without(b, known)
+        covariate_ranks = _centered_ranks(_columns(covariate, y, groups, clusters)[0], groups)
+        a, b = _without(a, covariate_ranks), _without(b, covariate_ranks)
     size = math.sqrt((a @ a) * (b @ b))
     if freedom < FEWEST or size == 0:
         return None

@@ -142,15 +142,15 @@ class Estimate(Result):
         """
         if not isinstance(other, Estimate):
             raise ValueError(f"other must be an Estimate, got a {type(other).__name__}")
-        for name, own, others in (
+        for name, value, other_value in (
             ("values", self.values.shape, other.values.shape),
             ("unit", self.unit, other.unit),
             ("rate", self.rate, other.rate),
         ):
-            if own != others:
-                raise ValueError(f"other must be over the same units: {name} is {own} here and {others} there")
-        for name, one in (("this estimate", self), ("other", other)):
-            if one.freedom is not None or not np.allclose(one.sem, from_values(one.values, rate=False).sem):
+            if value != other_value:
+                raise ValueError(f"other must be over the same units: {name} is {value} here and {other_value} there")
+        for name, operand in (("this estimate", self), ("other", other)):
+            if operand.freedom is not None or not np.allclose(operand.sem, from_values(operand.values, rate=False).sem):
                 raise ValueError(f"the standard error of {name} is not that of its values, and differences have none")
         paired = from_values(self.values - other.values, rate=False, unit=self.unit)
         if not self.rate or self.count == 1:

@@ -112,8 +112,8 @@ def effective_trials(values: np.ndarray, mean: np.ndarray, sem: np.ndarray) -> n
     squares = (deviations**2).sum(0)
     carrying = np.where(squares > 0, deviations.sum(0) ** 2 / np.where(squares > 0, squares, 1), 0)
     spread = mean * (1 - mean)
-    known = np.isfinite(sem) & (spread > 0)
-    together = np.where(known, count * np.where(known, sem, 0) ** 2 / np.where(known, spread, 1), 1)
+    valid = np.isfinite(sem) & (spread > 0)
+    together = np.where(valid, count * np.where(valid, sem, 0) ** 2 / np.where(valid, spread, 1), 1)
     prior = ((count - carrying + 0.5) / count) ** 2
     return count * (carrying + prior) / (carrying * together + prior)
 

@@ -59,13 +59,13 @@ def finite_width_kernel(
     Example:
         >>> from jaxsens.theory.attention_kernels import conjugate_kernel, cube_tokens
         >>> tokens = cube_tokens(2, 2)
-        >>> found = finite_width_kernel("conjugate", score="linear", width=4)(jax.random.key(0), tokens)
-        >>> bool((np.abs(found.mean - conjugate_kernel(tokens)) < 4 * found.sem + 1e-6).all())
+        >>> kernel = finite_width_kernel("conjugate", score="linear", width=4)(jax.random.key(0), tokens)
+        >>> bool((np.abs(kernel.mean - conjugate_kernel(tokens)) < 4 * kernel.sem + 1e-6).all())
         True
     """
-    for name, value, known in (("kind", kind, KINDS), ("score", score, SCORES), ("read_out", read_out, READ_OUTS)):
-        if not isinstance(value, str) or value not in known:
-            raise ValueError(f"{name} must be one of {known}, got {value!r}")
+    for name, value, choices in (("kind", kind, KINDS), ("score", score, SCORES), ("read_out", read_out, READ_OUTS)):
+        if not isinstance(value, str) or value not in choices:
+            raise ValueError(f"{name} must be one of {choices}, got {value!r}")
     require_execution(execution)
     width, networks = checks.require_count("width", width), checks.require_count("networks", networks, 2)
     return FiniteWidthKernel(kind, score, read_out, width, networks, execution)

@@ -130,8 +130,8 @@ def counterexample(kernel: Array) -> Counterexample | None:
 
     Example:
         >>> from jaxsens.theory.attention_kernels import conjugate_kernel, cube_tokens
-        >>> found = counterexample(conjugate_kernel(cube_tokens(4, 2)))
-        >>> found.inner, found.kernel_x_y, found.kernel_u_v
+        >>> pairs = counterexample(conjugate_kernel(cube_tokens(4, 2)))
+        >>> pairs.inner, pairs.kernel_x_y, pairs.kernel_u_v
         (4.0, 8.0, 4.0)
         >>> counterexample(conjugate_kernel(cube_tokens(4, 1))) is None
         True

@@ -197,8 +197,8 @@ def fit_full_batch(
             items = (state.weights, words, rates, *numbers, data)
             weights = parallel.map_items(parallel.bind(_steps, loss), items, execution=execution)
             done += config.every
-            found = _measured(measure, done, weights.params, count)
-            state = _State(weights, _put(state.history, done // config.every, found))
+            measurements = _measured(measure, done, weights.params, count)
+            state = _State(weights, _put(state.history, done // config.every, measurements))
             if checkpoint is not None:
                 checkpoints.save(checkpoint, done, jax.tree.map(jnp.asarray, state), identity)
             bar.update(config.every)
@@ -211,10 +211,10 @@ def _at_once(
     """Return how many models a device trains at the same time."""
     if config.models_per_device is not None:
         return config.models_per_device
-    one, own = jax.eval_shape(lambda tree: batches.select_model(tree, 0), (params, data))
+    params_spec, data_spec = jax.eval_shape(lambda tree: batches.select_model(tree, 0), (params, data))
     key = jax.eval_shape(jax.random.key, 0)
-    gradient = memory.bytes_of_results(loss, {"params": one}, own, key)
-    return group_size(one, batches.count_of_models(params), Execution(devices=devices), gradient)
+    gradient = memory.bytes_of_results(loss, {"params": params_spec}, data_spec, key)
+    return group_size(params_spec, batches.count_of_models(params), Execution(devices=devices), gradient)
 
 
 def _steps(loss: FullBatchLoss, item: tuple[Weights, Array, Array, Array, Array, PyTree]) -> Weights:
@@ -223,8 +223,8 @@ def _steps(loss: FullBatchLoss, item: tuple[Weights, Array, Array, Array, Array,
     key, rule = jax.random.wrap_key_data(words), adam(decay)
 
     def step(number: Array, weights: Weights) -> Weights:
-        own = jax.random.fold_in(key, done + number.astype(jnp.uint32))
-        gradient = jax.grad(lambda params: loss({"params": params}, data, own))(weights.params)
+        step_key = jax.random.fold_in(key, done + number.astype(jnp.uint32))
+        gradient = jax.grad(lambda params: loss({"params": params}, data, step_key))(weights.params)
         updates, moments = rule.update(gradient, weights.moments, weights.params)
         return Weights(jax.tree.map(lambda w, u: w - rate * u, weights.params, updates), moments)
 
@@ -260,14 +260,14 @@ def _checked(
 def _measured(
     measure: Callable[[int, PyTree], dict[str, Array]], done: int, params: PyTree, count: int
 ) -> dict[str, np.ndarray]:
-    found = measure(done, {"params": params})
-    if not isinstance(found, dict) or not found:
-        raise ValueError(f"measure must return arrays [m *k] by name, got {found!r}")
-    found = {name: np.asarray(values) for name, values in found.items()}
-    for name, values in found.items():
+    measurements = measure(done, {"params": params})
+    if not isinstance(measurements, dict) or not measurements:
+        raise ValueError(f"measure must return arrays [m *k] by name, got {measurements!r}")
+    measurements = {name: np.asarray(values) for name, values in measurements.items()}
+    for name, values in measurements.items():
         if values.shape[:1] != (count,) or values.dtype.kind != "f":
             raise ValueError(f"measure must return floats [{count} *k], got {values.dtype} {values.shape} for {name!r}")
-    return {name: values.astype(np.float32) for name, values in found.items()}
+    return {name: values.astype(np.float32) for name, values in measurements.items()}
 
 
 def _put(history: dict[str, np.ndarray], place: int, found: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

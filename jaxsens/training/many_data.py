@@ -66,9 +66,9 @@ class Data:
     def require_fit(self, epoch_of: Epoch, variables: PyTree, first: Examples) -> None:
         """Raise ValueError unless labels are classes of models ``[m ...]`` with a training mode, in the first epoch."""
         examples, labels = first
-        one = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), variables)
+        spec = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), variables)
         tokens = jax.ShapeDtypeStruct((epoch_of.batch, *examples.shape[2:]), examples.dtype)
-        logits, _ = checks.output_shapes(epoch_of.step.train_apply, one, tokens, jax.random.key(0))
+        logits, _ = checks.output_shapes(epoch_of.step.train_apply, spec, tokens, jax.random.key(0))
         scored = epoch_of.evaluate and self.criterion.threshold is None
         if getattr(epoch_of.step.objective, "class_labels", False) or scored:
             require_labels(np.ravel(labels), logits.shape[-1])

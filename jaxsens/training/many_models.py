@@ -218,10 +218,10 @@ def _at_once(
     """Return how many members a device trains at the same time."""
     if config.models_per_device is not None:
         return config.models_per_device
-    one = jax.eval_shape(lambda tree: batches.select_model(tree, 0), variables)
+    spec = jax.eval_shape(lambda tree: batches.select_model(tree, 0), variables)
     # Blocks are small, and what the gradient of one keeps is not counted.
-    gradient = 0 if first is None else _gradient_bytes(epoch_of, one, first)
-    return group_size(one, count, Execution(devices=devices), gradient)
+    gradient = 0 if first is None else _gradient_bytes(epoch_of, spec, first)
+    return group_size(spec, count, Execution(devices=devices), gradient)
 
 
 def _gradient_bytes(epoch_of: Epoch, variables: PyTree, examples: Examples) -> int:

@@ -184,8 +184,8 @@ class Mixup:
         weight = jax.random.beta(share, self.alpha, self.alpha)
         mixed = weight * tokens + (1 - weight) * tokens[partner]
         logits, updated = train_apply(variables, mixed, forward)
-        own, other = _cross_entropy(logits, labels), _cross_entropy(logits, labels[partner])
-        return weight * own + (1 - weight) * other, updated
+        loss, partner_loss = _cross_entropy(logits, labels), _cross_entropy(logits, labels[partner])
+        return weight * loss + (1 - weight) * partner_loss, updated
 
 
 @dataclass(frozen=True)

@@ -221,11 +221,11 @@ def _checked_data(
     if not getattr(objective, "class_labels", False):
         return tokens, checks.on_device_values("labels", labels)
     require_labels(labels, None)
-    one = jax.ShapeDtypeStruct((config.batch // config.parts, *tokens.shape[1:]), tokens.dtype)
+    spec = jax.ShapeDtypeStruct((config.batch // config.parts, *tokens.shape[1:]), tokens.dtype)
     leaves = jax.tree.leaves(variables["params"])
     if not all(jnp.issubdtype(getattr(leaf, "dtype", type(leaf)), jnp.inexact) for leaf in leaves):
         raise ValueError("variables must have params in floating point, which have a gradient, got another dtype")
-    logits, _ = checks.output_shapes(train_apply, variables, one, key)
+    logits, _ = checks.output_shapes(train_apply, variables, spec, key)
     return tokens, require_labels(labels, logits.shape[-1])
 
 
@@ -291,8 +291,8 @@ def _epoch(step_of: Step, epochs: int, batch: int) -> Callable[..., tuple[State,
 
         def step(carry: tuple[PyTree, PyTree], inputs: tuple[Array, Array]) -> tuple[tuple[PyTree, PyTree], Array]:
             index, number = inputs
-            own = jax.random.fold_in(epoch_key, number)
-            *carry, loss = step_of(*carry, (tokens[index], labels[index]), own, rate, epoch * steps + number)
+            step_key = jax.random.fold_in(epoch_key, number)
+            *carry, loss = step_of(*carry, (tokens[index], labels[index]), step_key, rate, epoch * steps + number)
             return tuple(carry), loss
 
         inputs = (order.reshape(steps, batch), jnp.arange(steps, dtype=jnp.uint32))
@@ -341,8 +341,8 @@ def accuracy(
         raise ValueError(f"tokens must be [n t *s], got shape {np.shape(items[0])}")
     if len(items[0]) != len(items[1]):
         raise ValueError(f"labels must be as many as tokens, {len(items[0])}, got {len(items[1])}")
-    one = jax.ShapeDtypeStruct((1, *items[0].shape[1:]), items[0].dtype)
-    require_labels(labels, checks.output_shapes(apply, variables, one).shape[-1])
+    spec = jax.ShapeDtypeStruct((1, *items[0].shape[1:]), items[0].dtype)
+    require_labels(labels, checks.output_shapes(apply, variables, spec).shape[-1])
     correct, finite = parallel.map_items(parallel.bind(_is_correct, apply), items, variables, execution=execution)
     if not finite.all():
         raise FloatingPointError(f"the model's logits are not finite for example {int(np.argmin(finite))}")

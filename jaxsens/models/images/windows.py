@@ -231,26 +231,26 @@ class Windows:
         if all(here.covers and there.covers for here, there in axes):
             return x, field.padding
         clean = self.kept[name].x
-        (down, own_down), (across, own_across) = (
+        (down, window_down), (across, window_across) = (
             [jnp.asarray(table)[position] for table in here.read(field, there)]
             for (here, there), position in zip(axes, self.positions, strict=True)
         )
         height, width = x.shape[1:3]
-        inside = ((own_down >= 0) & (own_down < height))[:, :, None] & ((own_across >= 0) & (own_across < width))[
-            :, None
-        ]
-        own = own_down.clip(0, height - 1)[:, :, None] * width + own_across.clip(0, width - 1)[:, None]
-        around = down[:, :, None] * clean.shape[1] + across[:, None]
+        inside = ((window_down >= 0) & (window_down < height))[:, :, None] & (
+            (window_across >= 0) & (window_across < width)
+        )[:, None]
+        window_index = window_down.clip(0, height - 1)[:, :, None] * width + window_across.clip(0, width - 1)[:, None]
+        clean_index = down[:, :, None] * clean.shape[1] + across[:, None]
 
-        def lay(window: jax.Array, own: jax.Array, around: jax.Array, inside: jax.Array) -> jax.Array:
-            return jnp.where(inside[..., None], _pixels(window, own), _pixels(clean, around))
+        def lay(window: jax.Array, window_index: jax.Array, clean_index: jax.Array, inside: jax.Array) -> jax.Array:
+            return jnp.where(inside[..., None], _pixels(window, window_index), _pixels(clean, clean_index))
 
         def in_turn(*windows: jax.Array) -> jax.Array:
             return jax.lax.map(lambda one: lay(*one), windows)
 
         # A loop is the fastest on a CPU, and a launch for each window on an accelerator. Behind a barrier, since XLA
         # would repeat it for each of a kernel's shifted copies.
-        laid = jax.lax.platform_dependent(x, own, around, inside, cpu=in_turn, default=jax.vmap(lay))
+        laid = jax.lax.platform_dependent(x, window_index, clean_index, inside, cpu=in_turn, default=jax.vmap(lay))
         return jax.lax.optimization_barrier(laid), NO_PADDING
 
     def whole(self, x: jax.Array, name: str) -> jax.Array:

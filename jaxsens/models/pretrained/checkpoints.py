@@ -194,15 +194,15 @@ def _kind(settings: Mapping[str, Any]) -> tuple[str, Kind]:
     model_type = settings.get("model_type")
     if model_type is None:
         names = settings.get("architectures") or [None]
-        model_type = next((known for known, kind in KINDS.items() if names[0] in kind.read_outs), None)
+        model_type = next((name for name, kind in KINDS.items() if names[0] in kind.read_outs), None)
     require(model_type in KINDS, "model_type", model_type, f"one of {', '.join(KINDS)}")
     kind = KINDS[model_type]
     names = settings.get("architectures") or [next(iter(kind.read_outs))]
-    known = len(names) == 1 and names[0] in kind.read_outs
-    require(known, "architectures", names, f"one of {', '.join(kind.read_outs)}")
+    supported = len(names) == 1 and names[0] in kind.read_outs
+    require(supported, "architectures", names, f"one of {', '.join(kind.read_outs)}")
     for setting, value in kind.fixed.items():
-        found = settings.get(setting, value)
-        require(found == value, setting, found, f"{value!r}: nothing else is supported")
+        actual = settings.get(setting, value)
+        require(actual == value, setting, actual, f"{value!r}: nothing else is supported")
     return names[0], kind
 
 
@@ -274,8 +274,8 @@ def _for_images(
 ) -> tuple[nn.Module, dict[str, Any]]:
     """Return a model of images, and its parameters, for images of another size, or other patches."""
     config, convolutional = module.config, isinstance(module, convnext.ConvNeXt)
-    known = convolutional or isinstance(config, vit.Config)
-    require(known or image_shape is None, "image_shape", image_shape, f"None for a {type(module).__name__}")
+    takes_images = convolutional or isinstance(config, vit.Config)
+    require(takes_images or image_shape is None, "image_shape", image_shape, f"None for a {type(module).__name__}")
     require(convolutional or patch is None, "patch", patch, f"None for a {type(module).__name__}")
     changes = {"image_shape": image_shape, "patch": patch}
     resized = dataclasses.replace(config, **{name: value for name, value in changes.items() if value is not None})

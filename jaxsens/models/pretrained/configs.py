@@ -203,9 +203,9 @@ def kind_of(config: Any) -> str:
         return "convnextv2"
     if isinstance(config, llama.Config):
         return decoders.family_of(config)
-    known = isinstance(config, vit.Config)
+    is_vit = isinstance(config, vit.Config)
     require(
-        known, "module.config", config, "the configuration of a Bert, a GPT2, a Llama, a PretrainedViT or a ConvNeXt"
+        is_vit, "module.config", config, "the configuration of a Bert, a GPT2, a Llama, a PretrainedViT or a ConvNeXt"
     )
     if not config.layer_scale:
         return "vit"
@@ -225,8 +225,8 @@ def model_name(config: Any) -> str:
     """
     kind = KINDS[kind_of(config)]
     if hasattr(config, "attention"):
-        found = config.attention
-        require(found == "softmax", "config.attention", found, "'softmax': the format has no other")
+        attention = config.attention
+        require(attention == "softmax", "config.attention", attention, "'softmax': the format has no other")
     if config.classes is not None:
         expected = kind.read_outs[kind.classifying]
         require(config.read_out == expected, "config.read_out", config.read_out, f"{expected!r} before a classifier")

@@ -145,24 +145,24 @@ def _rotation(settings: Mapping[str, Any]) -> dict[str, Any]:
     rotation = settings.get("rope_parameters") or settings.get("rope_scaling") or {}
     require(isinstance(rotation, Mapping), "rope_parameters in config.json", rotation, "an object of settings")
     kind = rotation.get("rope_type", rotation.get("type", "default"))
-    known = ("default", *_SCALING)
-    require(kind in known, "rope_type in config.json", kind, f"one of {', '.join(known)}")
+    kinds = ("default", *_SCALING)
+    require(kind in kinds, "rope_type in config.json", kind, f"one of {', '.join(kinds)}")
     share = rotation.get("partial_rotary_factor", settings.get("partial_rotary_factor", 1))
     require(share == 1, "partial_rotary_factor in config.json", share, "1: nothing else is supported")
     theta = {"theta": rotation.get("rope_theta", settings.get("rope_theta", 1e4))}
     if kind == "default":
         return theta
-    given = {name: rotation[theirs] for name, theirs in _SCALING[kind].items() if rotation.get(theirs) is not None}
-    if kind == "yarn" and "original" not in given:
-        given["original"] = settings.get("original_max_position_embeddings", settings["max_position_embeddings"])
+    scaling = {name: rotation[theirs] for name, theirs in _SCALING[kind].items() if rotation.get(theirs) is not None}
+    if kind == "yarn" and "original" not in scaling:
+        scaling["original"] = settings.get("original_max_position_embeddings", settings["max_position_embeddings"])
     scales = [rotation.get(name) for name in ("mscale", "mscale_all_dim")]
     for name in ("factor",) if kind == "linear" else ("factor", "original"):
-        require(name in given, f"{_SCALING[kind][name]} of rope_type {kind!r} in config.json", None, "given")
-    if kind == "yarn" and all(scales) and "amplitude" not in given:
-        first, second = (0.1 * scale * math.log(max(given["factor"], 1)) + 1 for scale in scales)
-        given["amplitude"] = first / second
+        require(name in scaling, f"{_SCALING[kind][name]} of rope_type {kind!r} in config.json", None, "given")
+    if kind == "yarn" and all(scales) and "amplitude" not in scaling:
+        first, second = (0.1 * scale * math.log(max(scaling["factor"], 1)) + 1 for scale in scales)
+        scaling["amplitude"] = first / second
     try:
-        return theta | {"scaling": rotary.Scaling(kind=kind, **given)}
+        return theta | {"scaling": rotary.Scaling(kind=kind, **scaling)}
     except ValueError as error:
         raise ValueError(f"rope_parameters in config.json: {error}") from error
 
@@ -189,9 +189,12 @@ def _window(family: str, settings: Mapping[str, Any]) -> dict[str, Any]:
         not isinstance(full, bool) and isinstance(full, int), "max_window_layers in config.json", full, "an integer"
     )
     kinds = ["full_attention"] * min(full, depth) + ["sliding_attention"] * max(depth - full, 0)
-    found = settings.get("layer_types") or kinds
+    layer_types = settings.get("layer_types") or kinds
     require(
-        found == kinds, "layer_types in config.json", found, "windows in the last layers alone, by max_window_layers"
+        layer_types == kinds,
+        "layer_types in config.json",
+        layer_types,
+        "windows in the last layers alone, by max_window_layers",
     )
     return {"window": settings.get("sliding_window", 4096), "full_layers": full} if full < depth else {}
 

@@ -164,8 +164,8 @@ def read_convnext(settings: Json) -> dict[str, Any]:
     image = _read_image(settings)
     stem, taken = image["patch"], take(settings, _CONVNEXT)
     stages = len(taken["depths"])
-    found = settings.get("num_stages", stages)
-    require(found == stages, "num_stages in config.json", found, f"{stages}, the number of depths")
+    num_stages = settings.get("num_stages", stages)
+    require(num_stages == stages, "num_stages in config.json", num_stages, f"{stages}, the number of depths")
     return taken | image | {"stem": stem, "patch": settings.get(PATCH, stem)}
 
 

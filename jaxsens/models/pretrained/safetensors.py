@@ -55,14 +55,14 @@ def read_json(path: Path) -> dict[str, Any]:
     if path.stat().st_size > _LARGEST_JSON:
         raise ValueError(f"{path} has {path.stat().st_size} bytes, more than any settings: it is no JSON.")
     try:
-        found = json.loads(path.read_text("utf-8"))
+        content = json.loads(path.read_text("utf-8"))
     except OSError as error:
         raise ValueError(f"{path} cannot be read ({error.strerror}): give the folder of a pretrained model.") from error
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is no JSON: {error}") from error
-    if not isinstance(found, dict):
-        raise ValueError(f"{path} holds {type(found).__name__}, but must hold an object.")
-    return found
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} holds {type(content).__name__}, but must hold an object.")
+    return content
 
 
 def headers(folder: Path) -> list[Stored]:

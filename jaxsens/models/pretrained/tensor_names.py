@@ -160,8 +160,8 @@ def _attention(name: str, block: str) -> list[Tensor]:
 
 def _head(config: bert.Config | vit.Config) -> list[Tensor]:
     # RoBERTa's classifier has two layers, the first of which corresponds to BERT's pooler.
-    own = isinstance(config, bert.Config) and config.roberta and config.classes is not None
-    pooler, classifier = ("classifier.dense", "classifier.out_proj") if own else ("pooler.dense", "classifier")
+    is_roberta = isinstance(config, bert.Config) and config.roberta and config.classes is not None
+    pooler, classifier = ("classifier.dense", "classifier.out_proj") if is_roberta else ("pooler.dense", "classifier")
     tensors = _affine(pooler, "pooler") if config.read_out == "pooler" else []
     return tensors + (_affine(classifier, "classifier") if config.classes is not None else [])
 

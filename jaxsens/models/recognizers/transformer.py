@@ -320,11 +320,11 @@ def require_variables(config: Architecture, variables: PyTree, *optional: str) -
         Traceback (most recent call last):
         ValueError: variables' keys is [], but must be ['params'].
     """
-    given = sorted(variables) if isinstance(variables, Mapping) else type(variables).__name__
+    actual = sorted(variables) if isinstance(variables, Mapping) else type(variables).__name__
     allowed = "['params']" + "".join(f", optionally {name!r}" for name in optional)
-    require("params" in given and set(given) <= {"params", *optional}, "variables' keys", given, allowed)
+    require("params" in actual and set(actual) <= {"params", *optional}, "variables' keys", actual, allowed)
     expected = {jax.tree_util.keystr(path): spec.shape for path, spec in jax.tree.leaves_with_path(config.specs)}
-    given = {jax.tree_util.keystr(path): np.shape(a) for path, a in jax.tree.leaves_with_path(variables["params"])}
-    for path in sorted(expected.keys() | given.keys()):
-        needed, present = expected.get(path, "absent"), given.get(path, "absent")
+    actual = {jax.tree_util.keystr(path): np.shape(a) for path, a in jax.tree.leaves_with_path(variables["params"])}
+    for path in sorted(expected.keys() | actual.keys()):
+        needed, present = expected.get(path, "absent"), actual.get(path, "absent")
         require(needed == present, f"variables['params']{path}", present, f"{needed} for {config}")

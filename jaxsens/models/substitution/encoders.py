@@ -236,8 +236,8 @@ def _share(block: Block, clean: jax.Array, replaced: jax.Array) -> _Shared:
         attention.project(block.attended(x)) for x in (clean, replaced)
     )
     scores = tuple(attention.scores(q, k) for q, k in ((query, key), (query, new_key), (new_query, key)))
-    own = jnp.einsum("htk,htk->ht", new_query, new_key, preferred_element_type=scores[0].dtype)
-    return _Shared((clean, replaced), (value, new_value), scores, own * attention.scale())
+    self_scores = jnp.einsum("htk,htk->ht", new_query, new_key, preferred_element_type=scores[0].dtype)
+    return _Shared((clean, replaced), (value, new_value), scores, self_scores * attention.scale())
 
 
 def _first_layer(block: Block, shared: _Shared, sites: jax.Array, mask: jax.Array | None) -> jax.Array:
@@ -270,8 +270,8 @@ def _folded(block: Block, x: jax.Array, mask: jax.Array | None, weights: PyTree)
     asked = seen @ jnp.einsum("dhk,ehk->dhe", query, key).reshape(config.width, -1)
     asked = asked.reshape(heads).swapaxes(1, 2)
     scores = jnp.einsum("rhqd,rtd->rhqt", asked, seen, preferred_element_type=config.logits_dtype)
-    given = attention_weights(config, scores * attention.scale(), mask, causal=config.causal).astype(config.dtype)
-    means = jnp.einsum("rhqt,rtd->rhqd", given, seen).swapaxes(1, 2).reshape(*x.shape[:2], -1)
+    probs = attention_weights(config, scores * attention.scale(), mask, causal=config.causal).astype(config.dtype)
+    means = jnp.einsum("rhqt,rtd->rhqd", probs, seen).swapaxes(1, 2).reshape(*x.shape[:2], -1)
     mixed = means @ jnp.einsum("dhk,hko->hdo", value, out).reshape(-1, config.width)
     if config.output_bias:
         mixed += weights["out"]["bias"].astype(config.dtype)[None, None]

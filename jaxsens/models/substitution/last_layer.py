@@ -51,12 +51,12 @@ def last_layer(block: Block, x: jax.Array, mask: Array | None, place: Array | in
     scores = (scores * attention.scale())[:, :, None]
     if config.local_attention:
         scores = without_itself(scores, jnp.asarray(place)[None])
-    given = attention_weights(config, scores, mask, causal=False)[:, :, 0].astype(config.dtype)
-    mean = jnp.einsum("rht,rtd->rhd", given, seen)
+    probs = attention_weights(config, scores, mask, causal=False)[:, :, 0].astype(config.dtype)
+    mean = jnp.einsum("rht,rtd->rhd", probs, seen)
     mixed = jnp.einsum("rhd,dhk->rhk", mean, value)
     if config.projection_biases:
         bias = weights["value"]["bias"].astype(config.dtype).reshape(split[1:])
-        mixed += given.sum(-1)[..., None] * bias[None]
+        mixed += probs.sum(-1)[..., None] * bias[None]
     mixed = attention.out(mixed.reshape(len(x), 1, -1))
     return block.after_attention(jax.lax.dynamic_slice_in_dim(x, place, 1, axis=1), mixed)
 

@@ -218,10 +218,10 @@ def _share(
 
     own_scores = jnp.einsum("jhk,mhk->jhm", query[count:], key[:count])
     itself = jnp.einsum("jhk,jhk->jh", query[count:], key[count:])
-    own = jnp.arange(count)[None] == sites[:, None]
-    attention = nn.softmax(jnp.where(own[:, None], itself[..., None], own_scores))
-    at_itself = jnp.where(own[:, None], attention, 0).sum(-1)
-    mixed = jnp.einsum("jhm,mhf->jf", jnp.where(own[:, None], 0, attention), old)
+    at_site = jnp.arange(count)[None] == sites[:, None]
+    attention = nn.softmax(jnp.where(at_site[:, None], itself[..., None], own_scores))
+    at_itself = jnp.where(at_site[:, None], attention, 0).sum(-1)
+    mixed = jnp.einsum("jhm,mhf->jf", jnp.where(at_site[:, None], 0, attention), old)
     mixed += jnp.einsum("jh,jhf->jf", at_itself, new)
     row = _after(config, weights, replaced, _base(config, weights, replaced), mixed)
 

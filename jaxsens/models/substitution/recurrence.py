@@ -69,10 +69,10 @@ def outputs(
     zero = jnp.zeros((1, config.width), x.dtype)
     nothing = _Recurrence(((zero, zero),) * config.depth, zero)
     every_token = isinstance(plan.first, np.ndarray)
-    known = (_in_one_pass if every_token else _in_blocks)(plan, x, nothing, onward)
-    read = known.layers[-1][0]
+    final = (_in_one_pass if every_token else _in_blocks)(plan, x, nothing, onward)
+    read = final.layers[-1][0]
     if config.read_out == "mean":
-        read = known.total / jnp.maximum(count if seen is None else seen.sum(), 1).astype(x.dtype)
+        read = final.total / jnp.maximum(count if seen is None else seen.sum(), 1).astype(x.dtype)
     return module.apply(variables, read, method=_classified)
 
 
@@ -82,15 +82,15 @@ def _in_one_pass(plan: Plan, x: jax.Array, nothing: _Recurrence, onward: _Onward
     One pass over the text, with a row for the text itself and one for every token replaced so far: the sequential steps
     are those of one text, and a tile begins with the state of the text in the rows that join.
     """
-    known = nothing
+    state = nothing
     for tile, rows in enumerate(rows_of_tiles(plan)):
         start, end = tile * plan.tile, (tile + 1) * plan.tile
-        joined = rows - len(known.total)
-        known = jax.tree.map(lambda a, n=joined: jnp.concatenate([a, jnp.repeat(a[:1], n, axis=0)]), known)
+        joined = rows - len(state.total)
+        state = jax.tree.map(lambda a, n=joined: jnp.concatenate([a, jnp.repeat(a[:1], n, axis=0)]), state)
         clean, replaced = x[:, start:end]
-        here = (jnp.arange(len(known.total)) - 1)[:, None] == jnp.arange(start, end)[None]
-        known = onward(known, jnp.where(here[:, :, None], replaced[None], clean[None]), tile)
-    return jax.tree.map(lambda a: a[plan.sites + 1], known)
+        here = (jnp.arange(len(state.total)) - 1)[:, None] == jnp.arange(start, end)[None]
+        state = onward(state, jnp.where(here[:, :, None], replaced[None], clean[None]), tile)
+    return jax.tree.map(lambda a: a[plan.sites + 1], state)
 
 
 def rows_of_tiles(plan: Plan) -> list[int]:
@@ -117,7 +117,7 @@ def _in_blocks(plan: Plan, x: jax.Array, nothing: _Recurrence, onward: _Onward) 
         start = jax.tree.map(lambda a: jnp.repeat(a[plan.first[block]], plan.sites.shape[1], axis=0), before)
         return jax.lax.fori_loop(
             plan.first[block], plan.tiles,
-            lambda tile, known: onward(known, tile_of(plan, x, block, tile), tile), start,
+            lambda tile, state: onward(state, tile_of(plan, x, block, tile), tile), start,
         )  # fmt: skip
 
     return jax.lax.map(one_block, jnp.arange(len(plan.first)))

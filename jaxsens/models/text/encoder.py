@@ -143,8 +143,8 @@ def next_logits(module: nn.Module) -> Callable[[PyTree, Array], jax.Array]:
         >>> jax.eval_shape(next_logits(module), shapes_of(module), np.zeros((2, 4), np.float32)).shape
         (2, 5)
     """
-    known = hasattr(module, "next_logits")
-    require(known, "module", type(module).__name__, "a language model: a GPT2 or a Llama")
+    is_language_model = hasattr(module, "next_logits")
+    require(is_language_model, "module", type(module).__name__, "a language model: a GPT2 or a Llama")
     return bind(_logits, module)
 
 

@@ -105,8 +105,8 @@ class Tokenizer:
         self.rules.no_truncation()
         encodings = _call(self.rules.encode_batch, list(texts))
         for index, encoding in enumerate(encodings):
-            own = len(encoding.ids) - sum(encoding.special_tokens_mask)
-            require(own > 0, f"texts[{index}]", texts[index], "a text with a token at least")
+            text_tokens = len(encoding.ids) - sum(encoding.special_tokens_mask)
+            require(text_tokens > 0, f"texts[{index}]", texts[index], "a text with a token at least")
         cut = np.array([len(encoding.ids) > longest for encoding in encodings])
         if cut.any() and not truncate:
             index = int(cut.argmax())
