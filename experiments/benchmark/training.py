@@ -57,8 +57,8 @@ def _training(
     def loss(params: PyTree) -> Array:
         return apply(params, x).sum()
 
-    one = jax.tree.map(lambda a: np.asarray(a[0]), start)
-    plainly = count * flops.count(jax.grad(loss), one).operations
+    member = jax.tree.map(lambda a: np.asarray(a[0]), start)
+    plainly = count * flops.count(jax.grad(loss), member).operations
     blocks = sorted({min(strings, rows) for rows in config.train_rows})
     programs = [Program("jaxsens", f"blocks of {rows}", ours(rows), plainly, count) for rows in blocks]
     if pytorch:

@@ -51,12 +51,12 @@ def uses(config: Config) -> dict[str, verdicts.Use]:
     lower = partial(LOWER, models=(config.seeds, config.seeds))
     measures, deviations = len(sharpness_measures(config)), len(config.deviations)
     together = {"regularizer": 1, "C13": measures, "C13, extended": measures, "C13, training mode": 2 * deviations}
-    found = {claim: verdicts.Use(lower, config.seeds, design, count) for claim, count in together.items()}
+    rules = {claim: verdicts.Use(lower, config.seeds, design, count) for claim, count in together.items()}
     treatments = [name + suffix for name in config.architectures for suffix in ("", REGULARIZED)]
     for scope, (groups, clusters) in scopes(np.repeat(treatments, config.seeds).tolist()).items():
         rule = partial(verdicts.correlation, groups=groups, clusters=clusters)
-        found[f"{_FLAT}, {SCOPES[scope]}"] = verdicts.Use(rule, len(np.unique(clusters)), design, measures)
-    return found
+        rules[f"{_FLAT}, {SCOPES[scope]}"] = verdicts.Use(rule, len(np.unique(clusters)), design, measures)
+    return rules
 
 
 def _regularizer(config: Config, dataset: str, findings: Findings, architecture: str) -> Iterator[Row]:

@@ -141,26 +141,26 @@ def _leads(config: Config, curves: Curves) -> list[Row]:
     fields = _fields(config, curves) | {"place": PLACE, "reference": "test accuracy"}
     rows: list[Row] = []
     for name in FOLLOWED:
-        found, words = curves.lead(name), text(name) + (f" ({JUDGED[name]})" if name in JUDGED else "")
+        lead, words = curves.lead(name), text(name) + (f" ({JUDGED[name]})" if name in JUDGED else "")
         r, unrelated = curves.following(name)
-        plan = design(config, 0 if found is None else found.count)
-        verdict = falls_first(found, unrelated, design=plan) if name in JUDGED else None
-        values = {} if found is None else Claim.numbers(found)
+        plan = design(config, 0 if lead is None else lead.count)
+        verdict = falls_first(lead, unrelated, design=plan) if name in JUDGED else None
+        values = {} if lead is None else Claim.numbers(lead)
         published = "falls before the accuracy rises" if name in JUDGED else None
         quantity = f"lead of {words}, half change (epochs)"
         why = "none" if r is None else f"{r:.2f}, one-sided p {unrelated:.2g}"
         why = f"{_without(curves, name)}; partial correlation: {why}"
-        own = fields | values | {"note": f"{fields['note']}; {why}"}
-        rows.append((Claim("C14" if verdict else "", quantity, published, **own), verdict))
-        found = curves.placebo(name)
+        columns = fields | values | {"note": f"{fields['note']}; {why}"}
+        rows.append((Claim("C14" if verdict else "", quantity, published, **columns), verdict))
+        lead = curves.placebo(name)
         quantity = f"lead of {words} over the accuracies of other seeds, half change (epochs)"
-        rows.append((Claim("", quantity, None, **fields, **({} if found is None else Claim.numbers(found))), None))
+        rows.append((Claim("", quantity, None, **fields, **({} if lead is None else Claim.numbers(lead))), None))
     for name in JUDGED:
         for rule, smoothed in (("correlation", False), ("half change", True)):
-            found = curves.lead(name, rule, smoothed=smoothed)
+            lead = curves.lead(name, rule, smoothed=smoothed)
             words = f"half change, accuracy as a trailing mean over {config.smoothing} epochs" if smoothed else rule
             quantity = f"lead of {text(name)}, {words} (epochs)"
-            rows.append((Claim("", quantity, None, **fields, **({} if found is None else Claim.numbers(found))), None))
+            rows.append((Claim("", quantity, None, **fields, **({} if lead is None else Claim.numbers(lead))), None))
     return rows
 
 
@@ -172,14 +172,14 @@ def _without(curves: Curves, name: str) -> str:
 
 
 def _speed_up(config: Config, treated: Curves, control: Curves) -> Row:
-    found = speed_up(treated, control)
+    log_ratio = speed_up(treated, control)
     fields = _fields(config, treated) | {"place": PENALTY_PLACE, "reference": _fields(config, control)["subject"]}
     censored = tuple(sum(not reached for _, reached in one.grokking) for one in (treated, control))
     fields["note"] += f"; without a test accuracy of 0.9: {censored[0]}, and {censored[1]} controls; last epoch counted"
     quantity = "log of the ratio of epochs to a test accuracy of 0.9"
     published = f"about 35 % sooner: {np.log(0.65):.2f}"
-    row = Claim.of("C27", quantity, found, published=published, **fields)
-    return row, fewer_epochs(found, censored, design=design(config))
+    row = Claim.of("C27", quantity, log_ratio, published=published, **fields)
+    return row, fewer_epochs(log_ratio, censored, design=design(config))
 
 
 def _losses(config: Config, treated: Curves, control: Curves) -> list[Row]:
@@ -189,9 +189,9 @@ def _losses(config: Config, treated: Curves, control: Curves) -> list[Row]:
         differences = treated.values[name][:, -1] - control.values[name][:, -1]
         fields = _fields(config, treated) | {"place": "", "reference": _fields(config, control)["subject"]}
         if np.isfinite(differences).all():
-            found = estimate.from_values(differences, rate=False)
+            difference = estimate.from_values(differences, rate=False)
             quantity = f"difference of the clean {text(name)} at the end (nats)"
-            rows.append((Claim.of("", quantity, found, **fields), None))
+            rows.append((Claim.of("", quantity, difference, **fields), None))
     return rows
 
 
@@ -206,6 +206,6 @@ def _parity(config: Config, parity: Mapping[str, Array]) -> list[Claim]:
     for name, published in (("sensitivity", f"tends to {share:g}"), ("test_accuracy", None)):
         values = np.asarray(parity[name])[:, -1]
         if np.isfinite(values).all():
-            found = estimate.from_values(values, rate=True)
-            rows.append(Claim.of("", f"{name.replace('_', ' ')} at the end", found, published=published, **fields))
+            over_seeds = estimate.from_values(values, rate=True)
+            rows.append(Claim.of("", f"{name.replace('_', ' ')} at the end", over_seeds, published=published, **fields))
     return rows

@@ -108,8 +108,8 @@ class Config(Settings):
                 f"parity_relevant must be at most parity_length = {self.parity_length}, and parity_batch at most "
                 f"parity_strings = {self.parity_strings}, got {self.parity_relevant} and {self.parity_batch}"
             )
-        for one in self.architectures:
-            self.module(one)
+        for architecture in self.architectures:
+            self.module(architecture)
 
     @property
     def task(self) -> ModularAddition:
@@ -126,10 +126,10 @@ class Config(Settings):
     @property
     def groups(self) -> list[Group]:
         """All groups: the architectures, then the treatments of the published one with their controls."""
-        found = [Group(architecture, "none", self.decay) for architecture in self.architectures]
+        groups = [Group(architecture, "none", self.decay) for architecture in self.architectures]
         for decay in self.decays if self.treatments else ():
-            found += [Group("published", treatment, decay) for treatment in ("none", *self.treatments)]
-        return list(dict.fromkeys(found))
+            groups += [Group("published", treatment, decay) for treatment in ("none", *self.treatments)]
+        return list(dict.fromkeys(groups))
 
     def learning_rates(self) -> np.ndarray:
         """Return the learning rate of every seed ``[seeds]``, log-uniform in the range; all groups share them."""

@@ -79,19 +79,19 @@ class Curves:
 
         ``smoothed`` puts the published trailing mean on the test accuracy, and none on the measure.
         """
-        found: list[float | None] = []
+        by_seed: list[float | None] = []
         for seed, grokked in enumerate(self.grokked):
             accuracy = self.values["test_accuracy"][seed]
             if smoothed:
                 accuracy = leads.trailing_mean(accuracy, max(self.config.smoothing // self.config.every, 1))
-            given = self.epochs, self.values[name][seed], accuracy, self.memorized[seed]
+            args = self.epochs, self.values[name][seed], accuracy, self.memorized[seed]
             if not grokked:
-                found.append(None)
+                by_seed.append(None)
             elif rule == "correlation":
-                found.append(leads.correlation_lead(*given))
+                by_seed.append(leads.correlation_lead(*args))
             else:
-                found.append(leads.lead(*given, falling=name in FALLING))
-        return found
+                by_seed.append(leads.lead(*args, falling=name in FALLING))
+        return by_seed
 
     def lead(self, name: str, rule: str = "half change", *, smoothed: bool = False) -> Estimate | None:
         """Return the mean lead over the seeds that have one; None if there is none."""
@@ -106,8 +106,8 @@ class Curves:
 
     def pairs(self, name: str) -> np.ndarray:
         """Return the epochs at which a measure and the test accuracy change, and the rate, of seeds with a lead."""
-        found = zip(self.changes(name), self.changes("test_accuracy"), self.rates[self.grokked], strict=True)
-        kept = [(a.epoch, b.epoch, rate) for a, b, rate in found if a.epoch is not None and b.epoch is not None]
+        changes = zip(self.changes(name), self.changes("test_accuracy"), self.rates[self.grokked], strict=True)
+        kept = [(a.epoch, b.epoch, rate) for a, b, rate in changes if a.epoch is not None and b.epoch is not None]
         return np.reshape(kept, (-1, 3)).astype(np.float64)
 
     def following(self, name: str) -> tuple[float | None, float]:
@@ -122,8 +122,8 @@ class Curves:
 
 
 def _over_seeds(values: Sequence[float | None]) -> Estimate | None:
-    known = [one for one in values if one is not None]
-    return estimate.from_values(known, rate=False, unit="seeds") if known else None
+    valid = [one for one in values if one is not None]
+    return estimate.from_values(valid, rate=False, unit="seeds") if valid else None
 
 
 def speed_up(treated: Curves, control: Curves) -> Estimate:
@@ -153,10 +153,10 @@ def all_curves(config: Config, results: Mapping[Group, Mapping[str, Array]]) -> 
 def curve_rows(curves: Mapping[Group, Curves]) -> list[dict[str, Any]]:
     """Return a row for every group, seed and measured epoch."""
     rows = []
-    for group, one in curves.items():
-        for seed, rate in enumerate(one.rates):
-            for place, epoch in enumerate(one.epochs):
-                values = {column(name): harness.cell(one.values[name][seed, place]) for name in MEASURES}
+    for group, group_curves in curves.items():
+        for seed, rate in enumerate(group_curves.rates):
+            for place, epoch in enumerate(group_curves.epochs):
+                values = {column(name): harness.cell(group_curves.values[name][seed, place]) for name in MEASURES}
                 rows.append(
                     {**group._asdict(), "seed": seed, "learning_rate": float(rate), "epoch": int(epoch)} | values
                 )
@@ -166,16 +166,21 @@ def curve_rows(curves: Mapping[Group, Curves]) -> list[dict[str, Any]]:
 def model_rows(curves: Mapping[Group, Curves]) -> list[dict[str, Any]]:
     """Return a row for every model: its epoch of grokking, last values and leads."""
     rows = []
-    for group, one in curves.items():
-        by_name = {name: one.leads(name) for name in FOLLOWED}
-        smoothed = one.leads("token_sensitivity", smoothed=True)
-        for seed, rate in enumerate(one.rates):
-            epoch, reached = one.grokking[seed]
+    for group, group_curves in curves.items():
+        by_name = {name: group_curves.leads(name) for name in FOLLOWED}
+        smoothed = group_curves.leads("token_sensitivity", smoothed=True)
+        for seed, rate in enumerate(group_curves.rates):
+            epoch, reached = group_curves.grokking[seed]
             row = {**group._asdict(), "seed": seed, "learning_rate": float(rate)}
-            row |= {"grokking_epoch": epoch if reached else None, "grokked": bool(one.grokked[seed])}
+            row |= {"grokking_epoch": epoch if reached else None, "grokked": bool(group_curves.grokked[seed])}
             for name in ("test_accuracy", "mirrored_accuracy"):
-                row[f"{name}_at_memorization"] = harness.cell(one.values[name][seed, one.memorized[seed]])
-            row |= {f"last_{name}": harness.cell(one.values[name][seed, -1]) for name in ("test_accuracy", "test_loss")}
+                row[f"{name}_at_memorization"] = harness.cell(
+                    group_curves.values[name][seed, group_curves.memorized[seed]]
+                )
+            row |= {
+                f"last_{name}": harness.cell(group_curves.values[name][seed, -1])
+                for name in ("test_accuracy", "test_loss")
+            }
             row |= {f"lead_{column(name)}": values[seed] for name, values in by_name.items()}
             rows.append(row | {"lead_token_sensitivity_smoothed": smoothed[seed]})
     return rows
@@ -184,18 +189,18 @@ def model_rows(curves: Mapping[Group, Curves]) -> list[dict[str, Any]]:
 def lead_rows(curves: Mapping[Group, Curves]) -> list[dict[str, Any]]:
     """Return a row for every group, measure and rule: the mean lead, and how many seeds it comes first in."""
     rows = []
-    for group, one in curves.items():
-        first = first_movers(one)
+    for group, group_curves in curves.items():
+        first = first_movers(group_curves)
         for name in FOLLOWED:
             for rule, smoothed in (*((rule, False) for rule in RULES), ("half change", True)):
-                found = one.lead(name, rule, smoothed=smoothed)
+                mean_lead = group_curves.lead(name, rule, smoothed=smoothed)
                 row = {**group._asdict(), "measure": column(name), "rule": f"{rule}, smoothed" if smoothed else rule}
-                row |= {"seeds": len(one.rates), "with_a_lead": 0 if found is None else found.count}
+                row |= {"seeds": len(group_curves.rates), "with_a_lead": 0 if mean_lead is None else mean_lead.count}
                 row["moves_before_accuracy"] = sum(
-                    lead is not None and lead > 0 for lead in one.leads(name, rule, smoothed=smoothed)
+                    lead is not None and lead > 0 for lead in group_curves.leads(name, rule, smoothed=smoothed)
                 )
                 row["moves_first_of_all"] = first[name]
-                cells = dict.fromkeys(("mean", "sem", "low", "high")) if found is None else harness.cells(found)
+                cells = dict.fromkeys(("mean", "sem", "low", "high")) if mean_lead is None else harness.cells(mean_lead)
                 rows.append(row | {f"lead_{key}": value for key, value in cells.items()})
     return rows
 
@@ -205,21 +210,21 @@ def first_movers(curves: Curves) -> dict[str, int]:
     by_name = {name: curves.leads(name) for name in FOLLOWED}
     counts = dict.fromkeys(FOLLOWED, 0)
     for seed in range(len(curves.rates)):
-        known = {name: values[seed] for name, values in by_name.items() if values[seed] is not None}
-        for name, value in known.items():
-            counts[name] += value == max(known.values())
+        seed_leads = {name: values[seed] for name, values in by_name.items() if values[seed] is not None}
+        for name, value in seed_leads.items():
+            counts[name] += value == max(seed_leads.values())
     return counts
 
 
 def group_rows(curves: Mapping[Group, Curves]) -> list[dict[str, Any]]:
     """Return a row for every group, which is printed."""
     rows = []
-    for group, one in curves.items():
-        epochs = estimate.from_values([epoch for epoch, _ in one.grokking], rate=False)
-        row = {**group._asdict(), "seeds": len(one.rates), "grokked": int(one.grokked.sum())}
+    for group, group_curves in curves.items():
+        epochs = estimate.from_values([epoch for epoch, _ in group_curves.grokking], rate=False)
+        row = {**group._asdict(), "seeds": len(group_curves.rates), "grokked": int(group_curves.grokked.sum())}
         row |= harness.cells(epochs, "grokking_epoch_")
         for name in ("test_accuracy", "test_loss", "token_sensitivity", "output_sharpness", "weight_norm"):
-            values = one.values[name][:, -1]
+            values = group_curves.values[name][:, -1]
             row[f"last_{name}"] = float(values.mean()) if np.isfinite(values).all() else None
         rows.append(row)
     return rows

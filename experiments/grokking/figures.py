@@ -66,15 +66,15 @@ def draw(config: Config, curves: Mapping[Group, Curves], parity: Mapping[str, Ar
 
 def _leads(main: Mapping[str, Curves], common: dict[str, str]) -> "Figure":
     panels, counts = {}, []
-    for name, one in main.items():
+    for name, group_curves in main.items():
         panel = {"test accuracy": (0.0, 0.0, 0.0)}
         for measure in FOLLOWED:
-            found = one.lead(measure)
-            if found is not None and found.count > 1:
-                panel[text(measure)] = harness.mean_and_interval(found)
-                counts.append(found.count)
+            lead = group_curves.lead(measure)
+            if lead is not None and lead.count > 1:
+                panel[text(measure)] = harness.mean_and_interval(lead)
+                counts.append(lead.count)
         panels[f"{name} architecture"] = panel
-    if any(count < len(one.rates) for one in main.values() for count in counts):
+    if any(count < len(group_curves.rates) for group_curves in main.values() for count in counts):
         common = common | {"sample": f"{min(counts)} to {max(counts)} of {common['sample']} with a lead"}
     return plots.dots(
         panels, heading="Which measure moves before the test accuracy?", quantity="lead at half of the change (epochs)",
@@ -120,6 +120,6 @@ def _sample(total: int, drawn: Mapping[str, np.ndarray]) -> str:
 
 def _with_interval(epochs: Array, values: np.ndarray) -> plots.Curve:
     """Return the mean over seeds with its interval."""
-    found = estimate.from_values(values, rate=bool((values >= 0).all() and (values <= 1).all()))
-    low, high = found.interval() if found.count > 1 else (found.mean, found.mean)
-    return np.asarray(epochs), found.mean, np.minimum(low, found.mean), np.maximum(high, found.mean)
+    over_seeds = estimate.from_values(values, rate=bool((values >= 0).all() and (values <= 1).all()))
+    low, high = over_seeds.interval() if over_seeds.count > 1 else (over_seeds.mean, over_seeds.mean)
+    return np.asarray(epochs), over_seeds.mean, np.minimum(low, over_seeds.mean), np.maximum(high, over_seeds.mean)

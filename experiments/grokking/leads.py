@@ -143,9 +143,9 @@ def following(moved: Array, risen: Array, rates: Array, least: float = 1.0) -> t
     rates = np.log(np.asarray(rates, np.float64))
     if len(rates) < 4:
         return None, 1.0
-    known = np.stack([np.ones(len(rates)), rates - rates.mean()], axis=1)
+    covariates = np.stack([np.ones(len(rates)), rates - rates.mean()], axis=1)
     logs = np.log(np.maximum(np.stack([moved, risen], axis=1).astype(np.float64), least))
-    left = logs - known @ np.linalg.lstsq(known, logs, rcond=None)[0]
+    left = logs - covariates @ np.linalg.lstsq(covariates, logs, rcond=None)[0]
     norms = np.linalg.norm(left, axis=0)
     if (norms < 1e-9).any():
         return None, 1.0

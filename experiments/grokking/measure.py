@@ -70,9 +70,9 @@ class OnDevice:
         """Return measures of parameters on the pairs that are learned ``[n]``, by a key's words, and all logits."""
         params, train, words = item
         variables, key = {"params": params}, jax.random.wrap_key_data(words)
-        apply, given = pair_transformer.from_embeddings(self.module), pair_transformer.evaluation(self.module)
+        apply, evaluate = pair_transformer.from_embeddings(self.module), pair_transformer.evaluation(self.module)
         pairs = jnp.asarray(ModularAddition(self.module.numbers).pairs)
-        logits = given(variables, pairs)
+        logits = evaluate(variables, pairs)
         clean, vectors = logits[train], pair_transformer.embed(self.module)(variables, pairs[train])
         keys = jax.vmap(lambda number: jax.random.fold_in(key, number))(jnp.arange(len(train)))
         sampler = perturb.gaussian(self.noise**2)
@@ -84,10 +84,10 @@ class OnDevice:
         def of_draw(draw: Array) -> tuple[Array, Array]:
             moved = noisy(draw)
             at = (jnp.arange(2) == token for token in range(2))
-            one = [
+            by_token = [
                 changed(clean, apply(variables, jnp.where(here[None, :, None], moved, vectors))).mean() for here in at
             ]
-            return jnp.stack(one).mean(), changed(clean, apply(variables, moved)).mean()
+            return jnp.stack(by_token).mean(), changed(clean, apply(variables, moved)).mean()
 
         token, pair = jax.lax.map(of_draw, jnp.arange(self.draws, dtype=jnp.uint32))
         weights = perturb.gaussian(self.weight_noise**2)
@@ -95,7 +95,7 @@ class OnDevice:
         def of_weights(draw: Array) -> Array:
             leaves, tree = jax.tree.flatten(params)
             moved = weights(jax.random.fold_in(key, len(train)), draw, tuple(leaves))
-            return jnp.abs(given({"params": tree.unflatten(moved)}, pairs[train]) - clean).sum(-1).mean()
+            return jnp.abs(evaluate({"params": tree.unflatten(moved)}, pairs[train]) - clean).sum(-1).mean()
 
         unit = scaled(variables)
         copies = jax.vmap(lambda key, x: CorrelatedGaussian()(key, jnp.uint32(self.draws), x, self.rho))
@@ -128,16 +128,16 @@ def measure_with(
     def measure(done: int, variables: PyTree) -> dict[str, np.ndarray]:
         keys = [KEYS(config.seed, "measure", member, done) for member in range(len(train))]
         words = np.stack([np.asarray(jax.random.key_data(key)) for key in keys])
-        found: dict[str, Any] = map_items(
+        measures: dict[str, Any] = map_items(
             on_device, (variables["params"], train.astype(np.int32), words), execution=Execution(chunk=1)
         )
-        logits = found.pop("logits")
+        logits = measures.pop("logits")
         rows = [
             on_host(config, logits[member], train[member], jax.tree.map(lambda a, m=member: a[m], variables["params"]))
             for member in range(len(train))
         ]
-        found |= {name: np.array([row[name] for row in rows]) for name in rows[0]}
-        return {name: np.asarray(found[name], np.float32) for name in MEASURES}
+        measures |= {name: np.array([row[name] for row in rows]) for name in rows[0]}
+        return {name: np.asarray(measures[name], np.float32) for name in MEASURES}
 
     return measure
 

@@ -117,15 +117,18 @@ def corrected(
         correct: `holm` or `false_discovery_rate`.
     """
     rows = list(rows)
-    found = [one for _, one in rows]
+    verdicts = [verdict for _, verdict in rows]
     together: dict[str, list[int]] = {}
-    for number, (row, one) in enumerate(rows):
-        if one is not None and not one.reason:
+    for number, (row, verdict) in enumerate(rows):
+        if verdict is not None and not verdict.reason:
             together.setdefault(row.claim, []).append(number)
     for numbers in together.values():
-        for number, one in zip(numbers, correct([found[number] for number in numbers]), strict=True):
-            found[number] = one
-    return [row if one is None else replace(row, verdict=one) for (row, _), one in zip(rows, found, strict=True)]
+        for number, verdict in zip(numbers, correct([verdicts[number] for number in numbers]), strict=True):
+            verdicts[number] = verdict
+    return [
+        row if verdict is None else replace(row, verdict=verdict)
+        for (row, _), verdict in zip(rows, verdicts, strict=True)
+    ]
 
 
 def _is_number(value: Any) -> bool:

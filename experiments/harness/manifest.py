@@ -167,8 +167,8 @@ def _of_training(environment: dict[str, Any]) -> dict[str, Any]:
     mode, counts = environment.get("training", {}), environment.get("counts")
     if mode.get("threads") is not None and environment["platform"]["backend"] == "cpu":
         counts = {"processes": counts["processes"]}  # equal bits on any cores and devices
-    own = {name: environment.get(name) for name in ("platform", "precision")}
-    return own | {"versions": versions, "training": mode, "counts": counts, "flags": _flags(environment)}
+    entries = {name: environment.get(name) for name in ("platform", "precision")}
+    return entries | {"versions": versions, "training": mode, "counts": counts, "flags": _flags(environment)}
 
 
 def _deciding(environment: dict[str, Any]) -> dict[str, Any]:
@@ -184,12 +184,12 @@ def _flags(environment: dict[str, Any]) -> dict[str, str]:
     flag that is given twice the last one counts, as for XLA.
     """
     variables = environment.get("variables", {})
-    found = {name: text for name, text in variables.items() if name in _DECIDING}
+    deciding = {name: text for name, text in variables.items() if name in _DECIDING}
     for word in variables.get("XLA_FLAGS", "").split():
         name, _, value = word.lstrip("-").partition("=")
         if name.startswith(_DECIDING_FLAGS) and not name.startswith(_OTHER_FLAGS):
-            found[name] = "a folder" if name.endswith("_dir") else value
-    return found
+            deciding[name] = "a folder" if name.endswith("_dir") else value
+    return deciding
 
 
 def _commit() -> dict[str, Any]:

@@ -43,13 +43,13 @@ def search_rates(
         >>> list(search_rates([1e-3, 2e-3], lambda rate: -abs(rate - 5e-3), lambda score: score, added=2))
         [0.001, 0.002, 0.004, 0.008]
     """
-    found = {rate: attempt(rate) for rate in rates}
+    results = {rate: attempt(rate) for rate in rates}
     for _ in range(added):
-        grid, scores = sorted(found), {rate: score(one) for rate, one in found.items()}
+        grid, scores = sorted(results), {rate: score(one) for rate, one in results.items()}
         best = [rate for rate in grid if scores[rate] == max(scores.values())]
         if len(grid) < 2 or len(best) > 1 or best[0] not in (grid[0], grid[-1]):
             break
         end, neighbor = grid[:2] if best[0] == grid[0] else grid[:-3:-1]
         rate = float(f"{end * end / neighbor:.3g}")
-        found[rate] = attempt(rate)
-    return found
+        results[rate] = attempt(rate)
+    return results

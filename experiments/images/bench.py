@@ -201,10 +201,10 @@ class Bench:
         if group not in self._groups:
             self._groups.clear()
             self._groups[group] = together.train(self, group, *how)
-        found = self._groups[group][group.place(learning_rate, seed)]
-        if isinstance(found, Exception):
-            raise found
-        return found
+        outcome = self._groups[group][group.place(learning_rate, seed)]
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
 
     def checkpoint(self, run: harness.Run, name: str) -> Path | None:
         """Return where the training of a model is saved after every epoch, if it is to be."""
@@ -244,10 +244,10 @@ class Bench:
             bar.update()
             return float(tried["validation_accuracy"])
 
-        found = harness.search_rates(rates, attempt, float, self.config.added_rates)
-        if max(found.values()) == 0:
-            raise FloatingPointError(f"{name} diverged at every learning rate {tuple(found)}")
-        return max(found, key=found.__getitem__), tuple(found)
+        accuracies = harness.search_rates(rates, attempt, float, self.config.added_rates)
+        if max(accuracies.values()) == 0:
+            raise FloatingPointError(f"{name} diverged at every learning rate {tuple(accuracies)}")
+        return max(accuracies, key=accuracies.__getitem__), tuple(accuracies)
 
     def results(
         self,

@@ -72,9 +72,9 @@ def execute(config: Config, out: Path) -> Path:
 
 def refutation() -> dict[str, Any]:
     """Return the smallest counterexample to Prop. 3.1: four bits in two tokens, linear scores, all tokens read."""
-    found = counterexample(conjugate_kernel(cube_tokens(4, 2)))
-    texts = {name: " ".join(f"{value:+.0f}" for value in getattr(found, name)) for name in "xyuv"}
-    return {**texts, "inner": found.inner, "kernel_x_y": found.kernel_x_y, "kernel_u_v": found.kernel_u_v}
+    example = counterexample(conjugate_kernel(cube_tokens(4, 2)))
+    texts = {name: " ".join(f"{value:+.0f}" for value in getattr(example, name)) for name in "xyuv"}
+    return {**texts, "inner": example.inner, "kernel_x_y": example.kernel_x_y, "kernel_u_v": example.kernel_u_v}
 
 
 def said(row: dict[str, Any]) -> str:

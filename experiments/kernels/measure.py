@@ -36,10 +36,10 @@ def settings() -> list[tuple[str, str, str]]:
 def exact(bits: int, tokens: int) -> dict[str, Array]:
     """Return the structure of every kernel in closed form on a cube, in the order of `settings`."""
     points = cube_tokens(bits, tokens)
-    found = [
+    structures = [
         structure(KERNELS[kind](points, score=score, read_out=read_out), tokens) for kind, score, read_out in settings()
     ]
-    return {name: np.array([getattr(one, name) for one in found]) for name in found[0]._fields}
+    return {name: np.array([getattr(one, name) for one in structures]) for name in structures[0]._fields}
 
 
 def finite(config: Config, kind: str, score: str, read_out: str, width: int) -> dict[str, Array]:
@@ -53,17 +53,17 @@ def finite(config: Config, kind: str, score: str, read_out: str, width: int) -> 
     points = cube_tokens(config.finite_bits, config.finite_tokens)
     measure = finite_width_kernel(kind, score=score, read_out=read_out, width=width, networks=config.networks)
     place = [KINDS.index(kind), SCORES.index(score), READ_OUTS.index(read_out), config.widths.index(width)]
-    found = measure(KEYS(config.seed, "networks", *place), points)
-    spectra = walsh.kernel_spectrum(found.values)
+    kernel = measure(KEYS(config.seed, "networks", *place), points)
+    spectra = walsh.kernel_spectrum(kernel.values)
     share, share_sem = _jackknife(_off_diagonal_share, spectra)
     sizes = walsh.degrees(config.finite_bits)
     by_degree = partial(_degree_means, sizes=sizes)
     means, means_sem = _jackknife(by_degree, spectra)
     worst = 0.0
     if score in EXACT_SCORES:
-        gap = np.abs(found.mean - KERNELS[kind](points, score=score, read_out=read_out))
-        some = found.sem > ROUNDING
-        worst = float((gap[some] / found.sem[some]).max()) if some.any() else 0.0
+        gap = np.abs(kernel.mean - KERNELS[kind](points, score=score, read_out=read_out))
+        some = kernel.sem > ROUNDING
+        worst = float((gap[some] / kernel.sem[some]).max()) if some.any() else 0.0
     return {
         "off_diagonal_share": share, "off_diagonal_share_sem": share_sem, "degree_means": means,
         "degree_means_sem": means_sem, "largest_deviation": worst,

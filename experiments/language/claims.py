@@ -100,8 +100,8 @@ def _against_lstm(config: Config, dataset: str, families: dict[str, Family]) -> 
 def _at_equal_accuracy(config: Config, dataset: str, family: Family, lstm: Family) -> Row:
     """Compare a family with the LSTM where both first know the training texts: a verdict for RoBERTa."""
     difference = matched_logits(config, family, lstm)
-    known = {one.name: one.matched for one in (family, lstm)}
-    accuracies = {name: one.accuracy for name, one in known.items() if one is not None}
+    matched = {one.name: one.matched for one in (family, lstm)}
+    accuracies = {name: one.accuracy for name, one in matched.items() if one is not None}
     numbers = {} if difference is None else Claim.numbers(difference)
     claimed = CLAIMS.get(dataset, "") if family.name in TRANSFORMERS else ""
     row = Claim(
@@ -110,7 +110,7 @@ def _at_equal_accuracy(config: Config, dataset: str, family: Family, lstm: Famil
         dataset=dataset, **numbers,
         note="; ".join(
             f"{name}: accuracy {accuracies[name].mean():.3f} there" if name in accuracies
-            else f"{name}: not every model reaches an accuracy of {config.matched:g}" for name in known
+            else f"{name}: not every model reaches an accuracy of {config.matched:g}" for name in matched
         ),
     )  # fmt: skip
     return row, _judge(config, family, lstm, difference, accuracies) if claimed else None

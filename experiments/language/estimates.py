@@ -174,12 +174,12 @@ def logits(subject: Family, reference: Family, quantity: str, other: str | None 
 
 def matched_logits(config: Config, subject: Family, reference: Family) -> Estimate | None:
     """Return the difference of two families at about equal training accuracy; None where one never reaches it."""
-    found = [known for family in (subject, reference) if (known := family.matched) is not None]
-    if len(found) < 2:
+    matched = [point for family in (subject, reference) if (point := family.matched) is not None]
+    if len(matched) < 2:
         return None
     raw = np.asarray(reference.models[0][name_of("raw", config.noise[0])])[: config.curve_texts]
     trials = max(1, round(np.isfinite(raw).sum(1).mean()))  # of the one draw that curves are measured by
-    return estimate.difference(*(verdicts.on_logits(one.sensitivity, trials) for one in found))
+    return estimate.difference(*(verdicts.on_logits(one.sensitivity, trials) for one in matched))
 
 
 def rows(config: Config, findings: Findings) -> list[dict[str, Any]]:
@@ -193,11 +193,11 @@ def rows(config: Config, findings: Findings) -> list[dict[str, Any]]:
             }  # fmt: skip
             for name in ("test_correct", "train_correct", *quantities(config)):
                 row |= harness.cells(family.estimate(name), f"{name}_")
-            known = family.matched
+            matched = family.matched
             row |= (
                 dict.fromkeys(harness.cells(family.estimate("words"), "matched_"))
-                if known is None
-                else harness.cells(estimate.over_models(known.sensitivity, rate=True), "matched_")
+                if matched is None
+                else harness.cells(estimate.over_models(matched.sensitivity, rate=True), "matched_")
             )
             table.append(row)
     return table
@@ -238,7 +238,7 @@ def cross_task(config: Config, findings: Findings) -> list[dict[str, Any]]:
                 continue
             noise = [families[name].values(name_of("raw", config.noise[0])).mean() for name in shared]
             words = [findings[second][name].values("words").mean() for name in shared]
-            found = rank_correlation(np.array(noise), np.array(words)) if len(shared) > 3 else None
+            correlation = rank_correlation(np.array(noise), np.array(words)) if len(shared) > 3 else None
             row = {"noise_on": first, "words_on": second, "families": len(shared)}
-            table.append(row | dict(zip(("rank_correlation", "low", "high"), found or (None,) * 3, strict=True)))
+            table.append(row | dict(zip(("rank_correlation", "low", "high"), correlation or (None,) * 3, strict=True)))
     return table

@@ -71,11 +71,11 @@ def execute(config: Config, out: Path, data: TextData | None = None) -> Path:
             )
             findings[name] = {}
             for family in tqdm(config.families, desc=name, unit="family", dynamic_ncols=True):
-                rate, found = _best_rate(run, config, name, reading, family)
+                rate, by_rate = _best_rate(run, config, name, reading, family)
                 searched += [
                     {"dataset": name, "family": family, "learning_rate": tried, "chosen": tried == rate}
                     | {what: float(value) if value < float("inf") else None for what, value in unit.items()}
-                    for tried, unit in found.items()
+                    for tried, unit in by_rate.items()
                 ]
                 models = [
                     run.unit(
@@ -84,7 +84,7 @@ def execute(config: Config, out: Path, data: TextData | None = None) -> Path:
                     )
                     for seed in range(config.seeds)
                 ]  # fmt: skip
-                findings[name][family] = estimates.Family(config, family, rate, models, tuple(found) or (rate,))
+                findings[name][family] = estimates.Family(config, family, rate, models, tuple(by_rate) or (rate,))
         rows = estimates.rows(config, findings)
         run.table("families", rows)
         if searched:
@@ -112,8 +112,8 @@ def _best_rate(
 
     if len(config.learning_rates) == 1:
         return config.learning_rates[0], {}
-    found = harness.search_rates(config.learning_rates, attempt, estimates.score, config.added_rates)
-    return estimates.choose(found), found
+    by_rate = harness.search_rates(config.learning_rates, attempt, estimates.score, config.added_rates)
+    return estimates.choose(by_rate), by_rate
 
 
 def inputs(readings: Mapping[str, Reading]) -> dict[str, str]:

@@ -89,17 +89,17 @@ def measure(config: Config, reading: Reading, module: Any, variables: PyTree) ->
     for variance in config.noise:
         for treatment in TREATMENTS:
             substitute = of_embeddings(module, treatment, config.rows)
-            found = jaxsens.token_sensitivity(substitute, Noise(variance, treatment), **options)
-            results[name_of(treatment, variance)] = found(key, variables, x, mask, read.sites).values
-        found = jaxsens.token_sensitivity(plain, Noise(variance, "raw"), **options)
-        results[name_of("sentence", variance)] = found(key, variables, x, mask, Groups(whole)).values[:, 0]
+            sensitivity_of = jaxsens.token_sensitivity(substitute, Noise(variance, treatment), **options)
+            results[name_of(treatment, variance)] = sensitivity_of(key, variables, x, mask, read.sites).values
+        sensitivity_of = jaxsens.token_sensitivity(plain, Noise(variance, "raw"), **options)
+        results[name_of("sentence", variance)] = sensitivity_of(key, variables, x, mask, Groups(whole)).values[:, 0]
     words, key = OtherWord(ORDINARY, reading.vocabulary), KEYS(config.seed, "words")
     substitute, ids = of_ids(module, config.rows), np.where(mask, read.tokens, 0).astype(np.int32)
-    found = jaxsens.token_sensitivity(substitute, words, **options)
-    results["words"] = found(key, variables, ids, mask, read.sites).values
+    sensitivity_of = jaxsens.token_sensitivity(substitute, words, **options)
+    results["words"] = sensitivity_of(key, variables, ids, mask, read.sites).values
     nearest = jaxsens.nearest_tokens(variables["params"]["tokens"], exclude=range(ORDINARY))
-    found = jaxsens.token_sensitivity(substitute, nearest)
-    results["nearest"] = found(key, variables, ids, mask, read.sites).values
+    sensitivity_of = jaxsens.token_sensitivity(substitute, nearest)
+    results["nearest"] = sensitivity_of(key, variables, ids, mask, read.sites).values
     return results
 
 
@@ -138,9 +138,9 @@ def _point(config: Config, reading: Reading, module: Any, variables: PyTree) -> 
     count = config.curve_texts
     tokens, mask, sites = (part[:count] for part in reading.measured[:3])
     substitute = of_embeddings(module, "raw", config.rows)
-    found = jaxsens.token_sensitivity(substitute, Noise(config.noise[0], "raw"))
+    sensitivity_of = jaxsens.token_sensitivity(substitute, Noise(config.noise[0], "raw"))
     x = _embeddings(module, variables, tokens, mask)
-    sensitivity = found(KEYS(config.seed, "noise"), variables, x, mask, sites)
+    sensitivity = sensitivity_of(KEYS(config.seed, "noise"), variables, x, mask, sites)
     accuracy = training.accuracy(models.evaluation(module), variables, *_shown(config, reading), execution=_EVALUATION)
     return {"sensitivity": sensitivity.per_example, "accuracy": accuracy}
 

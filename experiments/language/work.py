@@ -42,9 +42,11 @@ def work(config: Config) -> list[Work]:
             training = training.plus(epochs * GRADIENT, each)
             # Special tokens are no sites.
             flips = config.longest - 1
-            one = len(config.noise) * (len(TREATMENTS) * flips + 2) + flips
+            per_draw = len(config.noise) * (len(TREATMENTS) * flips + 2) + flips
             accuracies = tested + config.measured
-            measures = measures.plus(config.seeds * (config.measured * (config.draws * one + flips) + accuracies), each)
+            measures = measures.plus(
+                config.seeds * (config.measured * (config.draws * per_draw + flips) + accuracies), each
+            )
             measures = measures.plus(tried * (held_out + config.measured), each)
             point = config.curve_texts * flips + config.measured
             during = during.plus(config.seeds * len(config.points) * point, each)

@@ -37,13 +37,13 @@ def _rows(
         loss = estimate.from_values(np.array([float(one["loss"]) for one in texts]), rate=False, unit="texts")
         yield Claim.of("", "next-token loss (nats)", loss, subject=subject, **data)
     for subject, by_kind in findings.items():
-        for kind, found in by_kind.items():
+        for kind, influence in by_kind.items():
             for quantity in QUANTITIES:
                 name = f"total influence of a token, {quantity}, replaced by {kind.replace('_', ' of variance ')}"
-                yield Claim.of("", name, found.total(quantity), subject=subject, **data)
+                yield Claim.of("", name, influence.total(quantity), subject=subject, **data)
     if {"trained", "untrained"} <= set(findings):
-        for kind, found in findings["trained"].items():
-            difference = found.minus(findings["untrained"][kind])
+        for kind, influence in findings["trained"].items():
+            difference = influence.minus(findings["untrained"][kind])
             yield Claim.of(
                 "", f"difference of total influence, total variation, {kind}", difference, subject="trained",
                 reference="untrained", note="paired over texts", **data,

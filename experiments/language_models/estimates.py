@@ -42,9 +42,9 @@ def rows(config: Config, findings: Findings) -> list[dict[str, Any]]:
     """Return a row for every subject, replacement and quantity."""
     table = []
     for subject, by_kind in findings.items():
-        for kind, found in by_kind.items():
+        for kind, influence in by_kind.items():
             for quantity in QUANTITIES:
-                total, context = found.total(quantity), found.effective_context(quantity)
+                total, context = influence.total(quantity), influence.effective_context(quantity)
                 row = {"subject": subject, "replaced_by": kind, "quantity": quantity, "texts": config.count}
                 row |= harness.cells(total, "total_") | harness.cells(context, "effective_context_")
                 table.append(row)
@@ -55,15 +55,16 @@ def distance_rows(findings: Findings) -> list[dict[str, Any]]:
     """Return a row for every subject, replacement, quantity and distance, and for every place of the token itself."""
     table = []
     for subject, by_kind in findings.items():
-        for kind, found in by_kind.items():
+        for kind, influence in by_kind.items():
             for quantity in QUANTITIES:
-                for along, one in (
-                    ("distance", found.by_distance(quantity)), ("place of the token", next_by_depth(found, quantity)),
+                for along, profile in (
+                    ("distance", influence.by_distance(quantity)),
+                    ("place of the token", next_by_depth(influence, quantity)),
                 ):  # fmt: skip
-                    low, high = one.interval()
+                    low, high = profile.interval()
                     table += [
                         {"subject": subject, "replaced_by": kind, "quantity": quantity, "along": along, "at": at}
                         | {"mean": float(m), "standard_error": float(s), "low": float(a), "high": float(b)}
-                        for at, (m, s, a, b) in enumerate(zip(one.mean, one.sem, low, high, strict=True))
+                        for at, (m, s, a, b) in enumerate(zip(profile.mean, profile.sem, low, high, strict=True))
                     ]
     return table

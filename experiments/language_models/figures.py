@@ -31,16 +31,17 @@ def _along(config: Config, findings: Findings) -> "Figure":
     """Draw the mean change of a prediction by its distance from the token, and of the next one by the token's place."""
     panels = {}
     for title, estimate_of in (
-        ("by distance from the token to the prediction", lambda found: found.by_distance(TOTAL)),
-        ("of the next prediction, by place of the token", lambda found: next_by_depth(found, TOTAL)),
+        ("by distance from the token to the prediction", lambda influence: influence.by_distance(TOTAL)),
+        ("of the next prediction, by place of the token", lambda influence: next_by_depth(influence, TOTAL)),
     ):
         series = {}
         for subject, by_kind in findings.items():
-            for kind, found in by_kind.items():
-                one = estimate_of(found)
-                ends = (np.where(np.isfinite(end), end, one.mean) for end in one.interval())  # one text has no interval
-                at = np.arange(len(one.mean)) + 1
-                series[f"{subject}, {kind.replace('_', ' of variance ')}"] = at, one.mean, *ends
+            for kind, influence in by_kind.items():
+                profile = estimate_of(influence)
+                # One text has no interval.
+                ends = (np.where(np.isfinite(end), end, profile.mean) for end in profile.interval())
+                at = np.arange(len(profile.mean)) + 1
+                series[f"{subject}, {kind.replace('_', ' of variance ')}"] = at, profile.mean, *ends
         panels[title] = plots.Quantity(f"change of a prediction ({TOTAL})", series, log=False)
     return plots.side_by_side(
         panels, x="distance, or place; both from 1", heading="Influence of a token on predictions",

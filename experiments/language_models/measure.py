@@ -95,16 +95,16 @@ def read(config: Config, module: Any, data: text.TextData) -> Reading:
     if config.length > positions:
         raise ValueError(f"length must be at most {positions}, the positions of the model, got {config.length}")
     words = tokenizer.load(Path(str(config.model)), vocabulary=vocabulary)
-    found = words(data.texts[: 4 * config.count + config.counted], longest=config.length, truncate=True)
-    long = np.flatnonzero(found.mask.sum(1) == config.length)
-    chosen, others = long[: config.count], np.setdiff1d(np.arange(len(found.tokens)), long[: config.count])
+    encoded = words(data.texts[: 4 * config.count + config.counted], longest=config.length, truncate=True)
+    long = np.flatnonzero(encoded.mask.sum(1) == config.length)
+    chosen, others = long[: config.count], np.setdiff1d(np.arange(len(encoded.tokens)), long[: config.count])
     if len(chosen) < config.count or not len(others):
         raise ValueError(
             f"count={config.count} texts of {config.length} tokens, and others to count words on: {len(long)} of "
-            f"{len(found.tokens)} are so long"
+            f"{len(encoded.tokens)} are so long"
         )
-    counts = np.bincount(found.tokens[others][found.mask[others]], minlength=vocabulary) + 1.0
-    ids = found.tokens[chosen].astype(np.int32)
+    counts = np.bincount(encoded.tokens[others][encoded.mask[others]], minlength=vocabulary) + 1.0
+    ids = encoded.tokens[chosen].astype(np.int32)
     log = np.log(counts / counts.sum())
     strings = {number: string for string, number in words.rules.get_vocab().items()}
     shown = [

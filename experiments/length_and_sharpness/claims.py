@@ -83,7 +83,7 @@ def slope_claims(config: Config, rows: Rows) -> list[Claim]:
     Of the loss all models count, as the claim is that Parity is not learned; of sharpness only those that converged.
     """
     judged = []
-    for row, found in rows:
+    for row, slope in rows:
         quantity, (subject, _, reference) = row["quantity"], row["function"].partition(" - ")
         if (quantity, row["models"]) not in (("loss", "all"), ("sharpness", "converged")):
             continue
@@ -99,7 +99,7 @@ def slope_claims(config: Config, rows: Rows) -> list[Claim]:
             dataset="no length" if row["first"] is None else f"strings of {row['first']} to {row['last']} bits",
         )  # fmt: skip
         rule = GROWS if grows else STAYS
-        judged.append((claim, rule(found, design=design(row["seeds"], config.learning_rate))))
+        judged.append((claim, rule(slope, design=design(row["seeds"], config.learning_rate))))
     return harness.corrected(judged)
 
 
@@ -113,9 +113,9 @@ def pair_claims(config: Config, rows: Rows) -> list[Claim]:
                 reference=row["flatter"], dataset=f"strings of {row['length']} bits", **numbers(row),
                 note=f"{row['pairs']} pairs of one seed, both converged; {row['pairs_not_converged']} pairs are not",
             ),
-            SHARPER(found, design=design(row["pairs"], config.learning_rate)),
+            SHARPER(difference, design=design(row["pairs"], config.learning_rate)),
         )
-        for row, found in rows
+        for row, difference in rows
     ]  # fmt: skip
     return harness.corrected(judged, verdicts.false_discovery_rate)
 
@@ -146,7 +146,7 @@ def tradeoff_claims(config: Config, models: Mapping[str, np.ndarray]) -> list[Cl
 def size_claims(config: Config, rows: Rows) -> list[Claim]:
     """Judge that a function learned from a part of a random function's strings is less sensitive than it (H5)."""
     judged = []
-    for row, found in rows:
+    for row, difference in rows:
         if row["models"] != "fitted":
             continue
         whole = row["size"] == 2**config.function_length
@@ -158,6 +158,6 @@ def size_claims(config: Config, rows: Rows) -> list[Claim]:
             dataset=f"{'given' if config.own_functions else 'random'} functions of {config.function_length} bits",
             note="a control: these are all strings" if whole else note, **numbers(row, "difference_"),
         )  # fmt: skip
-        one = None if whole else LESS_SENSITIVE(found, design=design(row["targets"], config.function_rate))
-        judged.append((claim, one))
+        verdict = None if whole else LESS_SENSITIVE(difference, design=design(row["targets"], config.function_rate))
+        judged.append((claim, verdict))
     return harness.corrected(judged)

@@ -135,8 +135,8 @@ def slope_estimates(config: Config, results: Results) -> Rows:
                 row |= {"seeds": int(np.isfinite(fitted).sum()), "seeds_with_too_few": int(np.isnan(fitted).sum())}
                 row |= {"first": int(lengths[0]) if len(lengths) else None}
                 row |= {"last": int(lengths[-1]) if len(lengths) else None}
-                found = mean_of(fitted)
-                rows.append((row | cells(found), found))
+                mean_slope = mean_of(fitted)
+                rows.append((row | cells(mean_slope), mean_slope))
     return rows
 
 
@@ -155,8 +155,8 @@ def pair_estimates(config: Config, results: Results) -> Rows:
             difference = np.where(both, sharpness[sharper][:, i] - sharpness[flatter][:, i], np.nan)
             row = {"length": n, "sharper": sharper, "flatter": flatter}
             row |= {"pairs": int(np.isfinite(difference).sum()), "pairs_not_converged": int((~both).sum())}
-            found = mean_of(difference)
-            rows.append((row | cells(found), found))
+            mean_difference = mean_of(difference)
+            rows.append((row | cells(mean_difference), mean_difference))
     return rows
 
 

@@ -22,8 +22,8 @@ def write(run: harness.Run, config: Config, results: Results) -> None:
     sizes = estimates.size_estimates(config, learned)
     rows = {"lengths": estimates.length_rows(config, results)}
     rows |= {
-        name: [row for row, _ in found]
-        for name, found in (("slopes", slopes), ("pairs", pairs), ("training_sizes", sizes))
+        name: [row for row, _ in entries]
+        for name, entries in (("slopes", slopes), ("pairs", pairs), ("training_sizes", sizes))
     }
     run.table("models", _model_rows(config, results), allow_nonfinite=MEASURED)
     run.table("tradeoff", _tradeoff_rows(tradeoff), allow_nonfinite=MEASURED)

@@ -96,10 +96,10 @@ def as_ipynb(cells: list[Cell], outputs: list[list[Output]] | None = None) -> di
     """Return a notebook in the format 4.5 of Jupyter, as values of JSON."""
     written = []
     for number, cell in enumerate(cells):
-        one = {"id": f"cell-{number}", "cell_type": "markdown" if cell.text else "code", "metadata": {}}
-        one["source"] = cell.source.splitlines(keepends=True)
+        entry = {"id": f"cell-{number}", "cell_type": "markdown" if cell.text else "code", "metadata": {}}
+        entry["source"] = cell.source.splitlines(keepends=True)
         if not cell.text:
-            one |= {"execution_count": None, "outputs": [] if outputs is None else outputs[number]}
-        written.append(one)
+            entry |= {"execution_count": None, "outputs": [] if outputs is None else outputs[number]}
+        written.append(entry)
     kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
     return {"cells": written, "metadata": {"kernelspec": kernel}, "nbformat": 4, "nbformat_minor": 5}

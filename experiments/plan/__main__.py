@@ -35,13 +35,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         parser.error(f"--rate must be above 0, got {options.rate}")
     rates = {kind: share * CEILING for kind, share in ESTIMATED.items()}
     try:
-        known = dict.fromkeys(rates, options.rate) if options.rate else {}
-        known = measured(options.measured) if options.measured else known
+        overrides = dict.fromkeys(rates, options.rate) if options.rate else {}
+        overrides = measured(options.measured) if options.measured else overrides
         works = {name: work_of(name, options.preset) for name in options.experiments or EXPERIMENTS}
     except ValueError as error:
         parser.error(str(error))
-    print(_said(rates, known))
-    _table(works, rates | known)
+    print(_said(rates, overrides))
+    _table(works, rates | overrides)
 
 
 def work_of(name: str, preset: str) -> list[Work]:

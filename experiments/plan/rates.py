@@ -51,8 +51,8 @@ def measured(path: Path) -> dict[str, float]:
         for row in rows:
             if (row["by"], row["precision"]) != ("jaxsens", "float32") or not row["operations"]:
                 continue
-            one = float(row["operations"]), float(row["ms"]) / 1e3
-            best[row["case"]] = max(one, best.get(row["case"], one), key=lambda pair: -pair[1])
+            timing = float(row["operations"]), float(row["ms"]) / 1e3
+            best[row["case"]] = max(timing, best.get(row["case"], timing), key=lambda pair: -pair[1])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(f"'{path}' is no file of scripts/prove_on_accelerator ({error})") from error
     totals: dict[str, tuple[float, float]] = {}

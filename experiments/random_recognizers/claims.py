@@ -117,11 +117,11 @@ def control_claims(control: Sequence[Mapping[str, Any]], rates: Mapping[int, Est
 
 def near_limit(rate: Estimate, *, design: Design) -> Verdict:
     """Judge that a share of functions is near ``LIMIT``, if so many functions can tell."""
-    found = NEAR(rate, design=design)
-    if found.power > 0 or found.reason:
-        return found
+    verdict = NEAR(rate, design=design)
+    if verdict.power > 0 or verdict.reason:
+        return verdict
     reason = f"{rate.count} functions have an interval wider than {2 * NEAR_LIMIT:g}, whatever they are"
-    return replace(found, name="inconclusive", error=1.0, reason=reason)
+    return replace(verdict, name="inconclusive", error=1.0, reason=reason)
 
 
 def uses(config: Config) -> dict[str, verdicts.Use]:

@@ -132,11 +132,13 @@ def influence_verdict(slope: Estimate | None, span: float, first: int, *, design
     if slope is None:
         reason = "fewer than two models have an influence above 0 at every N"
         return replace(INFLUENCE(estimate.from_values([0.0]), design=design), units=0, reason=reason)
-    found = INFLUENCE(slope, design=design)
-    if span <= math.log(first) or found.reason:
-        return found
+    verdict = INFLUENCE(slope, design=design)
+    if span <= math.log(first) or verdict.reason:
+        return verdict
     reason = f"scores range over {span:.3g} nats, more than ln {first} = {math.log(first):.3g}: "
-    return replace(found, name="inconclusive", error=1.0, reason=reason + "e^range / N bounds nothing at these lengths")
+    return replace(
+        verdict, name="inconclusive", error=1.0, reason=reason + "e^range / N bounds nothing at these lengths"
+    )
 
 
 def margin_claims(rows: Sequence[Mapping[str, Any]]) -> list[Judged]:
@@ -172,11 +174,11 @@ def margin_verdict(longest: int, tried: int, closed: int | None, *, design: Desi
     reason = "" if 0 < longest < tried or kept else "no length that was tried keeps the margin"
     if longest == tried and closed is not None:
         reason = f"all lengths that were tried keep it; by the closed form the last one is {closed}"
-    found = BOUNDED(int(kept), 1, design=design, exhaustive=True)
+    verdict = BOUNDED(int(kept), 1, design=design, exhaustive=True)
     return replace(
-        found,
-        name="inconclusive" if reason else found.name,
-        error=1.0 if reason else found.error,
+        verdict,
+        name="inconclusive" if reason else verdict.name,
+        error=1.0 if reason else verdict.error,
         rule="a length keeps the margin, the longest that was tried does not",
         contradicted_if=f"the longest that was tried keeps it, and so do all to {LONGEST:g} by the closed form",
         power_at="a margin that is lost within the lengths that were tried",

@@ -59,8 +59,8 @@ def influence_slopes(config: Config, units: Units) -> list[Slope]:
             measured = influences_of(config, units, setting, quantity)
             for which, lengths in (("all", config.lengths), ("late", late)):
                 fitted, _, kept = log_slopes(lengths, measured[:, -len(lengths) :])
-                one = estimate.from_values(fitted) if len(fitted) > 1 else None
-                slopes.append(Slope(setting, quantity, which, lengths, one, kept))
+                mean_slope = estimate.from_values(fitted) if len(fitted) > 1 else None
+                slopes.append(Slope(setting, quantity, which, lengths, mean_slope, kept))
     return slopes
 
 

@@ -119,9 +119,9 @@ def _blow_up_rows(config: Config, units: Units) -> list[dict[str, Any]]:
     for depth, width, weights in ((*shape, weights) for shape in config.shapes for weights in WEIGHTS):
         rates = blow_up_rates(config, units, (depth, width, weights))
         for n, column in zip(config.blow_up_lengths, rates.T, strict=True):
-            one = estimate.from_values(column, rate=True)
-            row = {"layers": depth, "width": width, "weights": weights, "length": n, "centers": one.count}
-            rows.append(row | {"draws": config.draws} | cells(one))
+            rate = estimate.from_values(column, rate=True)
+            row = {"layers": depth, "width": width, "weights": weights, "length": n, "centers": rate.count}
+            rows.append(row | {"draws": config.draws} | cells(rate))
     return rows
 
 

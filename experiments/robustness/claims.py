@@ -71,15 +71,15 @@ def uses(config: Config) -> dict[str, verdicts.Use]:
     count = len(config.architectures)
     judged = [key for key in _JUDGED if key in quantities(config)]
     controls = [one for one in CONTROLS if one in config.treatments]
-    found = {}
+    rules = {}
     for claim, _ in INTERVENTIONS.values():
-        found[claim] = verdicts.Use(LOWER, config.seeds, design, together=count * len(judged))
+        rules[claim] = verdicts.Use(LOWER, config.seeds, design, together=count * len(judged))
         if controls:
-            found[f"{claim}, control"] = verdicts.Use(LOWER, config.seeds, design, together=count * len(controls))
+            rules[f"{claim}, control"] = verdicts.Use(LOWER, config.seeds, design, together=count * len(controls))
     compared = {"architectures": (count, plain), "treatments": (1 + len(config.treatments), design)}
     for scope, words in SCOPES.items():
-        found[f"C10, {words}"] = verdicts.Use(partial(verdicts.correlation), *compared[scope], together=2 * len(SCOPES))
-    return found
+        rules[f"C10, {words}"] = verdicts.Use(partial(verdicts.correlation), *compared[scope], together=2 * len(SCOPES))
+    return rules
 
 
 def _levels(config: Config, dataset: str, findings: Findings) -> Iterator[Claim]:
@@ -102,12 +102,12 @@ def _levels(config: Config, dataset: str, findings: Findings) -> Iterator[Claim]
 def _intervention(config: Config, dataset: str, findings: Findings, treatment: str) -> Iterator[Row]:
     """Judge that an intervention lowers sensitivity and errors on corrupted images, more than the controls do."""
     claim, published = INTERVENTIONS[treatment]
-    known = quantities(config)
+    measured = quantities(config)
     for plain in findings.results:
         subject = f"{plain}_{treatment}"
         if subject not in findings.results:
             continue
-        for key in (key for key in _JUDGED if key in known):
+        for key in (key for key in _JUDGED if key in measured):
             of_paper = published if plain.startswith("vit") and key == "error_severity_2" else None
             yield _difference(config, dataset, findings, claim, key, (subject, plain), of_paper, _FIGURE)
         for control in CONTROLS:

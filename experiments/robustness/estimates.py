@@ -64,8 +64,8 @@ class Findings:
 
 def summarize(config: Config, results: Results) -> Findings:
     """Estimate everything that tables, claims and figures show."""
-    known = quantities(config)
-    means = {name: {key: values(config, models, key).mean(1) for key in known} for name, models in results.items()}
+    measured = quantities(config)
+    means = {name: {key: values(config, models, key).mean(1) for key in measured} for name, models in results.items()}
     pairs = [
         (subject, reference)
         for subject in results
@@ -75,7 +75,9 @@ def summarize(config: Config, results: Results) -> Findings:
     return Findings(
         results=results,
         levels={
-            name: {key: estimate.over_models(values(config, models, key), rate=one.rate) for key, one in known.items()}
+            name: {
+                key: estimate.over_models(values(config, models, key), rate=one.rate) for key, one in measured.items()
+            }
             for name, models in results.items()
         },
         means=means,
@@ -85,7 +87,7 @@ def summarize(config: Config, results: Results) -> Findings:
         },
         relative={name: _relative(config, results, name) for name in results},
         differences={
-            pair: {key: _paired(*(values(config, results[name], key) for name in pair)) for key in known}
+            pair: {key: _paired(*(values(config, results[name], key) for name in pair)) for key in measured}
             for pair in pairs
         },
         logits={pair: _paired(*(_on_logits(config, results[name]) for name in pair)) for pair in pairs},
@@ -132,13 +134,13 @@ def columns_of(means: Mapping[str, Mapping[str, np.ndarray]], key: str) -> dict[
 
 def of_scopes(names: Sequence[str]) -> dict[str, list[str]]:
     """Return the models that the units of a rank correlation are made of, by the keys of `SCOPES`."""
-    found: dict[str, set[str]] = {}
+    treatments_of: dict[str, set[str]] = {}
     for plain, treatment in map(split_name, names):
-        found.setdefault(plain, set()).add(treatment)
-    treatments = set().union(*found.values())
+        treatments_of.setdefault(plain, set()).add(treatment)
+    treatments = set().union(*treatments_of.values())
     return {
         "architectures": [name for name in names if not split_name(name)[1]],
-        "treatments": [name for name in names if found[split_name(name)[0]] == treatments],
+        "treatments": [name for name in names if treatments_of[split_name(name)[0]] == treatments],
     }
 
 
@@ -160,15 +162,15 @@ def _relative(config: Config, results: Results, name: str) -> tuple[Estimate | N
         (errors(config, model), errors(config, references[seed % len(references)]))
         for seed, model in enumerate(results[name])
     ]
-    found: list[Estimate | None] = []
+    relative: list[Estimate | None] = []
     for degradation in (False, True):
-        below = [other.per_corruption.mean - degradation * other.clean.mean for _, other in pairs]
+        below = [reference.per_corruption.mean - degradation * reference.clean.mean for _, reference in pairs]
         if min(one.min() for one in below) <= 0:
-            found.append(None)
+            relative.append(None)
             continue
-        ratios = [own.relative_to(other, degradation=degradation).values for own, other in pairs]
-        found.append(estimate.over_models(np.stack(ratios)))
-    return found[0], found[1]
+        ratios = [subject.relative_to(reference, degradation=degradation).values for subject, reference in pairs]
+        relative.append(estimate.over_models(np.stack(ratios)))
+    return relative[0], relative[1]
 
 
 def _correlations(means: Mapping[str, Mapping[str, np.ndarray]]) -> list[dict[str, Any]]:

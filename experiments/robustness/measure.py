@@ -22,8 +22,8 @@ def train_and_measure(
     label = f"{name}-seed{seed}"
     variables, losses = bench.trained(run, name, learning_rate, seed)
     apply = models.evaluation(bench.module(name))
-    found = measure(bench, apply, variables, label) | probe.measure(bench, second, name, variables, label)
-    return found | {"learning_rate": learning_rate, "losses": losses}
+    results = measure(bench, apply, variables, label) | probe.measure(bench, second, name, variables, label)
+    return results | {"learning_rate": learning_rate, "losses": losses}
 
 
 def measure_fixed(bench: Bench, name: str) -> dict[str, Any]:
@@ -39,11 +39,11 @@ def measure(bench: Bench, apply: Apply, variables: PyTree, label: str) -> dict[s
         ``wrong_clean [n]``: whether the predicted class of a test image is not the label, corrupted and as it is.
     """
     config, data = bench.config, bench.data
-    found = image_measures.measure(bench, apply, variables, label)
+    results = image_measures.measure(bench, apply, variables, label)
     test = tuple(part[: config.corrupted] for part in data.test)
     errors = corruptions.corruption_error(
         apply, inputs=Tokens(config.token), names=config.corruptions, severities=config.severities,
         constants=config.constants, execution=Execution(chunk=config.chunk, progress=label),
     )(bench.key("corruptions"), variables, (pixels(data, test[0]), test[1]))  # fmt: skip
     correct = training.accuracy(apply, variables, *data.train)
-    return found | {"train_correct": correct, "wrong": errors.wrong, "wrong_clean": errors.wrong_clean}
+    return results | {"train_correct": correct, "wrong": errors.wrong, "wrong_clean": errors.wrong_clean}

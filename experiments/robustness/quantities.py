@@ -43,21 +43,21 @@ def groups(config: Config) -> dict[str, list[int]]:
 
 def quantities(config: Config) -> dict[str, Quantity]:
     """Return all quantities by name."""
-    found = {
+    by_name = {
         "train_error": Quantity("error on training images"),
         "test_error": Quantity("error on test images"),
         "sensitivity": Quantity("token sensitivity, fraction of predictions changed"),
         "corruption_error": Quantity("error on corrupted images, mean over corruptions and severities"),
     }
-    found |= {f"error_severity_{s}": Quantity(f"error on corrupted images, severity {s}") for s in config.severities}
-    found |= {
+    by_name |= {f"error_severity_{s}": Quantity(f"error on corrupted images, severity {s}") for s in config.severities}
+    by_name |= {
         f"error_{name}": Quantity(f"error on corrupted images, {'all but noise' if name == 'not_noise' else name}")
         for name in groups(config)
     }
     if config.second_dataset is not None:
         text = f"error of linear probes on {config.second_dataset}"
-        found |= {"probe_error": Quantity(text), "probe_corruption_error": Quantity(f"{text}, corrupted")}
-    return found | {
+        by_name |= {"probe_error": Quantity(text), "probe_corruption_error": Quantity(f"{text}, corrupted")}
+    return by_name | {
         "degradation": Quantity("error on corrupted images minus that on the same images as they are", rate=False),
         "output_sharpness": Quantity("output sharpness, sum over logits of |change|", rate=False),
         "relative_output_sharpness": Quantity("output sharpness / sum of |centered logits|", rate=False),

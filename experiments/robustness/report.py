@@ -73,9 +73,9 @@ def _corruption_rows(config: Config, findings: Findings) -> Iterator[dict[str, A
         low, high = accuracy.interval()
         for c, corruption in enumerate(config.corruptions):
             for s, severity in enumerate(config.severities):
-                one = (accuracy.mean[c, s], accuracy.sem[c, s], low[c, s], high[c, s])
+                numbers = (accuracy.mean[c, s], accuracy.sem[c, s], low[c, s], high[c, s])
                 row = {"model": name, "corruption": corruption, "severity": severity}
-                yield row | dict(zip(("accuracy", "sem", "low", "high"), map(harness.cell, one), strict=True))
+                yield row | dict(zip(("accuracy", "sem", "low", "high"), map(harness.cell, numbers), strict=True))
 
 
 def _difference_rows(config: Config, findings: Findings) -> Iterator[dict[str, Any]]:
@@ -118,10 +118,10 @@ def _printed(config: Config, data: Data, findings: Findings, reference: str) -> 
     }  # fmt: skip
     rows = []
     for name, levels in findings.levels.items():
-        one = findings.relative[name][0]
+        relative = findings.relative[name][0]
         row = {"model": model_label(name), "parameters": int(findings.results[name][0]["parameters"])}
         row |= {key: _shown(levels[key]) for key in shown if key in levels}
-        rows.append(row | {"relative": "" if one is None else _shown(one)})
+        rows.append(row | {"relative": "" if relative is None else _shown(relative)})
     heading = f"\n{dataset_label(data.name)}: mean of {config.seeds} models [95 % interval]\n\n"
     return heading + harness.format_table(rows, {"model": "model", "parameters": "parameters"} | shown)
 

@@ -176,12 +176,12 @@ def label_claims(config: Config, results: Results) -> list[Claim]:
     rows = [(row, LESS_SENSITIVE(difference, design=_label_design(config, len(both))))]
     for kind in KINDS:
         published, (count, total) = PUBLISHED[kind], counts[kind]
-        found = label_estimates(config, results, kind).get("trained")
+        sensitivity = label_estimates(config, results, kind).get("trained")
         row, _ = _row(
-            "B3", "normalized sensitivity at convergence", found, published, subject=kind,
+            "B3", "normalized sensitivity at convergence", sensitivity, published, subject=kind,
             note=f"{count} of {total} converged; {len(sets[kind])} data sets", **common,
         )  # fmt: skip
-        rows.append((row, _near(published)(found, design=_label_design(config, len(sets[kind])))))
+        rows.append((row, _near(published)(sensitivity, design=_label_design(config, len(sets[kind])))))
         share = _row(
             "", "share of models that reach zero training error", converged_share(results, kind), None, subject=kind,
             note=f"{count} of {total} in {config.label_epochs} epochs", **common,

@@ -119,6 +119,6 @@ def _sensitivities(
     measure = jaxsens.token_sensitivity(
         substitution.one_at_a_time(apply), perturb.replace_uniform(task.vocabulary), draws=config.draws
     )
-    found = measure.over_models(KEYS(config.seed, "replacements", number), stacked, probes)
-    pairs = np.array([(one.mean, one.sem) for one in found]).reshape(*shape[:2], 2)
+    sensitivities = measure.over_models(KEYS(config.seed, "replacements", number), stacked, probes)
+    pairs = np.array([(one.mean, one.sem) for one in sensitivities]).reshape(*shape[:2], 2)
     return {"sensitivity": pairs[..., 0], "sensitivity_sem": pairs[..., 1]}

@@ -64,11 +64,11 @@ def claims(config: Config, texts: str, results: Results, findings: Findings) -> 
     rows: list[Judged] = []
     for (kind, state), models in results.items():
         design = design_of(config, kind, state, len(models))
-        found = list(_layers(kind, models, design)) + list(_norms(config, kind, state, models, design, findings))
+        judged = list(_layers(kind, models, design)) + list(_norms(config, kind, state, models, design, findings))
         if kind != "vit":
-            found += [*_commonness(kind, state, design, findings), *_identified(kind, models, design)]
-        found.sort(key=lambda pair: pair[0].claim)
-        rows += [(replace(row, subject=model_label(kind, state)), verdict) for row, verdict in found]
+            judged += [*_commonness(kind, state, design, findings), *_identified(kind, models, design)]
+        judged.sort(key=lambda pair: pair[0].claim)
+        rows += [(replace(row, subject=model_label(kind, state)), verdict) for row, verdict in judged]
     rows += causes(config, results)
     return [replace(row, dataset=config.images if "ViT" in row.subject else texts) for row in corrected(rows)]
 

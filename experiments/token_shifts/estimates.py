@@ -225,10 +225,10 @@ def _estimate(values: np.ndarray, drawn: np.ndarray, units: int) -> Estimate:
 def _agreement(pairs: Sequence[tuple[np.ndarray, np.ndarray]], top: int) -> np.ndarray | None:
     """Return the agreement of two counts, in the order of `_AGREEMENT`, for each model ``[m 3]``."""
     try:
-        found = [embedding_space.agreement(*pair, top=top) for pair in pairs]
+        scores = [embedding_space.agreement(*pair, top=top) for pair in pairs]
     except ValueError:  # constant counts have no correlation
         return None
-    return np.array([[getattr(one, name) for name in _AGREEMENT] for one in found])
+    return np.array([[getattr(one, name) for name in _AGREEMENT] for one in scores])
 
 
 def stacked(models: Models, name: str) -> np.ndarray:

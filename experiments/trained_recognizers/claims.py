@@ -93,23 +93,23 @@ def uses(config: Config) -> dict[str, verdicts.Use]:
     random = {"design": _design(config, config.random_languages * config.random_models)}
     random |= {"units": config.random_languages}
     schemes = {"together": 2 * len(config.random_schemes)}
-    found = {
+    rules = {
         "C23, learned": verdicts.Use(ALL_LEARN, units=config.models, **learned),
         "C23, not learned": verdicts.Use(NONE_LEARN, units=config.models, **learned),
         "C23, strings by sensitivity": verdicts.Use(_near(1.0), units=config.models, **learned),
         "C23, higher sensitivity": verdicts.Use(HIGHER, units=config.models, **learned),
     }
     if config.sparse_languages > 1:
-        found["C23, sparse majority"] = verdicts.Use(MOST_LEARN, **several)
-        found["C23, sparse parity"] = verdicts.Use(FEW_LEARN, **several)
+        rules["C23, sparse majority"] = verdicts.Use(MOST_LEARN, **several)
+        rules["C23, sparse parity"] = verdicts.Use(FEW_LEARN, **several)
     if config.random_languages > 1:
         for name, rule, limit in (("fitted", BIASED, RANDOM), ("not fitted", CLUSTERED, CLUSTER)):
             spread = np.linspace(0.99, 1.01, config.random_languages)
             values = [(estimate.from_values(factor * limit * spread, rate=False),) for factor in (0.5, 1.5, 1)]
-            found[f"C24, {name}"] = verdicts.Use(rule, **random, **schemes, examples=values)
+            rules[f"C24, {name}"] = verdicts.Use(rule, **random, **schemes, examples=values)
         if {"xavier_normal", "uniform"} <= set(config.random_schemes):
-            found["F.2"] = verdicts.Use(HELPS, **random)
-    return found
+            rules["F.2"] = verdicts.Use(HELPS, **random)
+    return rules
 
 
 def _design(config: Config, models: int) -> Design:
@@ -132,10 +132,10 @@ def _learned_plain(config: Config, kind: Kind, results: Sequence[Result]) -> lis
         exact = float(kind.exact[chosen].sum())
         for which, among in (("all models", None), (f"models right on {LEARNED:.0%}", lambda r: r.learned)):
             members = list(filter(among, results)) if among else results
-            found = over(results, mass(kind, chosen), rate=True, among=among)
+            share = over(results, mass(kind, chosen), rate=True, among=among)
             rows.append(
                 _row(
-                    config, "C23", f"share of strings of sensitivity {words} after training", found, members,
+                    config, "C23", f"share of strings of sensitivity {words} after training", share, members,
                     _near(exact) if among else None, published=where, place="Fig. 5",
                     subject=f"{labels.language(kind)}, {which}", reference=f"exact share {exact:.4g}",
                     dataset=labels.probed(config, kind.n),
@@ -239,19 +239,19 @@ def _xavier(config: Config, groups: Groups) -> list[Row]:
     gained = np.array([a.after["correct"] - b.after["correct"] for a, b in pairs])
     languages = np.array([a.model.language for a, _ in pairs])
     several = len(np.unique(languages)) > 1
-    found = verdicts.outer_means(gained, languages) if several else estimate.from_values(gained, rate=False)
+    gain = verdicts.outer_means(gained, languages) if several else estimate.from_values(gained, rate=False)
     fields = {
         "subject": labels.language(subject), "reference": labels.language(reference), "place": "App. F.2",
         "published": "Xavier normal 'aids learning in preliminary experiments'",
         "dataset": labels.tested(config, subject),
     }  # fmt: skip
-    better, units = int((found.values > 0).sum()), found.count
+    better, units = int((gain.values > 0).sum()), gain.count
     share = Claim(
         "F.2", f"share of {'languages' if several else 'pairs'} of which the subject fits more strings",
         measured=better / units, note=f"{better} of {units}; {_size(xavier)}, in pairs", **fields,
     )  # fmt: skip
     return [
-        _row(config, "F.2", "share of strings fitted, subject minus reference", found, xavier, note="in pairs",
+        _row(config, "F.2", "share of strings fitted, subject minus reference", gain, xavier, note="in pairs",
              **fields),
         (share, HELPS(better, units, design=_design(config, len(pairs)))),
     ]  # fmt: skip

@@ -169,9 +169,9 @@ def proportion(
         count = sum(map(holds, chosen))
         low, high = estimate.clopper_pearson(np.array(count), len(chosen))
         return count / len(chosen), float(low), float(high)
-    found = over(results, lambda r: float(holds(r)), rate=True, among=among)
-    low, high = found.interval()
-    return float(found.mean), float(low), float(high)
+    share = over(results, lambda r: float(holds(r)), rate=True, among=among)
+    low, high = share.interval()
+    return float(share.mean), float(low), float(high)
 
 
 def by_kind(results: Results) -> dict[Kind, list[Result]]:

@@ -16,10 +16,10 @@ def work(config: Config) -> list[Work]:
 
     Operations are those of `substitution.recognizers.operations`, where each string has all of its bits flipped.
     """
-    found: dict[str, Work] = {}
+    parts: dict[str, Work] = {}
 
     def add(part: str, kind: str, forwards: float, each: float) -> None:
-        found[part] = found.get(part, Work(part, kind, 0, 0, at_most=True)).plus(forwards, each)
+        parts[part] = parts.get(part, Work(part, kind, 0, 0, at_most=True)).plus(forwards, each)
 
     for group in groups(config):
         length, count = group.models[0].kind.n, len(group.models)
@@ -37,4 +37,4 @@ def work(config: Config) -> list[Work]:
         profiles = 2 * config.profile_strings + len(config.curve(group.random)) * config.checkpoint_strings
         add("sensitivity", "recognizers", count * profiles * (length + 1), of_flip)
         add("accuracy and blow-ups", "recognizers", count * 2 * tested, each)
-    return list(found.values())
+    return list(parts.values())

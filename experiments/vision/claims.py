@@ -134,20 +134,20 @@ def _at_equal_accuracy(
 ) -> Iterator[Row]:
     """Judge the comparisons of the paper at equal accuracy: seeds are the units."""
     claim, published = PUBLISHED.get(dataset, ("", {}))
-    for (images, subject, reference), one in matched.items():
+    for (images, subject, reference), pair in matched.items():
         if subject not in TRANSFORMERS or not _references([reference]):
             continue
         claimed = {counterpart(subject), reference} <= set(published)
         kind = "training" if images == "train" else "test"
         row = Claim.of(
             f"{claim}, equal {kind} accuracy" if claimed else "",
-            f"token sensitivity at equal {kind} accuracy, difference of logits", one.logits, subject=subject,
+            f"token sensitivity at equal {kind} accuracy, difference of logits", pair.logits, subject=subject,
             reference=reference, dataset=dataset, place="Vasudeva et al., control, not in the paper",
-            note=f"mean accuracy {one.accuracies.mean():.3f}; sensitivities {one.subject.mean:.4g}, "
-            f"{one.reference.mean:.4g}",
+            note=f"mean accuracy {pair.accuracies.mean():.3f}; sensitivities {pair.subject.mean:.4g}, "
+            f"{pair.reference.mean:.4g}",
         )  # fmt: skip
         design = _design(findings, (subject, reference))
-        yield row, LOWER(one.logits, design=design) if claimed else None
+        yield row, LOWER(pair.logits, design=design) if claimed else None
 
 
 def _flatness(dataset: str, findings: Findings, pair: tuple[str, str]) -> Iterator[Row]:

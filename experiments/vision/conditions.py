@@ -74,16 +74,16 @@ class Squares:
 def conditions(config: Config) -> list[Condition]:
     """Return the conditions that the options of a run ask for, without that of its settings."""
     usual = Condition(config.noise, config.token)
-    found = [Condition(variance, config.token) for variance in config.variances]
-    found += [Condition(config.noise, square) for square in config.squares]
-    found += [Condition(variance, None) for variance in config.whole_variances]
-    found += [Condition(config.noise, config.token, "test")] if config.test_images else []
-    return [one for one in dict.fromkeys(found) if one != usual]
+    requested = [Condition(variance, config.token) for variance in config.variances]
+    requested += [Condition(config.noise, square) for square in config.squares]
+    requested += [Condition(variance, None) for variance in config.whole_variances]
+    requested += [Condition(config.noise, config.token, "test")] if config.test_images else []
+    return [one for one in dict.fromkeys(requested) if one != usual]
 
 
 def measure(bench: Bench, apply: Apply, variables: PyTree, label: str) -> dict[str, np.ndarray]:
     """Return the sensitivity of each image ``[b]`` under every condition, by its key."""
-    config, found = bench.config, {}
+    config, by_condition = bench.config, {}
     for condition in conditions(config):
         tokens = getattr(bench.data, condition.images)[0][: config.measured]
         model = apply
@@ -94,18 +94,18 @@ def measure(bench: Bench, apply: Apply, variables: PyTree, label: str) -> dict[s
             substitution.one_at_a_time(model), perturb.gaussian(condition.variance), draws=config.draws,
             execution=Execution(chunk=config.chunk, progress=f"{label}: {condition.key}"),
         )  # fmt: skip
-        found[condition.key] = sensitivity(bench.key("noise"), variables, tokens).per_example
-    return found
+        by_condition[condition.key] = sensitivity(bench.key("noise"), variables, tokens).per_example
+    return by_condition
 
 
 def levels(config: Config, results: Results) -> Mapping[str, Mapping[Condition, Estimate]]:
     """Estimate the sensitivity under every condition, that of the settings first, by architecture."""
     usual = Condition(config.noise, config.token)
-    found = {}
+    by_architecture = {}
     for name, models in results.items():
         values = {usual: np.stack([model["sensitivity"].mean(1) for model in models])}
         values |= {one: np.stack([model[one.key] for model in models]) for one in conditions(config)}
-        found[name] = {
+        by_architecture[name] = {
             one: estimate.over_models(of_one.astype(np.float64), rate=True) for one, of_one in values.items()
         }
-    return found
+    return by_architecture

@@ -98,8 +98,8 @@ def conditions(
             continue
         at = [getattr(one, field) for one in chosen]
         series = {
-            model_label(model): (at, *np.array([mean_and_interval(found[one]) for one in chosen]).T)
-            for model, found in by_condition.items()
+            model_label(model): (at, *np.array([mean_and_interval(levels[one]) for one in chosen]).T)
+            for model, levels in by_condition.items()
         }
         drawn[name] = plots.side_by_side(
             {"": plots.Quantity("fraction of predictions changed", series, log=False)}, x=x,

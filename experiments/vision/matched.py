@@ -81,17 +81,17 @@ def compare(results: Results, tokens: int) -> Mapping[tuple[str, str, str], Matc
 def _matched(
     subject: list[Mapping[str, Array]], reference: list[Mapping[str, Array]], curve: str, tokens: int
 ) -> Matched:
-    accuracies, found = [], ([], [])
+    accuracies, sensitivities = [], ([], [])
     for models in zip(subject, reference, strict=True):
         curves = [model[curve].mean(1) for model in models]
         accuracies.append(min(one.max() for one in curves))
-        for values, model, one in zip(found, models, curves, strict=True):
+        for values, model, one in zip(sensitivities, models, curves, strict=True):
             values.append(at_accuracy(one, model["curve_sensitivity"], accuracies[-1]))
-    own, other = (np.clip(values, 0, 1) for values in found)
-    difference = verdicts.on_logits(own, tokens) - verdicts.on_logits(other, tokens)
+    of_subject, of_reference = (np.clip(values, 0, 1) for values in sensitivities)
+    difference = verdicts.on_logits(of_subject, tokens) - verdicts.on_logits(of_reference, tokens)
     return Matched(
         np.array(accuracies),
-        estimate.over_models(own, rate=True),
-        estimate.over_models(other, rate=True),
+        estimate.over_models(of_subject, rate=True),
+        estimate.over_models(of_reference, rate=True),
         estimate.over_models(difference),
     )

@@ -62,7 +62,7 @@ def train_and_measure(curves: Curves, name: str, learning_rate: float, seed: int
     follow = partial(curves.follow, name)
     variables, losses = bench.trained(curves.run, name, learning_rate, seed, follow, curves.epochs[1:])
     curve = curves.of(label)
-    found = {
+    results = {
         "learning_rate": learning_rate,
         "losses": losses,
         "curve_epochs": np.asarray(curves.epochs),
@@ -70,8 +70,8 @@ def train_and_measure(curves: Curves, name: str, learning_rate: float, seed: int
         "curve_accuracy": np.stack([point["accuracy"] for point in curve]),
     }
     if bench.config.matched:
-        found["curve_train_accuracy"] = np.stack([point["train_accuracy"] for point in curve])
-    return measure(bench, models.evaluation(bench.module(name)), variables, label) | found
+        results["curve_train_accuracy"] = np.stack([point["train_accuracy"] for point in curve])
+    return measure(bench, models.evaluation(bench.module(name)), variables, label) | results
 
 
 def measure_fixed(bench: Bench, name: str) -> dict[str, Any]:
@@ -82,8 +82,8 @@ def measure_fixed(bench: Bench, name: str) -> dict[str, Any]:
 
 def measure(bench: Bench, apply: Apply, variables: PyTree, label: str) -> dict[str, Any]:
     """Return what `experiments.images.measure.measure` and `conditions.measure` do, of one model as it is."""
-    found = image_measures.measure(bench, apply, variables, label)
-    return found | conditions.measure(bench, apply, variables, label)
+    results = image_measures.measure(bench, apply, variables, label)
+    return results | conditions.measure(bench, apply, variables, label)
 
 
 def _point(bench: Bench, apply: Apply, variables: PyTree) -> dict[str, Any]:

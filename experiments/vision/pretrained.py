@@ -87,25 +87,25 @@ def execute(config: Config, out: Path) -> Path:
             f"weights and image_folder: give a folder of weights for each of {', '.join(config.names)}, in this order, "
             f"and the folder of class folders, got {config.weights} and {config.image_folder}"
         )
-    given = {name: load(path, config) for name, path in zip(config.names, config.weights, strict=True)}
-    sides = {one.side for one in given.values()}
+    loaded = {name: load(path, config) for name, path in zip(config.names, config.weights, strict=True)}
+    sides = {model.side for model in loaded.values()}
     if len(sides) > 1:
         raise ValueError(f"weights must be of models that see images of one size, got sides {sorted(sides)}")
     folder = images.image_folder(config.image_folder, image_size=sides.pop())
-    for name, one in given.items():
-        if one.classes != folder.classes:
+    for name, model in loaded.items():
+        if model.classes != folder.classes:
             raise ValueError(
-                f"image_folder must have a folder for each of the {one.classes} classes of {name}, in their order, got "
-                f"{folder.classes}"
+                f"image_folder must have a folder for each of the {model.classes} classes of {name}, in their order, "
+                f"got {folder.classes}"
             )
     chosen = folder.chosen(config.measured)
     with harness.Run.open(out, config, experiment="vision") as run:
         files = [f"{folder.files[i].parent.name}/{folder.files[i].name}" for i in chosen]
-        weights = {f"weights_{name}": fingerprint(one.variables) for name, one in given.items()}
+        weights = {f"weights_{name}": fingerprint(model.variables) for name, model in loaded.items()}
         require_same(run, images=fingerprint(files), **weights)
         run.record(setting=_setting(config, folder, len(chosen)), paper="the paper: 20,000 training images, both 85 %")
-        results = {name: _measured(run, config, folder, chosen, name, one) for name, one in given.items()}
-        _write(run, config, given, results)
+        results = {name: _measured(run, config, folder, chosen, name, model) for name, model in loaded.items()}
+        _write(run, config, loaded, results)
     return out
 
 
@@ -151,18 +151,18 @@ def _part(
 ) -> dict[str, np.ndarray]:
     """Measure ``PART`` images: whether the prediction is right, and the share of noisy patches that change it."""
     numbers = chosen[start : start + PART]
-    own = replace(folder, files=tuple(folder.files[i] for i in numbers), labels=folder.labels[numbers])
+    part = replace(folder, files=tuple(folder.files[i] for i in numbers), labels=folder.labels[numbers])
     measure = token.token_sensitivity(
         substitution.one_at_a_time(given.apply), perturb.gaussian(config.noise), draws=config.draws,
         sites_drawn=config.sites_drawn, execution=Execution(chunk=config.chunk, progress=f"{name}: tokens"),
     )  # fmt: skip
-    found: dict[str, list[np.ndarray]] = {"sensitivity": [], "correct": []}
-    for at, pixels, labels in own.batches(config.batch, workers=config.workers):
+    results: dict[str, list[np.ndarray]] = {"sensitivity": [], "correct": []}
+    for at, pixels, labels in part.batches(config.batch, workers=config.workers):
         tokens = images.to_patches(images.normalize(pixels), config.token)
         sensitivity = measure(KEYS(config.seed, "noise"), given.variables, tokens, index=(start + at).astype(np.uint32))
-        found["sensitivity"].append(sensitivity.per_example)
-        found["correct"].append(training.accuracy(given.apply, given.variables, tokens, labels))
-    return {key: np.concatenate(values) for key, values in found.items()}
+        results["sensitivity"].append(sensitivity.per_example)
+        results["correct"].append(training.accuracy(given.apply, given.variables, tokens, labels))
+    return {key: np.concatenate(values) for key, values in results.items()}
 
 
 def _write(

@@ -80,18 +80,18 @@ def _difference_rows(findings: Findings) -> Iterator[dict[str, Any]]:
 
 
 def _matched_rows(matched: Mapping[tuple[str, str, str], Matched]) -> Iterator[dict[str, Any]]:
-    for (images, subject, reference), one in matched.items():
+    for (images, subject, reference), pair in matched.items():
         if subject < reference:
             row = {"equal_accuracy_on": images, "subject": subject, "reference": reference}
-            row |= {"accuracy": float(one.accuracies.mean())} | cells(one.subject, "subject_")
-            yield row | cells(one.reference, "reference_") | cells(one.logits, "difference_of_logits_")
+            row |= {"accuracy": float(pair.accuracies.mean())} | cells(pair.subject, "subject_")
+            yield row | cells(pair.reference, "reference_") | cells(pair.logits, "difference_of_logits_")
 
 
 def _condition_rows(by_condition: Mapping[str, Mapping[Condition, Estimate]]) -> Iterator[dict[str, Any]]:
-    for name, found in by_condition.items():
-        for condition, one in found.items():
+    for name, sensitivities in by_condition.items():
+        for condition, sensitivity in sensitivities.items():
             row = {"architecture": name, "images": condition.images, "variance": condition.variance}
-            yield row | {"square": condition.square or "whole image"} | cells(one, "sensitivity_")
+            yield row | {"square": condition.square or "whole image"} | cells(sensitivity, "sensitivity_")
 
 
 def _all_cells(estimates: dict[str, Estimate]) -> dict[str, float | None]:

@@ -26,8 +26,8 @@ def work(config: Config) -> list[Work]:
         of_images.over(config, names, "during training", len(points(config)) * at_point),
     ]
     other = 0
-    for one in conditions(config):
-        number = count.measured if one.images == "train" else min(config.measured, count.test)
-        tokens = 1 if one.square is None else count.tokens * config.token**2 // one.square**2
+    for condition in conditions(config):
+        number = count.measured if condition.images == "train" else min(config.measured, count.test)
+        tokens = 1 if condition.square is None else count.tokens * config.token**2 // condition.square**2
         other += number * config.draws * (tokens + 1)
     return parts + ([of_images.over(config, names, "sensitivity to other noise", other)] if other else [])

@@ -89,15 +89,15 @@ def _image(name: str, family: str, variant: str, seed: list[int]) -> Family:
     def module(dtype: str) -> Any:
         return models.build(family, variant, image_shape=(16, 16, 3), classes=5, patch=4, dtype=dtype)
 
-    own = module("float32")
+    model = module("float32")
     draws = np.random.default_rng(seed)
-    tokens = draws.normal(size=(3, *own.config.token_shape)).astype(np.float32)
-    variables = jax.device_get(models.init(own, jax.random.key(int(draws.integers(2**31)))))
+    tokens = draws.normal(size=(3, *model.config.token_shape)).astype(np.float32)
+    variables = jax.device_get(models.init(model, jax.random.key(int(draws.integers(2**31)))))
     fast = {"vit": models.substitution.encoder}
     fast |= dict.fromkeys(("cnn", "convmixer", "resnet"), models.substitution.convolutional)
-    ways: dict[str, Substitute] = {"plain": substitution.one_at_a_time(models.evaluation(own))}
+    ways: dict[str, Substitute] = {"plain": substitution.one_at_a_time(models.evaluation(model))}
     if family in fast:
-        ways["shared"] = fast[family](own)
+        ways["shared"] = fast[family](model)
     exact = substitution.one_at_a_time(models.evaluation(module("float64")))
     return Family(name, variables, tokens, None, reverse, ways, exact)
 
@@ -119,10 +119,10 @@ def _text(name: str, make: Callable[[str], Any], seed: list[int]) -> Family:
     draws = np.random.default_rng(seed)
     ids = draws.integers(0, SYMBOLS, (3, 9)).astype(np.int32)
     mask = np.arange(9)[None] < np.asarray([9, 6, 8])[:, None]
-    own = make("float32")
-    variables = jax.device_get(encoder.init(own, jax.random.key(int(draws.integers(2**31)))))
-    ways = {"plain": substitution.one_at_a_time(models.evaluation(own))}
+    model = make("float32")
+    variables = jax.device_get(encoder.init(model, jax.random.key(int(draws.integers(2**31)))))
+    ways = {"plain": substitution.one_at_a_time(models.evaluation(model))}
     if name != "lstm":
-        ways["shared"] = models.substitution.encoder(own)
+        ways["shared"] = models.substitution.encoder(model)
     exact = substitution.one_at_a_time(models.evaluation(make("float64")))
     return Family(name, variables, ids, mask, reverse, ways, exact)

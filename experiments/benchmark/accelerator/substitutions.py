@@ -49,8 +49,8 @@ class Given:
 
     def work_of(self, substitute: Substitute) -> Callable[[], Work]:
         """Return what counts the work of all examples."""
-        one = self.tokens[0]
-        return ways.counted(lambda: flops.count(substitute, self.variables, one, one), len(self.tokens))
+        example = self.tokens[0]
+        return ways.counted(lambda: flops.count(substitute, self.variables, example, example), len(self.tokens))
 
     def run_of(self, substitute: Substitute, execution: Execution) -> Run:
         """Return what measures all examples, ``[b t]``."""
@@ -60,8 +60,8 @@ class Given:
 
     def chunk_of(self, substitute: Substitute, budgets: int) -> int:
         """Return the forwards of the chunk that fits so many budgets of memory."""
-        one = self.tokens[0]
-        examples = memory.chunk_of(substitute, self.variables, one, one, budgets=budgets)
+        example = self.tokens[0]
+        examples = memory.chunk_of(substitute, self.variables, example, example, budgets=budgets)
         return min(examples, len(self.tokens)) * (self.tokens.shape[1] + 1)
 
     def way(

@@ -118,7 +118,7 @@ def counted(work: Callable[[], Work], times: int) -> Callable[[], Work]:
 
     @functools.cache
     def total() -> Work:
-        one = work()
-        return Work(times * one.operations, times * one.bytes)
+        once = work()
+        return Work(times * once.operations, times * once.bytes)
 
     return total

@@ -47,12 +47,12 @@ def trainings(sizes: Sizes, seed: int) -> Iterator[Case]:
         return run
 
     def counted(start: PyTree, models: int) -> Work:
-        one = {"params": jax.tree.map(lambda a: a[0], start["params"])}
+        member = {"params": jax.tree.map(lambda a: a[0], start["params"])}
 
         def loss(variables: PyTree) -> Array:
             return apply(variables, strings[:batch].astype(np.int32)).sum()
 
-        step, score = flops.count(jax.grad(loss), one), flops.count(loss, one)
+        step, score = flops.count(jax.grad(loss), member), flops.count(loss, member)
         times = models * epochs * (count // batch)
         return Work(*(times * (a + b) for a, b in zip(step, score, strict=True)))
 
@@ -108,8 +108,8 @@ def loss_surface(sizes: Sizes, seed: int) -> Iterator[Case]:
     together = 10
 
     def forwards(times: int) -> Work:
-        one = flops.count(_loss, weights, batch)
-        return Work(times * one.operations, times * one.bytes)
+        once = flops.count(_loss, weights, batch)
+        return Work(times * once.operations, times * once.bytes)
 
     def eigenpairs() -> list[Way]:
         top = curvature.top_eigenpairs(curvature.hessian_product(_loss), pairs, steps=steps)

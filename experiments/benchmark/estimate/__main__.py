@@ -58,10 +58,10 @@ def main(arguments: list[str] | None = None) -> int:
     rows = json.loads(options.out.read_text()) if options.out and options.out.exists() else []
     chosen = tuple(options.only.split(";"))
     if options.memory:
-        found = large_models.rows(options.platform, device, options.precision, chosen, options.layers)
+        new_rows = large_models.rows(options.platform, device, options.precision, chosen, options.layers)
     else:
-        found = compiling.rows(options.platform, device, options.precision, chosen, options.text)
-    for row in found:
+        new_rows = compiling.rows(options.platform, device, options.precision, chosen, options.text)
+    for row in new_rows:
         rows = table.merged(rows, row)
         print(table.line(row), flush=True)
         if options.out:

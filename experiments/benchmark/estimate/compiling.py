@@ -61,13 +61,13 @@ def _row(
     name: str, platform: str, precision: str, recorded: Recorded, text: str, compile_seconds: float
 ) -> dict[str, Any]:
     machine, chunks = MACHINES[platform], recorded.launch.chunks
-    found = roofline(kernels(text, recorded.trips), machine, precision)
+    totals = roofline(kernels(text, recorded.trips), machine, precision)
     return {
         "case": name, "machine": machine.name, "precision": precision,
-        "chunk": recorded.count // chunks, "kernels": round(found.kernels / chunks, 1),
-        "gflop": found.operations / chunks / 1e9, "gbytes": found.bytes / chunks / 1e9,
-        "milliseconds": 1e3 * found.seconds / chunks, "forwards_per_second": recorded.count / found.seconds,
-        **{f"bound_by_{bound}": share for bound, share in found.shares.items()},
-        "compiler_milliseconds": found.compiler_seconds and 1e3 * found.compiler_seconds / chunks,
+        "chunk": recorded.count // chunks, "kernels": round(totals.kernels / chunks, 1),
+        "gflop": totals.operations / chunks / 1e9, "gbytes": totals.bytes / chunks / 1e9,
+        "milliseconds": 1e3 * totals.seconds / chunks, "forwards_per_second": recorded.count / totals.seconds,
+        **{f"bound_by_{bound}": share for bound, share in totals.shares.items()},
+        "compiler_milliseconds": totals.compiler_seconds and 1e3 * totals.compiler_seconds / chunks,
         "compile_cpu_seconds": compile_seconds, "jax": jax.__version__,
     }  # fmt: skip

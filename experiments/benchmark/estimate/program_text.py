@@ -140,22 +140,22 @@ def kernels(text: str, trips: Sequence[int] = (1,)) -> list[Kernel]:
 
 def _walk(program: ProgramText, name: str, times: int, trips: tuple[int, ...]) -> Iterator[Kernel]:
     within = program.computations[name]
-    for one in within.values():
-        if one.operation in _FREE:
+    for instruction in within.values():
+        if instruction.operation in _FREE:
             continue
-        if one.operation == "while":
-            known = re.search(r"known_trip_count[^0-9]*(\d+)", one.attributes)
-            (body,) = re.findall(r"body=%?([\w.\-]+)", one.attributes)
-            inner = trips if known else (trips[1:] or trips)
-            yield from _walk(program, body, times * (int(known[1]) if known else trips[0]), inner)
-        elif one.operation == "conditional":
-            branches = [_total(list(_walk(program, branch, times, trips))) for branch in one.called()]
+        if instruction.operation == "while":
+            trip_count = re.search(r"known_trip_count[^0-9]*(\d+)", instruction.attributes)
+            (body,) = re.findall(r"body=%?([\w.\-]+)", instruction.attributes)
+            inner = trips if trip_count else (trips[1:] or trips)
+            yield from _walk(program, body, times * (int(trip_count[1]) if trip_count else trips[0]), inner)
+        elif instruction.operation == "conditional":
+            branches = [_total(list(_walk(program, branch, times, trips))) for branch in instruction.called()]
             yield from max(branches, key=lambda branch: branch[0], default=(0, []))[1]
-        elif one.operation in ("call", "async-start"):
-            for callee in one.called():
+        elif instruction.operation in ("call", "async-start"):
+            for callee in instruction.called():
                 yield from _walk(program, callee, times, trips)
         else:
-            yield _kernel(program, within, one, times)
+            yield _kernel(program, within, instruction, times)
 
 
 def _total(found: list[Kernel]) -> tuple[float, list[Kernel]]:
@@ -210,17 +210,21 @@ def _moved_by_fusion(inside: Computation) -> tuple[float, float]:
         if parameter.operation != "parameter":
             continue
         names = {parameter.name}
-        for one in inside.values():  # in the order of the program, so that a view of a view is found
-            if one.operation in ("bitcast", "reshape") and one.operands[0] in names:
-                names.add(one.name)
-        users = [one for one in inside.values() if one.name not in names and names & set(one.operands)]
+        for instruction in inside.values():  # in the order of the program, so that a view of a view is found
+            if instruction.operation in ("bitcast", "reshape") and instruction.operands[0] in names:
+                names.add(instruction.name)
+        users = [
+            instruction
+            for instruction in inside.values()
+            if instruction.name not in names and names & set(instruction.operands)
+        ]
         whole = _bytes(parameter.shape)
         if users and all(u.operation in _READS_A_PART and u.operands[0] in names for u in users):
             whole = min(whole, sum(_bytes(u.shape) for u in users))
         elif users and all(u.operation == "dynamic-update-slice" and u.operands[0] in names for u in users):
             whole = 0
         read += whole
-    (root,) = [one for one in inside.values() if one.root]
+    (root,) = [instruction for instruction in inside.values() if instruction.root]
     for part in [inside[name] for name in root.operands] if root.operation == "tuple" else [root]:
         while part.operation == "bitcast":
             part = inside[part.operands[0]]
@@ -231,8 +235,8 @@ def _moved_by_fusion(inside: Computation) -> tuple[float, float]:
 
 def _sizes(shape: str) -> list[int]:
     """Return the sizes of the first array of a shape."""
-    found = _ARRAY.search(shape)
-    return [int(size.strip("<=")) for size in found[2].split(",") if size] if found else []
+    match = _ARRAY.search(shape)
+    return [int(size.strip("<=")) for size in match[2].split(",") if size] if match else []
 
 
 def _bytes(shape: str) -> float:

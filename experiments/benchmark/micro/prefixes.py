@@ -65,10 +65,10 @@ def ways(module: Causal, variables: PyTree, rows: list[int], tiles: list[int]) -
         return lambda tokens, others: np.asarray(fn(variables, tokens, others))
 
     plain = models.evaluation(module)
-    found: dict[tuple[str, Any], Way] = {
+    evaluations: dict[tuple[str, Any], Way] = {
         ("plain", block): compiled(substitution.one_at_a_time(plain, block)) for block in rows
     }
-    found |= {
+    evaluations |= {
         ("shared", (block, tile)): compiled(causal(module, block, tile))
         for block, tile in itertools.product(rows, tiles)
     }
@@ -79,10 +79,10 @@ def ways(module: Causal, variables: PyTree, rows: list[int], tiles: list[int]) -
 
         for name, block in itertools.product(("plain", "shared"), rows):
             theirs = decoders.substitutions(module, variables, block, shared=name == "shared")
-            found[f"PyTorch {name}", block] = lambda tokens, others, theirs=theirs: theirs(
+            evaluations[f"PyTorch {name}", block] = lambda tokens, others, theirs=theirs: theirs(
                 *(torch.from_numpy(np.asarray(ids, np.int64)) for ids in (tokens, others))
             ).numpy()
-    return found
+    return evaluations
 
 
 def speed(way: Way, texts: np.ndarray) -> float:
@@ -98,17 +98,17 @@ def measure(module: Causal, count: int, options: argparse.Namespace) -> dict[str
     rows, tiles = ([int(word) for word in text.split(",")] for text in (options.rows, options.tiles))
     variables = jax.device_get(encoder.init(module, jax.random.key(0)))
     texts = np.random.default_rng(0).integers(0, module.config.vocabulary, (400, 2, count)).astype(np.int32)
-    found = ways(module, variables, rows, tiles)
+    evaluations = ways(module, variables, rows, tiles)
     expected = None
-    for (name, how), way in found.items():  # compiles, too
+    for (name, how), way in evaluations.items():  # compiles, too
         changed = way(*texts[0])
         expected = changed if expected is None else expected
         if not np.abs(changed - expected).max() < 1e-4 * np.abs(expected).max():
             sys.exit(f"WRONG: {name}, {how}: other logits than the plain way")
-    trials = {key: speed(way, texts[:2]) for key, way in found.items()}
+    trials = {key: speed(way, texts[:2]) for key, way in evaluations.items()}
     best = {}
-    for name in dict.fromkeys(name for name, _ in found):
-        best[name] = max((key for key in found if key[0] == name), key=trials.__getitem__)
+    for name in dict.fromkeys(name for name, _ in evaluations):
+        best[name] = max((key for key in evaluations if key[0] == name), key=trials.__getitem__)
     texts_of = {
         name: max(1, min(len(texts), int(trials[key] * options.seconds / options.repeats)))
         for name, key in best.items()
@@ -116,7 +116,7 @@ def measure(module: Causal, count: int, options: argparse.Namespace) -> dict[str
     speeds: dict[str, list[float]] = {name: [] for name in best}
     for _ in range(options.repeats):  # interleaved, so that a drift of the machine affects all
         for name, key in best.items():
-            speeds[name].append(speed(found[key], texts[: texts_of[name]]))
+            speeds[name].append(speed(evaluations[key], texts[: texts_of[name]]))
     block, tile = best["shared"][1]
     operations = causal_operations(module.config, count, block, tile)
     row: dict[str, Any] = {"tokens": count, "operations_ratio": operations[0] / operations[1]}
@@ -150,10 +150,10 @@ def main() -> None:
         row = table[-1]
         print(f"{count} tokens: operations {row['operations_ratio']:.2f}x")
         for name in [name for name in row if name not in ("tokens", "operations_ratio")]:
-            one = row[name]
+            result = row[name]
             print(
-                f"  {name:14} {one['texts_per_second']:8.2f} texts/s (best {one['best']}), shared over it "
-                f"{one['shared_over_it']:.2f} [{one['lowest']:.2f}, {one['highest']:.2f}]",
+                f"  {name:14} {result['texts_per_second']:8.2f} texts/s (best {result['best']}), shared over it "
+                f"{result['shared_over_it']:.2f} [{result['lowest']:.2f}, {result['highest']:.2f}]",
                 flush=True,
             )
     device = backends.describe_devices() | {"jax": jax.__version__}

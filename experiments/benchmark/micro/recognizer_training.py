@@ -229,31 +229,32 @@ def measure(size: str, strings: int, options: argparse.Namespace) -> list[dict[s
             ways.append(("together", train_together, replace(job, models=models, rows=options.rows, at_once=at_once)))
     expected = train_plainly(plain, start)
     results = []
-    for name, train, own in ways:
-        members = jax.tree.map(lambda a, own=own: a[: own.models], start)
-        first, trained = seconds(train, own, members)
+    for name, train, variant in ways:
+        members = jax.tree.map(lambda a, variant=variant: a[: variant.models], start)
+        first, trained = seconds(train, variant, members)
         if train is train_together:
-            few = min(own.models, plain.models)
+            few = min(variant.models, plain.models)
             shown = (jax.tree.map(lambda a, few=few: a[:few], expected[0]), expected[1][:few])
-            agree(own, shown, trained, f"{size}, {own.models} models, at once {own.at_once}")
+            agree(variant, shown, trained, f"{size}, {variant.models} models, at once {variant.at_once}")
         first = trials[best][1] if train is train_plainly else first
-        results.append({"way": name, "train": train, "job": own, "members": members, "first": first, "times": []})
+        results.append({"way": name, "train": train, "job": variant, "members": members, "first": first, "times": []})
     for _ in range(options.repeats):  # interleaved, so that a drift of the machine affects all
         for row in results:
             row["times"].append(seconds(row["train"], row["job"], row["members"])[0])
     base = [t / plain.models for t in results[0]["times"]]
     table = []
     for row in results:
-        own, times = row["job"], row["times"]
-        speeds = [own.models * own.strings / (EPOCH * t) for t in times]
-        ratios = [alone * own.models / t for alone, t in zip(base, times, strict=True)]
+        variant, times = row["job"], row["times"]
+        speeds = [variant.models * variant.strings / (EPOCH * t) for t in times]
+        ratios = [alone * variant.models / t for alone, t in zip(base, times, strict=True)]
         table.append(
             {
-                "size": size, "way": row["way"], "models": own.models, "at_once": own.at_once, "rows": own.rows,
-                "strings": own.strings, "batches": sorted(set(own.batches)), "first_call_seconds": row["first"],
-                "seconds": statistics.median(times), "model_epochs_per_second": statistics.median(speeds),
-                "lowest": min(speeds), "highest": max(speeds), "over_plain": statistics.median(ratios),
-                "over_plain_lowest": min(ratios), "over_plain_highest": max(ratios), "peak_bytes": peak_bytes(),
+                "size": size, "way": row["way"], "models": variant.models, "at_once": variant.at_once,
+                "rows": variant.rows, "strings": variant.strings, "batches": sorted(set(variant.batches)),
+                "first_call_seconds": row["first"], "seconds": statistics.median(times),
+                "model_epochs_per_second": statistics.median(speeds), "lowest": min(speeds), "highest": max(speeds),
+                "over_plain": statistics.median(ratios), "over_plain_lowest": min(ratios),
+                "over_plain_highest": max(ratios), "peak_bytes": peak_bytes(),
             }
         )  # fmt: skip
         print(line(table[-1]), flush=True)

@@ -168,8 +168,8 @@ def main() -> None:
         top = ceiling(dtype, precision, options.seconds)
         for name in names:
             apply, params = build(name, dtype)
-            one = jax.jit(apply).lower(params, images(1)).compile().cost_analysis()
-            flop = float((one[0] if isinstance(one, list) else one).get("flops", float("nan")))
+            cost = jax.jit(apply).lower(params, images(1)).compile().cost_analysis()
+            flop = float((cost[0] if isinstance(cost, list) else cost).get("flops", float("nan")))
             rows += throughput(name, dtype, precision, (apply, params), chunks, top, flop, options)
     device = backends.describe_devices() | {"jax": jax.__version__, "budget_bytes": memory.budget()}
     options.out.write_text(json.dumps({"device": device, "rows": rows}, indent=1) + "\n")

@@ -191,9 +191,9 @@ def _resnet(config: resnet.Config, variables: PyTree) -> Forward:
     for stage, count in enumerate(config.blocks):
         for index in range(count):
             name = f"block_{stage}_{index}"
-            own, seen = params[name], stats[name]
+            weights, moments = params[name], stats[name]
             pairs = [("convolution_0", "norm_0"), ("convolution_1", "norm_1"), ("shortcut", "shortcut_norm")]
-            layers = [_folded(own[a], own[b], seen[b]) if a in own else None for a, b in pairs]
+            layers = [_folded(weights[a], weights[b], moments[b]) if a in weights else None for a, b in pairs]
             blocks.append((layers, 2 if stage > 0 and index == 0 else 1))
 
     def forward(x: Tensor) -> Tensor:

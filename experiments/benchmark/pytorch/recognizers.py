@@ -144,8 +144,8 @@ def train_in_batches(
     def gradients(chosen: Tensor) -> tuple[dict[str, Tensor], Tensor]:
         if not alone:
             return torch.func.vmap(torch.func.grad_and_value(loss))(weights, x[chosen], y[chosen])
-        one = {name: value[0] for name, value in weights.items()}
-        slope, value = torch.func.grad_and_value(loss)(one, x[chosen[0]], y[chosen[0]])
+        single = {name: value[0] for name, value in weights.items()}
+        slope, value = torch.func.grad_and_value(loss)(single, x[chosen[0]], y[chosen[0]])
         return {name: part[None] for name, part in slope.items()}, value[None]
 
     def step(chosen: Tensor) -> Tensor:

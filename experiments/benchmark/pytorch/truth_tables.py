@@ -36,12 +36,12 @@ FUNCTIONS = {"profile": _profile, "walsh": _walsh}
 
 def of_table(name: str, table: Array, notes: list[str]) -> Callable[[], np.ndarray]:
     """Return ``run()``: the ``"profile"`` or the ``"walsh"`` spectrum of a table ``[2**n]`` of booleans."""
-    given = tensor(np.asarray(table, np.uint8))
+    inputs = tensor(np.asarray(table, np.uint8))
     with torch.inference_mode():
-        form = strongest(FUNCTIONS[name], (given,), notes)
+        form = strongest(FUNCTIONS[name], (inputs,), notes)
 
     def run() -> np.ndarray:
         with torch.inference_mode():
-            return form(given).cpu().numpy()
+            return form(inputs).cpu().numpy()
 
     return run
