@@ -62,10 +62,7 @@ class Layers:
         if isinstance(self.module, llama.Llama):
             block, params = self._rotated(index)
             here = self._part(first, x.shape[1])[None]
-            cache = tuple(
-                jax.lax.dynamic_update_slice_in_dim(old, new, first, axis=2)
-                for old, new in zip(cache, block.apply(params, x, here, method="remembered"), strict=True)
-            )
+            cache = _updated(cache, block.apply(params, x, here, method="remembered"), first)
             if self._read_only(index):
                 return x, cache
             return block.apply(params, x, here, *cache, self.places[None], self._mask(), method="attend"), cache
@@ -116,12 +113,22 @@ def _onward(
     """Return the activations after a layer of the tokens ``x [r p d]`` from ``first`` on, and all keys and values."""
     attention, mask = block.attention, None if seen is None else seen[None]
     query, key, value = attention.project(block.attended(x))
-    keys = jax.lax.dynamic_update_slice_in_dim(keys, key, first, axis=2)
-    values = jax.lax.dynamic_update_slice_in_dim(values, value, first, axis=2)
+    keys, values = _updated((keys, values), (key, value), first)
     scores = attention.scores(query, keys)
     weights = attention_weights(block.config, scores, mask, causal=True, first=first).astype(block.config.dtype)
     mixed = attention.join(jnp.einsum("rhpt,rhtk->rhpk", weights, values))
     return block.after_attention(x, mixed), (keys, values)
+
+
+def _updated(cache: Cache, new: Cache, first: Array | int) -> Cache:
+    """Return keys and values with those of some tokens from ``first`` on, and no values of the tokens after them.
+
+    What an earlier block left there is not seen: its weight is 0. But 0 times NaN is NaN, so that one alternative with
+    values that are not finite would make the outputs of others NaN.
+    """
+    keys, values = (jax.lax.dynamic_update_slice_in_dim(*pair, first, axis=2) for pair in zip(cache, new, strict=True))
+    before = jnp.arange(values.shape[2]) < first + new[1].shape[2]
+    return keys, jnp.where(before[:, None], values, 0)
 
 
 def __dir__() -> list[str]:

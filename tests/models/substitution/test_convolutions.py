@@ -13,6 +13,7 @@ import pytest
 from jaxsens import models, substitution
 from jaxsens.models.images import cnn, convmixer, convnext, densenet, mlp, resnet
 from jaxsens.models.substitution import convolutional, convolutional_operations
+from tests.models.substitution.nonfinite import only_its_own_output_is_not_finite
 
 # Compiling is what takes long; what LLVM makes of the program is not what is tested.
 quick = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
@@ -72,6 +73,7 @@ def test_equals_the_plain_one_in_float64(name, float64):
     mask = np.arange(len(tokens)) % 5 != 1  # which leaves out a patch at a border
     plain, fast = quick(plain_of(module)), quick(fast_of(module, rows, groups=groups))
     expected, found = (run(variables, tokens, alternatives, mask) for run in (plain, fast))
+    only_its_own_output_is_not_finite(fast, variables, tokens, alternatives, mask, found[1])
     scale = np.abs(expected[1]).max()
     moved = np.abs(expected[1] - expected[0][None]).max(axis=1) / scale
     assert np.all((moved > 1e-5) == mask), "every real patch matters, and no padding does"
