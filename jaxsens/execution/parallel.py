@@ -38,6 +38,8 @@ _LAUNCH_CHUNKS = 64
 _LAUNCH_BYTES = 2**24
 # Buffers of items, and of results, that take next to no time to fill.
 _SMALL_BYTES = 2**20
+# Numbers of a sum over parts from which on it is computed in slices: fewer are sent in one step rather than in two.
+_SLICED_SIZE = 2**14
 # A launch grows until it takes this long: short enough for a progress bar, long enough for launching to cost nothing.
 _LAUNCH_SECONDS = 0.25
 
@@ -146,7 +148,8 @@ def sum_over_parts(fn: Callable[..., PyTree], parts: PyTree, *shared: PyTree, de
 
     The number of parts does not depend on the number of devices: every device evaluates whole parts, and all partial
     results are then added in the same order. Sums are equal to the bit on two or more devices; on a single one XLA
-    compiles gradients differently, which may change the last bit.
+    compiles gradients differently, which may change the last bit. Besides its own parts a device holds as much again,
+    and the sum.
 
     Args:
         fn: A pure function of one part.
@@ -167,8 +170,8 @@ def sum_over_parts(fn: Callable[..., PyTree], parts: PyTree, *shared: PyTree, de
     padding = -count % len(devices)
 
     def local(parts: PyTree, *shared: PyTree) -> PyTree:
-        everyone = gather_parts(map_parts(lambda part: fn(part, *shared), count, parts))
-        return jax.tree.map(lambda a: functools.reduce(jnp.add, [a[i] for i in range(count)]), everyone)
+        mine = map_parts(lambda part: fn(part, *shared), count, parts)
+        return jax.tree.map(functools.partial(_added_up, count, len(devices)), mine)
 
     parts = jax.tree.map(lambda a: jnp.concatenate([a, a[-1:].repeat(padding, 0)]) if padding else a, parts)
     return backends.on_shards(local, devices, parts, *shared)
@@ -191,7 +194,8 @@ def map_parts(fn: Callable[[PyTree], PyTree], count: int, parts: PyTree) -> PyTr
     """
     each = _leading(parts)
     mine = jnp.clip(count - jax.lax.axis_index(backends.AXIS) * each, 0, each)
-    one = _blocks(lambda part: jax.tree.map(lambda a: a[None], fn(jax.tree.map(lambda a: a[0], part))), 1)
+    # The barrier: of a device's only part, XLA would move all work out of the loop, and then round differently.
+    one = _blocks(lambda part: jax.tree.map(lambda a: a[None], fn(jax.tree.map(lambda a: a[0], part))), 1, barrier=True)
     return one(mine, parts)
 
 
@@ -207,12 +211,33 @@ def gather_parts(parts: PyTree) -> PyTree:
     return jax.lax.all_gather(parts, backends.AXIS, tiled=True)
 
 
-def _blocks(fn: Callable[[PyTree], PyTree], size: int) -> Callable[[Array, PyTree], PyTree]:
-    """Make ``run(n, items)``: ``fn`` of the first ``n`` blocks of ``size`` items; the rest of the result is zero."""
+def _added_up(count: int, devices: int, parts: Array) -> Array:
+    """Return the sum of ``count`` parts, added up in index order, of the parts ``[e *k]`` of every device.
+
+    A large sum is computed in slices, one on each device, so that no device holds the parts of all others.
+    """
+    rows = parts.reshape(len(parts), -1)
+    size = rows.shape[1]
+    in_slices = devices > 1 and size >= _SLICED_SIZE
+    if in_slices:
+        padded = jnp.pad(rows, ((0, 0), (0, -size % devices)))
+        rows = jax.lax.all_to_all(padded, backends.AXIS, split_axis=1, concat_axis=0, tiled=True)
+    else:
+        rows = gather_parts(rows)
+    total = functools.reduce(jnp.add, [rows[i] for i in range(count)])
+    return (gather_parts(total)[:size] if in_slices else total).reshape(parts.shape[1:])
+
+
+def _blocks(fn: Callable[[PyTree], PyTree], size: int, *, barrier: bool = False) -> Callable[[Array, PyTree], PyTree]:
+    """Make ``run(n, items)``: ``fn`` of the first ``n`` blocks of ``size`` items; the rest of the result is zero.
+
+    With a barrier, XLA takes every block for another one, even if there is a single one.
+    """
 
     def run(count: Array, items: PyTree) -> PyTree:
         def block(i: Array) -> PyTree:
-            return jax.tree.map(lambda a: jax.lax.dynamic_slice_in_dim(a, i * size, size), items)
+            taken = jax.tree.map(lambda a: jax.lax.dynamic_slice_in_dim(a, i * size, size), items)
+            return jax.lax.optimization_barrier((i, taken))[1] if barrier else taken
 
         def step(i: Array, results: PyTree) -> PyTree:
             put = functools.partial(jax.lax.dynamic_update_slice_in_dim, start_index=i * size, axis=0)

@@ -152,6 +152,25 @@ def test_eigenpairs_and_densities_are_equal_on_several_devices(devices):
     np.testing.assert_allclose(found[1][3], found[3][3], atol=1e-5)
 
 
+def test_eigenpairs_of_a_network_have_equal_bits_on_several_devices(devices):
+    """Where each of eight devices has a single part, too: XLA must not compute it outside of the loop over parts."""
+    rng, pairs = np.random.default_rng(0), {}
+    sizes = {"w": (6, 8), "v": (8, 3)}
+    params = {name: rng.normal(size=shape).astype(np.float32) for name, shape in sizes.items()}
+    batch = rng.normal(size=(37, 6)).astype(np.float32), rng.integers(0, 3, 37)
+
+    def loss(params, batch):
+        x, labels = batch
+        logits = jnp.tanh(x @ params["w"]) @ params["v"]
+        return -jnp.take_along_axis(jax.nn.log_softmax(logits), labels[:, None], 1)[:, 0]
+
+    for number in (2, 8):
+        product = curvature.hessian_product(loss, execution=Execution(devices=devices[:number]))
+        pairs[number] = curvature.top_eigenpairs(product, 3)(KEY, params, batch)
+    np.testing.assert_array_equal(pairs[2].values, pairs[8].values)
+    jax.tree.map(np.testing.assert_array_equal, pairs[2].vectors, pairs[8].vectors)
+
+
 def test_random_directions_are_equal_on_several_devices(devices):
     """Of the identity every row is one; XLA must not compute them in slices, whose size depends on the devices."""
     like = jax.ShapeDtypeStruct((37,), jnp.float32)

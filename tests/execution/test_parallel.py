@@ -342,7 +342,8 @@ def part_gradient(part, weights):
 
 
 @pytest.mark.parametrize("parts", [1, 3, 8])
-def test_sum_over_parts_does_not_depend_on_devices(devices, parts):
+def test_sum_over_parts_does_not_depend_on_devices(devices, parts, monkeypatch):
+    """Nor on whether it is computed in slices."""
     rng = np.random.default_rng(1)
     x, y = rng.normal(size=(parts, 6, 4)).astype(np.float32), rng.normal(size=(parts, 6, 2)).astype(np.float32)
     weights = rng.normal(size=(4, 2)).astype(np.float32)
@@ -351,11 +352,23 @@ def test_sum_over_parts_does_not_depend_on_devices(devices, parts):
         used = devices[:number]
         total = jax.jit(lambda p, w, used=used: parallel.sum_over_parts(part_gradient, p, w, devices=used))
         results[number] = np.asarray(total((x, y), weights))
+        monkeypatch.setattr(parallel, "_SLICED_SIZE", 1)
+        sliced = jax.jit(lambda p, w, used=used: parallel.sum_over_parts(part_gradient, p, w, devices=used))
+        np.testing.assert_array_equal(sliced((x, y), weights), results[number])
+        monkeypatch.undo()
     expected = part_gradient((x.reshape(-1, 4), y.reshape(-1, 2)), weights)
     np.testing.assert_allclose(results[1], expected, rtol=1e-5, atol=1e-5)
     np.testing.assert_array_equal(results[2], results[3])
     np.testing.assert_array_equal(results[2], results[8])
     np.testing.assert_allclose(results[2], results[1], rtol=1e-6, atol=1e-6)
+
+
+def test_no_device_holds_the_parts_of_all_others(devices):
+    """Each of eight devices computes one part; a gathered sum would hold eight."""
+    shape = 2**15
+    total = jax.jit(lambda parts: parallel.sum_over_parts(jnp.sin, parts, devices=devices))
+    memory = total.lower(jax.ShapeDtypeStruct((8, shape), np.float32)).compile().memory_analysis()
+    assert memory.temp_size_in_bytes + memory.output_size_in_bytes < 5 * 4 * shape
 
 
 def test_every_core_is_a_device_unless_it_is_too_late_or_said_otherwise():
