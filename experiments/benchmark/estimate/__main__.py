@@ -2,6 +2,7 @@
 
     python -m experiments.benchmark.estimate --platform cuda --plugins DIR [--only "cnn;recognizer"] [--out FILE.json]
     python -m experiments.benchmark.estimate --platform cuda --plugins DIR --memory
+    python -m experiments.benchmark.estimate --platform cpu --memory --devices 8 --layers 1 --only "BERT-base, top"
 
 The compiler of the platform compiles each program for the described device, at the default chunk of the platform. From
 the compiled text follow the kernels, their operations and bytes, and the time of a roofline: a lower bound, made to
@@ -34,14 +35,17 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--precision", default="highest", help="precision of products")
     parser.add_argument("--memory", action="store_true", help="memory of large models, in place of speed")
     parser.add_argument("--layers", type=int, help="layers of the large models, to compile a part of them")
+    parser.add_argument("--devices", type=int, default=1, help="devices to spread over, for --platform cpu")
     parser.add_argument("--out", type=Path, help="file of results (JSON); rows of other cases stay")
     parser.add_argument("--text", type=Path, help="folder for the compiled programs")
     options = parser.parse_args(arguments)
-    device = None
+    if options.platform != "cpu" and options.devices != 1:
+        parser.error("--devices is for --platform cpu: one H100 or TPU v5e is described")
     if options.platform == "cpu":
         if not options.memory:
             parser.error("--platform cpu is for --memory; speeds on a CPU are measured by experiments.benchmark")
         os.environ["JAX_PLATFORMS"] = "cpu"
+        os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={options.devices}"
     else:
         folder = options.plugins or Path(__import__("jax").__file__).parents[1]
         try:
@@ -51,14 +55,17 @@ def main(arguments: list[str] | None = None) -> int:
             return 2
 
     # Only now: JAX reads the environment when it is imported.
+    import jax
+
     from experiments.benchmark.estimate import compiling, large_models, table
 
+    devices = jax.devices("cpu")[: options.devices] if options.platform == "cpu" else [device]
     if options.text:
         options.text.mkdir(parents=True, exist_ok=True)
     rows = json.loads(options.out.read_text()) if options.out and options.out.exists() else []
     chosen = tuple(options.only.split(";"))
     if options.memory:
-        new_rows = large_models.rows(options.platform, device, options.precision, chosen, options.layers)
+        new_rows = large_models.rows(options.platform, devices, options.precision, chosen, options.layers)
     else:
         new_rows = compiling.rows(options.platform, device, options.precision, chosen, options.text)
     for row in new_rows:

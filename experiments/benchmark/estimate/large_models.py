@@ -1,7 +1,7 @@
 """Memory that large models take: the programs of three measures at default settings, compiled and not run."""
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -11,7 +11,7 @@ from experiments.benchmark.estimate.compiling import compiled, memory_of
 from experiments.benchmark.estimate.programs import bert_base, zeros
 from jaxsens import curvature, models, perturb, sensitivity, sharpness
 from jaxsens.curvature import lanczos
-from jaxsens.execution import Execution, dry_run, memory
+from jaxsens.execution import Execution, batches, dry_run, memory
 from jaxsens.models.text import bert, encoder
 from jaxsens.sharpness.classification import CrossEntropy
 from jaxsens.typing import PyTree
@@ -62,16 +62,17 @@ def _sharpness(model: _Model, execution: Execution) -> jax.stages.Lowered:
 
 
 def _eigenpairs(model: _Model, execution: Execution) -> jax.stages.Lowered:
-    """Return Lanczos for one pair, with as many examples as make a micro-batch."""
+    """Return Lanczos for one pair, with as many examples in a part as make a micro-batch."""
     product = curvature.hessian_product(CrossEntropy(models.evaluation(model.module)), execution=execution)
     shapes = jax.eval_shape(lambda tree: tree, model.variables)
     batch = model.tokens, np.zeros(EXAMPLES, np.int32)
     example = jax.tree.map(lambda a: jax.ShapeDtypeStruct((1, *a.shape[1:]), a.dtype), batch)
     rows = memory.chunk_of(product.matrix.forward, shapes, example, derivative=True)
-    blocks = jax.tree.map(lambda s: jax.ShapeDtypeStruct((1, 1, rows, *s.shape[1:]), s.dtype), example)
-    parts = blocks, jax.ShapeDtypeStruct((1, 1, rows), np.float32)
+    layout = (batches.PARTS if len(execution.devices) > 1 else 1, 1, rows)
+    blocks = jax.tree.map(lambda s: jax.ShapeDtypeStruct((*layout, *s.shape[1:]), s.dtype), example)
+    parts = blocks, jax.ShapeDtypeStruct(layout, np.float32)
     key = jax.eval_shape(lambda: jax.random.key(0))
-    arguments = _on(execution.devices[0], (key, shapes, parts))
+    arguments = _on(execution.devices, (key, shapes, parts))
     return lanczos.decompose.lower(product, 4 * PAIRS + 40, *arguments)
 
 
@@ -88,19 +89,20 @@ PROGRAMS = {
 
 
 def rows(
-    platform: str, device: jax.Device | None, precision: str, only: tuple[str, ...], layers: int | None
+    platform: str, devices: Sequence[jax.Device], precision: str, only: tuple[str, ...], layers: int | None
 ) -> Iterator[dict[str, Any]]:
-    """Yield a row for each program whose name begins with one of ``only``; on the CPU where there is no device.
+    """Yield a row for each program whose name begins with one of ``only``, with the memory of each device.
 
     With ``layers``, models have so many: memory grows linearly with layers, and two small numbers of them compile in a
     fraction of the time.
     """
-    execution = Execution(devices=[device or jax.devices("cpu")[0]], precision=precision, check=False)
+    execution = Execution(devices=devices, precision=precision, check=False)
     machine = {"cuda": "H100", "tpu": "TPU v5e"}.get(platform, "CPU")
     for name, (model, lower) in PROGRAMS.items():
         if name.startswith(only):
             program, seconds = compiled(lower(model(layers), execution), platform)
             case = f"{name}, {layers} layers" if layers else name
+            case = f"{case}, {len(devices)} devices" if len(devices) > 1 else case
             row = {"case": case, "machine": machine, "precision": precision, "compile_cpu_seconds": seconds}
             yield row | memory_of(program) | {"jax": jax.__version__}
 
@@ -113,6 +115,8 @@ def _lowered(measure: Callable[[], Any]) -> jax.stages.Lowered:
     return launches[-1].lower()
 
 
-def _on(device: jax.Device, tree: PyTree) -> PyTree:
-    sharding = jax.sharding.SingleDeviceSharding(device)
+def _on(devices: Sequence[jax.Device], tree: PyTree) -> PyTree:
+    """Return the shapes as those of arrays that are whole on every device."""
+    mesh = jax.sharding.Mesh(np.asarray(devices), ("devices",))
+    sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
     return jax.tree.map(lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=sharding), tree)
