@@ -145,23 +145,26 @@ def _leads(config: Config, curves: Curves) -> list[Row]:
         r, unrelated = curves.following(name)
         plan = design(config, 0 if lead is None else lead.count)
         verdict = falls_first(lead, unrelated, design=plan) if name in JUDGED else None
-        values = {} if lead is None else Claim.numbers(lead)
         published = "falls before the accuracy rises" if name in JUDGED else None
         quantity = f"lead of {words}, half change (epochs)"
         why = "none" if r is None else f"{r:.2f}, one-sided p {unrelated:.2g}"
         why = f"{_without(curves, name)}; partial correlation: {why}"
-        columns = fields | values | {"note": f"{fields['note']}; {why}"}
+        columns = fields | _numbers(lead) | {"note": f"{fields['note']}; {why}"}
         rows.append((Claim("C14" if verdict else "", quantity, published, **columns), verdict))
         lead = curves.placebo(name)
         quantity = f"lead of {words} over the accuracies of other seeds, half change (epochs)"
-        rows.append((Claim("", quantity, None, **fields, **({} if lead is None else Claim.numbers(lead))), None))
+        rows.append((Claim("", quantity, None, **fields, **_numbers(lead)), None))
     for name in JUDGED:
         for rule, smoothed in (("correlation", False), ("half change", True)):
             lead = curves.lead(name, rule, smoothed=smoothed)
             words = f"half change, accuracy as a trailing mean over {config.smoothing} epochs" if smoothed else rule
             quantity = f"lead of {text(name)}, {words} (epochs)"
-            rows.append((Claim("", quantity, None, **fields, **({} if lead is None else Claim.numbers(lead))), None))
+            rows.append((Claim("", quantity, None, **fields, **_numbers(lead)), None))
     return rows
+
+
+def _numbers(lead: Estimate | None) -> dict[str, float | None]:
+    return {} if lead is None else Claim.numbers(lead)
 
 
 def _without(curves: Curves, name: str) -> str:

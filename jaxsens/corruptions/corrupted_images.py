@@ -11,7 +11,7 @@ import numpy as np
 
 from jaxsens.corruptions import blur, digital, noise, spatter, weather
 from jaxsens.corruptions.constants import CONSTANTS, NAMES, SEVERITIES
-from jaxsens.execution import checks, memory, parallel
+from jaxsens.execution import batches, checks, memory, parallel
 from jaxsens.execution.execution import DEFAULT, Execution, require_execution
 from jaxsens.execution.keys import require_key
 from jaxsens.typing import Array, Key, PyTree
@@ -148,7 +148,7 @@ def corrupt(
     shared = key, np.int32(require_severity(severity)), corruption.tables()
     fn = parallel.bind(_one, corruption)
     if execution.chunk is None:
-        spec = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), items)
+        spec = batches.item_spec(items)
         execution = execution.replace(chunk=max(1, memory.chunk_of(fn, spec, *shared, execution=execution) // _PARTS))
     return parallel.map_items(fn, items, *shared, execution=execution)
 

@@ -167,7 +167,7 @@ class Product:
         chunk = self.execution.chunk or memory.chunk_of(matrix.forward, params, spec, derivative=True)
         devices = backends.local_devices(self.execution.devices)[: batches.PARTS]
         execution = Execution(devices=devices, precision=self.execution.precision)
-        layout = _layout(count, batches.PARTS if len(devices) > 1 else 1, chunk)
+        layout = _layout(count, batches.parts_on(len(devices)), chunk)
         parts = batches.in_blocks(batch, *layout), _weights(count, *layout)
         product = replace(self, matrix=matrix, execution=execution)
         problem = Problem(product, backends.replicate(params, devices), parts)

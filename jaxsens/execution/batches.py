@@ -16,7 +16,9 @@ __all__ = [
     "evenly",
     "example_spec",
     "in_blocks",
+    "item_spec",
     "of_each_model",
+    "parts_on",
     "require_fit",
     "select_model",
     "split_blocks",
@@ -49,6 +51,26 @@ def example_spec(batch: PyTree) -> PyTree:
     """
     on_device = jax.dtypes.canonicalize_dtype
     return jax.tree.map(lambda a: jax.ShapeDtypeStruct((1, *a.shape[1:]), on_device(a.dtype)), batch)
+
+
+def item_spec(items: PyTree) -> PyTree:
+    """Return the shapes and dtypes of one of the items ``[n ...]``, without their leading axis.
+
+    Example:
+        >>> item_spec(np.ones((3, 2)))
+        ShapeDtypeStruct(shape=(2,), dtype=float64)
+    """
+    return jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), items)
+
+
+def parts_on(devices: int) -> int:
+    """Return the number of parts for some number of devices: ``PARTS`` on several, and one on a single device.
+
+    Example:
+        >>> parts_on(1), parts_on(3)
+        (1, 8)
+    """
+    return PARTS if devices > 1 else 1
 
 
 def evenly(count: int, room: int) -> int:

@@ -25,7 +25,7 @@ import numpy as np
 from jax.sharding import Sharding
 from tqdm.auto import tqdm
 
-from jaxsens.execution import backends, checks, dry_run, memory
+from jaxsens.execution import backends, batches, checks, dry_run, memory
 from jaxsens.execution.execution import DEFAULT, Execution, require_execution
 from jaxsens.execution.gathering import gather, share
 from jaxsens.execution.precision import require_precision
@@ -78,7 +78,7 @@ def map_items(fn: Callable[..., PyTree], items: PyTree, *shared: PyTree, executi
     devices = backends.lane_devices(execution)
     chunk = execution.chunk
     if chunk is None:
-        spec = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), items)
+        spec = batches.item_spec(items)
         chunk = memory.chunk_of(fn, spec, *shared, execution=execution)
     chunk = min(chunk, count)
     total = -(-count // chunk)
@@ -281,7 +281,7 @@ def _capacity(fn: Callable[..., PyTree], items: PyTree, shared: tuple[PyTree, ..
 
 
 def _zeros(fn: Callable[..., PyTree], items: PyTree, shared: tuple[PyTree, ...], count: int) -> PyTree:
-    spec = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), items)
+    spec = batches.item_spec(items)
     return jax.tree.map(lambda s: np.zeros((count, *s.shape), s.dtype), jax.eval_shape(fn, spec, *shared))
 
 

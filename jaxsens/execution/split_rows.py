@@ -82,7 +82,7 @@ class SplitRows:
 
     @property
     def _parts(self) -> int:
-        return batches.PARTS if len(self.devices) > 1 else 1
+        return batches.parts_on(len(self.devices))
 
     @property
     def _width(self) -> int:

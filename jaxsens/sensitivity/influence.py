@@ -14,7 +14,7 @@ import numpy as np
 
 from jaxsens import perturb, substitution
 from jaxsens.changes import at_least_float32
-from jaxsens.execution import checks, memory, parallel
+from jaxsens.execution import batches, checks, memory, parallel
 from jaxsens.execution.checks import device_arrays, require_count
 from jaxsens.execution.execution import DEFAULT, Execution, require_execution
 from jaxsens.execution.keys import require_key
@@ -92,7 +92,7 @@ def token_influence(
         tokens, mask, sites = token_sites.checked(tokens, mask, sites)
         misfits.require_mask(substitute, mask)
         items = (checks.require_index(index, len(tokens)), tokens, mask)
-        spec = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), items)
+        spec = batches.item_spec(items)
         sampler, length = perturb.as_pytree(perturbation), tokens.shape[1]
         fn = parallel.bind(_example_changes, substitute, head, draws)
         try:

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxsens import substitution
-from jaxsens.execution import checks
+from jaxsens.execution import batches, checks
 from jaxsens.output_positions import one_position
 from jaxsens.typing import Apply, Array, Change, Key, Perturbation, PyTree, Substitute, SubstituteAt
 
@@ -183,7 +183,7 @@ def _of_substitute(
             f"substitute must return (clean [*k], changed [t *k]) for an example of {count} tokens, got {shown}: for a "
             "model apply(params, tokens, mask) pass one_at_a_time(apply)"
         ), (None, None)
-    return None, (outputs[0], jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), outputs[1]))
+    return None, (outputs[0], batches.item_spec(outputs[1]))
 
 
 def _of_change(change: Change, clean: PyTree, changed: PyTree, count: int) -> ValueError | None:

@@ -188,7 +188,7 @@ def _measure(
     # Where all sites are evaluated they are selected afterwards, and the devices do not need them.
     drawn_from = None if sites_drawn is None else sites
     items = (index, tokens, mask, drawn_from, groups, outputs.counted(change, mask, sites, groups, tokens.shape[:2]))
-    spec = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), items)
+    spec = batches.item_spec(items)
     first = params if models is None else batches.select_model(params, 0)
     try:
         forwards = execution.chunk or _default_chunk(substitute, first, spec, sites_drawn, execution)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import jax
 import numpy as np
 
-from jaxsens.execution import backends
+from jaxsens.execution import backends, batches
 from jaxsens.labels import require_labels
 from jaxsens.training import checks
 from jaxsens.training.many_config import Members
@@ -66,7 +66,7 @@ class Data:
     def require_fit(self, epoch_of: Epoch, variables: PyTree, first: Examples) -> None:
         """Raise ValueError unless labels are classes of models ``[m ...]`` with a training mode, in the first epoch."""
         examples, labels = first
-        spec = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), variables)
+        spec = batches.item_spec(variables)
         tokens = jax.ShapeDtypeStruct((epoch_of.batch, *examples.shape[2:]), examples.dtype)
         logits, _ = checks.output_shapes(epoch_of.step.train_apply, spec, tokens, jax.random.key(0))
         scored = epoch_of.evaluate and self.criterion.threshold is None

@@ -45,7 +45,6 @@ def main(arguments: list[str] | None = None) -> int:
         if not options.memory:
             parser.error("--platform cpu is for --memory; speeds on a CPU are measured by experiments.benchmark")
         os.environ["JAX_PLATFORMS"] = "cpu"
-        os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={options.devices}"
     else:
         folder = options.plugins or Path(__import__("jax").__file__).parents[1]
         try:
@@ -58,7 +57,12 @@ def main(arguments: list[str] | None = None) -> int:
     import jax
 
     from experiments.benchmark.estimate import compiling, large_models, table
+    from jaxsens.execution import batches
 
+    if not 1 <= options.devices <= batches.PARTS:
+        parser.error(f"--devices must be from 1 to {batches.PARTS}, got {options.devices}")
+    if options.devices > 1:
+        jax.config.update("jax_num_cpu_devices", options.devices)
     devices = jax.devices("cpu")[: options.devices] if options.platform == "cpu" else [device]
     if options.text:
         options.text.mkdir(parents=True, exist_ok=True)
